@@ -1,0 +1,132 @@
+# Every task of a developer and of CI. Needs git, make, and a Python with pip; fetches the rest itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+PYTHON_VERSION := 3.13
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PYTEST := $(PYTHON) -m pytest
+# sam build wants this Python, with pip, first on PATH.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+export SAM_CLI_TELEMETRY := 0
+
+INSTALLED := $(VENV)/.installed
+MINISTACK_INSTALLED := .venv-ministack/.installed
+
+##@ Start here
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batches, show the rows as Athena finds them, clean up
+	@$(PYTHON) -m tools.demo
+
+.PHONY: test
+test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+	@$(PYTEST) tests/unit tests/integration tests/e2e
+
+##@ Develop
+.PHONY: install
+install: $(INSTALLED) $(MINISTACK_INSTALLED) ## Set up the environments in .venv and .venv-ministack
+
+.PHONY: check
+check: $(INSTALLED) ## Lint, types and template; writes nothing
+	@$(VENV)/bin/ruff check --no-cache .
+	@$(VENV)/bin/ruff format --no-cache --check .
+	@$(VENV)/bin/mypy --cache-dir=/dev/null
+	@$(PYTHON) -m tools.check_template
+
+.PHONY: format
+format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+.PHONY: test-unit
+test-unit: $(INSTALLED) ## Pure modules, template and documents; no sockets
+	@$(PYTEST) tests/unit
+
+.PHONY: test-integration
+test-integration: $(INSTALLED) ## Handlers against a local S3
+	@$(PYTEST) tests/integration
+
+.PHONY: test-e2e
+test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS
+	@$(PYTEST) tests/e2e
+
+.PHONY: test-container
+test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
+	@$(PYTEST) tests/container
+
+.PHONY: lock
+lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
+	@uv=$$(command -v uv || echo .tools/uv/bin/uv); for name in dev ministack; do \
+	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
+	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
+
+##@ Run
+.PHONY: build
+build: $(INSTALLED) ## Build the functions into .aws-sam
+	@$(VENV)/bin/sam build --cached --parallel
+
+.PHONY: local
+local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it running; outputs in .local/outputs.json
+	@$(PYTHON) -m tools.local_aws up
+
+.PHONY: local-down
+local-down: $(INSTALLED) ## End what `make local` started
+	@$(PYTHON) -m tools.local_aws down
+
+.PHONY: invoke-ingest
+invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVENT=events/...
+	@$(PYTHON) -m tools.invoke ingest $(EVENT)
+
+.PHONY: invoke-process
+invoke-process: $(INSTALLED) ## Run process in a container: make invoke-process EVENT=events/...
+	@$(PYTHON) -m tools.invoke process $(EVENT)
+
+.PHONY: clean
+clean: ## Remove what was built; the environments stay
+	@rm -rf .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find functions tools tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- Setting up -----------------------------------------------------------------------------------------------------
+# A stamp in each environment, newer than its requirements, says that it is up to date.
+
+# The first Python that works and has pip: a pyenv shim may be there for a Python that is not.
+define find_python
+python=; for name in python3 python$(PYTHON_VERSION) python3.14 python3.12 python3.11 python3.10 python3.9 /usr/bin/python3 python; do \
+  if "$$name" -m pip --version >/dev/null 2>&1; then python=$$name; break; fi; done; \
+[ -n "$$python" ] || { echo "make: no Python with pip found: install Python 3.9 or later and its pip" >&2; exit 1; }
+endef
+
+# uv, from PATH or by pip into .tools; it then asks the package index that pip is set up for.
+define find_uv
+uv=$$(command -v uv || true); \
+if [ -z "$$uv" ]; then uv=$(CURDIR)/.tools/uv-$(UV_VERSION)/bin/uv; fi; \
+if [ ! -x "$$uv" ]; then $(find_python); echo "==> getting uv $(UV_VERSION)"; \
+  "$$python" -m pip install -qq --disable-pip-version-check --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION) \
+    || { echo "make: pip could not install uv $(UV_VERSION): is a package index reachable?" >&2; exit 1; }; fi; \
+if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
+endef
+
+# $(call environment,directory,requirements): an environment that holds exactly those packages.
+define environment
+@$(find_uv); \
+echo "==> installing $(2) into $(1)"; \
+"$$uv" venv --quiet --no-project --allow-existing --python $(PYTHON_VERSION) $(1) \
+  || { echo "make: Python $(PYTHON_VERSION) is neither installed nor could uv fetch it" >&2; exit 1; }; \
+"$$uv" pip sync --quiet --python $(1)/bin/python $(2) \
+  || { echo "make: the packages of $(2) could not be installed" >&2; exit 1; }; \
+touch $(1)/.installed
+endef
+
+$(INSTALLED): requirements-dev.txt
+	$(call environment,$(VENV),$<)
+
+$(MINISTACK_INSTALLED): requirements-ministack.txt
+	$(call environment,.venv-ministack,$<)

@@ -1,0 +1,67 @@
+"""Where batches are kept: one object each, written once."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import quote
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+# S3 takes 2 kB of metadata in all.
+MAX_METADATA_CHARACTERS = 1024
+
+
+class StorageUnavailableError(Exception):
+    """The batch was not stored; the sender should try again."""
+
+
+@dataclass(frozen=True)
+class RawBatchStore:
+    store: S3Store
+    prefix: str
+
+    def put(self, name: str, body: bytes, *, received_at: str, content_encoding: str | None, original: str | None) -> bool:
+        """Write `<prefix>/<name>.json` unless it is there: True if written, False if it was there before.
+
+        Errors: StorageUnavailableError.
+        """
+        attributes = {"Content-Type": "application/json", "batch-id": name, "received-at": received_at}
+        if content_encoding:
+            attributes["Content-Encoding"] = content_encoding
+        if original is not None:
+            # Metadata is ASCII without control characters.
+            attributes["batch-id-original"] = quote(original, safe=" !#$&'()*+,/:;=?@[]", errors="replace")[
+                :MAX_METADATA_CHARACTERS
+            ]
+        try:
+            obstore.put(
+                self.store, f"{self.prefix}/{name}.json", body, attributes=attributes, mode="create", use_multipart=False
+            )
+        except AlreadyExistsError:
+            return False
+        except BaseError as error:
+            raise StorageUnavailableError(type(error).__name__) from error
+        return True
+
+
+def open_store(bucket: str, prefix: str, *, allow_http: bool) -> RawBatchStore:
+    """Timeouts and retries end within 8 s, before Bird gives up at 10 s and Lambda at 9 s."""
+    store = S3Store(
+        bucket,
+        client_options={
+            "timeout": timedelta(seconds=3.5),
+            "connect_timeout": timedelta(seconds=1.5),
+            "allow_http": allow_http,
+        },
+        retry_config={
+            "max_retries": 3,
+            "retry_timeout": timedelta(seconds=3.5),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=50),
+                "max_backoff": timedelta(milliseconds=500),
+                "base": 2,
+            },
+        },
+    )
+    return RawBatchStore(store, prefix)

@@ -1,0 +1,25 @@
+"""What the template tells ingest, read once per execution environment."""
+
+import os
+from typing import NamedTuple
+
+
+class Settings(NamedTuple):
+    raw_bucket: str
+    raw_prefix: str  # without slashes at its ends
+    webhook_auth: str  # BASIC, HEADER, OAUTH2, NONE; anything else refuses every request
+    webhook_header: str  # lower case
+    credential_digests: tuple[bytes, ...]
+
+
+def load_settings() -> Settings:
+    environ = os.environ
+    return Settings(
+        raw_bucket=environ["RAW_BUCKET"],
+        raw_prefix=environ["RAW_PREFIX"].strip("/"),
+        webhook_auth=environ.get("WEBHOOK_AUTH", ""),
+        webhook_header=environ.get("WEBHOOK_HEADER", "").lower(),
+        credential_digests=tuple(
+            digest.strip().encode() for digest in environ.get("CREDENTIAL_DIGESTS", "").split(",") if digest.strip()
+        ),
+    )

@@ -1,0 +1,57 @@
+"""The invocation event -> which objects to read, and which message asks for each. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+import msgspec
+
+
+class UnreadableMessageError(Exception):
+    """A message that is no notification of S3's."""
+
+
+class RawObject(NamedTuple):
+    bucket: str
+    key: str
+
+
+class Message(NamedTuple):
+    """A queue's message (`message_id`) or a bare S3 event (None), with its body still to be read."""
+
+    message_id: str | None
+    notification: Mapping[str, Any] | str
+
+
+def messages(event: Mapping[str, Any]) -> Iterator[Message]:
+    """One per record of a queue's batch; one for a bare S3 event, s3:TestEvent included."""
+    records = event.get("Records", [])
+    if records and "messageId" in records[0]:
+        for record in records:
+            yield Message(record["messageId"], record["body"])
+    else:
+        yield Message(None, event)
+
+
+def raw_objects(message: Message) -> list[RawObject]:
+    """The objects that a message announces, keys decoded (S3 writes a space as +); none for s3:TestEvent.
+
+    Errors: UnreadableMessageError.
+    """
+    try:
+        notification: Any = message.notification
+        if isinstance(notification, str):
+            notification = msgspec.json.decode(notification)
+        if notification.get("Event") == "s3:TestEvent":
+            return []
+        found = [
+            RawObject(record["s3"]["bucket"]["name"], unquote_plus(record["s3"]["object"]["key"], errors="strict"))
+            for record in notification["Records"]
+            if record["eventName"].startswith(("ObjectCreated:", "s3:ObjectCreated:"))
+        ]
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableMessageError(type(error).__name__) from error
+    if not all(raw.bucket and raw.key for raw in found):
+        raise UnreadableMessageError("empty key")
+    # "Folders" made in the console are empty objects with a slash at the end.
+    return [raw for raw in found if not raw.key.endswith("/")]

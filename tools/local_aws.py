@@ -1,0 +1,85 @@
+"""`make local` and `make local-down`: the stack on a local AWS, left running.
+
+    python -m tools.local_aws up      deploy, write .local/outputs.json, leave it running
+    python -m tools.local_aws down    end it; nothing stays
+
+LOCAL_AWS_PORT names the port (4566); AUTH=true makes the emulator enforce IAM policies.
+"""
+
+import argparse
+import os
+import sys
+
+from tools import local_emulator, local_stack
+from tools.local_emulator import LOCAL, LocalAwsError
+from tools.local_stack import progress
+
+DEFAULT_PORT = 4566
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("command", choices=["up", "down"])
+    command = parser.parse_args().command
+    local_emulator.forget_real_aws()
+    try:
+        up() if command == "up" else down()
+    except LocalAwsError as error:
+        print(f"local AWS: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def up() -> None:
+    """Start the emulator unless it runs already, then build and deploy: also how a change gets there."""
+    emulator = local_emulator.recall()
+    if emulator is None:
+        port = port_from_environment() or DEFAULT_PORT
+        progress(f"starting MiniStack on port {port}")
+        emulator = local_emulator.start(port, auth=auth_from_environment())
+        local_emulator.remember(emulator)
+    elif port_from_environment() not in (None, emulator.port) or auth_from_environment() != emulator.auth:
+        raise LocalAwsError(f"one with other settings runs on port {emulator.port}: `make local-down` first")
+    try:
+        progress("building (sam build)")
+        local_stack.build()
+        progress("deploying (sam deploy)")
+        stack = local_stack.deploy(emulator)
+    except BaseException:
+        stop(emulator)
+        raise
+    path = local_stack.write_outputs(stack)
+    progress(f"ready: {stack.outputs.get('WebhookUrl')}")
+    progress(f"outputs in {path.relative_to(local_emulator.ROOT)}; `make local-down` ends it")
+
+
+def down() -> None:
+    emulator = local_emulator.recall()
+    if emulator is None:
+        progress("the local AWS is not running")
+    else:
+        stop(emulator)
+        progress("the local AWS has ended")
+
+
+def stop(emulator: local_emulator.Emulator) -> None:
+    local_emulator.stop(emulator)
+    local_emulator.forget()
+    (LOCAL / "outputs.json").unlink(missing_ok=True)
+
+
+def port_from_environment() -> int | None:
+    text = os.environ.get("LOCAL_AWS_PORT", "")
+    if text and not text.isdigit():
+        raise LocalAwsError(f"LOCAL_AWS_PORT is not a port number: {text}")
+    return int(text) if text else None
+
+
+def auth_from_environment() -> bool:
+    return os.environ.get("AUTH", "").lower() in ("1", "true")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""`sam build` and `sam deploy` of the real template to the local AWS, and what the stack answers."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from botocore.exceptions import ClientError
+
+from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
+
+BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
+STACK_NAME = "bird-webhooks"
+ARTEFACT_BUCKET = "local-artefacts"
+DELETE_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack. `outputs` is flat: the template's outputs, and what only exists locally."""
+
+    emulator: Emulator
+    name: str
+    outputs: dict[str, str]
+
+    def credentials(self) -> tuple[str, str]:
+        """The webhook's username and password, from the stack's own secret."""
+        secret = self.emulator.client("secretsmanager").get_secret_value(SecretId=self.outputs["WebhookSecretArn"])
+        login = json.loads(secret["SecretString"])
+        return login["username"], login["password"]
+
+    def resources(self) -> dict[str, str]:
+        """Physical ids by logical id."""
+        return {name: resource["PhysicalResourceId"] for name, resource in described(self.emulator, self.name).items()}
+
+
+def progress(text: str) -> None:
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def build() -> None:
+    """`sam build` of template.yaml into .aws-sam/build; what did not change comes from its cache."""
+    if not (ROOT / "template.yaml").exists():
+        raise LocalAwsError("there is no template.yaml to build")
+    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
+    with one_at_a_time():
+        sam("build", ["--cached", "--parallel"], environment)
+
+
+def deploy(emulator: Emulator, stack_name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
+    """`sam deploy` of the built template, with what an AWS account normally supplies made first."""
+    values = {"CertificateArn": certificate_arn(emulator), **(parameters or {})}
+    make_artefact_bucket(emulator)
+    options = ["--config-env", "local", "--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
+    options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    options += ["--capabilities", "CAPABILITY_IAM"]
+    options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
+    with one_at_a_time():
+        try:
+            sam("deploy", options, {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"})
+        except LocalAwsError as error:
+            if reason := failure_reason(emulator, stack_name):
+                raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
+            raise
+    register_targets(emulator, stack_name)
+    return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
+
+
+def delete(stack: Stack) -> None:
+    """Delete the stack and wait until it is gone."""
+    client = stack.emulator.client("cloudformation")
+    client.delete_stack(StackName=stack.name)
+    deadline = time.monotonic() + DELETE_TIMEOUT_SECONDS
+    while (status := stack_status(stack.emulator, stack.name)) != "DELETE_COMPLETE":
+        if status == "DELETE_FAILED" or time.monotonic() > deadline:
+            raise LocalAwsError(f"stack {stack.name} was not deleted: {failure_reason(stack.emulator, stack.name)}")
+        time.sleep(0.2)
+
+
+def sam(command: str, options: list[str], environment: Mapping[str, str]) -> None:
+    """Run one SAM command from the repository's root; its words go to .local/sam-<command>.log."""
+    tools = Path(sys.executable).parent
+    if not (tools / "sam").exists():
+        raise LocalAwsError("the SAM CLI is not installed: run `make install` first")
+    LOCAL.mkdir(exist_ok=True)
+    log = LOCAL / f"sam-{command}.log"
+    path = f"{tools}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    with log.open("wb") as output:
+        result = subprocess.run(
+            [tools / "sam", command, *options],
+            cwd=ROOT,
+            env={**environment, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    if result.returncode:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "no output")
+        raise LocalAwsError(f"sam {command} failed: {said} (all of it in {log})")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Builds and deployments share .aws-sam: a second one waits for the first."""
+    LOCAL.mkdir(exist_ok=True)
+    with (LOCAL / "sam.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def certificate_arn(emulator: Emulator) -> str:
+    """A certificate such as the account would have; made on the first call."""
+    client = emulator.client("acm")
+    name = "webhooks.example.com"
+    for certificate in client.list_certificates()["CertificateSummaryList"]:
+        if certificate["DomainName"] == name:
+            return str(certificate["CertificateArn"])
+    return str(client.request_certificate(DomainName=name, ValidationMethod="DNS")["CertificateArn"])
+
+
+def make_artefact_bucket(emulator: Emulator) -> None:
+    client = emulator.client("s3")
+    if ARTEFACT_BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=ARTEFACT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+
+def described(emulator: Emulator, stack_name: str) -> dict[str, dict[str, Any]]:
+    client = emulator.client("cloudformation")
+    resources = client.describe_stack_resources(StackName=stack_name)["StackResources"]
+    return {resource["LogicalResourceId"]: resource for resource in resources if "PhysicalResourceId" in resource}
+
+
+def stack_status(emulator: Emulator, stack_name: str) -> str:
+    try:
+        [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+    except ClientError:
+        return "DELETE_COMPLETE"
+    return str(stack["StackStatus"])
+
+
+def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
+    """The stack's own words for the first resource that failed."""
+    try:
+        events = emulator.client("cloudformation").describe_stack_events(StackName=stack_name)["StackEvents"]
+    except ClientError:
+        return None
+    for event in reversed(events):  # oldest first: what follows the first failure is only cancelled
+        if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason"):
+            return f"{event['LogicalResourceId']} ({event['ResourceType']}): {event['ResourceStatusReason']}"
+    return None
+
+
+def register_targets(emulator: Emulator, stack_name: str) -> None:
+    """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
+    template = yaml.safe_load(BUILT_TEMPLATE.read_text())
+    deployed = described(emulator, stack_name)
+    client = emulator.client("elbv2")
+    for logical_id, resource in template["Resources"].items():
+        if resource["Type"] != "AWS::ElasticLoadBalancingV2::TargetGroup" or logical_id not in deployed:
+            continue
+        group = deployed[logical_id]["PhysicalResourceId"]
+        for target in resource["Properties"].get("Targets", []):
+            arn = target_arn(emulator, deployed, target["Id"])
+            client.register_targets(TargetGroupArn=group, Targets=[{"Id": arn}])
+
+
+def target_arn(emulator: Emulator, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
+    """The ARN behind `!GetAtt Function.Arn` or `!Ref Alias`, as `sam build` writes them."""
+    match reference:
+        case {"Fn::GetAtt": [logical_id, "Arn"]}:
+            name = deployed[logical_id]["PhysicalResourceId"]
+            function = emulator.client("lambda").get_function(FunctionName=name)
+            return str(function["Configuration"]["FunctionArn"])
+        case {"Ref": logical_id}:
+            # SAM's own reference to an alias, Function.Alias, is the logical id FunctionAlias<name>.
+            name = logical_id if logical_id in deployed else alias_of(deployed, logical_id)
+            return str(deployed[name]["PhysicalResourceId"])
+    raise LocalAwsError(f"cannot tell which function this target is: {reference}")
+
+
+def alias_of(deployed: Mapping[str, dict[str, Any]], reference: str) -> str:
+    function = reference.partition(".")[0]
+    for logical_id, resource in deployed.items():
+        if resource["ResourceType"] == "AWS::Lambda::Alias" and logical_id.startswith(f"{function}Alias"):
+            return logical_id
+    raise LocalAwsError(f"the stack has no alias {reference}")
+
+
+def local_outputs(emulator: Emulator, stack_name: str) -> dict[str, str]:
+    [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    load_balancers = [
+        resource["PhysicalResourceId"]
+        for resource in described(emulator, stack_name).values()
+        if resource["ResourceType"] == "AWS::ElasticLoadBalancingV2::LoadBalancer"
+    ]
+    if load_balancers:
+        answer = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=load_balancers)
+        name = answer["LoadBalancers"][0]["LoadBalancerName"]
+        outputs["PublicWebhookUrl"] = outputs["WebhookUrl"]
+        outputs["WebhookUrl"] = (
+            f"{emulator.scheme}://localhost:{emulator.port}/_alb/{name}{urlsplit(outputs['WebhookUrl']).path}"
+        )
+    if secret_arn := outputs.get("WebhookSecretArn"):
+        secret = emulator.client("secretsmanager").describe_secret(SecretId=secret_arn)
+        outputs["WebhookSecretName"] = secret["Name"]
+    return outputs | {"StackName": stack_name, "endpoint_url": emulator.endpoint_url, "region": REGION}
+
+
+def write_outputs(stack: Stack) -> Path:
+    path = LOCAL / "outputs.json"
+    path.write_text(json.dumps(stack.outputs, indent=2, sort_keys=True) + "\n")
+    return path
