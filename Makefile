@@ -39,6 +39,7 @@ check: $(INSTALLED) ## Lint, types and template; writes nothing
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
+	@$(PYTHON) -m tools.sync_columns --check
 	@$(PYTHON) -m tools.check_template
 
 .PHONY: format
@@ -61,6 +62,14 @@ test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
+
+.PHONY: columns
+columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
+	@$(PYTHON) -m tools.sync_columns
+
+.PHONY: events
+events: $(INSTALLED) ## Write the invocation events of events/ anew from the vendor's samples
+	@$(PYTHON) -m tools.make_events
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in

@@ -37,9 +37,9 @@ from tools.local_webhook import EVENTS, recorded_request
 FUNCTIONS = {"ingest": "IngestFunction", "process": "ProcessFunction"}
 RAW_BUCKET = "local-raw"
 LAKE_BUCKET = "local-lake"
-RAW_PREFIX = "B Event Data"
-CREDENTIALS = "bird:local-password"  # what the sample events of events/ carry
-SAMPLE_BATCH = EVENTS / "alb_webhook_batch.json"
+RAW_PREFIX = "raw"
+CREDENTIALS = "bird:example-password"  # what the sample events of events/ carry
+SAMPLE_BATCH = EVENTS / "alb_all_types.json"
 TIMEOUT_SECONDS = 120
 
 
