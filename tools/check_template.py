@@ -5,6 +5,7 @@ parameter described and bounded, every resource that SAR would have to take amon
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from samtranslator.public.translator import ManagedPolicyLoader  # noqa: F401  (fails early where SAM is missing)
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
@@ -46,6 +46,7 @@ def transformed_template() -> Template:
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
     defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)  # the transform asks for one
     result: Template = transform(template, defaults, NoManagedPolicies())
     return result
 

@@ -1,0 +1,41 @@
+"""What every test stands on: a clean environment, fresh functions, the sample events."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ingest.app
+import process.app
+import pytest
+
+EVENTS = Path(__file__).resolve().parent.parent / "events"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the developer's reaches a test, and no setting of a test the next one."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    cached = [ingest.app.settings, ingest.app.raw_batches, process.app.lake]
+    cached += [process.app._output_format, process.app._allow_http]
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.fixture
+def load_event() -> Callable[[str], Any]:
+    """An invocation event of events/, by name without .json."""
+
+    def load(name: str) -> Any:
+        return json.loads((EVENTS / f"{name}.json").read_text())
+
+    return load

@@ -1,0 +1,50 @@
+"""Functions stand alone, do nothing at import, and their pure modules do no I/O."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+PACKAGES = sorted(path.name for path in FUNCTIONS.iterdir() if (path / "app.py").exists())
+PURE = [
+    "ingest/webhook.py",
+    "ingest/credentials.py",
+    "process/columns.py",
+    "process/normalise.py",
+    "process/notification.py",
+    "process/quarantine.py",
+    "process/rows.py",
+    "process/table.py",
+]
+IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_function_imports_another(package):
+    others = set(PACKAGES) - {package}
+    for path in (FUNCTIONS / package).glob("*.py"):
+        assert not {name.partition(".")[0] for name in imported(path)} & others
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_module_does_no_io(module):
+    assert not imported(FUNCTIONS / module) & IO_MODULES
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_handler_imports_with_an_empty_environment(package):
+    code = f"import {package}.app"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)

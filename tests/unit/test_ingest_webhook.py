@@ -1,0 +1,92 @@
+"""The envelope of a request, its batch id, and what counts as a ping."""
+
+import base64
+
+import pytest
+from ingest.webhook import Request, UnreadableRequestError, answer, batch_id, is_ping, parse_request
+
+
+@pytest.mark.parametrize("name", ["alb_all_types", "alb_multi_value_headers", "http_api_batch"])
+def test_every_envelope_gives_method_headers_and_body(load_event, name):
+    request = parse_request(load_event(name))
+    assert request.method == "POST"
+    assert request.header("content-type") == "application/json"
+    assert request.body.startswith(b'[{"msys":{"')
+
+
+def test_base64_body_is_undone(load_event):
+    assert parse_request(load_event("alb_batch_base64")).body == load_event("alb_all_types")["body"].encode()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"httpMethod": "POST", "body": "%%%", "isBase64Encoded": True, "headers": {}}, id="bad base64"),
+        pytest.param({"httpMethod": "POST", "headers": [], "body": ""} | {"headers": "x"}, id="headers no object"),
+        pytest.param({"httpMethod": None, "headers": {}, "body": ""}, id="no method"),
+    ],
+)
+def test_unreadable_envelope_is_refused(event):
+    with pytest.raises(UnreadableRequestError):
+        parse_request(event)
+
+
+@pytest.mark.parametrize("body", [b'[{"msys":{}}]', b' [ { "msys" : { } } ]\r\n', b"[]", b"[ ]", b"", b"  \n"])
+def test_probe_in_any_white_space_is_a_ping(body):
+    assert is_ping(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'[{"msys":{"a":{}}}]', b"[{}]", b"{}", b'[{"msys":{}},{"msys":{}}]', b"x", b" " * 2000]
+)
+def test_anything_else_is_no_ping(body):
+    assert not is_ping(body)
+
+
+def request(*batch_ids: str, body: bytes = b"body") -> Request:
+    return Request("POST", {"x-messagesystems-batch-id": list(batch_ids)} if batch_ids else {}, body)
+
+
+def test_batch_id_names_the_object():
+    assert batch_id(request("77c2b630-d712-11e4-9642-efc2723b99c1")) == (
+        "77c2b630-d712-11e4-9642-efc2723b99c1",
+        None,
+    )
+
+
+@pytest.mark.parametrize("original", ["../etc/passwd", "..", "with space", "x" * 129, "ünïcode", "a/b"])
+def test_unsafe_batch_id_is_hashed_and_kept(original):
+    name, kept = batch_id(request(original))
+    assert name.startswith("sha256-")
+    assert len(name) == 71
+    assert kept == original
+
+
+def test_batch_without_id_is_named_by_its_body():
+    expected = "sha256-230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5"
+    assert batch_id(request(body=b"body")) == (expected, None)
+
+
+def test_two_contradicting_batch_ids_are_named_by_the_body():
+    assert batch_id(request("one", "two")) == (batch_id(request()).name, "one, two")
+
+
+def test_the_same_batch_id_twice_is_one():
+    assert batch_id(request("one", "one")).name == "one"
+
+
+def test_answer_takes_the_shape_of_its_envelope(load_event):
+    single = answer(load_event("alb_all_types"), 200, "{}")
+    assert single["statusDescription"] == "200 OK"
+    assert single["headers"] == {"Content-Type": "application/json"}
+    many = answer(load_event("alb_multi_value_headers"), 200, "{}")
+    assert many["multiValueHeaders"] == {"Content-Type": ["application/json"]}
+    assert "headers" not in many
+    assert "statusDescription" not in answer(load_event("http_api_batch"), 200, "{}")
+
+
+def test_body_is_kept_byte_for_byte():
+    body = bytes(range(256))
+    event = {"httpMethod": "POST", "headers": {}, "body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+    assert parse_request(event).body == body
