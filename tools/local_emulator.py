@@ -26,6 +26,9 @@ SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret)
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
 
+# What this process started: a Popen that is forgotten while its process runs complains.
+_started: dict[int, subprocess.Popen[bytes]] = {}
+
 
 class LocalAwsError(Exception):
     """Something that the developer can act on, said in one line."""
@@ -130,6 +133,7 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
                 "AWS_ALLOW_HTTP": "true",
             },
         )
+    _started[process.pid] = process
     emulator = Emulator(port, process.pid, directory, log, auth)
     try:
         wait_until_healthy(emulator, process)
@@ -179,6 +183,8 @@ def stop(emulator: Emulator) -> None:
             break
         if has_ended(emulator.pid):
             break
+    if process := _started.pop(emulator.pid, None):
+        process.wait(STOP_TIMEOUT_SECONDS)
     rmtree(emulator.directory, ignore_errors=True)
 
 

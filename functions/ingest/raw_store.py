@@ -40,7 +40,7 @@ class RawBatchStore:
             )
         except AlreadyExistsError:
             return False
-        except BaseError as error:
+        except (BaseError, OSError) as error:  # OSError: a bucket that is not there
             raise StorageUnavailableError(type(error).__name__) from error
         return True
 

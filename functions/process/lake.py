@@ -48,7 +48,7 @@ def read_batch(raw: RawObject, *, allow_http: bool) -> StoredBatch:
     except FileNotFoundError:
         batch = StoredBatch(batch_id, raw.key, _milliseconds(datetime.now(UTC)), b"")
         raise UnreadableObjectError("the raw object was deleted before it was read", batch) from None
-    except BaseError as error:
+    except (BaseError, OSError) as error:
         raise StorageUnavailableError(type(error).__name__) from error
     batch = StoredBatch(batch_id, raw.key, received_at, body)
     encoding = str(result.attributes.get("Content-Encoding", "identity")).lower()
@@ -99,7 +99,7 @@ class Lake:
                 attributes={"Content-Type": content_type},
                 use_multipart=False,
             )
-        except BaseError as error:
+        except (BaseError, OSError) as error:  # OSError: a bucket that is not there
             raise StorageUnavailableError(type(error).__name__) from error
 
 

@@ -1,0 +1,177 @@
+"""From a POST at the load balancer to a row in Athena, through the deployed template."""
+
+import io
+import json
+import uuid
+from contextlib import redirect_stderr
+
+import pytest
+from botocore.exceptions import ClientError
+from tools import local_stack
+from tools.local_query import poll, query
+from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
+
+ROWS_TIMEOUT_SECONDS = 60
+GOOD = object()
+
+
+def post(stack, body: bytes | str, *, batch_id: str | None = None, credentials=GOOD, method="POST", headers=None, path=None):
+    login = basic(stack.credentials() if credentials is GOOD else credentials) if credentials else {}
+    given = {"content-type": "application/json", **login, **(headers or {})}
+    if batch_id:
+        given["x-messagesystems-batch-id"] = batch_id
+    content = body.encode() if isinstance(body, str) else body
+    answer = send(stack, Request(method, given, content), path)
+    return answer.status, json.loads(answer.body)["status"] if answer.body else None, answer.headers
+
+
+def raw_keys(stack) -> list[str]:
+    s3 = stack.emulator.client("s3")
+    return [item["Key"] for item in s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"]).get("Contents", [])]
+
+
+def batch(*events: dict, event_class: str = "message_event") -> str:
+    return json.dumps([{"msys": {event_class: {"timestamp": "1460989507", **event}}} for event in events])
+
+
+def rows_of(stack, batch_id: str, columns: str, count: int) -> list[dict]:
+    sql = f"SELECT {columns} FROM events WHERE batch_id = '{batch_id}' ORDER BY type, event_key"  # noqa: S608
+    return poll(lambda: query(stack, sql), lambda rows: len(rows) >= count, ROWS_TIMEOUT_SECONDS)
+
+
+def test_batch_is_stored_and_its_repetition_a_duplicate(stack):
+    batch_id = str(uuid.uuid4())
+    body = batch({"type": "bounce", "event_id": f"{batch_id}-1"})
+    assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
+    assert post(stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
+    assert raw_keys(stack).count(f"raw/{batch_id}.json") == 1
+    assert rows_of(stack, batch_id, "type, event_class", 1) == [{"type": "bounce", "event_class": "message_event"}]
+
+
+@pytest.mark.parametrize("credentials", [None, GOOD, ("bird", "wrong")], ids=["none", "good", "wrong"])
+def test_probe_is_answered_whatever_the_credentials(stack, credentials):
+    assert post(stack, '[{"msys":{}}]', credentials=credentials)[:2] == (200, "ping")
+
+
+@pytest.mark.parametrize("credentials", [None, ("bird", "wrong"), ("bird", "")], ids=["none", "wrong", "empty"])
+def test_strangers_are_refused(stack, credentials):
+    batch_id = str(uuid.uuid4())
+    status, said, headers = post(stack, batch({"type": "open"}), batch_id=batch_id, credentials=credentials)
+    assert (status, said) == (401, "rejected")
+    assert headers["www-authenticate"].startswith("Basic realm=")
+    assert f"raw/{batch_id}.json" not in raw_keys(stack)
+
+
+def test_health_check_is_answered(stack):
+    assert post(stack, "", method="GET", credentials=None)[:2] == (200, "ok")
+
+
+def test_other_method_is_refused(stack):
+    status, said, headers = post(stack, "", method="PUT")
+    assert (status, said, headers["allow"]) == (405, "rejected", "GET, HEAD, POST")
+
+
+def test_other_path_is_not_found(stack):
+    path = stack.outputs["WebhookUrl"].partition("localhost")[2].partition("/")[2].rpartition("/")[0]
+    assert post(stack, "[1]", path=f"/{path}/elsewhere")[:2] == (404, "not found")
+
+
+def test_27_types_in_27_typed_rows_out(stack):
+    request = recorded_request(EVENTS / "alb_all_types.json")
+    batch_id = str(uuid.uuid4())
+    assert post(stack, request.body, batch_id=batch_id)[:2] == (200, "stored")
+    columns = "event_class, type, typeof(timestamp) AS time_type, msg_size + 1 AS size, open_tracking, geo_ip_latitude, extra"
+    rows = rows_of(stack, batch_id, columns, 27)
+    assert len(rows) == len({row["type"] for row in rows}) == 27
+    [opened] = [row for row in rows if row["type"] == "open"]
+    assert opened["event_class"] == "track_event"
+    assert opened["time_type"].lower().startswith("timestamp")
+    assert (opened["size"], opened["open_tracking"].lower(), opened["geo_ip_latitude"]) == ("1338", "true", "39.1749")
+    assert not any(row["extra"] for row in rows)
+
+
+def test_compressed_batch_becomes_rows(stack):
+    request = recorded_request(EVENTS / "alb_batch_gzip.json")
+    batch_id = str(uuid.uuid4())
+    assert post(stack, request.body, batch_id=batch_id, headers={"content-encoding": "gzip"})[:2] == (200, "stored")
+    assert len(rows_of(stack, batch_id, "type", 27)) == 27
+
+
+def test_broken_batch_is_quarantined_beside_a_good_one(stack):
+    bad, good = str(uuid.uuid4()), str(uuid.uuid4())
+    assert post(stack, "this is no JSON", batch_id=bad)[:2] == (200, "stored")
+    assert post(stack, batch({"type": "click", "event_id": good}), batch_id=good)[:2] == (200, "stored")
+    assert rows_of(stack, good, "event_id", 1) == [{"event_id": good}]
+    s3 = stack.emulator.client("s3")
+    bucket = stack.outputs["LakeBucketName"]
+
+    def quarantined() -> list[dict]:
+        found = s3.list_objects_v2(Bucket=bucket, Prefix="quarantine/").get("Contents", [])
+        bodies = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in found]
+        return [record for lines in bodies for record in map(json.loads, lines.splitlines()) if record["batch_id"] == bad]
+
+    [record] = poll(quarantined, bool, ROWS_TIMEOUT_SECONDS)
+    assert (record["reason"], record["original"]) == ("not JSON", "this is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("function", "action", "call"),
+    [
+        pytest.param("Ingest", "read a raw batch", ("get_object", "RawBucketName", "raw/any.json"), id="ingest reads"),
+        pytest.param("Ingest", "write rows", ("put_object", "LakeBucketName", "events/x"), id="ingest writes rows"),
+        pytest.param("Ingest", "leave its prefix", ("put_object", "RawBucketName", "other/x"), id="ingest elsewhere"),
+        pytest.param("Process", "write raw", ("put_object", "RawBucketName", "raw/x.json"), id="process writes raw"),
+        pytest.param("Process", "delete raw", ("delete_object", "RawBucketName", "raw/x.json"), id="process deletes"),
+        pytest.param("Process", "read rows", ("get_object", "LakeBucketName", "events/x"), id="process reads rows"),
+        pytest.param("Process", "write results", ("put_object", "LakeBucketName", "athena-results/x"), id="process elsewhere"),
+    ],
+)
+def test_roles_allow_no_more_than_they_must(stack, function, action, call):
+    operation, bucket, key = call
+    s3 = as_role(stack, f"{function}Role", "s3")
+    with pytest.raises(ClientError) as refused:
+        getattr(s3, operation)(Bucket=stack.outputs[bucket], Key=key)
+    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "403"), action
+
+
+@pytest.mark.parametrize("role", ["IngestRole", "ProcessRole"])
+def test_no_data_function_reads_the_secret(stack, role):
+    with pytest.raises(ClientError, match="AccessDenied"):
+        as_role(stack, role, "secretsmanager").get_secret_value(SecretId=stack.outputs["WebhookSecretArn"])
+
+
+def test_role_allows_what_it_must(stack):
+    as_role(stack, "IngestRole", "s3").put_object(
+        Bucket=stack.outputs["RawBucketName"], Key="raw/by-role.json", Body=b"[]"
+    )
+
+
+def as_role(stack, logical_id: str, service: str):
+    """A client with the credentials that the function of that role would have."""
+    name = stack.resources()[logical_id]
+    arn = stack.emulator.client("iam").get_role(RoleName=name)["Role"]["Arn"]
+    got = stack.emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    return stack.emulator.client(
+        service,
+        aws_access_key_id=got["AccessKeyId"],
+        aws_secret_access_key=got["SecretAccessKey"],
+        aws_session_token=got["SessionToken"],
+    )
+
+
+def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
+    """One stack through its life: CSV and a prefix with a space by update, gone by delete, its data still there."""
+    with redirect_stderr(io.StringIO()):
+        local_stack.deploy(emulator, "bird-life")
+        stack = local_stack.deploy(emulator, "bird-life", {"OutputFormat": "CSV", "RawPrefix": "B Event Data"})
+    batch_id = str(uuid.uuid4())
+    body = batch({"type": "bounce", "event_id": "1", "reason": 'quoted "text", here', "msg_size": "12"})
+    assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
+    assert raw_keys(stack) == [f"B Event Data/{batch_id}.json"]
+    rows = rows_of(stack, batch_id, "type, reason, msg_size", 1)
+    assert rows == [{"type": "bounce", "reason": 'quoted "text", here', "msg_size": "12"}]
+    local_stack.delete(stack)
+    s3 = emulator.client("s3")
+    kept = s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
+    assert [item["Key"] for item in kept] == [f"B Event Data/{batch_id}.json"]
+    assert s3.list_objects_v2(Bucket=stack.outputs["LakeBucketName"], Prefix="events/")["KeyCount"] == 1

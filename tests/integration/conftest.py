@@ -1,0 +1,45 @@
+"""A local S3 (moto's server), since obstore speaks HTTP itself and does not see moto's mocks."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+RAW_BUCKET = "raw-bucket"
+LAKE_BUCKET = "lake-bucket"
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(moto_endpoint: str, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A boto3 client with both buckets made; both functions are set up to use them."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("RAW_BUCKET", RAW_BUCKET)
+    monkeypatch.setenv("RAW_PREFIX", "raw")
+    monkeypatch.setenv("LAKE_BUCKET", LAKE_BUCKET)
+    monkeypatch.setenv("OUTPUT_FORMAT", "PARQUET")
+    monkeypatch.setenv("WEBHOOK_AUTH", "BASIC")
+    monkeypatch.setenv("CREDENTIAL_DIGESTS", hashlib.sha256(b"bird:example-password").hexdigest())
+    client = boto3.client("s3", endpoint_url=moto_endpoint)
+    for bucket in (RAW_BUCKET, LAKE_BUCKET):
+        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    yield client
+    for bucket in (RAW_BUCKET, LAKE_BUCKET):
+        for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+        client.delete_bucket(Bucket=bucket)
+    client.close()

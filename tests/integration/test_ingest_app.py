@@ -1,0 +1,191 @@
+"""The request table of the design, row by row, against a local S3."""
+
+import base64
+import gzip
+import json
+import logging
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from ingest.app import lambda_handler
+from tools.make_events import alb, basic, compact
+
+RAW_BUCKET = "raw-bucket"
+
+
+def keys(s3) -> list[str]:
+    return [item["Key"] for item in s3.list_objects_v2(Bucket=RAW_BUCKET).get("Contents", [])]
+
+
+def said(answer) -> tuple[int, str]:
+    return answer["statusCode"], json.loads(answer["body"])["status"]
+
+
+@pytest.mark.parametrize("name", ["alb_all_types", "alb_multi_value_headers", "http_api_batch", "alb_ui_test_batch"])
+def test_batch_is_stored_once_under_its_id(s3, load_event, name):
+    event = load_event(name)
+    headers = event.get("headers") or {key: values[0] for key, values in event["multiValueHeaders"].items()}
+    batch_id = headers["x-messagesystems-batch-id"]
+    assert said(lambda_handler(event, None)) == (200, "stored")
+    assert said(lambda_handler(event, None)) == (200, "duplicate")
+    assert keys(s3) == [f"raw/{batch_id}.json"]
+    stored = s3.get_object(Bucket=RAW_BUCKET, Key=f"raw/{batch_id}.json")
+    assert stored["Body"].read() == event["body"].encode()
+    assert stored["ContentType"] == "application/json"
+    assert stored["Metadata"]["batch-id"] == batch_id
+    assert stored["Metadata"]["received-at"].endswith("Z")
+
+
+def test_first_body_stays_when_the_id_comes_again(s3):
+    first, second = alb("[1]", batch_id="one"), alb("[2]", batch_id="one")
+    assert said(lambda_handler(first, None)) == (200, "stored")
+    assert said(lambda_handler(second, None)) == (200, "duplicate")
+    assert s3.get_object(Bucket=RAW_BUCKET, Key="raw/one.json")["Body"].read() == b"[1]"
+
+
+@pytest.mark.parametrize("authorization", [None, basic("bird", "wrong")], ids=["without", "with wrong credentials"])
+@pytest.mark.parametrize("body", ['[{"msys":{}}]', "[]", ""])
+def test_probe_is_answered_and_not_stored(s3, body, authorization):
+    assert said(lambda_handler(alb(body, batch_id=None, authorization=authorization), None)) == (200, "ping")
+    assert keys(s3) == []
+
+
+def test_wrong_credentials_are_refused(s3, load_event):
+    answer = lambda_handler(load_event("alb_wrong_credentials"), None)
+    assert said(answer) == (401, "rejected")
+    assert answer["headers"]["WWW-Authenticate"].startswith('Basic realm="')
+    assert keys(s3) == []
+
+
+def test_nobody_gets_in_while_unconfigured(s3, load_event, monkeypatch):
+    monkeypatch.delenv("WEBHOOK_AUTH")
+    assert said(lambda_handler(load_event("alb_all_types"), None)) == (401, "rejected")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_health_check_is_answered(s3, load_event, method):
+    assert said(lambda_handler({**load_event("alb_health_check"), "httpMethod": method}, None)) == (200, "ok")
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_method_is_refused(s3, load_event, method):
+    answer = lambda_handler({**load_event("alb_all_types"), "httpMethod": method}, None)
+    assert said(answer) == (405, "rejected")
+    assert answer["headers"]["Allow"] == "GET, HEAD, POST"
+
+
+def test_unreadable_envelope_is_refused(s3):
+    assert said(lambda_handler({"httpMethod": "POST", "headers": {}, "body": "%", "isBase64Encoded": True}, None)) == (
+        400,
+        "rejected",
+    )
+
+
+def test_compressed_body_keeps_its_encoding(s3, load_event):
+    event = load_event("alb_batch_gzip")
+    assert said(lambda_handler(event, None)) == (200, "stored")
+    stored = s3.get_object(Bucket=RAW_BUCKET, Key="raw/gzip-batch.json")
+    assert stored["ContentEncoding"] == "gzip"
+    assert gzip.decompress(stored["Body"].read()) == load_event("alb_all_types")["body"].encode()
+
+
+@pytest.mark.parametrize("megabytes", [1, 5])
+def test_large_batch_is_stored(s3, megabytes):
+    body = compact([{"msys": {"x_event": {"text": "x" * (megabytes * 1024 * 1024 - 40)}}}])
+    assert said(lambda_handler(alb(body, batch_id="large"), None)) == (200, "stored")
+    assert s3.head_object(Bucket=RAW_BUCKET, Key="raw/large.json")["ContentLength"] == len(body)
+
+
+def test_body_that_is_no_json_is_stored_as_it_came(s3):
+    body = b"\x00\xffnot json"
+    event = alb("", batch_id="odd") | {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+    assert said(lambda_handler(event, None)) == (200, "stored")
+    assert s3.get_object(Bucket=RAW_BUCKET, Key="raw/odd.json")["Body"].read() == body
+
+
+def test_batch_without_id_is_stored_once(s3, load_event):
+    assert said(lambda_handler(load_event("alb_no_batch_id"), None)) == (200, "stored")
+    assert said(lambda_handler(load_event("alb_no_batch_id"), None)) == (200, "duplicate")
+    [key] = keys(s3)
+    assert key.startswith("raw/sha256-")
+
+
+@pytest.mark.parametrize("batch_id", ["../../secret", "with space", "x" * 4096, "ünï\u4e2d"])
+def test_odd_batch_id_stays_inside_the_prefix(s3, batch_id):
+    assert said(lambda_handler(alb("[1]", batch_id=batch_id), None)) == (200, "stored")
+    [key] = keys(s3)
+    assert key.startswith("raw/sha256-")
+    assert s3.head_object(Bucket=RAW_BUCKET, Key=key)["Metadata"]["batch-id-original"]
+
+
+def test_one_object_when_a_batch_comes_from_many_connections_at_once(s3):
+    event = alb("[1]", batch_id="race")
+    lambda_handler(alb("[0]", batch_id="warm"), None)
+    with ThreadPoolExecutor(16) as pool:
+        answers = [said(answer) for answer in pool.map(lambda _: lambda_handler(event, None), range(16))]
+    assert sorted(answers) == [(200, "duplicate")] * 15 + [(200, "stored")]
+
+
+def test_prefix_with_spaces_works(s3, monkeypatch):
+    monkeypatch.setenv("RAW_PREFIX", "B Event Data")
+    assert said(lambda_handler(alb("[1]", batch_id="one"), None)) == (200, "stored")
+    assert keys(s3) == ["B Event Data/one.json"]
+
+
+@pytest.fixture
+def broken_s3(s3, monkeypatch):
+    """An S3 that takes connections; `answer` is what it says to each request, nothing at all if None."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    connections: list[socket.socket] = []
+
+    def serve(answer: bytes | None) -> None:
+        def run() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                connections.append(connection)
+                if answer is not None:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=run, daemon=True).start()
+
+    yield serve
+    listener.close()
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", id="slow down"),
+        pytest.param(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", id="forbidden"),
+        pytest.param(None, id="hangs"),
+    ],
+)
+def test_storage_that_refuses_or_hangs_is_a_503_in_time(broken_s3, answer):
+    broken_s3(answer)
+    started = time.monotonic()
+    said_by_ingest = lambda_handler(alb("[1]", batch_id="one"), None)
+    assert said(said_by_ingest) == (503, "unavailable")
+    assert said_by_ingest["headers"]["Retry-After"] == "30"
+    assert time.monotonic() - started < 8
+
+
+def test_logs_hold_no_body_credential_or_address(s3, load_event, caplog):
+    caplog.set_level(logging.DEBUG)
+    for name in ("alb_all_types", "alb_wrong_credentials", "alb_probe", "alb_health_check"):
+        lambda_handler(load_event(name), None)
+    logged = "\n".join(str(vars(record)) for record in caplog.records if record.name.startswith("ingest"))
+    assert "batch stored" in logged
+    for secret in ("example.com", "example-password", "Basic ", "msys", "wrong:"):
+        assert secret not in logged

@@ -1,0 +1,287 @@
+"""Batches into rows: what each value becomes, and what happens to what does not fit."""
+
+import json
+from datetime import UTC, datetime
+from io import BytesIO
+
+import pytest
+from arro3.io import read_parquet
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from process import rows as rows_module
+from process.columns import COLUMNS
+from process.normalise import StoredBatch
+from process.rows import Rows
+from process.table import to_csv, to_parquet, to_table
+
+RECEIVED_AT = 1_760_000_000_000  # 2025-10-09T08:53:20Z
+
+
+def stored(body: bytes | list) -> StoredBatch:
+    if isinstance(body, list):
+        body = json.dumps(body).encode()
+    return StoredBatch("batch-1", "raw/batch-1.json", RECEIVED_AT, body)
+
+
+def processed(body: bytes | list) -> tuple[list[dict], Rows]:
+    """Rows as a reader of the Parquet files finds them, without their nulls."""
+    rows = Rows()
+    rows.add(stored(body))
+    found = []
+    for day, groups in rows.take_days():
+        table = read_parquet(BytesIO(to_parquet(to_table(groups)))).read_all()
+        assert table.column_names == [column.name for column in COLUMNS]
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        for row in range(table.num_rows):
+            values = {name: column[row] for name, column in columns.items() if column[row] is not None}
+            found.append({"event_date": day, **values})
+    return found, rows
+
+
+def row_of(fields: dict, event_class: str = "message_event", **siblings) -> dict:
+    [row], _ = processed([{"msys": {event_class: fields}, **siblings}])
+    return row
+
+
+def test_all_27_types_become_typed_rows(load_event):
+    batch = json.loads(load_event("alb_all_types")["body"])
+    found, rows = processed(batch)
+    assert len(found) == 27
+    assert rows.counts.quarantined == 0
+    assert not any("extra" in row for row in found)
+    by_type = {row["type"]: row for row in found}
+    assert len(by_type) == 27
+    opened = by_type["open"]
+    assert opened["event_class"] == "track_event"
+    assert opened["timestamp"] == datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)
+    assert opened["injection_time"] == datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)
+    assert opened["scheduled_time"] == datetime(2020, 5, 1, 16, 0, tzinfo=UTC)
+    assert opened["msg_size"] == 1337
+    assert opened["open_tracking"] is True
+    assert opened["transactional"] is True
+    assert opened["transmission_id"] == "65832150921904138"
+    assert opened["geo_ip_latitude"] == 39.1749
+    assert opened["geo_ip_zip"] == 21046
+    assert opened["user_agent_parsed_is_prefetched"] is False
+    assert opened["rcpt_meta"] == '{"customKey": "customValue"}'
+    assert by_type["error"]["ingest_batch_id"] == "96500f4d-d4f4-4f1b-8080-02f4682184bb"
+    assert by_type["error"]["batch_id"] == "batch-1"
+    assert by_type["sms_status"]["dr_latency"] == 0.02
+    assert len(by_type["sms_status"]["event_key"]) == 64
+
+
+def test_no_value_of_the_samples_is_lost(load_event):
+    for element in json.loads(load_event("alb_all_types")["body"]):
+        [(event_class, fields)] = element["msys"].items()
+        row = row_of(fields, event_class)
+        expected = len(fields) + sum(len(v) - 1 for k, v in fields.items() if k in ("geo_ip", "user_agent_parsed"))
+        assert len(row) == expected + len(("event_date", "event_class", "event_key", "batch_id", "received_at"))
+
+
+@pytest.mark.parametrize(
+    ("value", "stored_value", "extra"),
+    [
+        pytest.param("1460989507", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="seconds as text"),
+        pytest.param(1460989507, datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="seconds as number"),
+        pytest.param("1460989507.5", datetime(2016, 4, 18, 14, 25, 7, 500000, tzinfo=UTC), None, id="fraction"),
+        pytest.param("1460989507.1239", datetime(2016, 4, 18, 14, 25, 7, 123000, tzinfo=UTC), "1460989507.1239", id="finer"),
+        pytest.param("2016-04-18T14:25:07.000Z", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="ISO"),
+        pytest.param("2016-04-18T16:25:07+02:00", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="ISO with zone"),
+        pytest.param("soon", None, "soon", id="garbage"),
+        pytest.param("1460989507000000", None, "1460989507000000", id="no year of ours"),
+        pytest.param(True, None, True, id="boolean"),
+        pytest.param("NaN", None, "NaN", id="not a number"),
+    ],
+)
+def test_timestamps_in_every_form(value, stored_value, extra):
+    row = row_of({"type": "delivery", "event_id": "1", "timestamp": value})
+    assert row.get("timestamp") == stored_value
+    assert json.loads(row.get("extra", "{}")).get("timestamp") == extra
+
+
+@pytest.mark.parametrize(
+    ("fields", "column", "expected"),
+    [
+        pytest.param({"num_retries": 2}, "num_retries", 2, id="number where text was"),
+        pytest.param({"subject": 5.50}, "subject", "5.5", id="text where a number came"),
+        pytest.param({"open_tracking": "1"}, "open_tracking", True, id="flag as text"),
+        pytest.param({"open_tracking": 0}, "open_tracking", False, id="flag as number"),
+        pytest.param({"open_tracking": "true"}, "open_tracking", True, id="flag as word"),
+        pytest.param({"dr_latency": 3}, "dr_latency", 3.0, id="double"),
+        pytest.param({"sms_remoteids": {"0": "a"}}, "sms_remoteids", '{"0": "a"}', id="object where a list was"),
+        pytest.param({"subject": None}, "subject", None, id="null"),
+        pytest.param({"reason": 'a "b",\r\nc'}, "reason", 'a "b",\r\nc', id="awkward text"),
+    ],
+)
+def test_values_are_converted(fields, column, expected):
+    row = row_of({"type": "bounce", "event_id": "1", **fields})
+    assert row.get(column) == expected
+    assert "extra" not in row
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"num_retries": "two"}, id="no number"),
+        pytest.param({"num_retries": 2**63}, id="too large"),
+        pytest.param({"msg_size": 1.5}, id="fraction"),
+        pytest.param({"open_tracking": "yes"}, id="no flag"),
+        pytest.param({"subject": ["a", 1]}, id="list as text"),
+        pytest.param({"next_attempt": {"deep": [1, None]}}, id="unknown field"),
+        pytest.param({"geo_ip": "nowhere"}, id="no object"),
+        pytest.param({"geo_ip": {"continent": "EU"}}, id="unknown member"),
+        pytest.param({"dr_latency": "nan"}, id="not finite"),
+    ],
+)
+def test_what_fits_no_column_is_kept_as_it_came(fields):
+    row = row_of({"type": "bounce", "event_id": "1", **fields})
+    assert json.loads(row["extra"]) == fields
+
+
+def test_keys_beside_msys_are_kept():
+    assert json.loads(row_of({"type": "open"}, cust={"id": "42"})["extra"]) == {"cust": {"id": "42"}}
+
+
+def test_metadata_is_byte_faithful():
+    meta = '{ "ключ" : "\\u0001\\n" , "n":1.000, "deep":[[["\\ud83d\\ude00"]]], "long":"' + "x" * 10_000 + '"}'
+    [row], _ = processed(f'[{{"msys":{{"message_event":{{"type":"open","event_id":"1","rcpt_meta":{meta}}}}}}}]'.encode())
+    assert row["rcpt_meta"] == meta
+
+
+def test_unknown_class_and_type_are_rows():
+    row = row_of({"type": "ad_adjust", "event_id": "1", "timestamp": "1460989507"}, "adaptive_event")
+    assert (row["event_class"], row["type"]) == ("adaptive_event", "ad_adjust")
+
+
+def test_same_id_on_different_types_are_different_events():
+    event = {"event_id": "1", "timestamp": "1460989507"}
+    batch = [{"msys": {"message_event": {**event, "type": kind}}} for kind in ("bounce", "delivery", "bounce")]
+    found, rows = processed(batch)
+    assert [row["type"] for row in found] == ["bounce", "delivery"]
+    assert rows.counts.duplicates == 1
+
+
+def test_events_without_id_are_told_apart_by_content():
+    batch = [{"msys": {"message_event": {"type": "sms_status", "sms_text": text}}} for text in ("a", "b", "a")]
+    assert [row["sms_text"] for row in processed(batch)[0]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "day"),
+    [
+        pytest.param("1460989507", datetime(2016, 4, 18, tzinfo=UTC), id="its own"),
+        pytest.param(None, datetime(2025, 10, 9, tzinfo=UTC), id="none"),
+        pytest.param("0", datetime(2025, 10, 9, tzinfo=UTC), id="before the table begins"),
+        pytest.param("1760150000", datetime(2025, 10, 9, tzinfo=UTC), id="after tomorrow"),
+    ],
+)
+def test_partition_is_the_events_day_or_the_arrivals(timestamp, day):
+    row = row_of({"type": "open", "event_id": "1", "timestamp": timestamp})
+    assert datetime.fromtimestamp(row["event_date"] * 86400, UTC) == day
+
+
+def test_rows_are_sorted_by_type_and_time():
+    events = [("open", 3, {}), ("click", 2, {"odd": 1}), ("open", 1, {"odd": 1}), ("click", 1, {}), ("open", 2, {})]
+    batch = [
+        {"msys": {"track_event": {"type": kind, "event_id": str(n), "timestamp": str(1460989500 + second), **rest}}}
+        for n, (kind, second, rest) in enumerate(events)
+    ]
+    found, _ = processed(batch)
+    assert [(row["type"], row["timestamp"].second) for row in found] == [
+        ("click", 1),
+        ("click", 2),
+        ("open", 1),
+        ("open", 2),
+        ("open", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "reasons"),
+    [
+        pytest.param(b"hello", [(None, "not JSON")], id="not JSON"),
+        pytest.param(b"", [(None, "not JSON")], id="empty"),
+        pytest.param(b'{"msys":{}}', [(None, "not a JSON array")], id="no array"),
+        pytest.param(b"[1,2]", [(0, "not an object with an object msys"), (1, "not an object with an object msys")], id="numbers"),
+        pytest.param(b'[{"msys":{"a":{},"b":{}}}]', [(0, "msys has 2 classes, expected one")], id="two classes"),
+        pytest.param(b'[{"msys":{"a_event":"text"}}]', [(0, "event is not an object")], id="event is text"),
+        pytest.param(b'[{"sys":{}}]', [(0, "no msys")], id="no msys"),
+        pytest.param(b'[{"msys":{"a":{"b":"\xff"}}}]', [(0, "not UTF-8")], id="not UTF-8"),
+        pytest.param(b'[{"msys":{"a":{"subject":"\\ud83d"}}}]', [(0, "not JSON")], id="half a surrogate pair"),
+    ],
+)
+def test_what_is_no_event_is_quarantined(body, reasons):
+    found, rows = processed(body)
+    assert found == []
+    assert [(one.index, one.reason) for one in rows.take_quarantined()] == reasons
+
+
+def test_broken_element_does_not_hold_back_the_others():
+    good = '{"msys":{"track_event":{"type":"open","event_id":"1"}}}'
+    body = f'[{good},{{"msys":{{"a":{{"s":"\\ud83d"}}}}}}, 7 ,{good.replace("1", "2")}]'.encode()
+    found, rows = processed(body)
+    assert [row["event_id"] for row in found] == ["1", "2"]
+    assert [one.original for one in rows.take_quarantined()] == [b'{"msys":{"a":{"s":"\\ud83d"}}}', b"7"]
+
+
+def test_csv_is_rfc_4180_with_a_header():
+    rows = Rows()
+    rows.add(stored([{"msys": {"message_event": {"type": "bounce", "event_id": "1", "reason": 'a "b",\nc'}}}]))
+    [(_, groups)] = rows.take_days()
+    header, _, body = to_csv(to_table(groups)).decode().partition("\n")
+    assert header.split(",") == [column.name for column in COLUMNS]
+    assert '"a ""b"",\nc"' in body
+
+
+# --- Both ways to a row are one -------------------------------------------------------------------------------------
+
+FIELDS = sorted({column.field.partition(".")[0] for column in COLUMNS if column.field})
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(codec="utf-8"), max_size=12),
+    st.sampled_from(["1", "0", "true", "1460989507", "1460989507.25", "2016-04-18T14:25:07.000Z", "-5", "39.17", ""]),
+    st.sampled_from(["2016-04-18 14:25:07.1234", "2016-04-18T14:25:07.00000Z", "9999-99-99T99:99:99.999Z", "1e3"]),
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2), max_leaves=3)
+NAMES = st.sampled_from([*FIELDS, "new_field", "cust"])
+OBJECTS = st.dictionaries(st.sampled_from(["country", "zip", "latitude", "is_mobile", "agent_family", "new"]), SCALARS, max_size=4)
+EVENTS = st.dictionaries(NAMES, VALUES | OBJECTS, max_size=8)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+def test_quick_and_lenient_rows_are_equal(events):
+    batch = [{"msys": {"message_event": event}} for event in events]
+    quick, _ = processed(batch)
+    original = Rows._decode_quickly
+    Rows._decode_quickly = lambda self, element: (None, None)
+    try:
+        lenient, _ = processed(batch)
+    finally:
+        Rows._decode_quickly = original
+    assert quick == lenient
+
+
+@given(EVENTS)
+@settings(max_examples=300, deadline=None)
+def test_every_field_is_in_the_row_or_in_extra(event):
+    found, _ = processed([{"msys": {"message_event": event}}])
+    [row] = found
+    extra = json.loads(row.get("extra", "{}"))
+    for name, value in event.items():
+        flattened = name in ("geo_ip", "user_agent_parsed") and isinstance(value, dict)
+        column = "ingest_batch_id" if name == "batch_id" else name
+        if value is None or flattened or column in row and column != "batch_id":
+            continue
+        assert extra[name] == value
+
+
+def test_layouts_are_bounded():
+    rows = Rows()
+    for number in range(3 * rows_module.MAX_LAYOUTS_PER_TYPE):
+        kind = {"type": f"type-{number}", "event_id": "1"}
+        rows.add(stored([{"msys": {f"class-{number}": kind}}] * 2))
+    assert rows.counts.rows == 3 * rows_module.MAX_LAYOUTS_PER_TYPE
