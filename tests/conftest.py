@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import ingest.app
 import process.app
-import pytest
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from samtranslator.translator.transform import transform
-from samtranslator.yaml_helper import yaml_parse
+from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
@@ -59,7 +59,15 @@ class NoManagedPolicies:
 
 
 def lint(path: Path) -> list[str]:
-    command = [Path(sys.executable).parent / "cfn-lint", "--format", "parseable", "--regions", REGION, "--", path]
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "cfn-lint",
+        "--format",
+        "parseable",
+        "--regions",
+        REGION,
+        "--",
+        path,
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
 
@@ -108,7 +116,7 @@ def cycles(template: Template) -> Iterator[str]:
         yield from visit(name, [])
 
 
-def references(value: Any) -> set[str]:  # noqa: ANN401
+def references(value: Any) -> set[str]:
     """The logical ids that a part of a template depends on."""
     if isinstance(value, list):
         return set().union(*map(references, value))

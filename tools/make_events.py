@@ -1,6 +1,6 @@
 """Write the invocation events of events/ from the vendor's samples in events/samples/. Always the same bytes.
 
-    python -m tools.make_events
+python -m tools.make_events
 """
 
 import base64
@@ -64,7 +64,7 @@ def invocation_events() -> dict[str, Json]:
     return events
 
 
-def compact(batch: Any) -> str:  # noqa: ANN401
+def compact(batch: Any) -> str:
     return json.dumps(batch, separators=(",", ":"), ensure_ascii=False)
 
 

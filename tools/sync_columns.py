@@ -1,7 +1,7 @@
 """Bring the Glue columns of template.yaml up to date with functions/process/columns.py, the one list of columns.
 
-    python -m tools.sync_columns            write template.yaml
-    python -m tools.sync_columns --check    only say whether it agrees
+python -m tools.sync_columns            write template.yaml
+python -m tools.sync_columns --check    only say whether it agrees
 """
 
 import argparse
@@ -31,7 +31,9 @@ def main() -> int:
     text = TEMPLATE.read_text()
     wanted = synced(text)
     if check and wanted != text:
-        print("template.yaml: its columns differ from functions/process/columns.py: run `make columns`", file=sys.stderr)
+        print(
+            "template.yaml: its columns differ from functions/process/columns.py: run `make columns`", file=sys.stderr
+        )
         return 1
     if not check:
         TEMPLATE.write_text(wanted)

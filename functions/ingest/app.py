@@ -51,13 +51,15 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             original=original,
         )
     except StorageUnavailableError as error:
-        logger.error("batch not stored", extra={**facts, "reason": str(error), **_elapsed(started)})  # noqa: TRY400
+        logger.error("batch not stored", extra={**facts, "reason": str(error), **_elapsed(started)})
         return answer(event, 503, '{"status":"unavailable"}', {"Retry-After": str(RETRY_AFTER_SECONDS)})
     logger.info("batch stored" if stored else "batch was a duplicate", extra={**facts, **_elapsed(started)})
     return answer(event, 200, '{"status":"stored"}' if stored else '{"status":"duplicate"}')
 
 
-def _reject(event: Mapping[str, Any], status: int, reason: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _reject(
+    event: Mapping[str, Any], status: int, reason: str, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     logger.warning("request rejected", extra={"status": status, "reason": reason})
     return answer(event, status, '{"status":"rejected"}', headers)
 

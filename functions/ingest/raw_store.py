@@ -21,7 +21,9 @@ class RawBatchStore:
     store: S3Store
     prefix: str
 
-    def put(self, name: str, body: bytes, *, received_at: str, content_encoding: str | None, original: str | None) -> bool:
+    def put(
+        self, name: str, body: bytes, *, received_at: str, content_encoding: str | None, original: str | None
+    ) -> bool:
         """Write `<prefix>/<name>.json` unless it is there: True if written, False if it was there before.
 
         Errors: StorageUnavailableError.
@@ -36,7 +38,12 @@ class RawBatchStore:
             ]
         try:
             obstore.put(
-                self.store, f"{self.prefix}/{name}.json", body, attributes=attributes, mode="create", use_multipart=False
+                self.store,
+                f"{self.prefix}/{name}.json",
+                body,
+                attributes=attributes,
+                mode="create",
+                use_multipart=False,
             )
         except AlreadyExistsError:
             return False

@@ -63,7 +63,9 @@ def parse_request(event: Mapping[str, Any]) -> Request:
             for name, value in (event.get("headers") or {}).items():
                 headers.setdefault(name.lower(), []).append(value)
         text = event.get("body") or ""
-        body = a2b_base64(text, strict_mode=True) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
+        body = (
+            a2b_base64(text, strict_mode=True) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
+        )
         return Request(method.upper(), headers, body)
     except (KeyError, TypeError, AttributeError, Base64Error, ValueError) as error:
         raise UnreadableRequestError(type(error).__name__) from error

@@ -44,7 +44,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             for raw in raw_objects(message):
                 asked_by[raw].add(message.message_id)
         except UnreadableMessageError as error:
-            logger.error("message not understood", extra={"message_id": message.message_id, "reason": str(error)})  # noqa: TRY400
+            logger.error("message not understood", extra={"message_id": message.message_id, "reason": str(error)})
             failed.add(message.message_id)
     gc.disable()  # rows are many objects and no cycles: collecting them costs a quarter of the time
     try:
@@ -70,7 +70,7 @@ def _process(raws: Sequence[RawObject]) -> list[RawObject]:
         except UnreadableObjectError as error:
             rows.quarantine(Quarantined(error.batch, None, error.reason, error.batch.body))
         except StorageUnavailableError as error:
-            logger.error("raw batch not read", extra={"raw_key": raw.key, "reason": str(error)})  # noqa: TRY400
+            logger.error("raw batch not read", extra={"raw_key": raw.key, "reason": str(error)})
             failed.append(raw)
             continue
         else:
@@ -108,7 +108,7 @@ def _write_or_fail(rows: Rows, part: str, gathered: list[RawObject], failed: lis
     try:
         return _write(rows, part[:32])
     except StorageUnavailableError as error:
-        logger.error("rows not written", extra={"raw_batches": len(gathered), "reason": str(error)})  # noqa: TRY400
+        logger.error("rows not written", extra={"raw_batches": len(gathered), "reason": str(error)})
         failed += gathered
         return 0
 

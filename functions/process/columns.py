@@ -46,7 +46,11 @@ COLUMNS: tuple[Column, ...] = (
     _bird("type", TEXT, "Type of the event, such as delivery, bounce or click"),
     _bird("timestamp", TIMESTAMP, "When it happened"),
     _bird("event_id", TEXT, "Bird's id of the event; sms_status has none"),
-    _ours("event_key", TEXT, "event_id, or a SHA-256 of the event where Bird gives none; with event_class and type it is unique"),
+    _ours(
+        "event_key",
+        TEXT,
+        "event_id, or a SHA-256 of the event where Bird gives none; with event_class and type it is unique",
+    ),
     _ours("batch_id", TEXT, "Webhook batch that brought the event (the header's id)"),
     _ours("received_at", TIMESTAMP, "When the batch was stored"),
     _bird("customer_id", TEXT, "Account number at Bird"),

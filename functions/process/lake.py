@@ -73,7 +73,7 @@ def _decompressed(batch: StoredBatch) -> bytes:
     return body
 
 
-def _received_at(attributes: Any, last_modified: datetime) -> int:  # noqa: ANN401
+def _received_at(attributes: Any, last_modified: datetime) -> int:
     try:
         return _milliseconds(datetime.fromisoformat(attributes["received-at"]))
     except (KeyError, ValueError, TypeError):  # not stored by ingest

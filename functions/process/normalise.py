@@ -1,7 +1,7 @@
 """Stored batches -> typed events, ready to become columns. Pure: bytes in, values out.
 
-Two ways lead to a row. The quick one decodes an event straight into a struct whose members are the fields that events of
-its type usually carry. Whatever does not fit it (a new field, a number where text was, a date with microseconds)
+Two ways lead to a row. The quick one decodes an event straight into a struct whose members are the fields that events
+of its type usually carry. Whatever does not fit it (a new field, a number where text was, a date with microseconds)
 goes the lenient way, field by field, which puts what has no column into `extra` as it came. A test holds the two equal.
 """
 
@@ -49,7 +49,7 @@ class Quarantined(NamedTuple):
     """A part of a batch that is no event: its original bytes, its place in the batch (None for all of it), and why."""
 
     batch: StoredBatch
-    index: int | None
+    position: int | None
     reason: str
     original: bytes
 
@@ -90,7 +90,7 @@ class _NoFitError(ValueError):
 
 
 class Element(NamedTuple):
-    index: int
+    position: int
     event_class: str
     raw: Raw | bytes
     siblings: dict[str, Raw]
@@ -345,7 +345,7 @@ class Layout:
         struct = msgspec.defstruct("Event", members, forbid_unknown_fields=True, gc=False)
         self._decode = msgspec.json.Decoder(struct, strict=False).decode
 
-    def decode(self, raw: Raw | bytes) -> Any:  # noqa: ANN401
+    def decode(self, raw: Raw | bytes) -> Any:
         """A struct with the members `names`: timestamps in milliseconds if written as ISO 8601, else in seconds.
 
         Errors: ValueError (msgspec.ValidationError is one) if the event has to go the lenient way.
@@ -364,7 +364,7 @@ class Layout:
         return Layout({**self.fields, **fields})
 
 
-def _quick_type(column_type: ColumnType, is_iso: bool) -> Any:  # noqa: ANN401
+def _quick_type(column_type: ColumnType, is_iso: bool) -> Any:
     if column_type is TIMESTAMP:
         return (_IsoMilliseconds if is_iso else _UnixSeconds) | None
     types: dict[ColumnType, Any] = {TEXT: str | None, BIGINT: _Int64 | None, DOUBLE: _Finite | None}
@@ -373,7 +373,7 @@ def _quick_type(column_type: ColumnType, is_iso: bool) -> Any:  # noqa: ANN401
 
 
 @cache
-def _nested_struct(name: str) -> Any:  # noqa: ANN401
+def _nested_struct(name: str) -> Any:
     members = [(member, _quick_type(column.type, False), None) for member, column in _nested_columns()[name].items()]
     return msgspec.defstruct(name, members, forbid_unknown_fields=True, gc=False)
 

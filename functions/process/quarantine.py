@@ -21,7 +21,7 @@ def _record(one: Quarantined) -> dict[str, Any]:
         "batch_id": one.batch.batch_id,
         "raw_key": one.batch.raw_key,
         "received_at": datetime.fromtimestamp(one.batch.received_at / 1000, UTC).isoformat(timespec="milliseconds"),
-        "index": one.index,
+        "index": one.position,
     }
     try:
         return {**record, "original": one.original.decode()}

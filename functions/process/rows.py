@@ -87,7 +87,7 @@ class Rows:
                 values, extra_fields = normalise_leniently(element.raw, element.siblings)
             except msgspec.DecodeError:
                 reason = "event is not an object"
-                self._quarantine(Quarantined(batch, element.index, reason, bytes(element.raw)))
+                self._quarantine(Quarantined(batch, element.position, reason, bytes(element.raw)))
                 return
             for name in extra_fields:
                 self.counts.extra_fields[name] += 1

@@ -1,7 +1,7 @@
 """Custom resource: the webhook's secret -> SHA-256 digests of the credentials that ingest accepts.
 
 The digests go into ingest's environment, so that ingest never reads a secret. The password has 256 random bits: its
-digest tells nothing. CloudFormation asks again whenever a property of the resource changes, CredentialsVersion above all.
+digest tells nothing. CloudFormation asks again whenever a property changes, CredentialsVersion above all.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ logger.setLevel(logging.INFO)
 ANSWER_TIMEOUT_SECONDS = 10
 
 
-def lambda_handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401
+def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     """Always answers CloudFormation, which would otherwise wait for an hour."""
     answer = {
         "StackId": event["StackId"],

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tools import invoke, local_emulator, local_stack
 from tools.local_webhook import EVENTS
 
@@ -23,7 +24,9 @@ def built() -> None:
         pytest.param("alb_all_types", "stored", [f"s3://local-raw/raw/{BATCH_27}.json"], id="27 types"),
         pytest.param("alb_batch_of_350", "stored", [f"s3://local-raw/raw/{BATCH_350}.json"], id="350 events"),
         pytest.param("alb_batch_gzip", "stored", ["s3://local-raw/raw/gzip-batch.json"], id="gzip"),
-        pytest.param("alb_multi_value_headers", "stored", ["s3://local-raw/raw/multi-value-batch.json"], id="multi-value"),
+        pytest.param(
+            "alb_multi_value_headers", "stored", ["s3://local-raw/raw/multi-value-batch.json"], id="multi-value"
+        ),
         pytest.param("http_api_batch", "stored", ["s3://local-raw/raw/http-api-batch.json"], id="HTTP API"),
         pytest.param("alb_probe", "ping", [], id="probe"),
         pytest.param("alb_health_check", "ok", [], id="health check"),

@@ -1,8 +1,9 @@
-"""One local AWS with enforced IAM policies for the whole suite, and the real template deployed to it by `sam deploy`."""
+"""One local AWS with enforced IAM policies for the whole suite, the real template deployed to it by `sam deploy`."""
 
 from collections.abc import Iterator
 
 import pytest
+
 from tools import local_emulator, local_stack
 from tools.local_emulator import Emulator
 from tools.local_stack import Stack

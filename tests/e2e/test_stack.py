@@ -7,6 +7,7 @@ from contextlib import redirect_stderr
 
 import pytest
 from botocore.exceptions import ClientError
+
 from tools import local_stack
 from tools.local_query import poll, query
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
@@ -15,7 +16,9 @@ ROWS_TIMEOUT_SECONDS = 60
 GOOD = object()
 
 
-def post(stack, body: bytes | str, *, batch_id: str | None = None, credentials=GOOD, method="POST", headers=None, path=None):
+def post(
+    stack, body: bytes | str, *, batch_id: str | None = None, credentials=GOOD, method="POST", headers=None, path=None
+):
     login = basic(stack.credentials() if credentials is GOOD else credentials) if credentials else {}
     given = {"content-type": "application/json", **login, **(headers or {})}
     if batch_id:
@@ -80,7 +83,9 @@ def test_27_types_in_27_typed_rows_out(stack):
     request = recorded_request(EVENTS / "alb_all_types.json")
     batch_id = str(uuid.uuid4())
     assert post(stack, request.body, batch_id=batch_id)[:2] == (200, "stored")
-    columns = "event_class, type, typeof(timestamp) AS time_type, msg_size + 1 AS size, open_tracking, geo_ip_latitude, extra"
+    columns = (
+        "event_class, type, typeof(timestamp) AS time_type, msg_size + 1 AS size, open_tracking, geo_ip_latitude, extra"
+    )
     rows = rows_of(stack, batch_id, columns, 27)
     assert len(rows) == len({row["type"] for row in rows}) == 27
     [opened] = [row for row in rows if row["type"] == "open"]
@@ -108,7 +113,9 @@ def test_broken_batch_is_quarantined_beside_a_good_one(stack):
     def quarantined() -> list[dict]:
         found = s3.list_objects_v2(Bucket=bucket, Prefix="quarantine/").get("Contents", [])
         bodies = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in found]
-        return [record for lines in bodies for record in map(json.loads, lines.splitlines()) if record["batch_id"] == bad]
+        return [
+            record for lines in bodies for record in map(json.loads, lines.splitlines()) if record["batch_id"] == bad
+        ]
 
     [record] = poll(quarantined, bool, ROWS_TIMEOUT_SECONDS)
     assert (record["reason"], record["original"]) == ("not JSON", "this is no JSON")
@@ -123,7 +130,9 @@ def test_broken_batch_is_quarantined_beside_a_good_one(stack):
         pytest.param("Process", "write raw", ("put_object", "RawBucketName", "raw/x.json"), id="process writes raw"),
         pytest.param("Process", "delete raw", ("delete_object", "RawBucketName", "raw/x.json"), id="process deletes"),
         pytest.param("Process", "read rows", ("get_object", "LakeBucketName", "events/x"), id="process reads rows"),
-        pytest.param("Process", "write results", ("put_object", "LakeBucketName", "athena-results/x"), id="process elsewhere"),
+        pytest.param(
+            "Process", "write results", ("put_object", "LakeBucketName", "athena-results/x"), id="process elsewhere"
+        ),
     ],
 )
 def test_roles_allow_no_more_than_they_must(stack, function, action, call):

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from ingest.app import lambda_handler
 from tools.make_events import alb, basic, compact
 

@@ -9,11 +9,12 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import pytest
+from arro3.io import read_parquet
+
 import ingest.app
 import process.app
 import process.lake
-import pytest
-from arro3.io import read_parquet
 from process.app import RawBatchesNotProcessedError, lambda_handler
 from tools.make_events import alb, created, sqs
 
@@ -93,7 +94,9 @@ def test_one_broken_batch_of_two_is_quarantined_with_its_bytes(s3, caplog):
     put(s3, "raw/good.json", [element(), 7])
     assert lambda_handler(announce("raw/bad.json", "raw/good.json"), None) == {"batchItemFailures": []}
     assert event_ids(s3) == ["1"]
-    assert [(q["batch_id"], q["index"], q["reason"], q.get("original"), q.get("original_base64")) for q in quarantined(s3)] == [
+    assert [
+        (q["batch_id"], q["index"], q["reason"], q.get("original"), q.get("original_base64")) for q in quarantined(s3)
+    ] == [
         ("bad", None, "not JSON", None, "/25vIGpzb24="),
         ("good", 1, "not an object with an object msys", "7", None),
     ]

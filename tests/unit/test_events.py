@@ -15,8 +15,6 @@ def test_events_are_up_to_date():
 
 def test_every_address_is_an_example():
     addresses = {
-        address
-        for path in EVENTS.rglob("*.json")
-        for address in re.findall(r"[\w.+-]+@[\w.-]+\w", path.read_text())
+        address for path in EVENTS.rglob("*.json") for address in re.findall(r"[\w.+-]+@[\w.-]+\w", path.read_text())
     }
     assert addresses == {"recipient@example.com", "sender@example.com"}

@@ -4,6 +4,7 @@ import base64
 import hashlib
 
 import pytest
+
 from ingest.credentials import challenge, refusal
 from ingest.settings import Settings
 from ingest.webhook import Request

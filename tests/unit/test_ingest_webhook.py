@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+
 from ingest.webhook import Request, UnreadableRequestError, answer, batch_id, is_ping, parse_request
 
 

@@ -8,6 +8,7 @@ import pytest
 from arro3.io import read_parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from process import rows as rows_module
 from process.columns import COLUMNS
 from process.normalise import StoredBatch
@@ -84,9 +85,13 @@ def test_no_value_of_the_samples_is_lost(load_event):
         pytest.param("1460989507", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="seconds as text"),
         pytest.param(1460989507, datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="seconds as number"),
         pytest.param("1460989507.5", datetime(2016, 4, 18, 14, 25, 7, 500000, tzinfo=UTC), None, id="fraction"),
-        pytest.param("1460989507.1239", datetime(2016, 4, 18, 14, 25, 7, 123000, tzinfo=UTC), "1460989507.1239", id="finer"),
+        pytest.param(
+            "1460989507.1239", datetime(2016, 4, 18, 14, 25, 7, 123000, tzinfo=UTC), "1460989507.1239", id="finer"
+        ),
         pytest.param("2016-04-18T14:25:07.000Z", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="ISO"),
-        pytest.param("2016-04-18T16:25:07+02:00", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="ISO with zone"),
+        pytest.param(
+            "2016-04-18T16:25:07+02:00", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="ISO with zone"
+        ),
         pytest.param("soon", None, "soon", id="garbage"),
         pytest.param("1460989507000000", None, "1460989507000000", id="no year of ours"),
         pytest.param(True, None, True, id="boolean"),
@@ -144,7 +149,9 @@ def test_keys_beside_msys_are_kept():
 
 def test_metadata_is_byte_faithful():
     meta = '{ "ключ" : "\\u0001\\n" , "n":1.000, "deep":[[["\\ud83d\\ude00"]]], "long":"' + "x" * 10_000 + '"}'
-    [row], _ = processed(f'[{{"msys":{{"message_event":{{"type":"open","event_id":"1","rcpt_meta":{meta}}}}}}}]'.encode())
+    [row], _ = processed(
+        f'[{{"msys":{{"message_event":{{"type":"open","event_id":"1","rcpt_meta":{meta}}}}}}}]'.encode()
+    )
     assert row["rcpt_meta"] == meta
 
 
@@ -202,7 +209,9 @@ def test_rows_are_sorted_by_type_and_time():
         pytest.param(b"hello", [(None, "not JSON")], id="not JSON"),
         pytest.param(b"", [(None, "not JSON")], id="empty"),
         pytest.param(b'{"msys":{}}', [(None, "not a JSON array")], id="no array"),
-        pytest.param(b"[1,2]", [(0, "not an object with an object msys"), (1, "not an object with an object msys")], id="numbers"),
+        pytest.param(
+            b"[1,2]", [(0, "not an object with an object msys"), (1, "not an object with an object msys")], id="numbers"
+        ),
         pytest.param(b'[{"msys":{"a":{},"b":{}}}]', [(0, "msys has 2 classes, expected one")], id="two classes"),
         pytest.param(b'[{"msys":{"a_event":"text"}}]', [(0, "event is not an object")], id="event is text"),
         pytest.param(b'[{"sys":{}}]', [(0, "no msys")], id="no msys"),
@@ -213,7 +222,7 @@ def test_rows_are_sorted_by_type_and_time():
 def test_what_is_no_event_is_quarantined(body, reasons):
     found, rows = processed(body)
     assert found == []
-    assert [(one.index, one.reason) for one in rows.take_quarantined()] == reasons
+    assert [(one.position, one.reason) for one in rows.take_quarantined()] == reasons
 
 
 def test_broken_element_does_not_hold_back_the_others():
@@ -245,14 +254,22 @@ SCALARS = st.one_of(
     st.sampled_from(["1", "0", "true", "1460989507", "1460989507.25", "2016-04-18T14:25:07.000Z", "-5", "39.17", ""]),
     st.sampled_from(["2016-04-18 14:25:07.1234", "2016-04-18T14:25:07.00000Z", "9999-99-99T99:99:99.999Z", "1e3"]),
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2), max_leaves=3)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=3,
+)
 NAMES = st.sampled_from([*FIELDS, "new_field", "cust"])
-OBJECTS = st.dictionaries(st.sampled_from(["country", "zip", "latitude", "is_mobile", "agent_family", "new"]), SCALARS, max_size=4)
+OBJECTS = st.dictionaries(
+    st.sampled_from(["country", "zip", "latitude", "is_mobile", "agent_family", "new"]), SCALARS, max_size=4
+)
 EVENTS = st.dictionaries(NAMES, VALUES | OBJECTS, max_size=8)
 
 
 @given(st.lists(EVENTS, min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_quick_and_lenient_rows_are_equal(events):
     batch = [{"msys": {"message_event": event}} for event in events]
     quick, _ = processed(batch)
@@ -274,7 +291,7 @@ def test_every_field_is_in_the_row_or_in_extra(event):
     for name, value in event.items():
         flattened = name in ("geo_ip", "user_agent_parsed") and isinstance(value, dict)
         column = "ingest_batch_id" if name == "batch_id" else name
-        if value is None or flattened or column in row and column != "batch_id":
+        if value is None or flattened or (column in row and column != "batch_id"):
             continue
         assert extra[name] == value
 

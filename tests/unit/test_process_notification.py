@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from process.notification import Message, RawObject, UnreadableMessageError, messages, raw_objects
 
 
@@ -19,9 +20,7 @@ def test_queue_messages_and_bare_events_are_understood(load_event):
 
 
 def test_key_with_spaces_is_decoded_as_s3_encodes_it(load_event):
-    assert objects(load_event("s3_key_with_spaces")) == [
-        (None, [RawObject("raw-bucket", "B Event Data/batch-1.json")])
-    ]
+    assert objects(load_event("s3_key_with_spaces")) == [(None, [RawObject("raw-bucket", "B Event Data/batch-1.json")])]
 
 
 def test_s3_test_event_announces_nothing(load_event):

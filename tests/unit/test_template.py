@@ -2,6 +2,7 @@
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
+
 from tools import check_template
 from tools.sync_columns import synced
 
