@@ -2,9 +2,11 @@
 
 Starts a local AWS on a free port (LOCAL_AWS_PORT names one), builds and deploys the real template, sends the
 batches of events/, waits for their rows, compares them with what was sent, and leaves nothing running.
+FRONT_DOOR=HTTP_API takes the other way in.
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -57,7 +59,7 @@ def demonstrate() -> bool:
         progress("building the functions (sam build)")
         local_stack.build()
         progress("deploying template.yaml (sam deploy)")
-        stack = local_stack.deploy(emulator)
+        stack = local_stack.deploy(emulator, parameters={"FrontDoor": os.environ.get("FRONT_DOOR", "ALB")})
         progress(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
         sent = send_batches(stack, recorded_batches())
         progress("waiting for the rows (S3, queue, process, Athena)")

@@ -212,22 +212,25 @@ def alias_of(deployed: Mapping[str, dict[str, Any]], reference: str) -> str:
 def local_outputs(emulator: Emulator, stack_name: str) -> dict[str, str]:
     [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
-    load_balancers = [
-        resource["PhysicalResourceId"]
-        for resource in described(emulator, stack_name).values()
-        if resource["ResourceType"] == "AWS::ElasticLoadBalancingV2::LoadBalancer"
-    ]
-    if load_balancers:
-        answer = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=load_balancers)
-        name = answer["LoadBalancers"][0]["LoadBalancerName"]
-        outputs["PublicWebhookUrl"] = outputs["WebhookUrl"]
-        outputs["WebhookUrl"] = (
-            f"{emulator.scheme}://localhost:{emulator.port}/_alb/{name}{urlsplit(outputs['WebhookUrl']).path}"
-        )
+    outputs["PublicWebhookUrl"] = outputs["WebhookUrl"]
+    outputs["WebhookUrl"] = local_front_door(emulator, stack_name) + urlsplit(outputs["WebhookUrl"]).path
     if secret_arn := outputs.get("WebhookSecretArn"):
         secret = emulator.client("secretsmanager").describe_secret(SecretId=secret_arn)
         outputs["WebhookSecretName"] = secret["Name"]
     return outputs | {"StackName": stack_name, "endpoint_url": emulator.endpoint_url, "region": REGION}
+
+
+def local_front_door(emulator: Emulator, stack_name: str) -> str:
+    """Where this machine reaches the stack's load balancer or HTTP API, without a path."""
+    here = f"{emulator.scheme}://localhost:{emulator.port}"
+    by_type = {
+        resource["ResourceType"]: resource["PhysicalResourceId"]
+        for resource in described(emulator, stack_name).values()
+    }
+    if arn := by_type.get("AWS::ElasticLoadBalancingV2::LoadBalancer"):
+        answer = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=[arn])
+        return f"{here}/_alb/{answer['LoadBalancers'][0]['LoadBalancerName']}"
+    return f"{here}/_aws/execute-api/{by_type['AWS::ApiGatewayV2::Api']}/$default"
 
 
 def write_outputs(stack: Stack) -> Path:

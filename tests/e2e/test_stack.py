@@ -168,6 +168,21 @@ def as_role(stack, logical_id: str, service: str):
     )
 
 
+def test_http_api_is_a_front_door_that_needs_nothing(emulator):
+    stack = local_stack.deploy(emulator, "bird-http-api", {"FrontDoor": "HTTP_API", "CertificateArn": ""})
+    types = {resource["ResourceType"] for resource in local_stack.described(emulator, stack.name).values()}
+    assert not {kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2", "AWS::EC2"))}
+    batch_id = str(uuid.uuid4())
+    body = batch({"type": "delay", "event_id": batch_id})
+    assert post(stack, '[{"msys":{}}]', credentials=None)[:2] == (200, "ping")
+    assert post(stack, body, batch_id=batch_id, credentials=None)[:2] == (401, "rejected")
+    assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
+    assert post(stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
+    assert post(stack, "", method="GET", credentials=None)[:2] == (200, "ok")
+    assert post(stack, "", method="DELETE")[:2] == (405, "rejected")
+    assert rows_of(stack, batch_id, "type", 1) == [{"type": "delay"}]
+
+
 def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
     """One stack through its life: CSV and a prefix with a space by update, gone by delete, its data still there."""
     with redirect_stderr(io.StringIO()):
