@@ -104,6 +104,9 @@ def elements(batch: StoredBatch) -> Iterator[Element | Quarantined]:
     except (UnicodeDecodeError, msgspec.DecodeError):
         yield from _elements_one_by_one(batch)
         return
+    except RecursionError:  # Bird's metadata, at most 10 kB, cannot nest so deeply
+        yield Quarantined(batch, None, "nested too deeply", batch.body)
+        return
     for index, element in enumerate(quick):
         if len(element.msys) == 1:
             ((event_class, raw),) = element.msys.items()
@@ -123,6 +126,9 @@ def _elements_one_by_one(batch: StoredBatch) -> Iterator[Element | Quarantined]:
         raws = [bytes(raw) for raw in _raw_list.decode(batch.body)]
     except msgspec.ValidationError:
         yield Quarantined(batch, None, "not a JSON array", batch.body)
+        return
+    except RecursionError:
+        yield Quarantined(batch, None, "nested too deeply", batch.body)
         return
     except msgspec.DecodeError:
         # One event with, say, half of a surrogate pair spoils the array for the strict reader only.
@@ -251,11 +257,12 @@ def _to_text(raw: Raw) -> str:
 def _to_timestamp(raw: Raw) -> int:
     text = _to_text(raw)
     try:
-        exact = Decimal(text) * 1000
-        if not _FIRST_SECOND * 1000 <= exact <= _LAST_SECOND * 1000 + 999:  # also what is not finite
+        seconds = Decimal(text)
+        if not _FIRST_SECOND <= seconds < _LAST_SECOND + 1:  # also what is not finite; before any arithmetic overflows
             raise _NoFitError
     except InvalidOperation:
         return _iso_milliseconds(text)
+    exact = seconds * 1000
     milliseconds = int(exact.to_integral_value(rounding="ROUND_FLOOR"))
     if milliseconds != exact:
         raise _InexactTimestampError(milliseconds)

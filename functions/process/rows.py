@@ -42,7 +42,6 @@ class Counts:
     rows: int = 0
     duplicates: int = 0
     quarantined: int = 0
-    by_type: dict[tuple[str, str | None], int] = field(default_factory=lambda: defaultdict(int))
     extra_fields: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -100,7 +99,6 @@ class Rows:
         seen.add(event_key)
         day = _event_day(moment, batch.received_at)
         self.counts.rows += 1
-        self.counts.by_type[element.event_class, event_type] += 1
         self._groups[day, element.event_class, event_type, layout].append(
             Event(-1 if moment is None else moment, self.counts.rows, values, event_key, batch)
         )

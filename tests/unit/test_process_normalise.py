@@ -96,6 +96,8 @@ def test_no_value_of_the_samples_is_lost(load_event):
         pytest.param("1460989507000000", None, "1460989507000000", id="no year of ours"),
         pytest.param(True, None, True, id="boolean"),
         pytest.param("NaN", None, "NaN", id="not a number"),
+        pytest.param("sNaN", None, "sNaN", id="not even a quiet one"),
+        pytest.param("1e999999", None, "1e999999", id="beyond arithmetic"),
     ],
 )
 def test_timestamps_in_every_form(value, stored_value, extra):
@@ -208,6 +210,8 @@ def test_rows_are_sorted_by_type_and_time():
     [
         pytest.param(b"hello", [(None, "not JSON")], id="not JSON"),
         pytest.param(b"", [(None, "not JSON")], id="empty"),
+        pytest.param(b"[" * 100_000, [(None, "nested too deeply")], id="bottomless"),
+        pytest.param(b'[{"msys":{"a":{"b":' + b"[" * 100_000, [(None, "nested too deeply")], id="bottomless event"),
         pytest.param(b'{"msys":{}}', [(None, "not a JSON array")], id="no array"),
         pytest.param(
             b"[1,2]", [(0, "not an object with an object msys"), (1, "not an object with an object msys")], id="numbers"
