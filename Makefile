@@ -114,14 +114,15 @@ python=; for name in python3 python$(PYTHON_VERSION) python3.14 python3.12 pytho
 [ -n "$$python" ] || { echo "make: no Python with pip found: install Python 3.9 or later and its pip" >&2; exit 1; }
 endef
 
-# uv, from PATH or by pip into .tools; it then asks the package index that pip is set up for.
+# uv, from PATH or by pip into .tools; it then asks the package index that pip is set up for, and trusts whom the
+# system trusts, as behind a company's proxy (the second name is that of older versions).
 define find_uv
 uv=$$(command -v uv || true); \
 if [ -z "$$uv" ]; then uv=$(CURDIR)/.tools/uv-$(UV_VERSION)/bin/uv; fi; \
 if [ ! -x "$$uv" ]; then $(find_python); echo "==> getting uv $(UV_VERSION)"; \
   "$$python" -m pip install -qq --disable-pip-version-check --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION) \
     || { echo "make: pip could not install uv $(UV_VERSION): is a package index reachable?" >&2; exit 1; }; fi; \
-if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
+export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
 endef
 
 # $(call environment,directory,requirements): an environment that holds exactly those packages.
