@@ -101,24 +101,14 @@ def elements(batch: StoredBatch) -> Iterator[Element | Quarantined]:
     try:
         batch.body.decode()
         quick = _element_list.decode(batch.body)
-    except (UnicodeDecodeError, msgspec.DecodeError):
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        quick = []
+    if not quick or any(len(element.msys) != 1 for element in quick):
         yield from _elements_one_by_one(batch)
         return
-    except RecursionError:  # Bird's metadata, at most 10 kB, cannot nest so deeply
-        yield Quarantined(batch, None, "nested too deeply", batch.body)
-        return
     for index, element in enumerate(quick):
-        if len(element.msys) == 1:
-            ((event_class, raw),) = element.msys.items()
-            yield Element(index, event_class, raw, {})
-        else:
-            yield Quarantined(
-                batch, index, f"msys has {len(element.msys)} classes, expected one", _list_item(batch, index)
-            )
-
-
-def _list_item(batch: StoredBatch, index: int) -> bytes:
-    return bytes(_raw_list.decode(batch.body)[index])
+        ((event_class, raw),) = element.msys.items()
+        yield Element(index, event_class, raw, {})
 
 
 def _elements_one_by_one(batch: StoredBatch) -> Iterator[Element | Quarantined]:
@@ -127,7 +117,7 @@ def _elements_one_by_one(batch: StoredBatch) -> Iterator[Element | Quarantined]:
     except msgspec.ValidationError:
         yield Quarantined(batch, None, "not a JSON array", batch.body)
         return
-    except RecursionError:
+    except RecursionError:  # Bird's metadata, at most 10 kB, cannot nest so deeply
         yield Quarantined(batch, None, "nested too deeply", batch.body)
         return
     except msgspec.DecodeError:
