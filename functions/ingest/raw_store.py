@@ -45,7 +45,11 @@ class RawBatchStore:
                 mode="create",
                 use_multipart=False,
             )
-        except AlreadyExistsError:
+        except AlreadyExistsError as error:
+            # obstore raises it for 412 (the object is there) and for 409 (another request is at it, and may yet fail);
+            # only its text tells which. No duplicate unless S3 said so: a batch must not be lost to a conflict.
+            if "status code: 412" not in str(error):
+                raise StorageUnavailableError("conflict") from error
             return False
         except (BaseError, OSError) as error:  # OSError: a bucket that is not there
             raise StorageUnavailableError(type(error).__name__) from error

@@ -170,6 +170,7 @@ def broken_s3(s3, monkeypatch):
     [
         pytest.param(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", id="slow down"),
         pytest.param(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", id="forbidden"),
+        pytest.param(b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", id="conflict"),
         pytest.param(None, id="hangs"),
     ],
 )
