@@ -13,7 +13,6 @@ PYTEST := $(PYTHON) -m pytest
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 export SAM_CLI_TELEMETRY := 0
-export FRONT_DOOR ?= ALB
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed

@@ -188,25 +188,13 @@ def mend_event_sources(emulator: Emulator, stack_name: str) -> None:
 
 
 def target_arn(emulator: Emulator, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
-    """The ARN behind `!GetAtt Function.Arn` or `!Ref Alias`, as `sam build` writes them."""
+    """The ARN behind `!GetAtt Function.Arn`, as `sam build` writes it."""
     match reference:
         case {"Fn::GetAtt": [logical_id, "Arn"]}:
             name = deployed[logical_id]["PhysicalResourceId"]
             function = emulator.client("lambda").get_function(FunctionName=name)
             return str(function["Configuration"]["FunctionArn"])
-        case {"Ref": logical_id}:
-            # SAM's own reference to an alias, Function.Alias, is the logical id FunctionAlias<name>.
-            name = logical_id if logical_id in deployed else alias_of(deployed, logical_id)
-            return str(deployed[name]["PhysicalResourceId"])
     raise LocalAwsError(f"cannot tell which function this target is: {reference}")
-
-
-def alias_of(deployed: Mapping[str, dict[str, Any]], reference: str) -> str:
-    function = reference.partition(".")[0]
-    for logical_id, resource in deployed.items():
-        if resource["ResourceType"] == "AWS::Lambda::Alias" and logical_id.startswith(f"{function}Alias"):
-            return logical_id
-    raise LocalAwsError(f"the stack has no alias {reference}")
 
 
 def local_outputs(emulator: Emulator, stack_name: str) -> dict[str, str]:
