@@ -17,11 +17,12 @@ from itertools import islice
 from typing import Any
 
 from process.lake import Lake, StorageUnavailableError, UnreadableObjectError, read_batch
+from process.layouts import Layouts
 from process.normalise import DAY_MILLISECONDS, Quarantined, StoredBatch
 from process.notification import RawObject, UnreadableMessageError, messages, raw_objects
 from process.quarantine import to_ndjson
 from process.rows import Rows
-from process.table import to_csv, to_parquet, to_table
+from process.table import to_csv, to_parquet
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -59,7 +60,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
 def _process(raws: Sequence[RawObject]) -> list[RawObject]:
     """Turn the objects into rows; return those whose rows are not in the lake."""
-    rows = Rows()
+    rows = Rows(layouts())
     failed: list[RawObject] = []
     gathered: list[RawObject] = []
     files = 0
@@ -125,8 +126,7 @@ def _write(rows: Rows, part: str) -> int:
             reasons[one.reason] += 1
         logger.error("events quarantined", extra={"quarantined": len(quarantined), "reasons": reasons})
         files += 1
-    for day, groups in days:
-        table = to_table(groups)
+    for day, table in days:
         if _output_format() == "CSV":
             lake().write(f"events/event_date={_date(day)}/{part}.csv", to_csv(table), "text/csv")
         else:
@@ -156,6 +156,12 @@ def _log(rows: Rows, raw_batches: int, files: int) -> None:
 
 def _date(day: int) -> str:
     return datetime.fromtimestamp(day * 86400, UTC).date().isoformat()
+
+
+@cache
+def layouts() -> Layouts:
+    """What this execution environment has learnt of Bird's events."""
+    return Layouts()
 
 
 @cache

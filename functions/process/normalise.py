@@ -1,13 +1,12 @@
-"""Stored batches -> typed events, ready to become columns. Pure: bytes in, values out.
+"""A stored batch -> its events -> values by column, field by field. Pure: bytes in, values out.
 
-Two ways lead to a row. The quick one decodes an event straight into a struct whose members are the fields that events
-of its type usually carry. Whatever does not fit it (a new field, a number where text was, a date with microseconds)
-goes the lenient way, field by field, which puts what has no column into `extra` as it came. A test holds the two equal.
+This is the lenient way: it reads whatever a sender may have written, and puts what has no column, or does not fit its
+column, into `extra` as it came. layouts.py is the quick way, for batches that look like those before.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -27,11 +26,9 @@ _MAX_DOUBLE = 1.7976931348623157e308
 # Years 1 to 9999, the range of every reader of the rows.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
-_Int64 = Annotated[int, Meta(ge=-_MAX_INT64 - 1, le=_MAX_INT64)]
-_Finite = Annotated[float, Meta(ge=-_MAX_DOUBLE, le=_MAX_DOUBLE)]
-_UnixSeconds = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)]
-# 2016-04-18T14:25:07.000Z, the only form of ISO 8601 seen from Bird; others go the lenient way.
-_IsoMilliseconds = Annotated[str, Meta(min_length=24, max_length=24)]
+INT64 = Annotated[int, Meta(ge=-_MAX_INT64 - 1, le=_MAX_INT64)]
+FINITE = Annotated[float, Meta(ge=-_MAX_DOUBLE, le=_MAX_DOUBLE)]
+UNIX_SECONDS = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)]
 
 _NULL = Raw(b"null")
 
@@ -54,81 +51,44 @@ class Quarantined(NamedTuple):
     original: bytes
 
 
-class Event(NamedTuple):
-    """One event. `values` is a struct of the layout (the quick way) or a dict by column name (the lenient way).
-
-    Sorts by time, then by place: `order` is unique within a run, so later members are never compared.
-    """
-
-    moment: int
-    order: int
-    values: Any
-    event_key: str
-    batch: StoredBatch
-
-
-class _Element(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    msys: dict[str, Raw]
-
-
-_element_list = msgspec.json.Decoder(list[_Element])
 _raw_list = msgspec.json.Decoder(list[Raw])
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
 _number = msgspec.json.Decoder(int | float)
-_bigint = msgspec.json.Decoder(_Int64, strict=False)
-_double = msgspec.json.Decoder(_Finite, strict=False)
+_bigint = msgspec.json.Decoder(INT64, strict=False)
+_double = msgspec.json.Decoder(FINITE, strict=False)
 _boolean = msgspec.json.Decoder(bool, strict=False)
 _tolerant = json.JSONDecoder(strict=False)
 
 
-class _NoFitError(ValueError):
-    """A value that its column cannot hold."""
+class UnreadableBatchError(Exception):
+    """A body that is no array of anything; the text is the reason."""
 
 
-# --- A batch into elements ------------------------------------------------------------------------------------------
+class UnreadableElementError(Exception):
+    """An element that is no event; the text is the reason."""
 
 
-class Element(NamedTuple):
-    position: int
-    event_class: str
-    raw: Raw | bytes
-    siblings: dict[str, Raw]
+# --- A batch into elements, an element into its event ----------------------------------------------------------------
 
 
-def elements(batch: StoredBatch) -> Iterator[Element | Quarantined]:
-    """Take a batch apart, in the sender's order; never raises on what a sender may have written."""
+def split(body: bytes) -> list[bytes]:
+    """The bytes of each element of a batch, in the sender's order.
+
+    Errors: UnreadableBatchError, and no other, whatever a sender may have written.
+    """
     try:
-        batch.body.decode()
-        quick = _element_list.decode(batch.body)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        quick = []
-    if not quick or any(len(element.msys) != 1 for element in quick):
-        yield from _elements_one_by_one(batch)
-        return
-    for index, element in enumerate(quick):
-        ((event_class, raw),) = element.msys.items()
-        yield Element(index, event_class, raw, {})
-
-
-def _elements_one_by_one(batch: StoredBatch) -> Iterator[Element | Quarantined]:
-    try:
-        raws = [bytes(raw) for raw in _raw_list.decode(batch.body)]
+        return [bytes(raw) for raw in _raw_list.decode(body)]
     except msgspec.ValidationError:
-        yield Quarantined(batch, None, "not a JSON array", batch.body)
-        return
+        raise UnreadableBatchError("not a JSON array") from None
     except RecursionError:  # Bird's metadata, at most 10 kB, cannot nest so deeply
-        yield Quarantined(batch, None, "nested too deeply", batch.body)
-        return
+        raise UnreadableBatchError("nested too deeply") from None
     except msgspec.DecodeError:
         # One event with, say, half of a surrogate pair spoils the array for the strict reader only.
-        tolerated = _split_tolerantly(batch.body)
+        tolerated = _split_tolerantly(body)
         if tolerated is None:
-            yield Quarantined(batch, None, "not JSON", batch.body)
-            return
-        raws = tolerated
-    for index, raw in enumerate(raws):
-        yield _element(batch, index, raw)
+            raise UnreadableBatchError("not JSON") from None
+        return tolerated
 
 
 def _split_tolerantly(body: bytes) -> list[bytes] | None:
@@ -155,51 +115,61 @@ def _split_tolerantly(body: bytes) -> list[bytes] | None:
         return None
 
 
-def _element(batch: StoredBatch, index: int, raw: bytes) -> Element | Quarantined:
+class Element(NamedTuple):
+    """`raw` is the event as it came, `fields` its members, `siblings` what stood beside `msys`."""
+
+    event_class: str
+    raw: bytes
+    fields: dict[str, Raw]
+    siblings: dict[str, Raw]
+
+
+def element(raw: bytes) -> Element:
+    """Errors: UnreadableElementError."""
     try:
         raw.decode()
         members = _raw_object.decode(raw)
         siblings = {name: value for name, value in members.items() if name != "msys"}
         classes = _raw_object.decode(members["msys"])
     except UnicodeDecodeError:
-        return Quarantined(batch, index, "not UTF-8", raw)
+        raise UnreadableElementError("not UTF-8") from None
     except KeyError:
-        return Quarantined(batch, index, "no msys", raw)
+        raise UnreadableElementError("no msys") from None
     except msgspec.ValidationError:
-        return Quarantined(batch, index, "not an object with an object msys", raw)
+        raise UnreadableElementError("not an object with an object msys") from None
     except msgspec.DecodeError:
-        return Quarantined(batch, index, "not JSON", raw)
+        raise UnreadableElementError("not JSON") from None
     if len(classes) != 1:
-        return Quarantined(batch, index, f"msys has {len(classes)} classes, expected one", raw)
-    ((event_class, value),) = classes.items()
-    return Element(index, event_class, value, siblings)
+        raise UnreadableElementError(f"msys has {len(classes)} classes, expected one")
+    ((event_class, event),) = classes.items()
+    try:
+        fields = _raw_object.decode(event)
+    except msgspec.DecodeError:
+        raise UnreadableElementError("event is not an object") from None
+    return Element(event_class, bytes(event), fields, siblings)
 
 
-# --- An element into values, the lenient way ------------------------------------------------------------------------
+# --- An event into values --------------------------------------------------------------------------------------------
 
 
-def normalise_leniently(raw: Raw | bytes, siblings: dict[str, Raw]) -> tuple[dict[str, Any], list[str]]:
-    """Column values of one event by name (timestamps in Unix milliseconds, JSON as text), and the fields in `extra`.
-
-    Errors: msgspec.DecodeError if the event is no JSON object.
-    """
-    fields = _raw_object.decode(raw)
+def normalise(event: Element) -> tuple[dict[str, Any], list[str]]:
+    """Column values by name (times in Unix milliseconds, JSON as text), and the names of what went into `extra`."""
     values: dict[str, Any] = {}
     extra: dict[str, str] = {}
-    for name, value in fields.items():
-        nested = _nested_columns().get(name)
+    for name, value in event.fields.items():
+        nested = nested_columns().get(name)
         if nested is not None:
             rest = _normalise_members(nested, value, values)
             if rest is not None:
                 extra[name] = rest
             continue
-        column = _plain_columns().get(name)
+        column = plain_columns().get(name)
         if column is None or not _convert_into(values, column, value):
             extra[name] = _text(value)
-    for name, value in siblings.items():
+    for name, value in event.siblings.items():
         extra[name if name not in extra else f"{name} (beside msys)"] = _text(value)
     if extra:
-        values["extra"] = _json_object(extra)
+        values["extra"] = json_object(extra)
     return values, list(extra)
 
 
@@ -214,7 +184,7 @@ def _normalise_members(columns: dict[str, Column], value: Raw, values: dict[str,
         for name, member in members.items()
         if name not in columns or not _convert_into(values, columns[name], member)
     }
-    return _json_object(rest) if rest else None
+    return json_object(rest) if rest else None
 
 
 def _convert_into(values: dict[str, Any], column: Column, raw: Raw) -> bool:
@@ -222,18 +192,13 @@ def _convert_into(values: dict[str, Any], column: Column, raw: Raw) -> bool:
     if raw == _NULL:
         return True
     try:
-        values[column.name] = _CONVERTERS[column.type](raw)
-    except _InexactTimestampError as error:
-        values[column.name] = error.milliseconds
+        if column.type is not TIMESTAMP:
+            values[column.name] = _CONVERTERS[column.type](raw)
+            return True
+        values[column.name], whole = read_timestamp(_to_text(raw))
+        return whole
+    except msgspec.DecodeError:
         return False
-    except (msgspec.DecodeError, _NoFitError):
-        return False
-    return True
-
-
-class _InexactTimestampError(Exception):
-    def __init__(self, milliseconds: int) -> None:
-        self.milliseconds = milliseconds
 
 
 def _to_text(raw: Raw) -> str:
@@ -244,36 +209,34 @@ def _to_text(raw: Raw) -> str:
         return _text(raw)
 
 
-def _to_timestamp(raw: Raw) -> int:
-    text = _to_text(raw)
+def read_timestamp(text: str) -> tuple[int | None, bool]:
+    """Unix milliseconds of Unix seconds or ISO 8601 (None if it is neither), and whether they are all of the value."""
     try:
         seconds = Decimal(text)
-        if not _FIRST_SECOND <= seconds < _LAST_SECOND + 1:  # also what is not finite; before any arithmetic overflows
-            raise _NoFitError
     except InvalidOperation:
-        return _iso_milliseconds(text)
+        return _read_iso(text)
+    # Before any arithmetic, which overflows; no NaN compares.
+    if not seconds.is_finite() or not _FIRST_SECOND <= seconds < _LAST_SECOND + 1:
+        return None, False
     exact = seconds * 1000
     milliseconds = int(exact.to_integral_value(rounding="ROUND_FLOOR"))
-    if milliseconds != exact:
-        raise _InexactTimestampError(milliseconds)
-    return milliseconds
+    return milliseconds, milliseconds == exact
 
 
-def _iso_milliseconds(text: str) -> int:
+def _read_iso(text: str) -> tuple[int | None, bool]:
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         microseconds = (moment - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
-        raise _NoFitError from None
+        return None, False
     milliseconds, below = divmod(microseconds, 1000)
     if not _FIRST_SECOND <= milliseconds // 1000 <= _LAST_SECOND:
-        raise _NoFitError
+        return None, False
     # fromisoformat drops digits after the sixth without a word.
-    if below or len(text.partition(".")[2].partition("+")[0]) > 7 or "," in text:
-        raise _InexactTimestampError(milliseconds)
-    return milliseconds
+    digits_dropped = len(text.partition(".")[2].partition("+")[0]) > 7 or "," in text
+    return milliseconds, not below and not digits_dropped
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -284,9 +247,11 @@ def _text(raw: Raw | bytes) -> str:
     return str(raw, "utf-8")
 
 
-def _json_object(members: dict[str, str]) -> str:
-    """An object from JSON texts, without touching them."""
-    return "{" + ",".join(f"{msgspec.json.encode(name).decode()}:{text}" for name, text in members.items()) + "}"
+def json_object(members: Mapping[str, str]) -> str:
+    """An object from JSON texts, without touching them; by name, so that the same members make the same text."""
+    return (
+        "{" + ",".join(f"{msgspec.json.encode(name).decode()}:{text}" for name, text in sorted(members.items())) + "}"
+    )
 
 
 _CONVERTERS: dict[ColumnType, Callable[[Raw], Any]] = {
@@ -294,18 +259,17 @@ _CONVERTERS: dict[ColumnType, Callable[[Raw], Any]] = {
     BIGINT: _bigint.decode,
     DOUBLE: _double.decode,
     BOOLEAN: _boolean.decode,
-    TIMESTAMP: _to_timestamp,
     JSON: _text,
 }
 
 
 @cache
-def _plain_columns() -> dict[str, Column]:
+def plain_columns() -> dict[str, Column]:
     return {column.field: column for column in COLUMNS if column.field and "." not in column.field}
 
 
 @cache
-def _nested_columns() -> dict[str, dict[str, Column]]:
+def nested_columns() -> dict[str, dict[str, Column]]:
     nested: dict[str, dict[str, Column]] = {}
     for column in COLUMNS:
         if column.field and "." in column.field:
@@ -314,90 +278,6 @@ def _nested_columns() -> dict[str, dict[str, Column]]:
     return nested
 
 
-# --- An element into values, the quick way --------------------------------------------------------------------------
-
-
-class Layout:
-    """The fields that events of one type carry, in the order in which Bird writes them, and a decoder for just those.
-
-    Learnt from the events themselves, so that no list of fields per type has to be kept; it decides speed only.
-    """
-
-    def __init__(self, fields: dict[str, bool]) -> None:
-        """`fields`: known fields in order of appearance; for a timestamp, whether it is written as ISO 8601."""
-        self.fields = fields
-        members: list[Any] = []
-        for name, is_iso in fields.items():
-            if name in _nested_columns():
-                annotation: Any = _nested_struct(name) | None
-            else:
-                annotation = _quick_type(_plain_columns()[name].type, is_iso)
-            members.append((name, annotation, _NULL if annotation is Raw else None))
-        # What every event is asked for.
-        members += [(name, str | None, None) for name in ("type", "event_id") if name not in fields]
-        if "timestamp" not in fields:
-            members.append(("timestamp", _UnixSeconds | None, None))
-        self.names = [name for name, *_ in members]
-        self._iso_names = [name for name, is_iso in fields.items() if is_iso]
-        struct = msgspec.defstruct("Event", members, forbid_unknown_fields=True, gc=False)
-        self._decode = msgspec.json.Decoder(struct, strict=False).decode
-
-    def decode(self, raw: Raw | bytes) -> Any:
-        """A struct with the members `names`: timestamps in milliseconds if written as ISO 8601, else in seconds.
-
-        Errors: ValueError (msgspec.ValidationError is one) if the event has to go the lenient way.
-        """
-        values = self._decode(raw)
-        for name in self._iso_names:
-            text = getattr(values, name)
-            if text is not None:
-                setattr(values, name, _quick_iso_milliseconds(text))
-        return values
-
-    def milliseconds(self, name: str, value: int | None) -> int | None:
-        return value if value is None or self.fields.get(name) else value * 1000
-
-    def extended(self, fields: dict[str, bool]) -> "Layout":
-        return Layout({**self.fields, **fields})
-
-
-def _quick_type(column_type: ColumnType, is_iso: bool) -> Any:
-    if column_type is TIMESTAMP:
-        return (_IsoMilliseconds if is_iso else _UnixSeconds) | None
-    types: dict[ColumnType, Any] = {TEXT: str | None, BIGINT: _Int64 | None, DOUBLE: _Finite | None}
-    types |= {BOOLEAN: bool | None, JSON: Raw}
-    return types[column_type]
-
-
-@cache
-def _nested_struct(name: str) -> Any:
-    members = [(member, _quick_type(column.type, False), None) for member, column in _nested_columns()[name].items()]
-    return msgspec.defstruct(name, members, forbid_unknown_fields=True, gc=False)
-
-
-def known_fields(raw: Raw | bytes) -> dict[str, bool]:
-    """The fields of an event that have columns, in its order, as Layout wants them; none if it is no object."""
-    try:
-        fields = _raw_object.decode(raw)
-    except msgspec.DecodeError:
-        return {}
-    return {
-        name: name in _plain_columns() and _plain_columns()[name].type is TIMESTAMP and len(bytes(value)) == 26
-        for name, value in fields.items()
-        if name in _plain_columns() or name in _nested_columns()
-    }
-
-
-def _quick_iso_milliseconds(text: str) -> int:
-    """Errors: ValueError if the lenient way should have it."""
-    if text[10] != "T" or text[19] != "." or text[23] != "Z":
-        raise ValueError("another form of ISO 8601")
-    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
-
-
-_MILLISECOND = datetime.resolution * 1000
-
-
-def content_key(raw: Raw | bytes) -> str:
+def content_key(raw: bytes) -> str:
     """The key of an event without an id: equal for every delivery of the same event."""
     return hashlib.sha256(raw).hexdigest()

@@ -1,37 +1,47 @@
-"""Batches -> rows, gathered by day and type until there are enough for a file."""
+"""Batches -> rows, gathered by day and type until there are enough for a file. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
+from arro3.core import Table
 
+from process.layouts import DecodedBatch, Layout, Layouts, raw_events
 from process.normalise import (
     DAY_MILLISECONDS,
     FIRST_EVENT_DAY,
     Element,
-    Event,
-    Layout,
     Quarantined,
     StoredBatch,
+    UnreadableBatchError,
+    UnreadableElementError,
     content_key,
-    elements,
-    known_fields,
-    normalise_leniently,
+    element,
+    normalise,
+    split,
 )
+from process.table import RowsInOrder, columns_of_events, columns_of_values, merged, record_batch, table
 
-# A type may widen its layout this often; a stranger's inventions then go the lenient way.
-MAX_LAYOUTS_PER_TYPE = 100
+_NO_MOMENT = -(2**63)  # before all others
 
 
-class RowGroup(NamedTuple):
-    """Events of one day, class and type that share a layout (None: values by column name)."""
+class Alike(NamedTuple):
+    """Events that become columns together; `layout` is None for those that went the lenient way (values by column)."""
 
+    day: int
     event_class: str
     event_type: str | None
     layout: Layout | None
-    events: list[Event]
+
+
+class Gathered(NamedTuple):
+    """Parallel lists, moments in Unix milliseconds."""
+
+    events: list[Any]
+    event_keys: list[str]
+    moments: list[int | None]
+    batches: list[StoredBatch]
 
 
 @dataclass
@@ -42,6 +52,7 @@ class Counts:
     rows: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    by_type: dict[tuple[str, str | None], int] = field(default_factory=lambda: defaultdict(int))
     extra_fields: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -49,100 +60,149 @@ class Counts:
 class Rows:
     """Gathers the rows of many batches. Drops what it has seen before, for as long as it lives."""
 
+    layouts: Layouts = field(default_factory=Layouts)
     counts: Counts = field(default_factory=Counts)
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
-    _layouts: dict[tuple[str, bytes], Layout] = field(default_factory=dict)
-    _widenings: dict[tuple[str, bytes], int] = field(default_factory=lambda: defaultdict(int))
     _seen: dict[tuple[str, str | None], set[str]] = field(default_factory=lambda: defaultdict(set))
-    _groups: dict[tuple[int, str, str | None, Layout | None], list[Event]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    _gathered: dict[Alike, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
 
     def add(self, batch: StoredBatch) -> None:
+        decoded = self.layouts.decode(batch.body)
+        if decoded is not None:
+            self._add_decoded(batch, decoded, batch.body)
+        else:
+            self._add_one_by_one(batch)
         self.body_bytes += len(batch.body)
-        for element in elements(batch):
-            self.counts.events += 1
-            if isinstance(element, Quarantined):
-                self._quarantine(element)
-            else:
-                self._add_event(batch, element)
 
     def quarantine(self, quarantined: Quarantined) -> None:
         self.counts.events += 1
-        self._quarantine(quarantined)
-
-    def _quarantine(self, quarantined: Quarantined) -> None:
         self.counts.quarantined += 1
         self.quarantined.append(quarantined)
 
-    def _add_event(self, batch: StoredBatch, element: Element) -> None:
-        layout, values = self._decode_quickly(element)
-        if layout is not None:
-            event_type, event_id = values.type, values.event_id
-            moment = layout.milliseconds("timestamp", values.timestamp)
-        else:
-            try:
-                values, extra_fields = normalise_leniently(element.raw, element.siblings)
-            except msgspec.DecodeError:
-                reason = "event is not an object"
-                self._quarantine(Quarantined(batch, element.position, reason, bytes(element.raw)))
-                return
-            for name in extra_fields:
-                self.counts.extra_fields[name] += 1
-            event_type, event_id, moment = values.get("type"), values.get("event_id"), values.get("timestamp")
-        event_key = event_id or content_key(element.raw)
-        seen = self._seen[element.event_class, event_type]
-        if event_key in seen:
-            self.counts.duplicates += 1
-            return
-        seen.add(event_key)
-        day = _event_day(moment, batch.received_at)
-        self.counts.rows += 1
-        self._groups[day, element.event_class, event_type, layout].append(
-            Event(-1 if moment is None else moment, self.counts.rows, values, event_key, batch)
-        )
-
-    def _decode_quickly(self, element: Element) -> tuple[Layout | None, Any]:
-        if element.siblings:
-            return None, None
-        raw = bytes(element.raw)
-        # A guess at the type, good enough to choose a layout by.
-        at = raw.rfind(b'"type":')
-        key = element.event_class, raw[at : at + 32].partition(b",")[0].rstrip(b"}")
-        layout = self._layouts.get(key)
-        if layout is not None:
-            try:
-                return layout, layout.decode(raw)
-            except ValueError:
-                pass
-        fields = known_fields(raw)
-        wanted = layout.extended if layout is not None else Layout
-        if layout is not None and fields.keys() <= layout.fields.keys():
-            return None, None
-        if self._widenings[key] >= MAX_LAYOUTS_PER_TYPE or len(self._layouts) >= 10 * MAX_LAYOUTS_PER_TYPE:
-            return None, None
-        self._widenings[key] += 1
-        layout = self._layouts[key] = wanted(fields)
-        try:
-            return layout, layout.decode(raw)
-        except ValueError:
-            return None, None
-
-    def take_days(self) -> Iterator[tuple[int, list[RowGroup]]]:
-        """Hand over the rows gathered so far: (days since 1970, groups in the order of their type); forget them."""
-        groups, self._groups = self._groups, defaultdict(list)
+    def take_days(self) -> Iterator[tuple[int, Table]]:
+        """Hand over the rows gathered so far, as (days since 1970, its rows by type and time); forget them."""
+        gathered, self._gathered = self._gathered, defaultdict(_nothing_gathered)
         self.body_bytes = 0
-        by_day: dict[int, list[RowGroup]] = defaultdict(list)
-        for (day, event_class, event_type, layout), events in groups.items():
-            events.sort()
-            by_day[day].append(RowGroup(event_class, event_type, layout, events))
-        for day in sorted(by_day):
-            yield day, sorted(by_day[day], key=lambda group: (group.event_type or "", group.event_class))
+        by_day: dict[int, dict[str | None, list[Alike]]] = defaultdict(lambda: defaultdict(list))
+        for alike in gathered:
+            by_day[alike.day][alike.event_type].append(alike)
+        for day, by_type in sorted(by_day.items()):
+            parts = [
+                merged([self._to_columns(alike, gathered.pop(alike)) for alike in by_type[event_type]])
+                for event_type in sorted(by_type, key=_nulls_first)
+            ]
+            yield day, table(parts)
 
     def take_quarantined(self) -> list[Quarantined]:
         taken, self.quarantined = self.quarantined, []
         return taken
+
+    def _add_one_by_one(self, batch: StoredBatch) -> None:
+        try:
+            raws = split(batch.body)
+        except UnreadableBatchError as error:
+            self.quarantine(Quarantined(batch, None, str(error), batch.body))
+            return
+        quick = DecodedBatch([], [])
+        quick_raws = []
+        for position, raw in enumerate(raws):
+            decoded = self.layouts.decode_element(raw)
+            if decoded is not None:
+                quick.event_classes.extend(decoded.event_classes)
+                quick.events.extend(decoded.events)
+                quick_raws.append(raw)
+                continue
+            try:
+                event = element(raw)
+            except UnreadableElementError as error:
+                self.quarantine(Quarantined(batch, position, str(error), raw))
+            else:
+                self._add_leniently(batch, event)
+        self._add_decoded(batch, quick, b"[%b]" % b",".join(quick_raws))
+
+    def _add_leniently(self, batch: StoredBatch, event: Element) -> None:
+        values, extra_fields = normalise(event)
+        alike = Alike(0, event.event_class, values.get("type"), None)
+        self.layouts.learn(alike.event_type, event.fields)
+        for name in extra_fields:
+            self.counts.extra_fields[name] += 1
+        event_key = values.get("event_id") or content_key(event.raw)
+        self._add_alike(batch, alike, [values], [event_key], [values.get("timestamp")])
+
+    def _add_decoded(self, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
+        """`body` is what the events were decoded from."""
+        by_struct: dict[tuple[str, Any], list[Any]] = defaultdict(list)
+        for event_class, event in zip(decoded.event_classes, decoded.events, strict=True):
+            by_struct[event_class, type(event)].append(event)
+        for (event_class, struct), events in by_struct.items():
+            layout = self.layouts.by_struct[struct]
+            event_keys = [event.event_id for event in events]
+            if not all(event_keys):
+                everything = zip(decoded.event_classes, decoded.events, raw_events(body), strict=True)
+                raws = [raw for other, event, raw in everything if other == event_class and type(event) is struct]
+                event_keys = [key or content_key(raw) for key, raw in zip(event_keys, raws, strict=True)]
+            moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
+            self._add_alike(batch, Alike(0, event_class, layout.event_type, layout), events, event_keys, moments)
+
+    def _add_alike(
+        self,
+        batch: StoredBatch,
+        alike: Alike,
+        events: Sequence[Any],
+        event_keys: Sequence[str],
+        moments: Sequence[int | None],
+    ) -> None:
+        """Parallel lists of events that are alike but perhaps for their day."""
+        self.counts.events += len(events)
+        seen = self._seen[alike.event_class, alike.event_type]
+        distinct = set(event_keys)
+        if len(distinct) < len(event_keys) or not seen.isdisjoint(distinct):
+            first = {key: row for row, key in reversed(list(enumerate(event_keys))) if key not in seen}
+            fresh = sorted(first.values())
+            self.counts.duplicates += len(events) - len(fresh)
+            if not fresh:
+                return
+            events, event_keys, moments = _picked(fresh, events), _picked(fresh, event_keys), _picked(fresh, moments)
+        seen |= distinct
+        self.counts.rows += len(events)
+        self.counts.by_type[alike.event_class, alike.event_type] += len(events)
+        by_day = _rows_by_day(moments, batch.received_at)
+        for day, rows in by_day.items():
+            gathered = self._gathered[alike._replace(day=day)]
+            gathered.events.extend(events if len(by_day) == 1 else _picked(rows, events))
+            gathered.event_keys.extend(event_keys if len(by_day) == 1 else _picked(rows, event_keys))
+            gathered.moments.extend(moments if len(by_day) == 1 else _picked(rows, moments))
+            gathered.batches.extend([batch] * len(rows))
+
+    def _to_columns(self, alike: Alike, gathered: Gathered) -> RowsInOrder:
+        moments = [_NO_MOMENT if moment is None else moment for moment in gathered.moments]
+        order = sorted(range(len(moments)), key=moments.__getitem__)
+        events = _picked(order, gathered.events)
+        if alike.layout is None:
+            columns = columns_of_values(events)
+        else:
+            columns, extra_fields = columns_of_events(alike.layout, events)
+            for name, count in extra_fields.items():
+                self.counts.extra_fields[name] += count
+        event_keys, batches = _picked(order, gathered.event_keys), _picked(order, gathered.batches)
+        return RowsInOrder(record_batch(columns, alike.event_class, event_keys, batches), _picked(order, moments))
+
+
+def _nothing_gathered() -> Gathered:
+    return Gathered([], [], [], [])
+
+
+def _rows_by_day(moments: Sequence[int | None], received_at: int) -> Mapping[int, Sequence[int]]:
+    """Days since 1970, and which of the moments fall on each."""
+    if None not in moments:  # mostly of one day, which the first and the last of them tell
+        first, last = _event_day(min(moments), received_at), _event_day(max(moments), received_at)  # type: ignore[type-var]
+        if first == last:
+            return {first: range(len(moments))}
+    by_day: dict[int, list[int]] = defaultdict(list)
+    for row, moment in enumerate(moments):
+        by_day[_event_day(moment, received_at)].append(row)
+    return by_day
 
 
 def _event_day(moment: int | None, received_at: int) -> int:
@@ -152,3 +212,11 @@ def _event_day(moment: int | None, received_at: int) -> int:
         return arrival
     day = moment // DAY_MILLISECONDS
     return day if FIRST_EVENT_DAY <= day <= arrival + 1 else arrival
+
+
+def _picked[T](rows: Sequence[int], values: Sequence[T]) -> list[T]:
+    return [values[row] for row in rows]
+
+
+def _nulls_first(event_type: str | None) -> tuple[bool, str]:
+    return event_type is not None, event_type or ""

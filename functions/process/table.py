@@ -1,20 +1,23 @@
-"""Groups of events -> one Arrow table, as Parquet or CSV bytes."""
+"""Events -> Arrow columns -> one table in the order of the lake, as Parquet or CSV bytes. Pure."""
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
-from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
 from arro3.io import write_csv, write_parquet
-from msgspec import Raw
+from msgspec import Raw, json
 from msgspec.structs import astuple
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, ColumnType
-from process.rows import RowGroup
+from process.layouts import UNIX_TIMES, Layout, Members
+from process.normalise import StoredBatch, json_object, read_timestamp
 
 _UTC_MILLISECONDS = DataType.timestamp("ms", tz="UTC")
+_UTC_SECONDS = DataType.timestamp("s", tz="UTC")
 _ARROW_TYPES: dict[ColumnType, DataType] = {
     TEXT: DataType.utf8(),
     BIGINT: DataType.int64(),
@@ -25,84 +28,159 @@ _ARROW_TYPES: dict[ColumnType, DataType] = {
 }
 # Small enough for a reader to skip most of a file by its type and time, large enough to compress.
 ROWS_PER_ROW_GROUP = 20_000
+# Hardly ever the same twice: a dictionary of their values costs a quarter of the writing and makes the file larger.
+_WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash")
+
+type Columns = dict[str, Array]
+# Bird's names and the JSON of values without a column, for each event that has any.
+type Extras = dict[int, dict[str, str]]
 
 
-def to_table(groups: Iterable[RowGroup]) -> Table:
-    """Rows in the order of `type`, `timestamp`; every column of COLUMNS, in its order."""
-    batches = []
-    for _, same_type in groupby(groups, key=lambda group: group.event_type):
-        parts = list(same_type)
-        batches.append(_to_record_batch(parts[0]) if len(parts) == 1 else _merge(parts))
-    return Table.from_batches(batches, schema=_schema())
+class RowsInOrder(NamedTuple):
+    rows: RecordBatch
+    moments: list[int]
 
 
-def _merge(groups: list[RowGroup]) -> RecordBatch:
-    """One batch of groups that are sorted each for itself."""
-    events = [event for group in groups for event in group.events]
-    order = Array(sorted(range(len(events)), key=lambda row: events[row][:2]), DataType.uint64())
-    whole = Table.from_batches([_to_record_batch(group) for group in groups], schema=_schema()).combine_chunks()
-    return whole.to_batches()[0].take(order)
+def columns_of_events(layout: Layout, events: Sequence[Any]) -> tuple[Columns, Counter[str]]:
+    """Structs of one layout -> its columns, and how often which field went into `extra`."""
+    columns: Columns = {"type": _constant(layout.event_type, len(events))}
+    extras: Extras = {}
+    _add_members(layout.members, [astuple(event) for event in events], columns, extras)
+    if extras:
+        columns["extra"] = _text_array(
+            [json_object(extras[row]) if row in extras else None for row in range(len(events))]
+        )
+    return columns, Counter(name for found in extras.values() for name in found)
 
 
-def to_parquet(table: Table) -> bytes:
-    file = BytesIO()
-    write_parquet(table, file, compression="zstd(1)", max_row_group_size=ROWS_PER_ROW_GROUP, created_by="bird-webhooks")
-    return file.getvalue()
-
-
-def to_csv(table: Table) -> bytes:
-    """RFC 4180 with a header; a missing value is an empty field, times are ISO 8601 in UTC."""
-    file = BytesIO()
-    write_csv(table, file, header=True)
-    return file.getvalue()
-
-
-@cache
-def _schema() -> Schema:
-    return Schema([Field(column.name, _ARROW_TYPES[column.type], nullable=True) for column in COLUMNS])
-
-
-def _to_record_batch(group: RowGroup) -> RecordBatch:
-    events = group.events
-    values = _values_by_column(group)
-    values["event_class"] = [group.event_class] * len(events)
-    values["event_key"] = [event.event_key for event in events]
-    values["batch_id"] = [event.batch.batch_id for event in events]
-    values["received_at"] = [event.batch.received_at for event in events]
-    arrays = [
-        _array(column.type, values[column.name]) if column.name in values else _nulls(column.type, len(events))
+def columns_of_values(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Values by column name, as normalise gives them -> columns."""
+    names = {name for row in rows for name in row}
+    return {
+        column.name: _array(column.type, [row.get(column.name) for row in rows])
         for column in COLUMNS
-    ]
+        if column.name in names
+    }
+
+
+def record_batch(
+    columns: Columns, event_class: str, event_keys: Sequence[str], batches: Sequence[StoredBatch]
+) -> RecordBatch:
+    """All of COLUMNS, in their order; `batches` says which brought each event."""
+    length = len(event_keys)
+    columns["event_class"] = _constant(event_class, length)
+    columns["event_key"] = _text_array(event_keys)
+    columns["batch_id"] = _text_array([batch.batch_id for batch in batches])
+    columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch in batches])
+    nulls = {column_type: _nulls(column_type, length) for column_type in ColumnType}
+    arrays = [columns.get(column.name, nulls[column.type]) for column in COLUMNS]
     return RecordBatch.from_arrays(arrays, schema=_schema())
 
 
-def _values_by_column(group: RowGroup) -> dict[str, Sequence[Any]]:
-    rows = [event.values for event in group.events]
-    if group.layout is None:
-        return {name: [row.get(name) for row in rows] for name in {name for row in rows for name in row}}
-    columns: dict[str, Sequence[Any]] = {}
-    by_field = dict(zip(group.layout.names, zip(*map(astuple, rows), strict=True), strict=True))
-    for column in COLUMNS:
-        if column.field is None:
-            continue
-        name, _, member = column.field.partition(".")
-        if name not in by_field:
-            continue
-        values = by_field[name]
-        if member:
-            columns[column.name] = [None if value is None else getattr(value, member) for value in values]
-        elif column.type is JSON:
-            columns[column.name] = [_json_text(value) for value in values]
-        elif column.type is TIMESTAMP and not group.layout.fields.get(name):
-            columns[column.name] = [None if value is None else value * 1000 for value in values]
+def merged(parts: Sequence[RowsInOrder]) -> RecordBatch:
+    """One batch of several that are each in the order of their moments."""
+    if len(parts) == 1:
+        return parts[0].rows
+    moments = [moment for part in parts for moment in part.moments]
+    order = array("I", sorted(range(len(moments)), key=moments.__getitem__))
+    (whole,) = table([part.rows for part in parts]).combine_chunks().to_batches()
+    return whole.take(Array.from_buffer(order))
+
+
+def table(batches: Sequence[RecordBatch]) -> Table:
+    return Table.from_batches(batches, schema=_schema())
+
+
+def to_parquet(rows: Table) -> bytes:
+    file = BytesIO()
+    write_parquet(
+        rows,
+        file,
+        compression="zstd(1)",
+        column_dictionary_enabled=dict.fromkeys(_WITHOUT_DICTIONARY, False),
+        max_row_group_size=ROWS_PER_ROW_GROUP,
+        created_by="bird-webhooks",
+    )
+    return file.getvalue()
+
+
+def to_csv(rows: Table) -> bytes:
+    """RFC 4180 with a header; a missing value is an empty field, times are ISO 8601 in UTC."""
+    file = BytesIO()
+    write_csv(rows, file, header=True)
+    return file.getvalue()
+
+
+def _add_members(
+    members: Members, rows: Sequence[tuple[Any, ...]], columns: Columns, extras: Extras, within: str | None = None
+) -> None:
+    by_position = list(zip(*rows, strict=True))
+    for position, column in members.columns:
+        values = by_position[position]
+        if column.type is JSON:
+            columns[column.name] = _json_array(values)
+        elif column.type is not TIMESTAMP:
+            columns[column.name] = Array(values, _ARROW_TYPES[column.type])
+        elif column.field in UNIX_TIMES:
+            columns[column.name] = Array(values, DataType.int64()).cast(_UTC_SECONDS).cast(_UTC_MILLISECONDS)
         else:
-            columns[column.name] = values
-    return columns
+            columns[column.name] = _time_array(values, column.field or column.name, extras)
+    for position, name, inner in members.nested:
+        _add_nested(name, inner, by_position[position], columns, extras)
+    for position, name in members.unknown:
+        for row, value in enumerate(by_position[position]):
+            if value is not None:
+                extras.setdefault(row, {})[name] = str(value, "utf-8")
 
 
-def _json_text(raw: Raw) -> str | None:
-    text = str(raw, "utf-8")
-    return None if text == "null" else text
+def _add_nested(name: str, inner: Members, objects: Sequence[Any], columns: Columns, extras: Extras) -> None:
+    """The members of an object as columns of their own; what has none goes into `extra` as an object of that name."""
+    missing = astuple(inner.struct())
+    rest: Extras = {}
+    _add_members(inner, [missing if value is None else astuple(value) for value in objects], columns, rest)
+    for row, found in rest.items():
+        extras.setdefault(row, {})[name] = json_object(found)
+
+
+def _time_array(texts: Sequence[str | None], name: str, extras: Extras) -> Array:
+    """ISO 8601: all at once if all are written as Bird writes them, otherwise one by one."""
+    if None not in texts and _are_milliseconds(texts):  # type: ignore[arg-type]
+        times = _text_array(texts).cast(_UTC_MILLISECONDS)
+        if not times.null_count:
+            return times
+    values: list[int | None] = []
+    for row, text in enumerate(texts):
+        moment, whole = (None, True) if text is None else read_timestamp(text)
+        values.append(moment)
+        if not whole:
+            extras.setdefault(row, {})[name] = json.encode(text).decode()
+    return _array(TIMESTAMP, values)
+
+
+def _are_milliseconds(texts: Sequence[str]) -> bool:
+    """Whether all are in the form of 2016-04-18T14:25:07.000Z; whether they are dates, the cast says."""
+    count = len(texts)
+    joined = "".join(texts)
+    return (
+        len(joined) == 24 * count
+        and joined[10::24] == "T" * count
+        and joined[19::24] == "." * count
+        and joined[23::24] == "Z" * count
+        # What arrow takes and Python does not: the year 0, the second 60.
+        and "0" not in joined[0::24]
+        and "6" not in joined[17::24]
+    )
+
+
+def _json_array(raws: Sequence[Raw]) -> Array:
+    texts: list[str | None] = b"\0".join(raws).decode().split("\0")  # type: ignore[assignment]  # no JSON has it
+    if "null" in texts:
+        texts = [None if text == "null" else text for text in texts]
+    return _text_array(texts)
+
+
+def _text_array(values: Sequence[str | None]) -> Array:
+    return Array(values, DataType.utf8())
 
 
 def _array(column_type: ColumnType, values: Sequence[Any]) -> Array:
@@ -111,10 +189,24 @@ def _array(column_type: ColumnType, values: Sequence[Any]) -> Array:
     return Array(values, _ARROW_TYPES[column_type])
 
 
+def _constant(value: str, length: int) -> Array:
+    return _text_array([value]).take(_zeros(1 << length.bit_length()).slice(0, length))
+
+
 def _nulls(column_type: ColumnType, length: int) -> Array:
     return _many_nulls(column_type, 1 << length.bit_length()).slice(0, length)
 
 
 @cache
+def _zeros(length: int) -> Array:
+    return Array.from_buffer(array("I", [0]) * length)
+
+
+@cache
 def _many_nulls(column_type: ColumnType, length: int) -> Array:
     return _array(column_type, [None] * length)
+
+
+@cache
+def _schema() -> Schema:
+    return Schema([Field(column.name, _ARROW_TYPES[column.type], nullable=True) for column in COLUMNS])
