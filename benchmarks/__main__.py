@@ -1,0 +1,51 @@
+"""Measure ours beside the alternatives: `make bench`, `make bench ONLY=process,growth`, `make bench QUICK=1`.
+
+Prints a table and writes .local/bench/<time>.json. Nothing here fails for being slow.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import costs, end_to_end, ingest, lake, process
+from benchmarks.measure import WORK, Measures, Run, machine, table
+
+PARTS: dict[str, Callable[[Run], list[Measures]]] = {
+    "ingest": ingest.measure,
+    "process": process.measure,
+    "growth": process.measure_growth,
+    "lake": lake.measure,
+}
+NAMES = [*PARTS, "e2e"]
+
+
+def main() -> int:
+    chosen = [name for name in os.environ.get("ONLY", "").replace(" ", ",").split(",") if name] or NAMES
+    if unknown := set(chosen) - set(NAMES):
+        print(f"bench: no such part: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    run = Run(quick=os.environ.get("QUICK", "") not in ("", "0"))
+    WORK.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "quick": run.quick}
+    report |= {"machine": machine(), "parts": chosen, "results": []}
+    for name, measure in PARTS.items():
+        if name in chosen:
+            report["results"] += [one.result() for part in measure(run) for one in part.values()]
+    if "e2e" in chosen:
+        measures, report["end_to_end"] = end_to_end.measure(run)
+        measures += costs.measure(report["end_to_end"])
+        report["results"] += [one.result() for part in measures for one in part.values()]
+    path = WORK / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    described = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if name != "packages")
+    packages = ", ".join(f"{name} {version}" for name, version in report["machine"]["packages"].items())
+    print(f"{described}\n{packages}\n\n{table(report['results'])}\n", flush=True)
+    run.progress(f"written to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
