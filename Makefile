@@ -28,12 +28,12 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m tools.demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
 	@$(PYTEST) tests/unit tests/integration tests/e2e
 
 ##@ Develop
 .PHONY: install
-install: $(INSTALLED) $(MINISTACK_INSTALLED) ## Set up the environments in .venv and .venv-ministack
+install: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Set up the environments in .venv, .venv-ministack and .venv-bench
 
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and template; writes nothing
@@ -57,7 +57,7 @@ test-integration: $(INSTALLED) ## Handlers against a local S3
 	@$(PYTEST) tests/integration
 
 .PHONY: test-e2e
-test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS
+test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The built template, deployed to the local AWS
 	@$(PYTEST) tests/e2e
 
 .PHONY: test-container

@@ -1,6 +1,5 @@
 """ingest: cold start through Lambda's runtime client and emulator, warm batches, requests a second."""
 
-import compileall
 import hashlib
 import json
 import os
@@ -9,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 import urllib.request
@@ -36,9 +34,6 @@ CONNECTIONS = [1, 8, 32]
 
 
 def measure(run: Run) -> list[Measures]:
-    # Lambda's own packages are compiled, the artefact's are as `sam build` leaves them, in a directory that is not
-    # written to.
-    compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2, maxlevels=10)
     [batch, *_] = prepare(Input())
     cold, warm, loaded = Measures("ingest, cold"), Measures("ingest, warm"), Measures("ingest, requests a second")
     with s3.running() as endpoint:
@@ -107,7 +102,7 @@ def start_and_ask(env: dict[str, str], batch: Path, contender: str) -> tuple[flo
             raise RuntimeError("the emulator started the function before it was invoked")
         url = f"http://127.0.0.1:{front}/2015-03-31/functions/function/invocations"
         started = time.perf_counter()
-        with urllib.request.urlopen(urllib.request.Request(url, payload), timeout=START_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(url, payload), timeout=START_SECONDS) as answer:
             content = json.load(answer)
         wall = time.perf_counter() - started
         if content.get("statusCode") != 200:
