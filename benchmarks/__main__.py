@@ -12,10 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import costs, end_to_end, ingest, lake, process
+from benchmarks import artefacts, costs, end_to_end, ingest, lake, process
 from benchmarks.measure import WORK, Measures, Run, machine, table
 
 PARTS: dict[str, Callable[[Run], list[Measures]]] = {
+    "artefacts": artefacts.measure,
     "ingest": ingest.measure,
     "process": process.measure,
     "growth": process.measure_growth,

@@ -84,12 +84,13 @@ def load(stack: Any, batches: Sequence[Path], events: int, *, gather: bool = Fal
     after, now = keys(stack), invocations(stack)
     counted = {name: after[name] - before[name] for name in after}
     calls = {
-        name: {key: now[name][key] - logged[name][key] for key in ("count", "milliseconds")}
+        name: now[name] | {key: now[name][key] - logged[name][key] for key in ("count", "milliseconds")}
         for name in ("Ingest", "Process")
     }
     return {
         "batches": len(batches),
         "events": events,
+        "bytes": sum(path.stat().st_size for path in batches),
         "taken": len(batches) / taken,
         "to rows": len(batches) / seconds,
         "seconds": seconds,
@@ -186,9 +187,15 @@ class Rows:
 def invocations(stack: Any) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for function in ("Ingest", "Process"):
-        found = [re.search(r"\tDuration: ([0-9.]+) ms", line) for line in log_lines(stack, function)]
-        times = [float(match[1]) for match in found if match]
-        answer[function] = {"count": len(times), "milliseconds": sum(times)}
+        found = [
+            re.search(r"\tDuration: ([0-9.]+) ms.*Memory Size: (\d+) MB", line) for line in log_lines(stack, function)
+        ]
+        reports = [match for match in found if match]
+        answer[function] = {
+            "count": len(reports),
+            "milliseconds": sum(float(report[1]) for report in reports),
+            "memory_megabytes": max((int(report[2]) for report in reports), default=0),
+        }
     return answer
 
 

@@ -30,7 +30,7 @@ MODULES = {
 EMULATORS = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
 START_SECONDS = 10
 START_ATTEMPTS = 3
-CONNECTIONS = [1, 8, 32]
+CONNECTIONS, QUICK_CONNECTIONS = [1, 8, 32], [1, 2]
 
 
 def measure(run: Run) -> list[Measures]:
@@ -42,7 +42,7 @@ def measure(run: Run) -> list[Measures]:
         count = 5 if run.quick else 200
         contenders = [OURS, GUIDE, BOTOCORE]
         run.alternate(5, contenders, partial(warm_batches, warm, env, batch, count), "ingest, warm")
-        for connections in CONNECTIONS:
+        for connections in QUICK_CONNECTIONS if run.quick else CONNECTIONS:
             total = connections if run.quick else max(160, 10 * connections)
             what = f"{connections} connection{'s' if connections > 1 else ''}"
             under_load = partial(requests_per_second, loaded, env, batch, connections, total, what)

@@ -97,7 +97,7 @@ GROWTH: dict[str, dict[str, Input]] = {
     },
 }
 QUICK_GROWTH: dict[str, dict[str, Input]] = {
-    "batches an invocation": {str(count): Input(batches=count) for count in (1, 3)},
+    "batches an invocation": {"1": Input(batches=1)},
     "events a batch": {"10": Input(batches=3, events=10)},
     "% of batches with unknown fields": {"100": Input(batches=3, unknown=1)},
 }
@@ -109,7 +109,7 @@ def measure_growth(run: Run) -> list[Measures]:
     for what, inputs in (QUICK_GROWTH if run.quick else GROWTH).items():
         for value, wanted in inputs.items():
             files = prepare(wanted)
-            rounds = 1 if wanted.batches >= 1000 and wanted.events >= 350 else 3
+            rounds = 1 if wanted.batches * wanted.events > 100_000 else 2 if wanted.batches >= 100 else 3
             one = partial(measure_growth_of_one, measures, files, wanted, f"{value} {what}")
             run.alternate(rounds, [OURS, PYARROW, DUCKDB], one, f"{value} {what}")
     return [measures]
