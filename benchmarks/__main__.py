@@ -38,15 +38,15 @@ def main() -> int:
     compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
     report: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "quick": run.quick}
     report |= {"machine": machine(), "parts": chosen, "results": []}
-    for name, measure in PARTS.items():
-        if name in chosen:
-            report["results"] += [one.result() for part in measure(run) for one in part.values()]
-    if "e2e" in chosen:
-        measures, report["end_to_end"] = end_to_end.measure(run)
-        measures += costs.measure(report["end_to_end"])
-        report["results"] += [one.result() for part in measures for one in part.values()]
     path = WORK / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    for name in chosen:
+        if name == "e2e":
+            measures, report["end_to_end"] = end_to_end.measure(run)
+            measures += costs.measure(report["end_to_end"])
+        else:
+            measures = PARTS[name](run)
+        report["results"] += [one.result() for part in measures for one in part.values()]
+        path.write_text(json.dumps(report, indent=2) + "\n")  # after each part: a later one may fail
     described = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if name != "packages")
     packages = ", ".join(f"{name} {version}" for name, version in report["machine"]["packages"].items())
     print(f"{described}\n{packages}\n\n{table(report['results'])}\n", flush=True)

@@ -57,7 +57,8 @@ def main() -> None:
             answer["single"].append(load(stack, prepare(Input(batches=1, seed=100 + number)), 350)["seconds"])
         for size in SIZES:
             batches = prepare(Input(batches=wanted["batches"], events=size, seed=50 + size))
-            answer["loads"][str(size)] = load(stack, batches, size * len(batches))
+            some = batches[: max(1, len(batches) // 2)]
+            answer["loads"][str(size)] = load(stack, some, size * len(some))
             answer["gathered"][str(size)] = load(stack, batches, size * len(batches), gather=True)
     print(json.dumps(answer))
 

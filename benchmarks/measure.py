@@ -18,7 +18,7 @@ from benchmarks.events import ROOT
 
 BUILT = ROOT / ".aws-sam/build"
 WORK = ROOT / ".local/bench"
-CHILD_TIMEOUT_SECONDS = 300
+CHILD_TIMEOUT_SECONDS = 600
 PACKAGES = ["awslambdaric", "boto3", "botocore", "duckdb", "numpy", "orjson", "pandas", "polars", "pyarrow"]
 
 
