@@ -16,6 +16,7 @@ export SAM_CLI_TELEMETRY := 0
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
+BENCH_INSTALLED := .venv-bench/.installed
 
 ##@ Start here
 .PHONY: help
@@ -27,12 +28,12 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m tools.demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
 	@$(PYTEST) tests/unit tests/integration tests/e2e
 
 ##@ Develop
 .PHONY: install
-install: $(INSTALLED) $(MINISTACK_INSTALLED) ## Set up the environments in .venv and .venv-ministack
+install: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Set up the environments in .venv, .venv-ministack and .venv-bench
 
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and template; writes nothing
@@ -56,12 +57,16 @@ test-integration: $(INSTALLED) ## Handlers against a local S3
 	@$(PYTEST) tests/integration
 
 .PHONY: test-e2e
-test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS
+test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The built template, deployed to the local AWS
 	@$(PYTEST) tests/e2e
 
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
+
+.PHONY: bench
+bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives: make bench [ONLY=process,files] [QUICK=1]
+	@.venv-bench/bin/python -m benchmarks
 
 .PHONY: columns
 columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
@@ -73,7 +78,7 @@ events: $(INSTALLED) ## Write the invocation events of events/ anew from the ven
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
-	@uv=$$(command -v uv || echo .tools/uv/bin/uv); for name in dev ministack; do \
+	@uv=$$(command -v uv || echo .tools/uv/bin/uv); for name in dev ministack bench; do \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
 	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
 
@@ -140,3 +145,6 @@ $(INSTALLED): requirements-dev.txt
 
 $(MINISTACK_INSTALLED): requirements-ministack.txt
 	$(call environment,.venv-ministack,$<)
+
+$(BENCH_INSTALLED): requirements-bench.txt
+	$(call environment,.venv-bench,$<)

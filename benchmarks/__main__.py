@@ -1,0 +1,58 @@
+"""Measure ours beside the alternatives: `make bench`, `make bench ONLY=process,growth`, `make bench QUICK=1`.
+
+Prints a table and writes .local/bench/<time>.json. Nothing here fails for being slow.
+"""
+
+import compileall
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import artefacts, costs, end_to_end, ingest, lake, process
+from benchmarks.measure import WORK, Measures, Run, machine, table
+
+PARTS: dict[str, Callable[[Run], list[Measures]]] = {
+    "artefacts": artefacts.measure,
+    "ingest": ingest.measure,
+    "process": process.measure,
+    "growth": process.measure_growth,
+    "lake": lake.measure,
+}
+NAMES = [*PARTS, "e2e"]
+
+
+def main() -> int:
+    chosen = [name for name in os.environ.get("ONLY", "").replace(" ", ",").split(",") if name] or NAMES
+    if unknown := set(chosen) - set(NAMES):
+        print(f"bench: no such part: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    run = Run(quick=os.environ.get("QUICK", "") not in ("", "0"))
+    WORK.mkdir(parents=True, exist_ok=True)
+    # The alternatives' packages are compiled, as those that come with Lambda are; the artefacts are as `sam build`
+    # leaves them, in a directory that is not written to.
+    run.progress("compiling the packages of .venv-bench")
+    compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
+    report: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "quick": run.quick}
+    report |= {"machine": machine(), "parts": chosen, "results": []}
+    path = WORK / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    for name in chosen:
+        if name == "e2e":
+            measures, report["end_to_end"] = end_to_end.measure(run)
+            measures += costs.measure(report["end_to_end"])
+        else:
+            measures = PARTS[name](run)
+        report["results"] += [one.result() for part in measures for one in part.values()]
+        path.write_text(json.dumps(report, indent=2) + "\n")  # after each part: a later one may fail
+    described = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if name != "packages")
+    packages = ", ".join(f"{name} {version}" for name, version in report["machine"]["packages"].items())
+    print(f"{described}\n{packages}\n\n{table(report['results'])}\n", flush=True)
+    run.progress(f"written to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""How large the built functions are, beside the packages that one would otherwise ship."""
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+from benchmarks.measure import BUILT, Measures, Run
+
+INSTEAD = {
+    "ingest": {
+        "boto3, packaged": ["boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3"],
+    },
+    "process": {
+        "orjson + pyarrow": ["orjson", "pyarrow"],
+        "pandas + pyarrow": ["numpy", "pandas", "pyarrow", "python-dateutil", "six"],
+        "DuckDB": ["duckdb"],
+        "polars": ["polars", "polars-runtime-32"],
+    },
+}
+
+
+def measure(run: Run) -> list[Measures]:
+    run.progress("artefacts")
+    measures = Measures("artefacts")
+    for function, alternatives in INSTEAD.items():
+        built = [path for path in (BUILT / f"{function.title()}Function").rglob("*") if path.is_file()]
+        note = "the others without any code of one's own; an AWS SDK comes with Lambda's runtime"
+        measures.add(f"{function}, unzipped", "MB", "ours", megabytes(built), note=note)
+        for name, packages in alternatives.items():
+            files = [path for package in packages for path in installed(package)]
+            measures.add(f"{function}, unzipped", "MB", name, megabytes(files))
+    return [measures]
+
+
+def installed(package: str) -> list[Path]:
+    files = [Path(str(file.locate())) for file in distribution(package).files or []]
+    return [path for path in files if path.exists() and path.suffix != ".pyc"]
+
+
+def megabytes(files: list[Path]) -> float:
+    return sum(path.stat().st_size for path in files) / 1e6

@@ -1,0 +1,36 @@
+"""The only way from the benchmark into our code: what `process/app.py` does, without S3.
+
+Imports work where PYTHONPATH begins with the built artefact, .aws-sam/build/ProcessFunction.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+HANDLERS = {"ingest": "ingest.app", "process": "process.app"}
+
+
+def files(batches: Iterable[tuple[str, int, bytes]], output: str) -> Iterator[tuple[int, bytes]]:
+    """(batch id, arrival in Unix milliseconds, body) -> (day, file), written as often as the handler does."""
+    from process.app import FLUSH_BODY_BYTES
+    from process.normalise import StoredBatch
+    from process.rows import Rows
+    from process.table import to_csv, to_parquet, to_table
+
+    write = {"parquet": to_parquet, "csv": to_csv}[output]
+    rows = Rows()
+    for batch_id, received_at, body in batches:
+        rows.add(StoredBatch(batch_id, f"raw/{batch_id}.json", received_at, body))
+        if rows.body_bytes >= FLUSH_BODY_BYTES:
+            yield from ((day, write(to_table(groups))) for day, groups in rows.take_days())
+    yield from ((day, write(to_table(groups))) for day, groups in rows.take_days())
+    if rows.quarantined:
+        raise RuntimeError("generated events went to quarantine")
+
+
+def parquet_of(arrow_table: Any) -> bytes:
+    """A file by our writer with our settings, of rows in an order that is not ours."""
+    from arro3.core import Table
+
+    from process.table import to_parquet
+
+    return to_parquet(Table.from_arrow(arrow_table))

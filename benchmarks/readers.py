@@ -1,0 +1,191 @@
+"""Raw batches -> a file, ours and the alternatives; one contender and one input in a process of its own.
+
+python -m benchmarks.readers '{"contender": …, "files": […], "repeat": 1}'
+
+Every alternative does what its users write first, in its own best case: none converts numbers and times from text,
+none sorts or drops duplicates. Those that build tables do so for 16 MB of batches at a time, as ours does.
+"""
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+from benchmarks.events import FIRST_SECOND
+from benchmarks.measure import WORK, peak_memory_bytes
+
+CHUNK_BYTES = 16 * 1024 * 1024
+RECEIVED_AT = (FIRST_SECOND + 20 * 86_400) * 1000
+
+
+def main() -> None:
+    wanted = json.loads(sys.argv[1])
+    files = [Path(name) for name in wanted["files"]]
+    run = CONTENDERS[wanted["contender"]]()
+    run(files[:2])  # imports, and whatever a library sets up once
+    if wanted.get("gc_off"):
+        gc.disable()
+    written = 0
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(wanted["repeat"]):
+        written += run(files)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    answer = {"cpu": cpu, "wall": wall, "written": written / wanted["repeat"], "peak_memory": peak_memory_bytes()}
+    print(json.dumps(answer))
+
+
+def chunks(files: list[Path]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    for path in files:
+        chunk.append(path.read_bytes())
+        if sum(map(len, chunk)) >= CHUNK_BYTES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def flat_events(bodies: list[bytes], loads: Callable[[bytes], Any]) -> list[dict[str, Any]]:
+    rows = []
+    for body in bodies:
+        for element in loads(body):
+            for event_class, event in element["msys"].items():
+                event["event_class"] = event_class
+                rows.append(event)
+    return rows
+
+
+def names_of(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def ours(output: str) -> Callable[[list[Path]], int]:
+    from benchmarks import ours as functions
+
+    def run(files: list[Path]) -> int:
+        batches = ((path.stem, RECEIVED_AT, path.read_bytes()) for path in files)
+        return sum(len(body) for _, body in functions.files(batches, output))
+
+    return run
+
+
+def orjson_alone() -> Callable[[list[Path]], int]:
+    """Each result is dropped at once: no memory is kept, no row is made."""
+    import orjson
+
+    def run(files: list[Path]) -> int:
+        for path in files:
+            orjson.loads(path.read_bytes())
+        return 0
+
+    return run
+
+
+def json_and_csv() -> Callable[[list[Path]], int]:
+    import csv
+
+    def run(files: list[Path]) -> int:
+        written = 0
+        for bodies in chunks(files):
+            rows = flat_events(bodies, json.loads)
+            text = StringIO()
+            writer = csv.DictWriter(text, names_of(rows))
+            writer.writeheader()
+            for row in rows:
+                writer.writerow({name: json.dumps(v) if isinstance(v, dict | list) else v for name, v in row.items()})
+            written += len(text.getvalue().encode())
+        return written
+
+    return run
+
+
+def pandas_to_parquet() -> Callable[[list[Path]], int]:
+    import pandas as pd
+
+    def run(files: list[Path]) -> int:
+        written = 0
+        for bodies in chunks(files):
+            frame = pd.json_normalize(flat_events(bodies, json.loads))
+            file = BytesIO()
+            frame.to_parquet(file, compression="zstd")
+            written += file.getbuffer().nbytes
+        return written
+
+    return run
+
+
+def orjson_and_pyarrow() -> Callable[[list[Path]], int]:
+    import orjson
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pa.set_cpu_count(1)
+
+    def flat(value: Any) -> Any:
+        return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
+
+    def run(files: list[Path]) -> int:
+        written = 0
+        for bodies in chunks(files):
+            rows = flat_events(bodies, orjson.loads)
+            columns = {name: pa.array([flat(row.get(name)) for row in rows]) for name in names_of(rows)}
+            file = BytesIO()
+            pq.write_table(pa.table(columns), file, compression="zstd")
+            written += file.getbuffer().nbytes
+        return written
+
+    return run
+
+
+def duckdb_read_json() -> Callable[[list[Path]], int]:
+    """Nested as it came, types inferred by DuckDB; it reads all files at once."""
+    import duckdb
+
+    connection = duckdb.connect(config={"threads": 1})
+    target = WORK / f"duckdb-{time.monotonic_ns()}.parquet"
+
+    def run(files: list[Path]) -> int:
+        names = ", ".join(f"'{path}'" for path in files)
+        source = f"read_json([{names}], format = 'array', union_by_name = true, maximum_object_size = 33554432)"
+        connection.sql(f"COPY (SELECT * FROM {source}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
+        size = target.stat().st_size
+        target.unlink()
+        return size
+
+    return run
+
+
+def polars_read_json() -> Callable[[list[Path]], int]:
+    """Nested as it came, types inferred by polars from all events."""
+    import polars as pl
+
+    def run(files: list[Path]) -> int:
+        written = 0
+        for bodies in chunks(files):
+            array = b"[" + b",".join(body[1:-1] for body in bodies) + b"]"
+            file = BytesIO()
+            pl.read_json(array, infer_schema_length=None).write_parquet(file, compression="zstd")
+            written += file.getbuffer().nbytes
+        return written
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[], Callable[[list[Path]], int]]] = {
+    "ours -> Parquet": partial(ours, "parquet"),
+    "ours -> CSV": partial(ours, "csv"),
+    "orjson.loads alone": orjson_alone,
+    "json + csv.DictWriter": json_and_csv,
+    "pandas json_normalize -> Parquet": pandas_to_parquet,
+    "orjson + pyarrow -> Parquet": orjson_and_pyarrow,
+    "DuckDB read_json -> Parquet": duckdb_read_json,
+    "polars read_json -> Parquet": polars_read_json,
+}
+
+if __name__ == "__main__":
+    main()
