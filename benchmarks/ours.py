@@ -11,18 +11,18 @@ HANDLERS = {"ingest": "ingest.app", "process": "process.app"}
 
 def files(batches: Iterable[tuple[str, int, bytes]], output: str) -> Iterator[tuple[int, bytes]]:
     """(batch id, arrival in Unix milliseconds, body) -> (day, file), written as often as the handler does."""
-    from process.app import FLUSH_BODY_BYTES
+    from process.app import FLUSH_BODY_BYTES, layouts
     from process.normalise import StoredBatch
     from process.rows import Rows
-    from process.table import to_csv, to_parquet, to_table
+    from process.table import to_csv, to_parquet
 
     write = {"parquet": to_parquet, "csv": to_csv}[output]
-    rows = Rows()
+    rows = Rows(layouts())
     for batch_id, received_at, body in batches:
         rows.add(StoredBatch(batch_id, f"raw/{batch_id}.json", received_at, body))
         if rows.body_bytes >= FLUSH_BODY_BYTES:
-            yield from ((day, write(to_table(groups))) for day, groups in rows.take_days())
-    yield from ((day, write(to_table(groups))) for day, groups in rows.take_days())
+            yield from ((day, write(table)) for day, table in rows.take_days())
+    yield from ((day, write(table)) for day, table in rows.take_days())
     if rows.quarantined:
         raise RuntimeError("generated events went to quarantine")
 

@@ -15,6 +15,7 @@ OURS = "ours -> Parquet"
 OURS_AS_HANDLED = "ours -> Parquet, gc off as the handler has it"
 ORJSON = "orjson.loads alone"
 ORJSON_GC_OFF = "orjson.loads alone, gc off"
+ORJSON_KEPT = "orjson.loads alone, results kept"
 HANDLER = "ours, the handler with S3"
 PYARROW, DUCKDB = "orjson + pyarrow -> Parquet", "DuckDB read_json -> Parquet"
 CONTENDERS = [
@@ -24,6 +25,7 @@ CONTENDERS = [
     HANDLER,
     ORJSON,
     ORJSON_GC_OFF,
+    ORJSON_KEPT,
     "json + csv.DictWriter",
     "pandas json_normalize -> Parquet",
     PYARROW,
