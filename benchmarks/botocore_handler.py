@@ -3,8 +3,9 @@
 import os
 
 import botocore.session
+from botocore.config import Config
 
-s3 = botocore.session.get_session().create_client("s3")
+s3 = botocore.session.get_session().create_client("s3", config=Config(s3={"payload_signing_enabled": False}))
 
 
 def lambda_handler(event, context):

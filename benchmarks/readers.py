@@ -192,6 +192,7 @@ CONTENDERS: dict[str, Callable[[], Callable[[list[Path]], int]]] = {
     "ours -> Parquet": partial(ours, "parquet"),
     "ours -> CSV": partial(ours, "csv"),
     "orjson.loads alone": orjson_alone,
+    "orjson.loads alone, results kept": orjson_kept,
     "json + csv.DictWriter": json_and_csv,
     "pandas json_normalize -> Parquet": pandas_to_parquet,
     "orjson + pyarrow -> Parquet": orjson_and_pyarrow,
