@@ -27,6 +27,9 @@ TYPES = {
 }
 NAMES = {(event_class, kind): f"{event_class}_{kind}" for event_class, kinds in TYPES.items() for kind in kinds.split()}
 OTHER = "other_event"
+# Of the facts of the line, those worth a metric of their own.
+COUNTED = ("duplicates", "quarantined", "unknown_fields")
+LAG = "lag_milliseconds"
 # A metric may have at most so many values in one line.
 MAX_VALUES = 100
 # One row of so many tells its lag; more would be work for each event.
@@ -51,13 +54,12 @@ class Written:
 
 
 def counted(facts: Mapping[str, Any], written: Written, function_name: str, now: datetime) -> dict[str, Any]:
-    """The facts of a log line, those that are numbers as metrics, with what was written."""
-    numbers = {name: value for name, value in facts.items() if isinstance(value, int)}
-    units = dict.fromkeys([*numbers, *written.events], "Count")
+    """The facts of a log line, with what was written, both also as metrics."""
     line = {**facts, **written.events, "FunctionName": function_name}
+    units = dict.fromkeys([*COUNTED, *written.events], "Count")
     if written.lags:
-        line["lag_milliseconds"] = thinned(written.lags)
-        units["lag_milliseconds"] = "Milliseconds"
+        line[LAG] = thinned(written.lags)
+        units[LAG] = "Milliseconds"
     metrics = [{"Name": name, "Unit": unit} for name, unit in units.items()]
     directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
     line["_aws"] = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
