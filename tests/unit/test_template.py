@@ -74,6 +74,17 @@ def test_statements_that_allow_more_than_logs_have_their_reason_beside_them():
                 assert " # " in line, line
 
 
+def test_every_function_may_write_to_its_own_log_group_and_no_other(template):
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            group = resource["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+            role = template["Resources"][resource["Properties"]["Role"]["Fn::GetAtt"][0]]
+            statements = [s for policy in role["Properties"]["Policies"] for s in policy["PolicyDocument"]["Statement"]]
+            logs = [s for s in statements if "logs:" in str(s["Action"])]
+            assert [s["Resource"] for s in logs] == [{"Fn::GetAtt": [group, "Arn"]}]
+            assert [s["Action"] for s in logs] == [["logs:CreateLogStream", "logs:PutLogEvents"]]
+
+
 def test_what_reviewers_tools_are_told_to_skip_has_its_reason(template):
     text = check_template.TEMPLATE.read_text().splitlines()
     for resource in template["Resources"].values():
