@@ -33,7 +33,7 @@ LAG = "lag_milliseconds"
 # A metric may have at most so many values in one line.
 MAX_VALUES = 100
 # One row of so many tells its lag; more would be work for each event.
-LAG_OF_ONE_ROW_IN = 50
+LAG_OF_ONE_ROW_IN = 100
 
 
 @dataclass

@@ -117,7 +117,7 @@ def test_invented_types_make_one_metric_together():
 
 
 def test_lag_is_that_of_some_rows_and_never_negative():
-    times = [NOW - timedelta(seconds=9)] + [NOW] * 49 + [NOW - timedelta(seconds=3)] + [NOW] * 49
+    times = [NOW - timedelta(seconds=9)] + [NOW] * 99 + [NOW - timedelta(seconds=3)] + [NOW] * 99
     written = Written()
     written.add([], [Moment(time) for time in times], NOW)
     written.add([], [Moment(NOW + timedelta(hours=1)), Moment(None)], NOW)
