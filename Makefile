@@ -17,6 +17,7 @@ export SAM_CLI_TELEMETRY := 0
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
 BENCH_INSTALLED := .venv-bench/.installed
+REVIEW_INSTALLED := .venv-review/.installed
 
 ##@ Start here
 .PHONY: help
@@ -33,15 +34,16 @@ test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: u
 
 ##@ Develop
 .PHONY: install
-install: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Set up the environments in .venv, .venv-ministack and .venv-bench
+install: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments: .venv and .venv-*
 
 .PHONY: check
-check: $(INSTALLED) ## Lint, types and template; writes nothing
+check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes nothing
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
 	@$(PYTHON) -m tools.sync_columns --check
 	@$(PYTHON) -m tools.check_template
+	@$(PYTHON) -m tools.review_template
 
 .PHONY: format
 format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
@@ -78,7 +80,7 @@ events: $(INSTALLED) ## Write the invocation events of events/ anew from the ven
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
-	@uv=$$(command -v uv || echo .tools/uv/bin/uv); for name in dev ministack bench; do \
+	@uv=$$(command -v uv || echo .tools/uv/bin/uv); for name in dev ministack review bench; do \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
 	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
 
@@ -148,3 +150,6 @@ $(MINISTACK_INSTALLED): requirements-ministack.txt
 
 $(BENCH_INSTALLED): requirements-bench.txt
 	$(call environment,.venv-bench,$<)
+
+$(REVIEW_INSTALLED): requirements-review.txt
+	$(call environment,.venv-review,$<)

@@ -21,8 +21,8 @@ def files(batches: Iterable[tuple[str, int, bytes]], output: str) -> Iterator[tu
     for batch_id, received_at, body in batches:
         rows.add(StoredBatch(batch_id, f"raw/{batch_id}.json", received_at, body))
         if rows.body_bytes >= FLUSH_BODY_BYTES:
-            yield from ((day, write(table)) for day, table in rows.take_days())
-    yield from ((day, write(table)) for day, table in rows.take_days())
+            yield from ((day, write(table)) for day, table, _ in rows.take_days())
+    yield from ((day, write(table)) for day, table, _ in rows.take_days())
     if rows.quarantined:
         raise RuntimeError("generated events went to quarantine")
 

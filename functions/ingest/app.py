@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from ingest.credentials import challenge, refusal
+from ingest.metrics import counted
 from ingest.raw_store import RawBatchStore, StorageUnavailableError, open_store
 from ingest.settings import Settings, load_settings
 from ingest.webhook import UnreadableRequestError, answer, batch_id, is_ping, parse_request
@@ -27,20 +28,20 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     try:
         request = parse_request(event)
     except UnreadableRequestError as error:
-        return _reject(event, 400, f"unreadable request: {error}")
+        return _reject(event, 400, "unreadable request", error=str(error))
     if request.method in ("GET", "HEAD"):  # a health check
         return answer(event, 200, '{"status":"ok"}')
     if request.method != "POST":
-        return _reject(event, 405, "method not allowed", {"Allow": "GET, HEAD, POST"})
+        return _reject(event, 405, "method not allowed", headers={"Allow": "GET, HEAD, POST"})
     if is_ping(request.body):  # Bird may probe before it has the credentials
         logger.info("ping answered")
         return answer(event, 200, '{"status":"ping"}')
     reason = refusal(request, settings())
     if reason is not None:
         authenticate = challenge(settings())
-        return _reject(event, 401, reason, {"WWW-Authenticate": authenticate} if authenticate else {})
+        return _reject(event, 401, reason, headers={"WWW-Authenticate": authenticate} if authenticate else {})
     name, original = batch_id(request)
-    facts = {"batch_id": name, "body_bytes": len(request.body)}
+    facts: dict[str, Any] = {"batch_id": name, "body_bytes": len(request.body)}
     started = time.perf_counter()
     try:
         stored = raw_batches().put(
@@ -51,17 +52,27 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             original=original,
         )
     except StorageUnavailableError as error:
-        logger.error("batch not stored", extra={**facts, "reason": str(error), **_elapsed(started)})
+        facts |= {"reason": str(error), **_elapsed(started)}
+        logger.error("batch not stored", extra=_counted("batches_not_stored", facts))
         return answer(event, 503, '{"status":"unavailable"}', {"Retry-After": str(RETRY_AFTER_SECONDS)})
-    logger.info("batch stored" if stored else "batch was a duplicate", extra={**facts, **_elapsed(started)})
-    return answer(event, 200, '{"status":"stored"}' if stored else '{"status":"duplicate"}')
+    facts |= _elapsed(started)
+    if stored:
+        logger.info("batch stored", extra=_counted("batches_stored", facts))
+        return answer(event, 200, '{"status":"stored"}')
+    logger.info("batch was a duplicate", extra=_counted("batches_duplicate", facts))
+    return answer(event, 200, '{"status":"duplicate"}')
 
 
 def _reject(
-    event: Mapping[str, Any], status: int, reason: str, headers: Mapping[str, str] | None = None
+    event: Mapping[str, Any], status: int, reason: str, *, headers: Mapping[str, str] | None = None, **more: str
 ) -> dict[str, Any]:
-    logger.warning("request rejected", extra={"status": status, "reason": reason})
+    facts = {"status": status, "reason": reason, **more}
+    logger.warning("request rejected", extra=_counted("requests_rejected", facts))
     return answer(event, status, '{"status":"rejected"}', headers)
+
+
+def _counted(outcome: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return counted(outcome, facts, os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"), time.time())
 
 
 def _elapsed(started: float) -> dict[str, float]:

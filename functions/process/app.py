@@ -16,6 +16,7 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+from process import metrics
 from process.lake import Lake, StorageUnavailableError, UnreadableObjectError, read_batch
 from process.layouts import Layouts
 from process.normalise import DAY_MILLISECONDS, Quarantined, StoredBatch
@@ -61,6 +62,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 def _process(raws: Sequence[RawObject]) -> list[RawObject]:
     """Turn the objects into rows; return those whose rows are not in the lake."""
     rows = Rows(layouts())
+    written = metrics.Written()
     failed: list[RawObject] = []
     gathered: list[RawObject] = []
     files = 0
@@ -80,11 +82,11 @@ def _process(raws: Sequence[RawObject]) -> list[RawObject]:
         # Files are named by all that was read up to here, for rows seen before this file are left out of it.
         inputs.update(f"{raw.bucket}/{raw.key}\n".encode())
         if rows.body_bytes >= FLUSH_BODY_BYTES:
-            files += _write_or_fail(rows, inputs.hexdigest(), gathered, failed)
+            files += _write_or_fail(rows, written, inputs.hexdigest(), gathered, failed)
             gathered = []
-    files += _write_or_fail(rows, inputs.hexdigest(), gathered, failed)
+    files += _write_or_fail(rows, written, inputs.hexdigest(), gathered, failed)
     if raws:
-        _log(rows, len(raws) - len(failed), files)
+        _log(rows, written, len(raws) - len(failed), files)
     return failed
 
 
@@ -102,19 +104,21 @@ def _read_ahead(raws: Sequence[RawObject]) -> Iterator[tuple[RawObject, Future[S
             reading += submit(1)
 
 
-def _write_or_fail(rows: Rows, part: str, gathered: list[RawObject], failed: list[RawObject]) -> int:
+def _write_or_fail(
+    rows: Rows, written: metrics.Written, part: str, gathered: list[RawObject], failed: list[RawObject]
+) -> int:
     """Write what was gathered and return the number of files; on failure all of `gathered` has failed."""
     if not gathered:
         return 0
     try:
-        return _write(rows, part[:32])
+        return _write(rows, written, part[:32])
     except StorageUnavailableError as error:
         logger.error("rows not written", extra={"raw_batches": len(gathered), "reason": str(error)})
         failed += gathered
         return 0
 
 
-def _write(rows: Rows, part: str) -> int:
+def _write(rows: Rows, written: metrics.Written, part: str) -> int:
     files = 0
     days = rows.take_days()
     quarantined = rows.take_quarantined()
@@ -126,32 +130,33 @@ def _write(rows: Rows, part: str) -> int:
             reasons[one.reason] += 1
         logger.error("events quarantined", extra={"quarantined": len(quarantined), "reasons": reasons})
         files += 1
-    for day, table in days:
+    for day, table, sizes in days:
         if _output_format() == "CSV":
             lake().write(f"events/event_date={_date(day)}/{part}.csv", to_csv(table), "text/csv")
         else:
             body = to_parquet(table)
             lake().write(f"events/event_date={_date(day)}/{part}.parquet", body, "application/vnd.apache.parquet")
+        written.add(sizes, table["timestamp"], datetime.now(UTC))
         files += 1
     return files
 
 
-def _log(rows: Rows, raw_batches: int, files: int) -> None:
+def _log(rows: Rows, written: metrics.Written, raw_batches: int, files: int) -> None:
     counts = rows.counts
     common = sorted(counts.extra_fields.items(), key=lambda item: -item[1])[:MAX_LOGGED_FIELDS]
-    logger.info(
-        "raw batches processed",
-        extra={
-            "raw_batches": raw_batches,
-            "events": counts.events,
-            "rows": counts.rows,
-            "duplicates": counts.duplicates,
-            "quarantined": counts.quarantined,
-            "files": files,
-            # Names only, and only such as Bird's are: a stranger could put anything into a name.
-            "extra_fields": {name: count for name, count in common if name.isidentifier() and len(name) <= 64},
-        },
-    )
+    facts = {
+        "raw_batches": raw_batches,
+        "events": counts.events,
+        "rows": counts.rows,
+        "duplicates": counts.duplicates,
+        "quarantined": counts.quarantined,
+        "files": files,
+        "unknown_fields": sum(counts.extra_fields.values()),
+        # Names only, and only such as Bird's are: a stranger could put anything into a name.
+        "extra_fields": {name: count for name, count in common if name.isidentifier() and len(name) <= 64},
+    }
+    name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
+    logger.info("raw batches processed", extra=metrics.counted(facts, written, name, datetime.now(UTC)))
 
 
 def _date(day: int) -> str:

@@ -44,6 +44,14 @@ class Gathered(NamedTuple):
     batches: list[StoredBatch]
 
 
+class Day(NamedTuple):
+    """The rows of one file, by type and time; `sizes` says how many there are of which (class, type)."""
+
+    day: int  # since 1970
+    rows: Table
+    sizes: list[tuple[str, str | None, int]]
+
+
 @dataclass
 class Counts:
     """What happened to the events of an invocation."""
@@ -52,7 +60,6 @@ class Counts:
     rows: int = 0
     duplicates: int = 0
     quarantined: int = 0
-    by_type: dict[tuple[str, str | None], int] = field(default_factory=lambda: defaultdict(int))
     extra_fields: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -80,19 +87,22 @@ class Rows:
         self.counts.quarantined += 1
         self.quarantined.append(quarantined)
 
-    def take_days(self) -> Iterator[tuple[int, Table]]:
-        """Hand over the rows gathered so far, as (days since 1970, its rows by type and time); forget them."""
+    def take_days(self) -> Iterator[Day]:
+        """Hand over the rows gathered so far; forget them."""
         gathered, self._gathered = self._gathered, defaultdict(_nothing_gathered)
         self.body_bytes = 0
         by_day: dict[int, dict[str | None, list[Alike]]] = defaultdict(lambda: defaultdict(list))
         for alike in gathered:
             by_day[alike.day][alike.event_type].append(alike)
         for day, by_type in sorted(by_day.items()):
+            sizes = [
+                (alike.event_class, kind, len(gathered[alike].events)) for kind in by_type for alike in by_type[kind]
+            ]
             parts = [
                 merged([self._to_columns(alike, gathered.pop(alike)) for alike in by_type[event_type]])
                 for event_type in sorted(by_type, key=_nulls_first)
             ]
-            yield day, table(parts)
+            yield Day(day, table(parts), sizes)
 
     def take_quarantined(self) -> list[Quarantined]:
         taken, self.quarantined = self.quarantined, []
@@ -166,7 +176,6 @@ class Rows:
             events, event_keys, moments = _picked(fresh, events), _picked(fresh, event_keys), _picked(fresh, moments)
         seen |= distinct
         self.counts.rows += len(events)
-        self.counts.by_type[alike.event_class, alike.event_type] += len(events)
         by_day = _rows_by_day(moments, batch.received_at)
         for day, rows in by_day.items():
             gathered = self._gathered[alike._replace(day=day)]

@@ -6,7 +6,6 @@ import uuid
 from contextlib import redirect_stderr
 
 import pytest
-from botocore.exceptions import ClientError
 
 from tools import local_stack
 from tools.local_query import poll, query
@@ -119,53 +118,6 @@ def test_broken_batch_is_quarantined_beside_a_good_one(stack):
 
     [record] = poll(quarantined, bool, ROWS_TIMEOUT_SECONDS)
     assert (record["reason"], record["original"]) == ("not JSON", "this is no JSON")
-
-
-@pytest.mark.parametrize(
-    ("function", "action", "call"),
-    [
-        pytest.param("Ingest", "read a raw batch", ("get_object", "RawBucketName", "raw/any.json"), id="ingest reads"),
-        pytest.param("Ingest", "write rows", ("put_object", "LakeBucketName", "events/x"), id="ingest writes rows"),
-        pytest.param("Ingest", "leave its prefix", ("put_object", "RawBucketName", "other/x"), id="ingest elsewhere"),
-        pytest.param("Process", "write raw", ("put_object", "RawBucketName", "raw/x.json"), id="process writes raw"),
-        pytest.param("Process", "delete raw", ("delete_object", "RawBucketName", "raw/x.json"), id="process deletes"),
-        pytest.param("Process", "read rows", ("get_object", "LakeBucketName", "events/x"), id="process reads rows"),
-        pytest.param(
-            "Process", "write results", ("put_object", "LakeBucketName", "athena-results/x"), id="process elsewhere"
-        ),
-    ],
-)
-def test_roles_allow_no_more_than_they_must(stack, function, action, call):
-    operation, bucket, key = call
-    s3 = as_role(stack, f"{function}Role", "s3")
-    with pytest.raises(ClientError) as refused:
-        getattr(s3, operation)(Bucket=stack.outputs[bucket], Key=key)
-    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "403"), action
-
-
-@pytest.mark.parametrize("role", ["IngestRole", "ProcessRole"])
-def test_no_data_function_reads_the_secret(stack, role):
-    with pytest.raises(ClientError, match="AccessDenied"):
-        as_role(stack, role, "secretsmanager").get_secret_value(SecretId=stack.outputs["WebhookSecretArn"])
-
-
-def test_role_allows_what_it_must(stack):
-    as_role(stack, "IngestRole", "s3").put_object(
-        Bucket=stack.outputs["RawBucketName"], Key="raw/by-role.json", Body=b"[]"
-    )
-
-
-def as_role(stack, logical_id: str, service: str):
-    """A client with the credentials that the function of that role would have."""
-    name = stack.resources()[logical_id]
-    arn = stack.emulator.client("iam").get_role(RoleName=name)["Role"]["Arn"]
-    got = stack.emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-    return stack.emulator.client(
-        service,
-        aws_access_key_id=got["AccessKeyId"],
-        aws_secret_access_key=got["SecretAccessKey"],
-        aws_session_token=got["SessionToken"],
-    )
 
 
 def test_http_api_is_a_front_door_that_needs_nothing(emulator):

@@ -12,7 +12,9 @@ PACKAGES = sorted(path.name for path in FUNCTIONS.iterdir() if (path / "app.py")
 PURE = [
     "ingest/webhook.py",
     "ingest/credentials.py",
+    "ingest/metrics.py",
     "process/columns.py",
+    "process/metrics.py",
     "process/normalise.py",
     "process/notification.py",
     "process/quarantine.py",

@@ -46,7 +46,7 @@ def gathered(layouts: Layouts, *bodies: bytes | list, written=lambda table: tabl
     for body in bodies:
         rows.add(stored(body))
     found = []
-    for day, table in rows.take_days():
+    for day, table, _ in rows.take_days():
         table = written(table)
         assert table.column_names == [column.name for column in COLUMNS]
         columns = {name: table[name].to_pylist() for name in table.column_names}
@@ -263,7 +263,7 @@ def test_broken_element_does_not_hold_back_the_others():
 def test_csv_is_rfc_4180_with_a_header():
     rows = Rows()
     rows.add(stored([{"msys": {"message_event": {"type": "bounce", "event_id": "1", "reason": 'a "b",\nc'}}}]))
-    [(_, table)] = rows.take_days()
+    [(_, table, _)] = rows.take_days()
     header, _, body = to_csv(table).decode().partition("\n")
     assert header.split(",") == [column.name for column in COLUMNS]
     assert '"a ""b"",\nc"' in body

@@ -1,0 +1,31 @@
+"""What the deployed functions log, as CloudWatch Logs keeps it, holds nothing private."""
+
+import uuid
+
+from tools.local_query import poll
+from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
+
+LOGS_TIMEOUT_SECONDS = 60
+ADDRESS = "jane.doe@example.com"
+
+
+def test_logs_of_the_deployed_functions_hold_nothing_private(stack):
+    username, password = stack.credentials()
+    batch = recorded_request(EVENTS / "alb_all_types.json").body
+    odd = (
+        f'[{{"msys":{{"message_event":{{"type":"bounce","rcpt_to":"{ADDRESS}","{ADDRESS}":1}}}}}},"{ADDRESS}"]'.encode()
+    )
+    for body, login in [(batch, (username, password)), (odd, (username, password)), (odd, ("jane", "hunter2"))]:
+        headers = {"content-type": "application/json", **basic(login), "x-messagesystems-batch-id": str(uuid.uuid4())}
+        send(stack, Request("POST", headers, body))
+    logs = stack.emulator.client("logs")
+    names = [stack.resources()[f"{role}LogGroup"] for role in ("Ingest", "Process", "WebhookCredentials")]
+
+    def logged() -> str:
+        pages = [logs.get_paginator("filter_log_events").paginate(logGroupName=name) for name in names]
+        return "\n".join(event["message"] for paginator in pages for page in paginator for event in page["events"])
+
+    # The local AWS keeps warnings and errors only, without their details: these two are the last words on the above.
+    text = poll(logged, lambda text: "request rejected" in text and "events quarantined" in text, LOGS_TIMEOUT_SECONDS)
+    private = [password, "hunter2", "example.com", "jane", "msys", "Basic "]
+    assert [word for word in private if word in text] == []

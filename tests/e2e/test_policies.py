@@ -1,0 +1,229 @@
+"""Each role of the template may do what it must, and nothing else: tried with its own credentials, policies enforced.
+
+Logs are not tried: the local AWS asks for log groups by another ARN than AWS does (without `:*`) and refuses them all.
+tests/unit/test_template.py reads those statements instead.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse
+
+from tools.local_emulator import ROOT
+
+DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
+TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
+ROLES = sorted(name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == "AWS::IAM::Role")
+
+
+class Call(NamedTuple):
+    """One request to AWS; `{Name}` in an argument stands for that resource of the stack."""
+
+    service: str
+    operation: str
+    arguments: dict[str, Any]
+    # An error that shows the request was let in, where the thing it is about cannot be there.
+    may_answer: str = ""
+
+    def __str__(self) -> str:
+        about = next((str(v) for v in reversed(self.arguments.values()) if "{" in str(v) or "/" in str(v)), "")
+        return f"{self.service} {self.operation} {about}".strip()
+
+
+def put(bucket: str, key: str) -> Call:
+    return Call("s3", "put_object", {"Bucket": bucket, "Key": key, "Body": b"[]"})
+
+
+def get(bucket: str, key: str) -> Call:
+    return Call("s3", "get_object", {"Bucket": bucket, "Key": key})
+
+
+def delete(bucket: str, key: str) -> Call:
+    return Call("s3", "delete_object", {"Bucket": bucket, "Key": key})
+
+
+def read_secret(stage: str = "AWSCURRENT") -> Call:
+    arguments = {"SecretId": "{WebhookSecret}", "VersionStage": stage}
+    return Call("secretsmanager", "get_secret_value", arguments)
+
+
+def on_queue(operation: str, queue: str = "{ProcessQueue}", may_answer: str = "", **arguments: Any) -> Call:
+    return Call("sqs", operation, {"QueueUrl": queue, **arguments}, may_answer)
+
+
+READ_RAW = get("{RawBucket}", "raw/by-a-test.json")
+WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
+LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
+WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
+WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
+RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
+NO_HANDLE = "ReceiptHandleIsInvalid"
+
+MUST: dict[str, list[Call]] = {
+    "IngestRole": [WRITE_RAW],
+    "ProcessRole": [
+        READ_RAW,
+        LIST_RAW,
+        WRITE_ROWS,
+        WRITE_QUARANTINE,
+        RECEIVE,
+        on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
+        on_queue("delete_message", ReceiptHandle="none", may_answer=NO_HANDLE),
+        on_queue("change_message_visibility", ReceiptHandle="none", VisibilityTimeout=0, may_answer=NO_HANDLE),
+    ],
+    "WebhookCredentialsRole": [read_secret()],
+}
+
+# What no role may do, unless its row above says that it must.
+MAY_NOT: list[Call] = [
+    READ_RAW,
+    WRITE_RAW,
+    LIST_RAW,
+    WRITE_ROWS,
+    WRITE_QUARANTINE,
+    RECEIVE,
+    read_secret(),
+    put("{RawBucket}", "elsewhere/by-a-test.json"),
+    put("{LakeBucket}", "athena-results/by-a-test"),
+    get("{LakeBucket}", "events/by-a-test"),
+    delete("{RawBucket}", "raw/by-a-test.json"),
+    delete("{LakeBucket}", "events/by-a-test"),
+    Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"}),
+    Call("s3", "list_buckets", {}),
+    Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
+    Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),
+    Call("s3", "put_bucket_versioning", {"Bucket": "{RawBucket}", "VersioningConfiguration": {"Status": "Suspended"}}),
+    Call("secretsmanager", "put_secret_value", {"SecretId": "{WebhookSecret}", "SecretString": "{}"}),
+    Call("secretsmanager", "delete_secret", {"SecretId": "{WebhookSecret}"}),
+    Call("secretsmanager", "list_secrets", {}),
+    on_queue("send_message", MessageBody="by a test"),
+    on_queue("purge_queue"),
+    on_queue("delete_queue"),
+    on_queue("receive_message", "{ProcessDeadLetterQueue}"),
+    on_queue("send_message", "{ProcessDeadLetterQueue}", MessageBody="by a test"),
+    Call("iam", "list_users", {}),
+    Call("iam", "create_user", {"UserName": "by-a-test"}),
+    Call("iam", "get_role", {"RoleName": "{Role}"}),
+    Call("iam", "put_role_policy", {"RoleName": "{Role}", "PolicyName": "more", "PolicyDocument": "{}"}),
+    Call("lambda", "list_functions", {}),
+    Call("lambda", "invoke", {"FunctionName": "{IngestFunction}", "Payload": b"{}"}),
+    Call("lambda", "invoke", {"FunctionName": "{ProcessFunction}", "Payload": b"{}"}),
+    Call("lambda", "get_function", {"FunctionName": "{IngestFunction}"}),
+    Call("lambda", "update_function_configuration", {"FunctionName": "{IngestFunction}", "Description": "by a test"}),
+    Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"}),
+    Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
+    Call("glue", "delete_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
+    Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
+    Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
+    Call("ec2", "describe_vpcs", {}),
+]
+
+
+def same(one: Call, other: Call) -> bool:
+    """Whether both ask for the same thing, whatever they bring along."""
+
+    def about(call: Call) -> list[Any]:
+        names = ("Bucket", "Key", "QueueUrl", "SecretId")
+        return [call.service, call.operation, *(call.arguments.get(name) for name in names)]
+
+    return about(one) == about(other)
+
+
+def forbidden(role: str) -> list[Call]:
+    return [call for call in MAY_NOT if not any(same(call, must) for must in MUST.get(role, []))]
+
+
+def test_every_role_of_the_template_has_its_row():
+    assert sorted(MUST) == ROLES
+
+
+@pytest.fixture(scope="module")
+def resources(stack) -> Iterator[dict[str, str]]:
+    """Physical ids by logical id; an object to read is there, and what was allowed to be written is removed."""
+    s3 = stack.emulator.client("s3")
+    found = stack.resources()
+    s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
+    yield found
+    for bucket, key in [
+        ("RawBucket", "raw/by-a-test.json"),
+        ("LakeBucket", "events/by-a-test"),
+        ("LakeBucket", "quarantine/by-a-test"),
+    ]:
+        s3.delete_object(Bucket=found[bucket], Key=key)
+
+
+@pytest.fixture(scope="module")
+def as_role(stack) -> Callable[[str, str], Any]:
+    """A client with the credentials that the function of a role has."""
+
+    @cache
+    def session(role: str) -> dict[str, str]:
+        arn = stack.emulator.client("iam").get_role(RoleName=stack.resources()[role])["Role"]["Arn"]
+        got = stack.emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+        return {
+            "aws_access_key_id": got["AccessKeyId"],
+            "aws_secret_access_key": got["SecretAccessKey"],
+            "aws_session_token": got["SessionToken"],
+        }
+
+    @cache
+    def client(role: str, service: str) -> Any:
+        return stack.emulator.client(service, **session(role))
+
+    return client
+
+
+def filled(value: Any, names: dict[str, str]) -> Any:
+    if not isinstance(value, str):
+        return value
+    for name, physical in names.items():
+        value = value.replace(f"{{{name}}}", physical)
+    return value
+
+
+def send(client: Any, call: Call, names: dict[str, str]) -> None:
+    getattr(client, call.operation)(**{name: filled(value, names) for name, value in call.arguments.items()})
+
+
+@contextmanager
+def tolerated(code: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if not code or error.response["Error"]["Code"] != code:
+            raise
+
+
+@pytest.mark.parametrize(
+    ("role", "call"), [pytest.param(role, call, id=f"{role} {call}") for role in ROLES for call in MUST.get(role, [])]
+)
+def test_role_may_do_what_it_must(stack, resources, as_role, role, call):
+    with tolerated(call.may_answer):
+        send(as_role(role, call.service), call, resources)
+
+
+@pytest.mark.parametrize(
+    ("role", "call"), [pytest.param(role, call, id=f"{role} {call}") for role in ROLES for call in forbidden(role)]
+)
+def test_role_may_do_nothing_else(stack, resources, as_role, role, call):
+    names = {**resources, "Role": resources[role], "Stack": stack.name}
+    with pytest.raises(ClientError) as refused:
+        send(as_role(role, call.service), call, names)
+    assert refused.value.response["Error"]["Code"] in DENIED
+
+
+def test_nobody_may_speak_plain_http_to_what_holds_data():
+    policies = [
+        resource["Properties"]
+        for resource in TEMPLATE["Resources"].values()
+        if resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
+    ]
+    assert len(policies) == 3
+    for policy in policies:
+        refusals = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        assert json.dumps([s["Condition"] for s in refusals]) == '[{"Bool": {"aws:SecureTransport": false}}]'

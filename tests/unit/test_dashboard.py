@@ -1,0 +1,176 @@
+"""Dashboard, alarms and runbook agree with each other, and with what is emitted."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+import ingest.metrics
+import process.metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
+RESOURCES = TEMPLATE["Resources"]
+ALARMS = {name: r["Properties"] for name, r in RESOURCES.items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+CONDITIONS = {name: r.get("Condition") for name, r in RESOURCES.items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+
+OF_INGEST = {metric["Name"] for [directive] in ingest.metrics.DIRECTIVES.values() for metric in directive["Metrics"]}
+OF_PROCESS = {
+    *process.metrics.NAMES.values(),
+    process.metrics.OTHER,
+    *process.metrics.COUNTED,
+    process.metrics.LAG,
+}
+# What AWS documents for these namespaces, as far as it is used here: (name, dimensions).
+OF_AWS = {
+    "AWS/Lambda": ({"Duration", "Errors", "Invocations", "Throttles"}, {"FunctionName"}),
+    "AWS/SQS": ({"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"}, {"QueueName"}),
+    "AWS/ApplicationELB": (
+        {"LambdaUserError", "HTTPCode_ELB_4XX_Count", "HTTPCode_ELB_5XX_Count"},
+        {"LoadBalancer", "TargetGroup"},
+    ),
+    "AWS/ApiGateway": ({"4xx", "5xx"}, {"ApiId"}),
+}
+STACKS = {
+    "ALB": {"UseAlb"},
+    "ALB with OAuth2, silence watched": {"UseAlb", "UseJwt", "UseAlbJwt", "WatchSilence"},
+    "HTTP API": {"UseHttpApi"},
+}
+
+
+def resolved(value, conditions: set[str]):
+    """A value of the template as CloudFormation would make it; `${X}` stays."""
+    match value:
+        case {"Fn::If": [condition, yes, no]}:
+            return resolved(yes if condition in conditions else no, conditions)
+        case {"Fn::Join": [separator, parts]}:
+            return separator.join(resolved(part, conditions) for part in parts)
+        case {"Fn::Sub": [text, variables]}:
+            for name, variable in variables.items():
+                text = text.replace(f"${{{name}}}", resolved(variable, conditions))
+            return text
+        case {"Fn::Sub": text}:
+            return text
+    return value
+
+
+def widgets(conditions: set[str]) -> list[dict]:
+    return json.loads(resolved(RESOURCES["Dashboard"]["Properties"]["DashboardBody"], conditions))["widgets"]
+
+
+def metrics_shown(conditions: set[str]) -> list[tuple[str, str, dict[str, str]]]:
+    """(namespace, name, dimensions) of each line in the dashboard."""
+    shown = []
+    for widget in widgets(conditions):
+        for metric in widget["properties"].get("metrics", []):
+            namespace, name, *dimensions = [part for part in metric if not isinstance(part, dict)]
+            shown.append((namespace, name, dict(zip(dimensions[::2], dimensions[1::2], strict=True))))
+    return shown
+
+
+def metrics_alarmed() -> list[tuple[str, str, dict]]:
+    return [
+        (alarm["Namespace"], alarm["MetricName"], {d["Name"]: d["Value"] for d in alarm["Dimensions"]})
+        for alarm in ALARMS.values()
+    ]
+
+
+def is_emitted(namespace: str, name: str, dimensions: dict) -> bool:
+    if namespace == ingest.metrics.NAMESPACE == process.metrics.NAMESPACE:
+        function = dimensions["FunctionName"]
+        if function in ("${IngestFunction}", {"Ref": "IngestFunction"}):
+            reasons = {*ingest.metrics.REASONS, "other"}
+            by_reason = name == "requests_rejected" and dimensions.get("Reason") in reasons and len(dimensions) == 2
+            return name in OF_INGEST and (by_reason or len(dimensions) == 1)
+        is_process = function in ("${ProcessFunction}", {"Ref": "ProcessFunction"})
+        return is_process and name in OF_PROCESS and len(dimensions) == 1
+    names, known = OF_AWS[namespace]
+    return name in names and len(dimensions) == 1 and dimensions.keys() <= known
+
+
+@pytest.mark.parametrize("conditions", STACKS.values(), ids=STACKS)
+def test_every_metric_of_the_dashboard_is_emitted(conditions):
+    shown = metrics_shown(conditions)
+    assert len(shown) > 50
+    assert [metric for metric in shown if not is_emitted(*metric)] == []
+
+
+def test_every_metric_of_an_alarm_is_emitted():
+    assert [metric for metric in metrics_alarmed() if not is_emitted(*metric)] == []
+
+
+def test_every_metric_that_costs_money_is_shown():
+    shown = {name for namespace, name, _ in metrics_shown(STACKS["ALB"]) if namespace == "BirdWebhooks"}
+    assert shown == OF_INGEST | OF_PROCESS
+    reasons = {dimensions["Reason"] for _, _, dimensions in metrics_shown(STACKS["ALB"]) if "Reason" in dimensions}
+    assert reasons == {*ingest.metrics.REASONS, "other"}
+
+
+@pytest.mark.parametrize("conditions", STACKS.values(), ids=STACKS)
+def test_dashboard_shows_the_state_of_exactly_the_alarms_that_are_there(conditions):
+    [alarms] = [widget["properties"]["alarms"] for widget in widgets(conditions) if widget["type"] == "alarm"]
+    there = {name for name, condition in CONDITIONS.items() if condition is None or condition in conditions}
+    assert {alarm.removeprefix("${").removesuffix(".Arn}") for alarm in alarms} == there
+
+
+def test_no_widget_lies_upon_another():
+    taken = set()
+    for widget in widgets(STACKS["ALB"]):
+        area = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not area & taken
+        assert widget["x"] + widget["width"] <= 24
+        taken |= area
+
+
+def test_dashboard_leads_to_the_runbook():
+    texts = [w["properties"]["markdown"] for w in widgets(STACKS["ALB"]) if w["type"] == "text"]
+    home = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]["HomePageUrl"]
+    assert any(f"]({home}/blob/main/docs/runbook.md)" in text for text in texts)
+
+
+def sections() -> dict[str, str]:
+    text = (ROOT / "docs/runbook.md").read_text()
+    return dict(re.findall(r"^## (\w+Alarm)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def test_every_alarm_has_its_section_and_every_section_its_alarm():
+    assert list(sections()) == list(ALARMS)
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_alarm_says_what_to_do_and_where_more_is(name):
+    description = ALARMS[name]["AlarmDescription"]
+    assert description.endswith(f"Runbook: docs/runbook.md#{name.lower()}")
+    assert len(description) <= 1024
+    assert ALARMS[name]["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_section_says_it_all_in_the_same_order(name):
+    parts = ["Means", "Meanwhile", "Look at", "Do", "Clears"]
+    assert re.findall(r"^\*\*([A-Z][a-z ]+):\*\* ", sections()[name], re.MULTILINE) == parts
+
+
+def test_links_of_the_runbook_lead_somewhere():
+    text = (ROOT / "docs/runbook.md").read_text()
+    anchors = {name.lower() for name in sections()}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_alarms_keep_to_what_cloudwatch_can_look_back_on():
+    hours = TEMPLATE["Parameters"]["SilenceHours"]["MaxValue"]
+    for alarm in ALARMS.values():
+        periods = hours if alarm["EvaluationPeriods"] == {"Ref": "SilenceHours"} else alarm["EvaluationPeriods"]
+        assert alarm["Period"] * periods <= 86_400
+
+
+def test_only_the_watch_for_silence_rings_without_data():
+    assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] != "notBreaching"] == ["NoBatchesAlarm"]
+    assert CONDITIONS["NoBatchesAlarm"] == "WatchSilence"
+    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 0
