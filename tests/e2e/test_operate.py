@@ -175,5 +175,6 @@ def test_several_ranges_reach_the_load_balancer(emulator):
     group = stack.resources()["LoadBalancerSecurityGroup"]
     found = emulator.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
     let_in = sorted(rule["CidrIpv4"] for rule in found["SecurityGroupRules"] if not rule["IsEgress"])
-    assert let_in == ["192.0.2.0/24", "198.51.100.7/32", "203.0.113.0/28"]
+    nobody = ["127.0.0.2/32", "127.0.0.3/32"]
+    assert let_in == [*nobody, "192.0.2.0/24", "198.51.100.7/32", "203.0.113.0/28"]
     local_stack.delete(stack)

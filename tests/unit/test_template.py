@@ -142,5 +142,5 @@ def test_security_groups_are_described_in_ec2s_characters(template):
     """cfn-lint does not look into the branches of an Fn::If; EC2 refuses an apostrophe."""
     groups = [r["Properties"] for r in template["Resources"].values() if r["Type"] == "AWS::EC2::SecurityGroup"]
     texts = re.findall(r'"(?:Group)?Description": "([^"]*)"', json.dumps(groups))
-    assert len(texts) == 11
+    assert len(texts) == 12
     assert [text for text in texts if not re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", text)] == []

@@ -127,7 +127,9 @@ def abort(target: Target, *, yes: bool) -> None:
 
 
 def show_credentials(target: Target) -> None:
-    found = target.client("secretsmanager").get_secret_value(SecretId=target.output("WebhookSecretArn"))
+    found = target.client("secretsmanager").get_secret_value(
+        SecretId=target.output("WebhookSecretArn"), VersionStage=CURRENT
+    )
     secret = json.loads(found["SecretString"])
     parameters = target.parameters()
     if parameters["WebhookAuth"] == "HEADER":
@@ -170,7 +172,7 @@ def logged(target: Target, group: str, pattern: str, within: timedelta) -> bool:
 def put_new_version(target: Target) -> str:
     """The id of a version that has all of the current one but the password."""
     client, arn = target.client("secretsmanager"), target.output("WebhookSecretArn")
-    secret = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+    secret = json.loads(client.get_secret_value(SecretId=arn, VersionStage=CURRENT)["SecretString"])
     secret["password"] = "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_CHARACTERS))
     made = client.put_secret_value(
         SecretId=arn, SecretString=json.dumps(secret), VersionStages=[PENDING], ClientRequestToken=str(uuid.uuid4())
