@@ -1,5 +1,6 @@
 """Each command of the operator's tool against a small stack of moto's, with the names of the real one."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -189,13 +190,10 @@ def test_dry_run_sends_nothing(aws, run):
 
 
 def test_replay_by_id_finds_the_key_that_ingest_made(aws, run):
-    hashed = "sha256-aae7ff33f2ef5ab5d10b82ff6fd24fdfa8a9b0ba5bd2ee8aa4ad0a6be0e6c8e9"
-    odd = "../with space"
-    name = replay.batch_id(replay.Request("POST", {replay.BATCH_ID_HEADER: [odd]}, b"")).name
-    assert len(name) == len(hashed)
-    aws.store("one", name)
-    assert run("replay", "--batch", "one", odd)[0] == 0
-    assert aws.received() == sorted(["B Event Data/one.json", f"B Event Data/{name}.json"])
+    hashed = "sha256-" + hashlib.sha256(b"../with space").hexdigest()
+    aws.store("one", hashed)
+    assert run("replay", "--batch", "one", "../with space")[0] == 0
+    assert aws.received() == ["B Event Data/one.json", f"B Event Data/{hashed}.json"]
 
 
 def test_replay_of_a_batch_that_is_not_there_sends_nothing(aws, run):
@@ -430,8 +428,7 @@ def test_finish_waits_until_bird_sends_the_new_credentials(aws, run, logged, rea
     for message in logged:
         aws.log(message)
     status, _, said = run("rotate", "finish")
-    assert (status, said.startswith(f"operate: {reason} within 15 minutes")) == (1, False) or reason in said
-    assert status == 1
+    assert (status, said.startswith(f"operate: {reason} within 15 minutes")) == (1, True)
     assert aws.accepted() == {"the-first", aws.secret()}
     assert run("rotate", "finish", "--force")[0] == 0
     assert aws.accepted() == {aws.secret()}
