@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import boto3
@@ -25,7 +25,7 @@ class OperateError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A deployed stack. `client` gives a boto3 client by the name of its service."""
+    """A deployed stack. `client` gives a boto3 client by the name of its service, the same one each time."""
 
     name: str
     client: Client
@@ -86,7 +86,7 @@ def deployed(stack_name: str, region: str | None, profile: str | None) -> Target
     if session.region_name is None:
         raise OperateError("which region? give --region, or set AWS_REGION")
     config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
-    return Target(stack_name, lambda service: session.client(service, config=config))  # type: ignore[call-overload]
+    return Target(stack_name, cache(lambda service: session.client(service, config=config)))
 
 
 def local() -> Target:
@@ -95,7 +95,7 @@ def local() -> Target:
     emulator = local_emulator.recall() if path.exists() else None
     if emulator is None:
         raise OperateError("the local AWS is not running: `make local` starts it")
-    return Target(json.loads(path.read_text())["StackName"], emulator.client, poll_seconds=0.3)
+    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), poll_seconds=0.3)
 
 
 def moment(text: str) -> datetime:
