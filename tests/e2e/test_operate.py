@@ -8,8 +8,9 @@ from urllib.parse import quote_plus
 import pytest
 
 from tools import local_stack
+from tools.local_emulator import LocalAwsError
 from tools.local_query import poll, query
-from tools.local_webhook import Request, basic, send
+from tools.local_webhook import EVENTS, Request, basic, send
 from tools.operate import __main__ as operate
 from tools.operate import rotation
 from tools.operate.target import Target
@@ -179,3 +180,29 @@ def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(em
     balancers = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=[resources["LoadBalancer"]])
     [group] = balancers["LoadBalancers"][0]["SecurityGroups"]
     assert let_in(emulator, group) == ["127.0.0.1/32"]
+
+
+def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
+    issuer = {
+        "WebhookAuth": "OAUTH2",
+        "JwtIssuer": "https://issuer.example.com/",
+        "JwksEndpoint": "https://issuer.example.com/jwks.json",
+        "JwtClaimName": "client_id",
+        "JwtClaimValue": "bird",
+    }
+    with pytest.raises(LocalAwsError, match="WebhookAuth OAUTH2 needs FrontDoor ALB"):
+        local_stack.deploy(emulator, "bird-oauth2-api", {**issuer, "FrontDoor": "HTTP_API", "CertificateArn": ""})
+    stack = local_stack.deploy(emulator, "bird-oauth2", issuer)
+    rules = emulator.client("elbv2").describe_rules(ListenerArn=stack.resources()["Listener"])["Rules"]
+    [actions] = [rule["Actions"] for rule in rules if not rule.get("IsDefault")]
+    assert [action["Type"] for action in sorted(actions, key=lambda action: action["Order"])] == [
+        "jwt-validation",
+        "forward",
+    ]
+    # The emulator verifies no tokens. Whoever reaches the function otherwise is refused by the function.
+    event = json.loads((EVENTS / "http_api_batch.json").read_text())
+    event["headers"]["authorization"] = "Bearer forged"
+    invoked = emulator.client("lambda").invoke(
+        FunctionName=stack.resources()["IngestFunction"], Payload=json.dumps(event).encode()
+    )
+    assert json.loads(invoked["Payload"].read())["statusCode"] == 401
