@@ -6,6 +6,7 @@ import uuid
 from urllib.parse import quote_plus
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tools import local_stack
 from tools.local_emulator import LocalAwsError
@@ -180,6 +181,21 @@ def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(em
     balancers = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=[resources["LoadBalancer"]])
     [group] = balancers["LoadBalancers"][0]["SecurityGroups"]
     assert let_in(emulator, group) == ["127.0.0.1/32"]
+    # THEN the function may change this group, and no other
+    arn = emulator.client("iam").get_role(RoleName=resources["SenderAddressesRole"])["Role"]["Arn"]
+    got = emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    ec2 = emulator.client(
+        "ec2",
+        aws_access_key_id=got["AccessKeyId"],
+        aws_secret_access_key=got["SecretAccessKey"],
+        aws_session_token=got["SessionToken"],
+    )
+    rule = [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "203.0.113.9/32"}]}]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rule)
+    vpc = emulator.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    made = emulator.client("ec2").create_security_group(GroupName="other", Description="other", VpcId=vpc)
+    with pytest.raises(ClientError, match=r"UnauthorizedOperation|AccessDenied"):
+        ec2.authorize_security_group_ingress(GroupId=made["GroupId"], IpPermissions=rule)
 
 
 def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
