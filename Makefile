@@ -105,6 +105,10 @@ invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVE
 invoke-process: $(INSTALLED) ## Run process in a container: make invoke-process EVENT=events/...
 	@$(PYTHON) -m tools.invoke process $(EVENT)
 
+.PHONY: rotate
+rotate: $(INSTALLED) ## New credentials for Bird: make rotate STEP=start|show|finish|abort|status STACK=bird-webhooks
+	@$(PYTHON) -m tools.operate --stack-name $(or $(STACK),bird-webhooks) rotate $(or $(STEP),start)
+
 .PHONY: clean
 clean: ## Remove what was built; the environments stay
 	@rm -rf .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from ingest.credentials import challenge, refusal
+from ingest.credentials import challenge, refusal, uses_previous
 from ingest.metrics import counted
 from ingest.raw_store import RawBatchStore, StorageUnavailableError, open_store
 from ingest.settings import Settings, load_settings
-from ingest.webhook import UnreadableRequestError, answer, batch_id, is_ping, parse_request
+from ingest.webhook import UnreadableRequestError, answer, batch_id, content_encoding, is_ping, parse_request
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -40,6 +40,8 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     if reason is not None:
         authenticate = challenge(settings())
         return _reject(event, 401, reason, headers={"WWW-Authenticate": authenticate} if authenticate else {})
+    if uses_previous(request, settings()):  # a rotation must not be finished while this is still said
+        logger.info("previous credentials used")
     name, original = batch_id(request)
     facts: dict[str, Any] = {"batch_id": name, "body_bytes": len(request.body)}
     started = time.perf_counter()
@@ -48,7 +50,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             name,
             request.body,
             received_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            content_encoding=request.header("content-encoding"),
+            content_encoding=content_encoding(request),
             original=original,
         )
     except StorageUnavailableError as error:

@@ -12,26 +12,50 @@ from ingest.webhook import Request
 def refusal(request: Request, settings: Settings) -> str | None:
     """Why the request is refused, for the log; None if it is welcome. Unconfigured means refused."""
     match settings.webhook_auth:
-        case "BASIC":
-            credential = _basic_credential(request.header("authorization"))
-        case "HEADER":
-            value = request.header(settings.webhook_header) if settings.webhook_header else None
-            credential = None if value is None else value.encode()
+        case "BASIC" | "HEADER":
+            pass
         case "OAUTH2":
-            # The load balancer verified the token before it invoked us; without one, it was not asked to.
-            return None if (request.header("authorization") or "").lower().startswith("bearer ") else "no token"
+            # The load balancer verified the token before it invoked us. Whoever came by another door was not asked.
+            if not request.from_load_balancer:
+                return "not by the load balancer"
+            return None if (request.only("authorization") or "").lower().startswith("bearer ") else "no token"
         case "NONE":
             return None
         case _:
             return "authentication is not configured"
+    credential = _credential(request, settings)
     if credential is None:
         return "no readable credentials"
     if not settings.credential_digests:
         return "no credentials are configured"
+    return None if any(_matches(credential, settings)) else "wrong credentials"
+
+
+def uses_previous(request: Request, settings: Settings) -> bool:
+    """Whether a welcome request carries the credentials that a rotation is about to drop."""
+    if len(settings.credential_digests) < 2:
+        return False
+    credential = _credential(request, settings)
+    return credential is not None and not _matches(credential, settings)[0]
+
+
+def _matches(credential: bytes, settings: Settings) -> list[bool]:
+    """All are compared, in constant time, so that the time does not tell which of them matched."""
     digest = hashlib.sha256(credential).hexdigest().encode()
-    # All are compared, so that the time does not tell which of them matched.
-    matches = [hmac.compare_digest(digest, accepted) for accepted in settings.credential_digests]
-    return None if any(matches) else "wrong credentials"
+    return [hmac.compare_digest(digest, accepted) for accepted in settings.credential_digests]
+
+
+def _credential(request: Request, settings: Settings) -> bytes | None:
+    """What the sender says to be known by; None if nothing that can be read, or two that contradict each other."""
+    if settings.webhook_auth == "BASIC":
+        return _basic_credential(request.only("authorization"))
+    if settings.webhook_auth == "HEADER" and settings.webhook_header:
+        try:
+            # Spaces around it are no part of a header's value. An empty one would be nobody's secret.
+            return (request.only(settings.webhook_header) or "").strip(" \t").encode() or None
+        except UnicodeEncodeError:  # half a surrogate pair
+            return None
+    return None
 
 
 def challenge(settings: Settings) -> str | None:

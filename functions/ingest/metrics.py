@@ -18,6 +18,7 @@ REASONS = frozenset(
         "no credentials are configured",
         "no readable credentials",
         "no token",
+        "not by the load balancer",
         "unreadable request",
         "wrong credentials",
     }

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 BATCH_ID_HEADER = "x-messagesystems-batch-id"
 _SAFE_BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CONTENT_ENCODING = re.compile(r"[A-Za-z0-9][A-Za-z0-9,. _-]{0,63}")
 # Bird's probe `[{"msys":{}}]` in any white space, an empty array, or nothing.
 _PING = re.compile(rb'\s*(\[\s*(\{\s*"msys"\s*:\s*\{\s*\}\s*\}\s*)?\]\s*)?')
 # No probe is longer, white space included; spares the search on a batch.
@@ -36,11 +37,17 @@ class Request(NamedTuple):
     method: str
     headers: Mapping[str, list[str]]
     body: bytes
+    from_load_balancer: bool = False
 
     def header(self, name: str) -> str | None:
         """The last value, as a load balancer without multi-value headers would give it."""
         values = self.headers.get(name)
         return values[-1] if values else None
+
+    def only(self, name: str) -> str | None:
+        """The one value of a header; None without one, or where two contradict each other."""
+        values = set(self.headers.get(name, ()))
+        return values.pop() if len(values) == 1 else None
 
 
 class BatchId(NamedTuple):
@@ -66,7 +73,7 @@ def parse_request(event: Mapping[str, Any]) -> Request:
         body = (
             a2b_base64(text, strict_mode=True) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
         )
-        return Request(method.upper(), headers, body)
+        return Request(method.upper(), headers, body, "elb" in context)
     except (KeyError, TypeError, AttributeError, Base64Error, ValueError) as error:
         raise UnreadableRequestError(type(error).__name__) from error
 
@@ -85,6 +92,12 @@ def batch_id(request: Request) -> BatchId:
         return BatchId(f"sha256-{hashlib.sha256(original.encode(errors='surrogatepass')).hexdigest()}", original)
     # None, or two that contradict each other: then only the body says which batch this is.
     return BatchId(f"sha256-{hashlib.sha256(request.body).hexdigest()}", ", ".join(given) or None)
+
+
+def content_encoding(request: Request) -> str | None:
+    """How the body is compressed; None where it is no such word, which S3 would refuse for as long as Bird tries."""
+    given = request.header("content-encoding")
+    return given if given and _CONTENT_ENCODING.fullmatch(given) else None
 
 
 def answer(

@@ -22,6 +22,10 @@ logger.setLevel(logging.INFO)
 ANSWER_TIMEOUT_SECONDS = 10
 
 
+class EmptyPasswordError(Exception):
+    """A header without a value would let anybody in."""
+
+
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     """Always answers CloudFormation, which would otherwise wait for an hour."""
     answer = {
@@ -41,21 +45,22 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
 
 
 def digests(properties: Mapping[str, Any]) -> str:
-    """Comma-separated lower-case hex digests: of the current version, and of the previous one if that is wanted."""
+    """Comma-separated lower-case hex digests: of the current version, then of the others that a rotation wants.
+
+    A rotation first brings its new version in as AWSPENDING and makes it the current one afterwards, so that an update
+    that CloudFormation rolls back finds the credentials that Bird has, whenever that may be.
+    """
     client = boto3.client("secretsmanager")
     stages = ["AWSCURRENT"]
     if properties.get("AcceptPreviousCredentials") == "true":
-        stages.append("AWSPREVIOUS")
-    found = []
-    for stage in stages:
-        secret = read_secret(client, properties["SecretArn"], stage)
-        if secret is not None:
-            found.append(digest(secret, properties["WebhookAuth"]))
-    return ",".join(found)
+        stages += ["AWSPENDING", "AWSPREVIOUS"]
+    secrets = [read_secret(client, properties["SecretArn"], stage) for stage in stages]
+    found = [digest(secret, properties["WebhookAuth"]) for secret in secrets if secret is not None]
+    return ",".join(dict.fromkeys(found))
 
 
 def read_secret(client: "SecretsManagerClient", arn: str, stage: str) -> dict[str, str] | None:
-    """The secret's members; None where there is no previous version yet."""
+    """The secret's members; None where there is no version of that stage."""
     try:
         secret: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"])
     except client.exceptions.ResourceNotFoundException:
@@ -67,7 +72,12 @@ def read_secret(client: "SecretsManagerClient", arn: str, stage: str) -> dict[st
 
 def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
     """Of `username:password` for Basic authentication, of the password alone where a header carries it."""
-    credential = secret["password"] if webhook_auth == "HEADER" else f"{secret['username']}:{secret['password']}"
+    if webhook_auth == "HEADER":
+        credential = secret["password"].strip(" \t")
+        if not credential:
+            raise EmptyPasswordError
+    else:
+        credential = f"{secret['username']}:{secret['password']}"
     return hashlib.sha256(credential.encode()).hexdigest()
 
 

@@ -62,6 +62,7 @@ LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
+ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
 
 MUST: dict[str, list[Call]] = {
@@ -75,6 +76,11 @@ MUST: dict[str, list[Call]] = {
         on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
         on_queue("delete_message", ReceiptHandle="none", may_answer=NO_HANDLE),
         on_queue("change_message_visibility", ReceiptHandle="none", VisibilityTimeout=0, may_answer=NO_HANDLE),
+    ],
+    "SenderAddressesRole": [
+        Call("ec2", "describe_security_group_rules", {}),
+        Call("ec2", "authorize_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
+        Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
     ],
     "WebhookCredentialsRole": [read_secret()],
 }
@@ -121,6 +127,7 @@ MAY_NOT: list[Call] = [
     Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
     Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
     Call("ec2", "describe_vpcs", {}),
+    Call("ec2", "authorize_security_group_ingress", {"GroupId": "sg-0123456789abcdef0", **ONE_ADDRESS}),
 ]
 
 
@@ -128,7 +135,7 @@ def same(one: Call, other: Call) -> bool:
     """Whether both ask for the same thing, whatever they bring along."""
 
     def about(call: Call) -> list[Any]:
-        names = ("Bucket", "Key", "QueueUrl", "SecretId")
+        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId")
         return [call.service, call.operation, *(call.arguments.get(name) for name in names)]
 
     return about(one) == about(other)

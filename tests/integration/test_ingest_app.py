@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import logging
 import socket
@@ -59,6 +60,87 @@ def test_wrong_credentials_are_refused(s3, load_event):
     assert said(answer) == (401, "rejected")
     assert answer["headers"]["WWW-Authenticate"].startswith('Basic realm="')
     assert keys(s3) == []
+
+
+STRANGERS = {
+    "no header": {},
+    "not UTF-8": {"authorization": ["Basic YmlyZDr/"]},
+    "half a surrogate pair": {"authorization": ["\ud800"]},
+    "half a surrogate pair, encoded": {"authorization": ["Basic \ud800"]},
+    "NUL": {"authorization": ["Basic \x00"]},
+    "good and bad": {"authorization": [basic("bird", "example-password"), basic("bird", "wrong")]},
+    "bad and good": {"authorization": [basic("bird", "wrong"), basic("bird", "example-password")]},
+    "two names": {"Authorization": [basic("bird", "wrong")], "authorization": [basic("bird", "example-password")]},
+    "null": {"authorization": None},
+    "no list": {"authorization": [None]},
+    "64 kB": {"authorization": ["Basic " + "A" * 65536]},
+    "line break": {"authorization": ["Basic x\r\n\x1b[31mforged"]},
+}
+
+
+@pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("auth", ["BASIC", "HEADER", "OAUTH2", "unknown"])
+def test_a_stranger_is_refused_cleanly_and_leaves_nothing(s3, monkeypatch, caplog, headers, auth):
+    monkeypatch.setenv("WEBHOOK_AUTH", auth)
+    monkeypatch.setenv("WEBHOOK_HEADER", "X-MessageSystems-Webhook-Token")
+    event = alb("[1]", batch_id=None) | {"multiValueHeaders": {"x-messagesystems-batch-id": ["mine"], **headers}}
+    del event["headers"]
+    if auth == "OAUTH2":  # without the load balancer's word, whatever the token
+        event["requestContext"] = {}
+    assert said(lambda_handler(event, None)) in [(401, "rejected"), (400, "rejected")]
+    assert keys(s3) == []
+    logged = "\n".join(str(vars(record)) for record in caplog.records if record.name.startswith("ingest"))
+    assert "request rejected" in logged
+    for trace in ("forged", "mine", "YmlyZ", "Traceback"):
+        assert trace not in logged
+
+
+def test_a_probe_without_credentials_poisons_no_batch_id(s3):
+    for body in ['[{"msys":{}}]', "[]", ""]:
+        assert said(lambda_handler(alb(body, batch_id="one", authorization=None), None)) == (200, "ping")
+    assert said(lambda_handler(alb("[9]", batch_id="one", authorization=None), None)) == (401, "rejected")
+    assert said(lambda_handler(alb("[1]", batch_id="one"), None)) == (200, "stored")
+    assert s3.get_object(Bucket=RAW_BUCKET, Key="raw/one.json")["Body"].read() == b"[1]"
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "X-MessageSystems-Webhook-Token"])
+def test_header_of_the_users_choice_lets_in(s3, monkeypatch, name):
+    monkeypatch.setenv("WEBHOOK_AUTH", "HEADER")
+    monkeypatch.setenv("WEBHOOK_HEADER", name)
+    monkeypatch.setenv("CREDENTIAL_DIGESTS", hashlib.sha256(b"the-secret").hexdigest())
+
+    def sent(value: str):
+        return lambda_handler(alb("[1]", batch_id="one", authorization=None, headers={name: value}), None)
+
+    refused = sent("another")
+    assert said(refused) == (401, "rejected")
+    assert "WWW-Authenticate" not in refused["headers"]
+    assert said(sent("the-secret")) == (200, "stored")
+
+
+def test_a_function_url_or_http_api_is_no_way_around_the_load_balancers_token_check(s3, load_event, monkeypatch):
+    monkeypatch.setenv("WEBHOOK_AUTH", "OAUTH2")
+    event = load_event("http_api_batch")
+    event["headers"]["authorization"] = "Bearer forged"
+    assert said(lambda_handler(event, None)) == (401, "rejected")
+    by_alb = alb("[1]", batch_id="one", authorization="Bearer verified")
+    assert said(lambda_handler(by_alb, None)) == (200, "stored")
+
+
+def test_both_credentials_of_a_rotation_get_in_and_the_old_one_is_told_in_the_log(s3, monkeypatch, caplog):
+    new, old = (hashlib.sha256(f"bird:{word}".encode()).hexdigest() for word in ("new", "old"))
+    monkeypatch.setenv("CREDENTIAL_DIGESTS", f"{new},{old}")
+    caplog.set_level(logging.INFO)
+    assert said(lambda_handler(alb("[1]", batch_id="one", authorization=basic("bird", "new")), None)) == (200, "stored")
+    assert "previous credentials used" not in caplog.messages
+    assert said(lambda_handler(alb("[2]", batch_id="two", authorization=basic("bird", "old")), None)) == (200, "stored")
+    assert caplog.messages.count("previous credentials used") == 1
+
+
+def test_a_compression_that_s3_would_refuse_does_not_lose_the_batch(s3):
+    event = alb("[1]", batch_id="one", headers={"content-encoding": "gzip\r\nx-amz-acl: public-read"})
+    assert said(lambda_handler(event, None)) == (200, "stored")
+    assert "ContentEncoding" not in s3.head_object(Bucket=RAW_BUCKET, Key="raw/one.json")
 
 
 def test_nobody_gets_in_while_unconfigured(s3, load_event, monkeypatch):

@@ -60,9 +60,27 @@ def test_a_first_secret_has_no_previous_version(secrets):
     assert app.digests(properties(previous="true")) == sha256("bird:new")
 
 
+def test_a_rotation_that_begins_brings_its_new_version_in_beside_the_current_one(secrets):
+    secrets(AWSCURRENT=OLD, AWSPENDING=NEW)
+    assert app.digests(properties(previous="true")) == f"{sha256('bird:old')},{sha256('bird:new')}"
+    assert app.digests(properties()) == sha256("bird:old")  # and an update rolled back finds what Bird has
+
+
+def test_a_version_with_two_stages_counts_once(secrets):
+    secrets(AWSCURRENT=NEW, AWSPENDING=NEW, AWSPREVIOUS=OLD)
+    assert app.digests(properties(previous="true")) == f"{sha256('bird:new')},{sha256('bird:old')}"
+
+
 def test_header_mode_digests_the_password_alone(secrets):
     secrets(AWSCURRENT=NEW)
     assert app.digests(properties("HEADER")) == sha256("new")
+
+
+def test_an_empty_password_is_legal_for_basic_but_no_secret_for_a_header(secrets):
+    secrets(AWSCURRENT={"username": "bird", "password": ""})
+    assert app.digests(properties()) == sha256("bird:")
+    with pytest.raises(app.EmptyPasswordError):
+        app.digests(properties("HEADER"))
 
 
 @pytest.fixture

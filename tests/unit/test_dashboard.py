@@ -36,6 +36,7 @@ OF_AWS = {
 STACKS = {
     "ALB": {"UseAlb"},
     "ALB with OAuth2, silence watched": {"UseAlb", "UseJwt", "UseAlbJwt", "WatchSilence"},
+    "ALB with senders by name": {"UseAlb", "LookUpSenders"},
     "HTTP API": {"UseHttpApi"},
 }
 

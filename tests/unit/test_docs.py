@@ -5,6 +5,8 @@ from pathlib import Path
 
 from samtranslator.yaml_helper import yaml_parse
 
+from tools.operate.__main__ import parser
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -16,9 +18,25 @@ def test_every_parameter_is_in_the_readme():
 
 def test_every_make_target_of_the_documents_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    texts = [path.read_text() for path in [ROOT / "README.md", ROOT / "events/README.md"]]
+    documents = [ROOT / "README.md", ROOT / "events/README.md", *(ROOT / "docs").glob("*.md")]
+    texts = [path.read_text() for path in documents]
     named = {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)}
     assert named <= targets
+
+
+def test_every_command_of_the_operators_tool_is_in_its_document():
+    text = (ROOT / "docs/operating.md").read_text()
+    [commands] = [action for action in parser()._actions if action.dest == "command"]
+    assert [name for name in commands.choices if f"\n## {name}\n" not in text] == []
+
+
+def test_every_example_of_the_operators_tool_is_legal():
+    text = (ROOT / "docs/operating.md").read_text() + (ROOT / "README.md").read_text()
+    given = re.findall(r"^[a-z./]*python -m tools\.operate (.*?)(?:  |$)", text, re.MULTILINE)
+    assert len(given) > 15
+    for line in given:
+        if "--help" not in line:
+            parser().parse_args(line.split())
 
 
 def test_every_sample_event_is_played():

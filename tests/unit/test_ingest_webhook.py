@@ -4,7 +4,15 @@ import base64
 
 import pytest
 
-from ingest.webhook import Request, UnreadableRequestError, answer, batch_id, is_ping, parse_request
+from ingest.webhook import (
+    Request,
+    UnreadableRequestError,
+    answer,
+    batch_id,
+    content_encoding,
+    is_ping,
+    parse_request,
+)
 
 
 @pytest.mark.parametrize("name", ["alb_all_types", "alb_multi_value_headers", "http_api_batch"])
@@ -13,6 +21,28 @@ def test_every_envelope_gives_method_headers_and_body(load_event, name):
     assert request.method == "POST"
     assert request.header("content-type") == "application/json"
     assert request.body.startswith(b'[{"msys":{"')
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("alb_all_types", True), ("alb_multi_value_headers", True), ("http_api_batch", False)]
+)
+def test_a_request_knows_whether_the_load_balancer_sent_it(load_event, name, expected):
+    assert parse_request(load_event(name)).from_load_balancer is expected
+
+
+def test_header_names_that_differ_in_case_are_one_header():
+    event = {"httpMethod": "POST", "multiValueHeaders": {"Authorization": ["a"], "authorization": ["b"]}, "body": ""}
+    assert parse_request(event).headers == {"authorization": ["a", "b"]}
+
+
+@pytest.mark.parametrize("value", ["gzip", "GZIP", "deflate, gzip"])
+def test_compression_is_kept(value):
+    assert content_encoding(Request("POST", {"content-encoding": [value]}, b"")) == value
+
+
+@pytest.mark.parametrize("value", ["", " ", "gz\nip", "gzip\r\nx-amz-acl: public-read", "\u00fc", "\ud800", "x" * 65])
+def test_compression_that_s3_would_refuse_is_left_out(value):
+    assert content_encoding(Request("POST", {"content-encoding": [value]}, b"")) is None
 
 
 def test_base64_body_is_undone(load_event):

@@ -1,0 +1,140 @@
+"""The addresses behind the sender's host name -> ingress rules of one security group. Bird publishes a name, no list.
+
+Runs by schedule, and once when the stack is deployed, so that the load balancer never stands behind an empty group.
+It must not lock the sender out: a name that does not resolve changes nothing and fails (an alarm tells), new addresses
+are let in before old ones go, and those go only after they have not been seen for a week, since one answer of the DNS
+may hold a part of the addresses. Rules that others made in the group are left alone.
+"""
+
+import json
+import logging
+import os
+import socket
+import urllib.request
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import boto3
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import IpPermissionTypeDef
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+LOOKUPS = 3  # a name server may answer with other addresses each time
+GRACE = timedelta(days=7)
+ANSWER_TIMEOUT_SECONDS = 10
+# What a rule of ours is described by: this, and the day when its address was seen last.
+SEEN = "Sender, seen "
+
+
+class NoAddressError(Exception):
+    """The name did not resolve, or to nothing."""
+
+
+class Rule(NamedTuple):
+    """An ingress rule of the group. `seen` is None for a rule that is not ours."""
+
+    address: str
+    seen: date | None
+
+
+def lambda_handler(event: Mapping[str, Any], context: object) -> None:
+    if "RequestType" in event:
+        answer_cloudformation(event)
+    else:
+        update()
+
+
+def update() -> None:
+    """Let in what the name resolves to; drop what it has not resolved to for a week. Errors leave it, for the alarm."""
+    found = resolve(os.environ["SENDER_HOST_NAME"])
+    group = os.environ["SECURITY_GROUP_ID"]
+    today = datetime.now(UTC).date()
+    client = boto3.client("ec2")
+    rules = read_rules(client, group)
+    new = sorted(found - {rule.address for rule in rules})
+    ours = {rule.address: rule.seen for rule in rules if rule.seen}
+    again = sorted(address for address, seen in ours.items() if address in found and seen != today)
+    gone = {address: seen for address, seen in ours.items() if address not in found}
+    expired = sorted(address for address, seen in gone.items() if seen < today - GRACE)
+    if new:
+        client.authorize_security_group_ingress(GroupId=group, IpPermissions=permission(new, today))
+    if again:
+        client.update_security_group_rule_descriptions_ingress(GroupId=group, IpPermissions=permission(again, today))
+    if expired:
+        client.revoke_security_group_ingress(GroupId=group, IpPermissions=permission(expired))
+    logger.info(
+        "sender addresses updated",
+        extra={"resolved": len(found), "added": len(new), "removed": len(expired), "kept": len(gone) - len(expired)},
+    )
+
+
+def resolve(name: str) -> set[str]:
+    """All IPv4 addresses that several lookups give, as CIDRs. Errors: NoAddressError."""
+    found: set[str] = set()
+    for _ in range(LOOKUPS):
+        try:
+            answers = socket.getaddrinfo(name, 443, socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as error:
+            raise NoAddressError(f"{name} did not resolve: {error}") from error
+        found |= {f"{answer[4][0]}/32" for answer in answers}
+    if not found:
+        raise NoAddressError(f"{name} has no address")
+    return found
+
+
+def read_rules(client: "EC2Client", group: str) -> list[Rule]:
+    pages = client.get_paginator("describe_security_group_rules").paginate(
+        Filters=[{"Name": "group-id", "Values": [group]}]
+    )
+    return [
+        Rule(rule["CidrIpv4"], seen_on(rule.get("Description", "")))
+        for page in pages
+        for rule in page["SecurityGroupRules"]
+        if not rule["IsEgress"] and rule.get("CidrIpv4")
+    ]
+
+
+def seen_on(description: str) -> date | None:
+    try:
+        return date.fromisoformat(description.removeprefix(SEEN)) if description.startswith(SEEN) else None
+    except ValueError:
+        return None
+
+
+def permission(addresses: list[str], seen: date | None = None) -> "list[IpPermissionTypeDef]":
+    described = {"Description": f"{SEEN}{seen.isoformat()}"} if seen else {}
+    return [
+        {
+            "IpProtocol": "tcp",
+            "FromPort": 443,
+            "ToPort": 443,
+            "IpRanges": [{"CidrIp": address, **described} for address in addresses],  # type: ignore[typeddict-item]
+        }
+    ]
+
+
+def answer_cloudformation(event: Mapping[str, Any]) -> None:
+    """Update, then give the group's id back: the load balancer that asks for it is made after the group is filled."""
+    answer = {
+        "StackId": event["StackId"],
+        "RequestId": event["RequestId"],
+        "LogicalResourceId": event["LogicalResourceId"],
+        "PhysicalResourceId": event.get("PhysicalResourceId", "sender-addresses"),
+        "Status": "SUCCESS",
+        "Data": {"SecurityGroupId": os.environ["SECURITY_GROUP_ID"]},
+    }
+    try:
+        if event["RequestType"] != "Delete":
+            update()
+    except Exception as error:  # whatever it is, the stack's event shall name it
+        logger.exception("sender addresses not updated")
+        answer |= {"Status": "FAILED", "Reason": f"The sender's addresses were not found or not let in: {error}"}
+    body = json.dumps(answer).encode()
+    request = urllib.request.Request(event["ResponseURL"], body, {"Content-Type": ""}, method="PUT")  # noqa: S310
+    with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_SECONDS):  # noqa: S310
+        pass

@@ -1,0 +1,652 @@
+"""Each command of the operator's tool against a small stack of moto's, with the names of the real one."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+from moto import mock_aws
+
+from process.notification import Message, raw_objects
+from tools.operate import __main__ as operate
+from tools.operate import batches, redrive, replay, rotation
+from tools.operate.target import Target
+
+TEMPLATE = {
+    "Parameters": {
+        name: {"Type": "String", "Default": default}
+        for name, default in {
+            "WebhookAuth": "BASIC",
+            "WebhookHeader": "x-webhook-token",
+            "FrontDoor": "ALB",
+            "RawPrefix": "B Event Data",
+            "SenderCidrs": "192.0.2.0/24",
+            "SenderPrefixListId": "",
+            "SenderHostName": "",
+            "CredentialsVersion": "1",
+            "AcceptPreviousCredentials": "false",
+        }.items()
+    },
+    "Resources": {
+        "RawBucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "the-raw-bucket"}},
+        "LakeBucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "the-lake-bucket"}},
+        "ProcessQueue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "process"}},
+        "ProcessDeadLetterQueue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "dead"}},
+        "IngestLogGroup": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "ingest"}},
+        # Changes with every update, for moto takes none that changes no resource.
+        "Rotation": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {
+                "Type": "String",
+                "Name": "rotation",
+                "Value": {"Fn::Sub": "${CredentialsVersion} ${AcceptPreviousCredentials}"},
+            },
+        },
+    },
+    "Outputs": {
+        name: {"Value": value}
+        for name, value in {
+            "WebhookUrl": "https://webhooks.example.com/bird",
+            "DashboardUrl": "https://console.example.com/",
+            "RawBucketName": {"Ref": "RawBucket"},
+            "LakeBucketName": {"Ref": "LakeBucket"},
+            "ProcessQueueUrl": {"Ref": "ProcessQueue"},
+            "ProcessDeadLetterQueueUrl": {"Ref": "ProcessDeadLetterQueue"},
+            "WebhookSecretArn": "webhook",
+        }.items()
+    },
+}
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+class Aws:
+    """The account: clients by name, and what the tests put into it."""
+
+    def __init__(self, session: boto3.session.Session) -> None:
+        self.made = cache(session.client)
+        self.messages: list[str] = []
+        self.s3, self.sqs, self.secrets = self.made("s3"), self.made("sqs"), self.made("secretsmanager")
+        self.cloudformation = self.made("cloudformation")
+
+    def client(self, service: str):
+        return Logs(self.messages) if service == "logs" else self.made(service)
+
+    def store(self, *ids: str) -> None:
+        for one in ids:
+            self.s3.put_object(Bucket="the-raw-bucket", Key=f"B Event Data/{one}.json", Body=b"[1]")
+
+    def quarantine(self, key: str, *records: dict) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        self.s3.put_object(Bucket="the-lake-bucket", Key=f"quarantine/{key}.ndjson", Body=lines.encode())
+
+    def queue(self, name: str) -> str:
+        return self.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+
+    def received(self, name: str = "process") -> list[str]:
+        """The keys that the messages of a queue announce, as process decodes them; the queue is then empty."""
+        url, keys = self.queue(name), []
+        while found := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in found:
+                keys += [raw.key for raw in raw_objects(Message(message["MessageId"], message["Body"]))]
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return sorted(keys)
+
+    def log(self, message: str) -> None:
+        self.messages.append(message)
+
+    def secret(self, stage: str = "AWSCURRENT") -> str | None:
+        try:
+            found = self.secrets.get_secret_value(SecretId="webhook", VersionStage=stage)
+        except ClientError:
+            return None
+        return json.loads(found["SecretString"])["password"]
+
+    def accepted(self) -> set[str | None]:
+        """What ingest takes after the last update, as the custom resource reads it then."""
+        stages = ["AWSCURRENT"]
+        if parameters(self)["AcceptPreviousCredentials"] == "true":
+            stages += ["AWSPENDING", "AWSPREVIOUS"]
+        return {self.secret(stage) for stage in stages} - {None}
+
+
+class Logs:
+    """CloudWatch's filter, of which moto has no JSON patterns; its first pages are often empty."""
+
+    def __init__(self, messages: list[str]) -> None:
+        self.messages = messages
+
+    def get_paginator(self, operation: str) -> "Logs":
+        assert operation == "filter_log_events"
+        return self
+
+    def paginate(self, logGroupName: str, filterPattern: str, startTime: int) -> list[dict]:  # noqa: N803
+        assert logGroupName == "ingest"
+        assert 0 <= datetime.now(UTC).timestamp() - startTime / 1000 - 15 * 60 < 60
+        found = [message for message in self.messages if f'$.message = "{message}"' in filterPattern]
+        return [{"events": []}, {"events": found}]
+
+
+def parameters(aws: Aws) -> dict[str, str]:
+    [stack] = aws.cloudformation.describe_stacks(StackName="bird-webhooks")["Stacks"]
+    return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
+
+
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    """One for all: it reads the descriptions of the services once."""
+    return boto3.session.Session("test", "test", region_name="eu-west-1")
+
+
+@pytest.fixture
+def aws(session):
+    with mock_aws():
+        account = Aws(session)
+        secret = '{"username":"bird","password":"the-first"}'
+        account.secrets.create_secret(Name="webhook", SecretString=secret)
+        account.cloudformation.create_stack(
+            StackName="bird-webhooks",
+            TemplateBody=json.dumps(TEMPLATE),
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": parameter["Default"]}
+                for name, parameter in TEMPLATE["Parameters"].items()
+            ],
+        )
+        yield account
+
+
+@pytest.fixture
+def target(aws) -> Target:
+    return Target("bird-webhooks", aws.client, 0)
+
+
+@pytest.fixture
+def run(aws, capsys, monkeypatch):
+    """`run("status")`: exit status, what was printed, what was said beside it."""
+    monkeypatch.setattr(operate, "deployed", lambda name, *others: Target(name, aws.client, 0))
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        status = operate.main([*arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return command
+
+
+# --- batches ---
+
+
+def test_batches_are_counted_by_hour(aws, run):
+    aws.store("one", "two")
+    status, printed, _ = run("batches", "--since", "1h")
+    *_, counted, total = printed.splitlines()
+    assert (status, counted.split()[2:4]) == (0, ["2", "batches"])
+    assert total == "2 batches, 0.0 MB (2 objects listed by 1 requests, about $0.00001)"
+
+
+def test_batches_outside_the_time_are_not_counted(aws, run):
+    aws.store("one")
+    assert run("batches", "--since", "2h", "--until", "1h")[1].startswith("0 batches, ")
+
+
+def test_keys_are_listed_when_asked_for(aws, run):
+    aws.store("one")
+    assert run("batches", "--keys")[1].splitlines()[0].endswith("  3  B Event Data/one.json")
+
+
+def test_many_batches_are_listed_side_by_side_and_each_once(aws, target, monkeypatch):
+    monkeypatch.setattr(batches, "PAGE_KEYS", 5)
+    ids = [f"{first}{number}" for first in "0129aefgzAF_-" for number in range(7)] + [*"0123456789abcdef", "~"]
+    aws.store(*ids)
+    listing = batches.Listing(target, NOW - timedelta(days=9999), NOW.replace(year=2999))
+    found = [batch.key for batch in listing]
+    assert sorted(found) == sorted(f"B Event Data/{one}.json" for one in ids)
+    assert listing.requests > 17
+
+
+# --- replay ---
+
+
+def test_replay_by_time_announces_each_batch_as_s3_does(aws, run):
+    aws.store(*[f"batch-{number}" for number in range(23)])
+    assert run("replay", "--since", "1h")[:2] == (0, "23 batches replayed\n")
+    assert aws.received() == sorted(f"B Event Data/batch-{number}.json" for number in range(23))
+
+
+def test_dry_run_sends_nothing(aws, run):
+    aws.store("one")
+    assert run("replay", "--since", "1h", "--dry-run")[1] == "B Event Data/one.json\n1 batches would be replayed\n"
+    assert aws.received() == []
+
+
+def test_replay_by_id_finds_the_key_that_ingest_made(aws, run):
+    hashed = "sha256-" + hashlib.sha256(b"../with space").hexdigest()
+    aws.store("one", hashed)
+    assert run("replay", "--batch", "one", "../with space")[0] == 0
+    assert aws.received() == ["B Event Data/one.json", f"B Event Data/{hashed}.json"]
+
+
+def test_replay_of_a_batch_that_is_not_there_sends_nothing(aws, run):
+    aws.store("one")
+    status, _, said = run("replay", "--batch", "one", "gone")
+    assert (status, said) == (1, "operate: there is no raw batch B Event Data/gone.json\n")
+    assert aws.received() == []
+
+
+def test_replay_of_the_quarantined_takes_each_batch_once(aws, run):
+    now = datetime.now(UTC)
+    record = {"reason": "not JSON", "batch_id": "one", "received_at": now.isoformat(), "index": 0, "original": "x"}
+    one, two = {**record, "raw_key": "B Event Data/one.json"}, {**record, "raw_key": "B Event Data/two.json"}
+    aws.quarantine(f"{now:%Y-%m-%d}/a", one, one, two)
+    aws.quarantine("2020-01-01/b", {**one, "raw_key": "old", "received_at": "2020-01-01T00:00:00+00:00"})
+    assert run("replay", "--quarantined")[:2] == (0, "2 batches replayed\n")
+    assert aws.received() == ["B Event Data/one.json", "B Event Data/two.json"]
+
+
+def test_more_than_the_limit_is_refused_before_anything_is_sent(aws, run):
+    aws.store("one", "two", "three")
+    status, _, said = run("replay", "--since", "1h", "--limit", "2")
+    assert (status, said) == (1, "operate: more than 2 batches match: narrow the choice, or raise --limit\n")
+    assert aws.received() == []
+
+
+def test_many_need_a_yes(aws, run, monkeypatch):
+    monkeypatch.setattr(replay, "ASK_ABOVE", 1)
+    aws.store("one", "two")
+    assert run("replay", "--since", "1h")[0] == 1
+    assert aws.received() == []
+    assert run("replay", "--since", "1h", "--yes")[0] == 0
+    assert len(aws.received()) == 2
+
+
+class MoodyQueue:
+    """An SQS that refuses some of each batch a few times."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals, self.taken = refusals, list[str]()
+
+    def send_message_batch(self, QueueUrl: str, Entries: list[dict]) -> dict:  # noqa: N803
+        refused = Entries[:3] if self.refusals else []
+        self.refusals -= bool(refused)
+        self.taken += [entry["MessageBody"] for entry in Entries[len(refused) :]]
+        return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in refused]}
+
+
+@pytest.mark.parametrize(("refusals", "taken"), [(0, 10), (4, 10), (99, 7)])
+def test_entries_that_the_queue_refuses_are_sent_again(aws, monkeypatch, refusals, taken):
+    monkeypatch.setattr(replay, "FIRST_WAIT_SECONDS", 0)
+    queue = MoodyQueue(refusals)
+    target = Target("bird-webhooks", lambda service: queue if service == "sqs" else aws.client(service))
+    refused = replay.send(target, [f"key-{number}" for number in range(10)])
+    assert len(queue.taken) == len(set(queue.taken)) == taken
+    assert refused == [f"key-{number}" for number in range(10 - taken)]
+
+
+def test_replay_has_to_be_told_which(aws, run):
+    assert run("replay")[2] == "operate: which batches? give --since, --batch or --quarantined\n"
+
+
+# --- redrive ---
+
+
+def dead_letter(aws: Aws, key: str) -> None:
+    aws.sqs.send_message(QueueUrl=aws.queue("dead"), MessageBody=replay.message("the-raw-bucket", key))
+
+
+def test_dry_run_of_redrive_shows_the_raw_keys_and_moves_nothing(aws, run, target):
+    for number in range(12):
+        dead_letter(aws, f"B Event Data/{number:02}.json")
+    aws.sqs.send_message(QueueUrl=aws.queue("dead"), MessageBody="odd \x1b[31m")
+    status, printed, _ = run("redrive", "--dry-run")
+    lines = sorted(printed.splitlines())
+    assert status == 0
+    assert lines[0] == "(a message that is no notification of S3's)"
+    assert lines[1:13] == [f"B Event Data/{number:02}.json" for number in range(12)]
+    assert lines[13] == "about 13 dead letters; 13 raw batches shown, nothing moved"
+    assert redrive.waiting(target) == 13
+
+
+class Moves:
+    """Stands before moto's SQS, which knows no moves; `statuses` is how a move goes on."""
+
+    def __init__(self, sqs, *statuses: str) -> None:
+        self.sqs, self.statuses, self.started = sqs, list(statuses), list[dict]()
+
+    def __getattr__(self, name: str):
+        return getattr(self.sqs, name)
+
+    def start_message_move_task(self, **request: str) -> dict:
+        if not self.statuses:
+            raise ClientError({"Error": {"Code": "UnsupportedOperation"}}, "StartMessageMoveTask")
+        self.started.append(request)
+        return {"TaskHandle": "handle"}
+
+    def list_message_move_tasks(self, SourceArn: str, MaxResults: int) -> dict:  # noqa: N803
+        status = self.statuses.pop(0)
+        return {"Results": [{"Status": status, "ApproximateNumberOfMessagesMoved": 2, "FailureReason": "because"}]}
+
+
+@pytest.fixture
+def moves(aws, run, monkeypatch):
+    def use(*statuses: str) -> Moves:
+        sqs = Moves(aws.sqs, *statuses)
+        target = Target("bird-webhooks", lambda service: sqs if service == "sqs" else aws.client(service), 0)
+        monkeypatch.setattr(operate, "deployed", lambda *names: target)
+        return sqs
+
+    return use
+
+
+def test_redrive_is_left_to_sqs(aws, run, moves):
+    dead_letter(aws, "one")
+    sqs = moves("RUNNING", "COMPLETED")
+    assert run("redrive")[:2] == (0, "2 dead letters moved back to the process queue\n")
+    assert sqs.started == [
+        {
+            "SourceArn": "arn:aws:sqs:eu-west-1:123456789012:dead",
+            "DestinationArn": "arn:aws:sqs:eu-west-1:123456789012:process",
+        }
+    ]
+
+
+def test_a_move_that_fails_is_said(aws, run, moves):
+    dead_letter(aws, "one")
+    moves("RUNNING", "FAILED")
+    assert run("redrive")[2] == "operate: SQS ended the move: FAILED because; 2 moved\n"
+
+
+def test_without_moves_messages_go_one_by_one(aws, run, target, moves):
+    for number in range(12):
+        dead_letter(aws, f"{number:02}")
+    moves()
+    assert run("redrive")[:2] == (0, "12 dead letters moved back to the process queue\n")
+    assert aws.received() == [f"{number:02}" for number in range(12)]
+    assert redrive.waiting(target) == 0
+
+
+def test_nothing_to_redrive(aws, run):
+    assert run("redrive")[:2] == (0, "no dead letters\n")
+
+
+# --- quarantine ---
+
+
+@pytest.fixture
+def quarantined(aws):
+    now = datetime.now(UTC)
+    record = {"batch_id": "one", "raw_key": "raw/one.json", "received_at": now.isoformat(), "index": 4}
+    odd = {**record, "reason": "no event", "original": "secret \x1b[31m body"}
+    whole = {**record, "reason": "not JSON", "raw_key": "raw/two.json", "index": None, "original_base64": "/w=="}
+    aws.quarantine(f"{now:%Y-%m-%d}/a", odd, odd, whole)
+    return aws
+
+
+def test_quarantine_counts_by_reason_and_keeps_bodies_to_itself(quarantined, run):
+    status, printed, _ = run("quarantine")
+    lines = printed.splitlines()
+    assert (status, len(lines)) == (0, 3)
+    assert lines[0].startswith("       2  no event  (1 batches, ")
+    assert lines[1].startswith("       1  not JSON  (1 batches, ")
+    assert lines[2] == "3 quarantined"
+    assert "secret" not in run("quarantine", "--details")[1]
+
+
+def test_quarantine_gives_details_and_bodies_when_asked(quarantined, run):
+    details = run("quarantine", "--details")[1]
+    assert "raw/one.json  element 4\n" in details
+    assert "raw/two.json  whole batch\n" in details
+    bodies = run("quarantine", "--bodies", "--limit", "1")[1]
+    assert r'"secret \u001b[31m body"' in bodies
+    assert "... and 1 more (--limit)" in bodies
+    assert "\x1b" not in bodies
+
+
+def test_quarantine_of_another_time_is_left_out(quarantined, run):
+    assert run("quarantine", "--since", "2020-01-01", "--until", "2020-02-01")[1] == "0 quarantined\n"
+
+
+# --- rotate ---
+
+
+def test_a_rotation_from_start_to_finish(aws, run):
+    status, printed, said = run("rotate", "start")
+    new = aws.secret()
+    assert (status, len(new)) == (0, 43)
+    assert aws.accepted() == {"the-first", new}
+    assert new not in printed + said
+    assert "the-first" not in printed + said
+    assert run("rotate", "status")[1].startswith("rotation: open, old and new credentials are accepted")
+    assert run("rotate", "show")[1] == f"username: bird\npassword: {new}\n"
+    aws.log("batch stored")
+    assert run("rotate", "finish")[:2] == (0, "Only the new credentials are accepted.\n")
+    assert aws.accepted() == {new}
+    assert aws.secret("AWSPREVIOUS") is None
+    assert parameters(aws) == {
+        **{name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()},
+        "CredentialsVersion": "3",
+    }
+
+
+def test_a_header_is_shown_by_its_name(aws, run):
+    assert run("rotate", "start", "--show")[1].endswith(f"username: bird\npassword: {aws.secret()}\n")
+    update(aws, WebhookAuth="HEADER")
+    assert run("rotate", "show")[1] == f"x-webhook-token: {aws.secret()}\n"
+
+
+def update(aws: Aws, **changes: str) -> None:
+    changed = [{"ParameterKey": name, "ParameterValue": value} for name, value in (parameters(aws) | changes).items()]
+    aws.cloudformation.update_stack(StackName="bird-webhooks", UsePreviousTemplate=True, Parameters=changed)
+
+
+def test_a_second_rotation_waits_for_the_first(aws, run):
+    run("rotate", "start")
+    new = aws.secret()
+    status, _, said = run("rotate", "start")
+    assert (status, said) == (1, "operate: a rotation is open: `rotate finish` or `rotate abort` first\n")
+    assert (aws.secret(), aws.secret("AWSPREVIOUS")) == (new, "the-first")
+
+
+@pytest.mark.parametrize(
+    ("logged", "reason"),
+    [
+        pytest.param(["batch stored", "previous credentials used"], "the old credentials were used", id="old used"),
+        pytest.param([], "no batch came", id="nothing came"),
+    ],
+)
+def test_finish_waits_until_bird_sends_the_new_credentials(aws, run, logged, reason):
+    run("rotate", "start")
+    for message in logged:
+        aws.log(message)
+    status, _, said = run("rotate", "finish")
+    assert (status, said.startswith(f"operate: {reason} within 15 minutes")) == (1, True)
+    assert aws.accepted() == {"the-first", aws.secret()}
+    assert run("rotate", "finish", "--force")[0] == 0
+    assert aws.accepted() == {aws.secret()}
+
+
+def test_abort_gives_bird_its_old_credentials_back(aws, run):
+    run("rotate", "start")
+    new = aws.secret()
+    assert run("rotate", "abort")[0] == 1  # nobody said yes
+    assert aws.accepted() == {"the-first", new}
+    assert run("rotate", "abort", "--yes")[:2] == (
+        0,
+        "The new credentials were dropped; only the old ones are accepted.\n",
+    )
+    assert aws.accepted() == {"the-first"}
+    assert [aws.secret(stage) for stage in ("AWSPREVIOUS", "AWSPENDING", "ROTATION_ABORTED")] == [None] * 3
+    assert run("rotate", "abort", "--yes")[2] == "operate: no rotation is open: there is nothing to abort\n"
+
+
+def test_credentials_once_dropped_never_come_back(aws, run):
+    """A rotation by hand leaves the old version labelled; the next one must not let it in again."""
+    aws.secrets.put_secret_value(SecretId="webhook", SecretString='{"username":"bird","password":"the-second"}')
+    assert aws.secret("AWSPREVIOUS") == "the-first"
+    run("rotate", "start")
+    assert aws.accepted() == {"the-second", aws.secret()}
+
+
+class Interrupted(Exception):  # noqa: N818
+    """What a closed laptop is to a command."""
+
+
+STEPS = [("secretsmanager", "put_secret_value"), ("secretsmanager", "update_secret_version_stage")]
+STEPS += [("cloudformation", "update_stack")]
+
+
+class Fragile:
+    """Clients of which the `last` change is never made."""
+
+    def __init__(self, aws: Aws, last: int) -> None:
+        self.aws, self.left = aws, last
+
+    def client(self, service: str):
+        real = self.aws.client(service)
+        changes = {name: self.guarded(getattr(real, name)) for of, name in STEPS if of == service}
+        return Guarded(real, changes)
+
+    def guarded(self, change):
+        def call(**request):
+            self.left -= 1
+            if self.left <= 0:
+                raise Interrupted
+            return change(**request)
+
+        return call
+
+
+class Guarded:
+    def __init__(self, real, changes: dict) -> None:
+        self.real, self.changes = real, changes
+
+    def __getattr__(self, name: str):
+        return self.changes.get(name) or getattr(self.real, name)
+
+
+def interrupt(aws: Aws, last: int, step) -> bool:
+    """Whether the step was cut short at its `last` change."""
+    try:
+        step(Target("bird-webhooks", Fragile(aws, last).client, 0))
+    except Interrupted:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_a_start_cut_short_anywhere_keeps_bird_in_and_is_taken_up_again(aws, run, last):
+    assert interrupt(aws, last, lambda target: rotation.start(target, show=False))
+    assert "the-first" in aws.accepted()
+    made = aws.secret("AWSPENDING")
+    assert run("rotate", "start")[0] == 0
+    assert made in (None, aws.secret())  # no second one was made
+    assert aws.accepted() == {"the-first", aws.secret()}
+
+
+@pytest.mark.parametrize("last", [2, 3, 4])
+def test_a_start_cut_short_anywhere_can_be_aborted(aws, run, last):
+    assert interrupt(aws, last, lambda target: rotation.start(target, show=False))
+    assert run("rotate", "abort", "--yes")[0] == 0
+    assert aws.accepted() == {"the-first"}
+    assert run("rotate", "status")[1] == "rotation: none is open\n"
+    assert run("rotate", "start")[0] == 0
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5])
+def test_an_abort_cut_short_anywhere_keeps_the_old_in_and_is_taken_up_again(aws, run, last):
+    run("rotate", "start")
+    assert interrupt(aws, last, lambda target: rotation.abort(target, yes=True))
+    assert "the-first" in aws.accepted()
+    assert run("rotate", "abort", "--yes")[0] == 0
+    assert aws.accepted() == {"the-first"}
+    assert run("rotate", "status")[1] == "rotation: none is open\n"
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_finish_cut_short_anywhere_keeps_the_new_in(aws, run, last):
+    run("rotate", "start")
+    new = aws.secret()
+    assert interrupt(aws, last, lambda target: rotation.finish(target, quiet=timedelta(minutes=15), force=True))
+    assert new in aws.accepted()
+    run("rotate", "finish", "--force")
+    assert aws.accepted() == {new}
+    assert run("rotate", "start")[0] == 0
+    assert aws.accepted() == {new, aws.secret()}
+
+
+@pytest.mark.parametrize("auth", ["OAUTH2", "NONE"])
+def test_there_is_nothing_to_rotate_without_credentials_of_ours(aws, run, auth):
+    update(aws, WebhookAuth=auth)
+    assert run("rotate", "start")[2] == (
+        f"operate: WebhookAuth is {auth}: there are no credentials of ours to rotate\n"
+    )
+
+
+# --- status, errors ---
+
+
+def test_status_tells_all_in_one_screen(aws, run):
+    aws.store("one")
+    dead_letter(aws, "one")
+    status, printed, _ = run("status")
+    lines = printed.splitlines()
+    assert status == 0
+    assert lines[1:4] == [
+        "front door    ALB https://webhooks.example.com/bird",
+        "who may send  192.0.2.0/24",
+        "credentials   BASIC; rotation: none is open",
+    ]
+    assert lines[4].startswith("last batch    stored 20")
+    assert lines[5:8] == [
+        "queue         0 waiting, 0 being processed",
+        "dead letters  1: see `redrive --dry-run`",
+        "quarantined   0 today (UTC)",
+    ]
+    assert lines[9] == "alarms        0 of 0 in ALARM"
+    assert len(lines) <= 24
+
+
+class Forbidden:
+    def __getattr__(self, name: str):
+        def refuse(**request):
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "a long story"}}, "GetQueueAttributes")
+
+        return refuse
+
+
+def test_what_may_not_be_read_costs_status_one_line(aws, run, monkeypatch):
+    target = Target("bird-webhooks", lambda service: Forbidden() if service == "sqs" else aws.client(service))
+    monkeypatch.setattr(operate, "deployed", lambda *names: target)
+    status, printed, _ = run("status")
+    assert status == 0
+    assert "queue         not known: GetQueueAttributes says AccessDenied\n" in printed
+    assert "front door    ALB https://" in printed
+
+
+def test_no_stack_no_permission_no_credentials_are_one_line_each(aws, run, monkeypatch):
+    assert run("--stack-name", "other", "status") == (
+        1,
+        "",
+        "operate: there is no stack other in this region and account\n",
+    )
+    monkeypatch.setattr(operate, "deployed", lambda *names: Target("bird-webhooks", lambda service: Forbidden()))
+    assert run("status")[2] == ("operate: not allowed: GetQueueAttributes (docs/operating.md lists the permissions)\n")
+
+    def nobody(*names: str) -> Target:
+        raise NoCredentialsError
+
+    monkeypatch.setattr(operate, "deployed", nobody)
+    assert run("status")[2] == "operate: no AWS credentials found: set AWS_PROFILE or give --profile\n"
+
+
+def test_the_local_stack_has_to_run(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(operate.local.__globals__["local_emulator"], "LOCAL", tmp_path)
+    assert run("--local", "status")[2] == "operate: the local AWS is not running: `make local` starts it\n"
+
+
+@pytest.mark.parametrize("arguments", [["batches", "--since", "yesterday"], ["replay", "--limit", "0"], ["dance"], []])
+def test_wrong_usage_is_status_2(run, arguments):
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert ended.value.code == 2

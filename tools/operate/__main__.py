@@ -1,0 +1,169 @@
+"""Operate a deployed stack.
+
+    python -m tools.operate --stack-name bird-webhooks --region eu-west-1 status
+    python -m tools.operate --local status
+
+Each command has its --help; docs/operating.md has examples, what they cost, and the permissions they need.
+"""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from tools.local_emulator import LocalAwsError
+from tools.operate import batches, quarantine, redrive, replay, rotation, status
+from tools.operate.target import OperateError, Target, deployed, local, moment
+
+DEFAULT_LIMIT = 10_000
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        target = local() if options.local else deployed(options.stack_name, options.region, options.profile)
+        run(target, options)
+    except (OperateError, LocalAwsError) as error:
+        return failed(str(error))
+    except NoCredentialsError:
+        return failed("no AWS credentials found: set AWS_PROFILE or give --profile")
+    except ClientError as error:
+        said = error.response["Error"]
+        if "AccessDenied" in said["Code"] or "Unauthorized" in said["Code"]:
+            return failed(f"not allowed: {error.operation_name} (docs/operating.md lists the permissions)")
+        return failed(f"{error.operation_name}: {said['Code']}: {said.get('Message', '')}")
+    except BotoCoreError as error:
+        return failed(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def failed(reason: str) -> int:
+    print(f"operate: {' '.join(reason.split())}", file=sys.stderr)
+    return 1
+
+
+def run(target: Target, options: argparse.Namespace) -> None:
+    now = datetime.now(UTC)
+    since, until = getattr(options, "since", None), getattr(options, "until", None) or now
+    match options.command:
+        case "status":
+            status.show(target)
+        case "batches":
+            batches.show(target, since or moment("1d"), until, keys=options.keys)
+        case "replay":
+            if options.batch:
+                keys = replay.keys_by_id(target, options.batch)
+            elif options.quarantined:
+                keys = replay.keys_quarantined(target, since or moment("7d"), until)
+            elif since is not None:
+                keys = replay.keys_by_time(target, since, until)
+            else:
+                raise OperateError("which batches? give --since, --batch or --quarantined")
+            replay.replay(target, keys, limit=options.limit, dry_run=options.dry_run, yes=options.yes)
+        case "redrive":
+            redrive.redrive(target, dry_run=options.dry_run, yes=options.yes)
+        case "quarantine":
+            quarantine.show(
+                target,
+                since or moment("7d"),
+                until,
+                details=options.details,
+                bodies=options.bodies,
+                limit=options.limit,
+            )
+        case "rotate":
+            rotate(target, options)
+
+
+def rotate(target: Target, options: argparse.Namespace) -> None:
+    match options.step:
+        case "start":
+            rotation.start(target, show=options.show)
+        case "finish":
+            rotation.finish(target, quiet=datetime.now(UTC) - options.quiet, force=options.force)
+        case "abort":
+            rotation.abort(target, yes=options.yes)
+        case "show":
+            rotation.show_credentials(target)
+        case "status":
+            print(f"rotation: {rotation.state(target).words}")
+
+
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(
+        prog="python -m tools.operate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    whole.add_argument("--stack-name", default="bird-webhooks", help="default: bird-webhooks")
+    whole.add_argument("--region", help="default: that of the AWS configuration")
+    whole.add_argument("--profile", help="of the AWS configuration")
+    whole.add_argument("--local", action="store_true", help="the stack of `make local`")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
+
+    commands.add_parser("status", help="the state of the stack in one screen")
+
+    listing = commands.add_parser(
+        "batches", help="count raw batches by time, or list them; reads all keys of the bucket"
+    )
+    times(listing, "24 hours ago")
+    listing.add_argument("--keys", action="store_true", help="print each batch instead of counts")
+
+    again = commands.add_parser("replay", help="raw batches through process again; repairs rows, adds none")
+    which = again.add_mutually_exclusive_group()
+    which.add_argument("--batch", nargs="+", metavar="ID", help="by the batch id that Bird gave")
+    which.add_argument("--quarantined", action="store_true", help="those of which something was quarantined")
+    times(again, "7 days ago with --quarantined; must be given otherwise")
+    again.add_argument("--limit", type=positive, default=DEFAULT_LIMIT, help="refuse more than this (%(default)s)")
+    dry_run_and_yes(again)
+
+    back = commands.add_parser("redrive", help="dead letters back to the process queue; mend their cause first")
+    dry_run_and_yes(back)
+
+    aside = commands.add_parser("quarantine", help="what was no event, by reason")
+    times(aside, "7 days ago")
+    aside.add_argument("--details", action="store_true", help="where each one came from")
+    aside.add_argument("--bodies", action="store_true", help="the original text too: it may hold personal data")
+    aside.add_argument("--limit", type=positive, default=20, help="most that is shown of each reason (%(default)s)")
+
+    credentials = commands.add_parser("rotate", help="new credentials for Bird, without a refused batch")
+    steps = credentials.add_subparsers(dest="step", required=True, metavar="step")
+    begin = steps.add_parser("start", help="make new credentials; old and new are accepted")
+    begin.add_argument("--show", action="store_true", help="print the new credentials")
+    end = steps.add_parser("finish", help="drop the old ones, once Bird sends the new ones")
+    end.add_argument("--quiet", type=time_argument, default="15m", help="time without the old ones (%(default)s)")
+    end.add_argument("--force", action="store_true", help="whatever Bird sends")
+    undo = steps.add_parser("abort", help="drop the new ones")
+    undo.add_argument("--yes", action="store_true", help="do not ask")
+    steps.add_parser("show", help="print the credentials that Bird shall have")
+    steps.add_parser("status", help="where a rotation stands")
+    return whole
+
+
+def times(command: argparse.ArgumentParser, default: str) -> None:
+    form = "30m, 2h, 3d ago, or 2026-11-24T10:30 (UTC)"
+    command.add_argument("--since", type=time_argument, metavar="TIME", help=f"{form}; default: {default}")
+    command.add_argument("--until", type=time_argument, metavar="TIME", help="default: now")
+
+
+def dry_run_and_yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    command.add_argument("--yes", action="store_true", help="do not ask, even for many")
+
+
+def time_argument(text: str) -> datetime:
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no time: {text}") from error
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"no positive number: {text}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Raw batches once more through process, by the same messages that S3 sends when it stores one.
+
+Nothing is stored anew. Rows that are missing are repaired; rows that are there may come again in another file, of
+which the deduplicating view shows each once.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+from botocore.exceptions import ClientError
+
+from tools.operate.batches import Listing
+from tools.operate.quarantine import records
+from tools.operate.target import OperateError, Progress, Target, confirm, in_tens, say
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions"))
+
+from ingest.webhook import BATCH_ID_HEADER, Request, batch_id
+
+ASK_ABOVE = 100
+ATTEMPTS = 5
+FIRST_WAIT_SECONDS = 0.2
+AT_ONCE = 8
+SHOWN = 20
+
+
+def keys_by_time(target: Target, since: datetime, until: datetime) -> Iterator[str]:
+    return (batch.key for batch in Listing(target, since, until))
+
+
+def keys_by_id(target: Target, ids: Iterable[str]) -> Iterator[str]:
+    """The key as ingest makes it. Errors: OperateError for a batch that is not there."""
+    for one in ids:
+        key = f"{target.raw_prefix}/{batch_id(Request('POST', {BATCH_ID_HEADER: [one]}, b'')).name}.json"
+        try:
+            target.s3.head_object(Bucket=target.output("RawBucketName"), Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+                raise OperateError(f"there is no raw batch {key}") from error
+            raise
+        yield key
+
+
+def keys_quarantined(target: Target, since: datetime, until: datetime) -> Iterator[str]:
+    return iter(dict.fromkeys(record["raw_key"] for record in records(target, since, until)))
+
+
+def replay(target: Target, keys: Iterator[str], *, limit: int, dry_run: bool, yes: bool) -> None:
+    """Errors: OperateError for more than `limit` batches, before anything is sent, and for those that SQS refused."""
+    chosen = list(islice(keys, limit + 1))
+    if len(chosen) > limit:
+        raise OperateError(f"more than {limit:,} batches match: narrow the choice, or raise --limit")
+    if dry_run:
+        for key in chosen:
+            print(key)
+        print(f"{len(chosen):,} batches would be replayed")
+        return
+    if len(chosen) > ASK_ABOVE:
+        confirm(f"Replay {len(chosen):,} batches of stack {target.name}?", yes=yes)
+    progress, sent, failed = Progress(), 0, list[str]()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for ten, refused in pool.map(lambda ten: (ten, send(target, ten)), in_tens(chosen)):
+            sent += len(ten) - len(refused)
+            failed += refused
+            progress.show(f"replaying: {sent:,} of {len(chosen):,}")
+    progress.done()
+    print(f"{sent:,} batches replayed")
+    if failed:
+        for key in failed[:SHOWN]:
+            say(f"not replayed: {key}")
+        raise OperateError(f"the queue did not take {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
+
+
+def send(target: Target, keys: list[str]) -> list[str]:
+    """Send one message for each of ten keys at most; return those that the queue did not take."""
+    bucket = target.output("RawBucketName")
+    waiting = {str(number): key for number, key in enumerate(keys)}
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
+        entries = [{"Id": number, "MessageBody": message(bucket, key)} for number, key in waiting.items()]
+        answer = target.sqs.send_message_batch(QueueUrl=target.output("ProcessQueueUrl"), Entries=entries)
+        waiting = {entry["Id"]: waiting[entry["Id"]] for entry in answer.get("Failed", [])}
+        if not waiting:
+            break
+    return list(waiting.values())
+
+
+def message(bucket: str, key: str) -> str:
+    """As S3 announces a new object; a space in a key is a +."""
+    record: dict[str, Any] = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventTime": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "replay",
+            "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"},
+            "object": {"key": quote_plus(key, safe="/")},
+        },
+    }
+    return json.dumps({"Records": [record]})
