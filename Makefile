@@ -90,6 +90,10 @@ local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it
 local-down: $(INSTALLED) ## End what `make local` started
 	@$(PYTHON) -m tools.local_aws down
 
+.PHONY: simulate
+simulate: $(INSTALLED) ## Send batches to the stack of `make local` as Bird does, and verify them: make simulate ARGS='--batches 500'
+	@$(PYTHON) -m tools.bird_simulator --local --time-scale 1000 $(ARGS)
+
 .PHONY: invoke-ingest
 invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVENT=events/...
 	@$(PYTHON) -m tools.invoke ingest $(EVENT)
