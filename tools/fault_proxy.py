@@ -66,7 +66,9 @@ class FaultProxy:
                 self.faults += 1
         return fault or Fault()
 
-    def _forward(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self._target.netloc, timeout=UPSTREAM_TIMEOUT_SECONDS)
         try:
             connection.request(method, path, body=body, headers=headers)

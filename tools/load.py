@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from tools import local_emulator, local_stack
@@ -38,6 +39,7 @@ ROWS_TIMEOUT_SECONDS = 300
 VISIBILITY_SECONDS = 10
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 20, 3
 MISCHIEF_EVERY_SECONDS = 2
+KILL_EVERY = 5  # times mischief
 SAMPLE_EVERY_SECONDS = 5
 # Python's and the allocators' own unrest; a leak of 1 kB a batch would pass it within a soak of 15 minutes.
 GROWTH_ALLOWED_KILOBYTES = 6 * 1024
@@ -106,9 +108,7 @@ def maker(seed: int) -> BatchMaker:
 
 def sender_of(stack: Stack, ledger: Ledger, url: str, connections: int, seed: int) -> Sender:
     login = Basic(*stack.credentials())
-    return Sender(
-        url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=Progress()
-    )
+    return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=Progress())
 
 
 def judged(stack: Stack, ledger: Ledger) -> int:
@@ -168,17 +168,23 @@ def shorten_visibility(stack: Stack) -> None:
 
 @contextmanager
 def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
-    """Meanwhile: function processes are killed at any moment, and S3 announces old objects again, in any order."""
+    """Meanwhile: processes of process are killed at any moment, and S3 announces old objects again, in any order.
+
+    Those of ingest are left alone, for the emulator answers the loss of one by ending all of them, over and over;
+    tests/faults kills them without the emulator.
+    """
     counts: dict[str, int] = defaultdict(int)
     over = threading.Event()
 
     def make_mischief() -> None:
-        while not over.wait(MISCHIEF_EVERY_SECONDS):
-            processes = [pid for name, pid, _ in function_processes(stack.emulator) if name in FUNCTIONS]
-            if processes:
-                kill(chance.choice(processes))
-                counts["function processes killed"] += 1
+        for turn in count(1):
+            if over.wait(MISCHIEF_EVERY_SECONDS):
+                return
             counts["notifications repeated"] += announce_again(stack, chance, 20)
+            running = [pid for name, pid, _ in function_processes(stack.emulator) if name == "ProcessFunction"]
+            if running and turn % KILL_EVERY == 0:
+                kill(chance.choice(running))
+                counts["processes killed"] += 1
 
     thread = threading.Thread(target=make_mischief, daemon=True)
     thread.start()
@@ -210,8 +216,8 @@ def announce_again(stack: Stack, chance: random.Random, count: int) -> int:
 
 def notification(bucket: str, keys: list[str]) -> str:
     """What S3 tells the queue about objects (keys without characters that it would encode)."""
-    records = [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}} for key in keys]
-    return json.dumps({"Records": records})
+    objects = [{"bucket": {"name": bucket}, "object": {"key": key}} for key in keys]
+    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": stored} for stored in objects]})
 
 
 # --- Memory -----------------------------------------------------------------------------------------------------------
@@ -256,7 +262,7 @@ def report_memory(samples: Samples) -> bool:
     """Print each function's oldest process, by quarters of its life; whether none has grown after the first."""
     flat = True
     for name in FUNCTIONS:
-        [resident] = sorted((found for (function, _), found in samples.items() if function == name), key=len)[-1:] or [[]]
+        resident = max((found for (function, _), found in samples.items() if function == name), key=len, default=[])
         if len(resident) < 8:
             print(f"memory        {name}: too few samples ({len(resident)})")
             flat = False
