@@ -30,10 +30,14 @@ S3_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request
 
 
 class FaultProxy:
-    """Passes everything on to `upstream`, but for what `fault` says about (method, path, number of the request)."""
+    """Passes everything on to `upstream`, but for what `fault` says about (method, path, number of the request).
+
+    `served` is called when upstream has answered, and the caller has not heard of it yet.
+    """
 
     def __init__(self, upstream: str) -> None:
         self.fault: Callable[[str, str, int], Fault | None] = lambda method, path, number: None
+        self.served: Callable[[str, str, int], None] = lambda method, path, number: None
         self.requests = 0
         self.faults = 0
         self._lock = threading.Lock()
@@ -56,7 +60,7 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def _fault(self, method: str, path: str) -> Fault:
+    def _fault(self, method: str, path: str) -> tuple[int, Fault]:
         with self._lock:
             self.requests += 1
             number = self.requests
@@ -64,7 +68,7 @@ class FaultProxy:
         if fault is not None:
             with self._lock:
                 self.faults += 1
-        return fault or Fault()
+        return number, fault or Fault()
 
     def _forward(
         self, method: str, path: str, body: bytes, headers: dict[str, str]
@@ -85,12 +89,13 @@ class FaultProxy:
 
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fault = proxy._fault(self.command, self.path)
+                number, fault = proxy._fault(self.command, self.path)
                 time.sleep(fault.delay_seconds)
                 status, headers, content = fault.status or 502, [("Content-Type", "application/xml")], S3_SLOW_DOWN
                 if fault.passed_on and fault.status is None:
                     with suppress(OSError, http.client.HTTPException):
                         status, headers, content = proxy._forward(self.command, self.path, body, dict(self.headers))
+                        proxy.served(self.command, self.path, number)
                 if not fault.answered:
                     self.close_connection = True
                     return

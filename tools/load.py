@@ -31,6 +31,7 @@ from tools.bird_simulator.sender import Basic, Sender
 from tools.bird_simulator.verify import Verification, verify
 from tools.fault_proxy import ANSWER_LOST, NEVER_ARRIVED, REFUSED, Fault, FaultProxy
 from tools.local_emulator import Emulator, LocalAwsError
+from tools.local_query import client
 from tools.local_stack import Stack
 
 FUNCTIONS = ("IngestFunction", "ProcessFunction")
@@ -152,16 +153,16 @@ def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
 
 def route_s3_through(stack: Stack, proxy: FaultProxy) -> None:
     """Let the functions that touch data reach S3 by way of the proxy."""
-    client = stack.emulator.client("lambda")
+    functions = client(stack.emulator, "lambda")
     for function in FUNCTIONS:
         name = stack.resources()[function]
-        variables = client.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
         variables["AWS_ENDPOINT_URL"] = proxy.url
-        client.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
 def shorten_visibility(stack: Stack) -> None:
-    stack.emulator.client("sqs").set_queue_attributes(
+    client(stack.emulator, "sqs").set_queue_attributes(
         QueueUrl=stack.outputs["ProcessQueueUrl"], Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)}
     )
 
@@ -205,9 +206,9 @@ def kill(pid: int) -> None:
 def announce_again(stack: Stack, chance: random.Random, count: int) -> int:
     """Send S3's notifications of some stored batches once more, several in a message, in any order."""
     bucket = stack.outputs["RawBucketName"]
-    listed = stack.emulator.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
+    listed = client(stack.emulator, "s3").list_objects_v2(Bucket=bucket).get("Contents", [])
     keys = [item["Key"] for item in chance.sample(listed, min(count, len(listed)))]
-    sqs = stack.emulator.client("sqs")
+    sqs = client(stack.emulator, "sqs")
     while keys:
         together = [keys.pop() for _ in range(min(len(keys), chance.randint(1, 5)))]
         sqs.send_message(QueueUrl=stack.outputs["ProcessQueueUrl"], MessageBody=notification(bucket, together))

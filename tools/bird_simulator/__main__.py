@@ -16,7 +16,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import boto3
 
@@ -35,7 +35,7 @@ from tools.bird_simulator.sender import (
 )
 from tools.bird_simulator.verify import Lake, verify
 from tools.local_emulator import LOCAL
-from tools.local_query import with_views
+from tools.local_query import client, with_views
 from tools.local_stack import Stack
 
 
@@ -176,11 +176,10 @@ def local_target() -> Target:
 
 def lake_of(stack: Stack) -> Lake:
     """The lake of a local stack."""
-    client: Any = stack.emulator.client
     names = stack.outputs["GlueDatabaseName"], stack.outputs["AthenaWorkGroupName"]
     return Lake(
-        client("athena"),
-        client("s3"),
+        client(stack.emulator, "athena"),
+        client(stack.emulator, "s3"),
         *names,
         rewrite=lambda sql: with_views(stack, sql),
         result_key=lambda key: f"{key}/{key.rpartition('/')[2]}",

@@ -162,12 +162,13 @@ def wait_for(
     """Rows by day, as soon as there are as many as wanted, or when the time is over."""
     deadline = time.monotonic() + wait_seconds
     while True:
+        began = time.monotonic()
         sql = f"SELECT event_date, count(*) AS rows_found FROM {VIEW} WHERE {scope} GROUP BY event_date"  # noqa: S608
         days = {str(row["event_date"]): int(row["rows_found"] or 0) for row in lake.query(sql)}
         progress(f"{sum(days.values())} of {wanted} events found")
         if sum(days.values()) >= wanted or time.monotonic() > deadline:
             return days
-        time.sleep(2)
+        time.sleep(max(1, time.monotonic() - began))  # as long as it took: the rows need the machine too
 
 
 def rows_of(lake: Lake, scope: str) -> Iterator[Row]:
