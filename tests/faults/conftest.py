@@ -35,7 +35,8 @@ def stack(emulator: Emulator) -> Stack:
 
 @pytest.fixture
 def maker() -> BatchMaker:
-    return BatchMaker(next(seeds), datetime.now(UTC))
+    """Of today: a file and a query less for each day before."""
+    return BatchMaker(next(seeds), datetime.now(UTC), spread_seconds=1)
 
 
 @pytest.fixture

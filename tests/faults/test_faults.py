@@ -4,6 +4,7 @@ import json
 import random
 import re
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
@@ -11,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse
 from tests.faults.harness import ROOT, Front, FunctionProcess, Poller, invocation
 from tools import local_stack
 from tools.bird_simulator.__main__ import lake_of
-from tools.bird_simulator.batches import Batch, as_batch
+from tools.bird_simulator.batches import Batch, BatchMaker, as_batch
 from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP
 from tools.bird_simulator.sender import Basic
 from tools.bird_simulator.verify import verify
@@ -186,12 +187,14 @@ def test_a_body_over_1_mb_goes_by_the_other_front_door(stack, s3, sender, maker,
     assert closes(judge(), [batch])
 
 
-def test_an_alarm_tells_of_413_and_what_to_do():
+def test_an_alarm_tells_of_413_and_the_readme_what_to_do():
     template = yaml_parse((ROOT / "template.yaml").read_text())
     alarms = [r["Properties"] for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     [alarm] = [alarm for alarm in alarms if alarm.get("MetricName") == "HTTPCode_ELB_4XX_Count"]
     assert "413" in alarm["AlarmDescription"]
-    assert "HTTP_API" in alarm["AlarmDescription"]
+    readme = (ROOT / "README.md").read_text()
+    assert "413" in readme
+    assert "FrontDoor=HTTP_API" in readme
 
 
 def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judge):
@@ -253,8 +256,8 @@ def test_notifications_come_twice_and_out_of_order(stack, sender, maker, judge):
 
 
 def test_process_is_killed_after_writing(stack, s3, sender, maker, judge):
-    """With some of its files written, and with all of them but before the queue hears of it."""
-    batches = small(maker, 12)
+    """With the first of its files written, and with all of them but before the queue hears of it."""
+    batches = small(BatchMaker(maker.seed, datetime.now(UTC)), 12)  # of three days, a file each
     assert drained(stack)
     with Poller(stack) as queue:
         sender.run(batches)

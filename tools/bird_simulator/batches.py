@@ -47,11 +47,14 @@ class Batch(NamedTuple):
 class BatchMaker:
     """The batches of one run. `customer_id` is the run's own, so that its rows can be told from all others."""
 
-    def __init__(self, seed: int, start: datetime, *, line_breaks: bool = True) -> None:
+    def __init__(
+        self, seed: int, start: datetime, *, line_breaks: bool = True, spread_seconds: int = 2 * 86_400
+    ) -> None:
         self.seed = seed
         self.start = int(start.astimezone(UTC).timestamp())
         self.customer_id = str(10**11 + self._random("customer").randrange(10**11))
         self.line_breaks = line_breaks
+        self.spread_seconds = spread_seconds  # before `start`, in which the events happened
 
     def batches(self, count: int | None = None, *, first: int = 0) -> Iterator[Batch]:
         """`count` batches, or for ever."""
@@ -76,7 +79,7 @@ class BatchMaker:
     def _element(self, rng: random.Random, event_class: str, sample: dict[str, Any]) -> dict[str, Any]:
         event = dict(sample)
         event["customer_id"] = self.customer_id
-        event["timestamp"] = str(self.start - rng.randrange(2 * 86_400))
+        event["timestamp"] = str(self.start - rng.randrange(self.spread_seconds))
         odd = rng.random()
         if "event_id" in event:
             by_uuid = event_class in ("ab_test_event", "ingest_event")

@@ -34,11 +34,11 @@ class ProbeRefusedError(Exception):
 
 
 class Credentials(Protocol):
-    """What goes with a request; `refused` hears of every 400 and 401."""
+    """What goes with a request; `refused` hears which headers were answered 400 or 401."""
 
     def headers(self) -> dict[str, str]: ...
 
-    def refused(self) -> None: ...
+    def refused(self, headers: dict[str, str]) -> None: ...
 
 
 @dataclass
@@ -46,7 +46,7 @@ class NoCredentials:
     def headers(self) -> dict[str, str]:
         return {}
 
-    def refused(self) -> None:
+    def refused(self, headers: dict[str, str]) -> None:
         pass
 
 
@@ -87,9 +87,10 @@ class OAuth2:
                 self._token = self._fetch()
             return {"authorization": f"Bearer {self._token}"}
 
-    def refused(self) -> None:
+    def refused(self, headers: dict[str, str]) -> None:
         with self._lock:
-            self._token = None
+            if headers["authorization"] == f"Bearer {self._token}":  # or another connection has fetched a new one
+                self._token = None
 
     def _fetch(self) -> str:
         form = {"grant_type": "client_credentials", "client_id": self.client_id, "client_secret": self.client_secret}
@@ -175,14 +176,16 @@ class Sender:
     def _attempt(self, body: bytes, batch_id: str | None) -> str:
         """The status as text, or what went wrong with the connection."""
         try:
-            headers = {"content-type": "application/json", "connection": "close", **self.credentials.headers()}
+            credentials = self.credentials
+            login = credentials.headers()
+            headers = {"content-type": "application/json", "connection": "close", **login}
             if batch_id is not None:
                 headers["X-MessageSystems-Batch-ID"] = batch_id
             status, _ = _post(self.url, body, headers, self.timeout_seconds, self.trust)
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
         if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED):
-            self.credentials.refused()
+            credentials.refused(login)
         return str(status)
 
 
@@ -211,15 +214,13 @@ class _Run:
                 self._answered(attempt, batch, answer, time.monotonic() - began)
         except BaseException as error:
             with self._changed:
-                self.failure, self._exhausted = error, True
-                self._waiting.clear()
-                self._under_way -= 1
+                self.failure = error
                 self._changed.notify_all()
 
     def _next(self) -> tuple[int, Batch] | None:
         """The next thing to send, waited for; None when nothing is left and nothing can come back."""
         with self._changed:
-            while True:
+            while self.failure is None:
                 now = time.monotonic()
                 if self._waiting and self._waiting[0][0] <= now:
                     _, _, attempt, batch = heapq.heappop(self._waiting)
@@ -242,6 +243,7 @@ class _Run:
                     self._changed.notify_all()
                     return None
                 self._changed.wait(min(due) - now if due else None)
+            return None
 
     def _next_new_at(self) -> float | None:
         if self._exhausted:
