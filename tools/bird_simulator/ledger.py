@@ -40,8 +40,6 @@ class Ledger:
 
     def batches(self) -> Iterator[Batch]:
         """All that was sent, read back from the file."""
-        with self._lock:
-            self._file.flush()
         for line in self._lines():
             if "body" in line:
                 body = line["body"].encode(errors="surrogateescape")
@@ -58,3 +56,4 @@ class Ledger:
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
