@@ -62,6 +62,10 @@ test-integration: $(INSTALLED) ## Handlers against a local S3
 test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The built template, deployed to the local AWS
 	@$(PYTEST) tests/e2e
 
+.PHONY: test-faults
+test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; two minutes of steady load
+	@$(PYTEST) tests/faults
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
@@ -96,6 +100,18 @@ local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it
 .PHONY: local-down
 local-down: $(INSTALLED) ## End what `make local` started
 	@$(PYTHON) -m tools.local_aws down
+
+.PHONY: simulate
+simulate: $(INSTALLED) ## Send batches to the stack of `make local` as Bird does, and verify them: make simulate ARGS='--batches 500'
+	@$(PYTHON) -m tools.bird_simulator --local --time-scale 1000 $(ARGS)
+
+.PHONY: load
+load: $(INSTALLED) $(MINISTACK_INSTALLED) ## 2,000 batches over 16 connections to a local stack with faults on; the ledger has to close
+	@$(PYTHON) -m tools.load load $(ARGS)
+
+.PHONY: soak
+soak: $(INSTALLED) $(MINISTACK_INSTALLED) ## Steady load for MINUTES (15), the memory of the functions shown
+	@$(PYTHON) -m tools.load soak --minutes $(or $(MINUTES),15) $(ARGS)
 
 .PHONY: invoke-ingest
 invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVENT=events/...

@@ -1,4 +1,4 @@
-"""Bring the Glue columns of template.yaml up to date with functions/process/columns.py, the one list of columns.
+"""Bring the Glue table and view of template.yaml up to date with functions/process/columns.py, the one list of columns.
 
 python -m tools.sync_columns            write template.yaml
 python -m tools.sync_columns --check    only say whether it agrees
@@ -6,12 +6,18 @@ python -m tools.sync_columns --check    only say whether it agrees
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
-from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, ColumnType
+from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
+
+DEDUPLICATED = """\
+SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
+ PARTITION BY event_date, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
+) AS copy_number FROM events) WHERE copy_number = 1"""
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 GLUE_TYPES: dict[ColumnType, str] = {
@@ -21,6 +27,15 @@ GLUE_TYPES: dict[ColumnType, str] = {
     DOUBLE: "double",
     BOOLEAN: "boolean",
     TIMESTAMP: "timestamp",
+}
+# What Athena's views call the same types.
+TRINO_TYPES: dict[ColumnType, str] = {
+    TEXT: "varchar",
+    JSON: "varchar",
+    BIGINT: "bigint",
+    DOUBLE: "double",
+    BOOLEAN: "boolean",
+    TIMESTAMP: "timestamp(3)",
 }
 
 
@@ -41,23 +56,74 @@ def main() -> int:
 
 
 def synced(text: str) -> str:
-    """The template with both of its column lists written anew."""
+    """The template with its column lists and its view written anew."""
     csv = [(column.name, "string", column.description) for column in COLUMNS]
     typed = [(column.name, GLUE_TYPES[column.type], column.description) for column in COLUMNS]
-    return replaced(replaced(text, "csv columns", csv), "columns", typed)
+    text = replaced(text, "csv columns", column_lines(csv))
+    text = replaced(text, "columns", column_lines(typed))
+    return replaced(text, "view", view_lines())
 
 
-def replaced(text: str, block: str, columns: list[tuple[str, str, str]]) -> str:
-    indent = " " * 12
-    before, begin, rest = text.partition(f"{indent}# {block}: begin\n")
-    _, end, after = rest.partition(f"{indent}# {block}: end\n")
-    if not begin or not end:
-        raise SystemExit(f"template.yaml: the marks of the block `{block}` are gone")
-    lines = [
-        f"{indent}{'- ' if index == 0 else '  '}- {{Name: {name}, Type: {kind}, Comment: {json.dumps(comment)}}}\n"
+def column_lines(columns: list[tuple[str, str, str]]) -> list[str]:
+    return [
+        f"{'- ' if index == 0 else '  '}- {{Name: {name}, Type: {kind}, Comment: {json.dumps(comment)}}}"
         for index, (name, kind, comment) in enumerate(columns)
     ]
-    return before + begin + "".join(lines) + end + after
+
+
+def view_lines() -> list[str]:
+    """The view's columns, and the definition that Athena keeps in it: JSON in base64, in a comment."""
+    glue = [f"{{Name: {column.name}, Type: {GLUE_TYPES[column.type]}}}" for column in COLUMNS]
+    trino = [{"name": column.name, "type": TRINO_TYPES[column.type]} for column in COLUMNS]
+    trino.append({"name": "event_date", "type": "date"})
+    definition = '{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
+    definition += ', "columns": ${Columns}}'
+    return [
+        "StorageDescriptor:",
+        "  Columns:",
+        *(f"    - {column}" for column in glue),
+        "    - {Name: event_date, Type: date}",
+        "ViewOriginalText: !Sub",
+        '  - "/* Presto View: ${View} */"',
+        "  - View:",
+        "      Fn::Base64: !Sub",
+        f"        - '{definition}'",
+        "        - Sql: !If",
+        "            - UseCsv",
+        f"            - {json.dumps(one_line(view_sql(csv=True)))}",
+        f"            - {json.dumps(one_line(view_sql(csv=False)))}",
+        f"          Columns: '{json.dumps(trino)}'",
+    ]
+
+
+def one_line(sql: str) -> str:
+    return " ".join(sql.split())
+
+
+def view_sql(*, csv: bool) -> str:
+    """Each event once: the copy that came first. No quotation marks, for it becomes a JSON string as it is."""
+    return DEDUPLICATED.format(columns=", ".join(typed_from_text(column) if csv else column.name for column in COLUMNS))
+
+
+def typed_from_text(column: Column) -> str:
+    """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
+    match column.type:
+        case "TEXT" | "JSON":
+            return column.name
+        case "TIMESTAMP":
+            text = f"replace(replace({column.name}, 'T', ' '), 'Z', '')"
+            return f"try_cast({text} AS timestamp) AS {column.name}"
+        case _:
+            return f"try_cast({column.name} AS {TRINO_TYPES[column.type]}) AS {column.name}"
+
+
+def replaced(text: str, block: str, lines: list[str]) -> str:
+    """The text with the lines between the marks of the block written anew, indented as the marks are."""
+    begin = re.search(rf"^( *)# {block}: begin\n", text, re.MULTILINE)
+    end = re.search(rf"^ *# {block}: end\n", text, re.MULTILINE)
+    if not begin or not end:
+        raise SystemExit(f"template.yaml: the marks of the block `{block}` are gone")
+    return text[: begin.end()] + "".join(f"{begin[1]}{line}\n" for line in lines) + text[end.start() :]
 
 
 if __name__ == "__main__":

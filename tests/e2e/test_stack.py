@@ -94,6 +94,17 @@ def test_27_types_in_27_typed_rows_out(stack):
     assert not any(row["extra"] for row in rows)
 
 
+def test_event_of_two_batches_is_once_in_the_view(stack):
+    first, second = (str(uuid.uuid4()) for _ in range(2))
+    body = batch({"type": "delivery", "event_id": first}, {"type": "bounce", "event_id": first})
+    post(stack, body, batch_id=first)
+    assert len(rows_of(stack, first, "type", 2)) == 2
+    post(stack, body, batch_id=second)
+    assert len(rows_of(stack, second, "type", 2)) == 2
+    seen = f"SELECT type, batch_id FROM events_deduplicated WHERE event_key = '{first}' ORDER BY type"  # noqa: S608
+    assert query(stack, seen) == [{"type": kind, "batch_id": first} for kind in ("bounce", "delivery")]
+
+
 def test_compressed_batch_becomes_rows(stack):
     request = recorded_request(EVENTS / "alb_batch_gzip.json")
     batch_id = str(uuid.uuid4())
@@ -146,6 +157,8 @@ def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
     assert raw_keys(stack) == [f"B Event Data/{batch_id}.json"]
     rows = rows_of(stack, batch_id, "type, reason, msg_size", 1)
     assert rows == [{"type": "bounce", "reason": 'quoted "text", here', "msg_size": "12"}]
+    view = "SELECT msg_size + 1 AS size, year(timestamp) AS year, event_date FROM events_deduplicated"
+    assert query(stack, view) == [{"size": "13", "year": "2016", "event_date": "2016-04-18"}]  # text no longer
     local_stack.delete(stack)
     s3 = emulator.client("s3")
     kept = s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]

@@ -1,0 +1,70 @@
+"""One deployed stack for all faults; each test has a ledger and a run of its own."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+
+from tools import local_emulator, local_stack
+from tools.bird_simulator.__main__ import lake_of
+from tools.bird_simulator.batches import BatchMaker
+from tools.bird_simulator.ledger import Ledger
+from tools.bird_simulator.sender import Basic, Sender
+from tools.bird_simulator.verify import Verification, verify
+from tools.fault_proxy import FaultProxy
+from tools.local_emulator import Emulator
+from tools.local_stack import Stack
+
+ROWS_TIMEOUT_SECONDS = 90
+seeds = count(1)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    local_emulator.forget_real_aws()
+    with local_emulator.running() as started:
+        local_stack.build()
+        yield started
+
+
+@pytest.fixture(scope="session")
+def stack(emulator: Emulator) -> Stack:
+    return local_stack.deploy(emulator, "bird-faults")
+
+
+@pytest.fixture
+def maker() -> BatchMaker:
+    """Of today: a file and a query less for each day before."""
+    return BatchMaker(next(seeds), datetime.now(UTC), spread_seconds=1)
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "ledger.ndjson")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def s3(stack: Stack) -> Iterator[FaultProxy]:
+    """The way to the stack's S3, for faults."""
+    with FaultProxy(stack.emulator.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def sender(stack: Stack, ledger: Ledger) -> Sender:
+    """Bird, a thousand times as impatient; to the deployed webhook unless a test says otherwise."""
+    login = Basic(*stack.credentials())
+    return Sender(stack.outputs["WebhookUrl"], login, ledger, connections=8, time_scale=1000, sent_twice_share=0)
+
+
+@pytest.fixture
+def judge(stack: Stack, ledger: Ledger):
+    """The ledger against the lake. A failed assertion shows what is wrong."""
+
+    def judged() -> Verification:
+        return verify(ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, progress=lambda text: None)
+
+    return judged

@@ -1,0 +1,117 @@
+"""What the simulator sends, and whether its judge sees what is wrong."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from tools.bird_simulator.batches import Batch, BatchMaker
+from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
+from tools.bird_simulator.sender import RETRY_SECONDS, Report
+from tools.bird_simulator.verify import differences, events_of
+
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def test_the_same_seed_gives_the_same_batches():
+    first, again = (list(BatchMaker(7, START).batches(20)) for _ in range(2))
+    assert first == again
+    assert first != list(BatchMaker(8, START).batches(20))
+
+
+def test_batches_are_mixed_of_all_types_with_ids_of_their_own():
+    batches = list(BatchMaker(1, START).batches(200))
+    events = [(event_class, event) for batch in batches for event_class, event in events_of(batch)]
+    assert len({(event_class, event["type"]) for event_class, event in events}) == 27
+    ids = [event["event_id"] for _, event in events if "event_id" in event]
+    assert len(ids) == len(set(ids))
+    assert len({batch.batch_id for batch in batches}) == 200
+    assert min(batch.events for batch in batches) == 1
+    assert max(batch.events for batch in batches) > 350
+    assert sum(batch.events for batch in batches) == len(events)
+
+
+def test_intervals_grow_and_end_after_eight_hours():
+    assert len(RETRY_SECONDS) == 11
+    assert list(RETRY_SECONDS) == sorted(RETRY_SECONDS)
+    assert 7.5 < sum(RETRY_SECONDS) / 3600 < 8
+
+
+def test_ledger_remembers_what_was_sent_over_runs(tmp_path):
+    ledger = Ledger(tmp_path / "ledger")
+    batches = [Batch("a", b"[1]", 1), Batch("b", b"\xff", 0), Batch("c", b"[]", 0)]
+    for batch in batches:
+        ledger.sending(batch)
+    ledger.done(batches[0], ACCEPTED)
+    ledger.done(batches[0], GIVEN_UP)
+    ledger.done(batches[1], GIVEN_UP)
+    ledger.close()
+    again = Ledger(tmp_path / "ledger")
+    assert again.outcomes == {"a": ACCEPTED, "b": GIVEN_UP, "c": None}
+    assert list(again.batches()) == batches
+    again.close()
+
+
+def test_report_shows_percentiles():
+    report = Report(acknowledgements=[number / 1000 for number in range(1, 101)], refused_attempts=Counter({"503": 2}))
+    assert "p50 51 ms, p95 96 ms, p99 100 ms, max 100 ms" in str(report)
+    assert "2 x 503" in str(report)
+
+
+EVENT = {
+    "type": "bounce",
+    "timestamp": "1460989507",
+    "event_id": "1",
+    "msg_size": "1337",
+    "open_tracking": "1",
+    "rcpt_meta": {"a": [1]},
+    "geo_ip": {"latitude": "39.5", "continent": "NA"},
+    "next_attempt": 5,
+}
+ROW = {
+    "event_class": "message_event",
+    "type": "bounce",
+    "timestamp": "2016-04-18 14:25:07.000",
+    "event_id": "1",
+    "event_key": "1",
+    "batch_id": "batch",
+    "received_at": "2026-11-24 12:00:00.000 UTC",
+    "event_date": "2016-04-18",
+    "msg_size": "1337",
+    "open_tracking": "true",
+    "rcpt_meta": '{"a":[1]}',
+    "geo_ip_latitude": "39.5",
+    "subject": None,
+    "extra": '{"geo_ip":{"continent":"NA"},"next_attempt":5}',
+}
+
+
+def test_a_true_row_differs_in_nothing():
+    assert list(differences(ROW, "batch", "message_event", EVENT)) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("event_class", "track_event"),
+        ("batch_id", "another"),
+        ("timestamp", "2016-04-18 14:25:08.000"),
+        ("received_at", None),
+        ("event_date", "2016-04-19"),
+        ("msg_size", "1338"),
+        ("msg_size", None),
+        ("open_tracking", "false"),
+        ("rcpt_meta", '{"a": [1]}'),
+        ("geo_ip_latitude", "39.6"),
+        ("subject", ""),
+        ("extra", '{"next_attempt":5}'),
+        ("extra", None),
+    ],
+)
+def test_each_alteration_is_seen(column, value):
+    assert list(differences({**ROW, column: value}, "batch", "message_event", EVENT)) == [column]
+
+
+def test_a_batch_can_be_made_of_any_size():
+    assert len(json.loads(BatchMaker(1, START).batch(0, events=351).body)) == 351
