@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from tests.faults.harness import FunctionProcess
 from tools import local_emulator, local_stack
 from tools.bird_simulator.__main__ import lake_of
 from tools.bird_simulator.batches import BatchMaker
@@ -51,6 +52,14 @@ def s3(stack: Stack) -> Iterator[FaultProxy]:
     """The way to the stack's S3, for faults."""
     with FaultProxy(stack.emulator.endpoint_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def process(stack: Stack, s3: FaultProxy) -> Iterator[FunctionProcess]:
+    """process, where a test can kill it."""
+    made = FunctionProcess(stack, "process", s3.url)
+    yield made
+    made.end()
 
 
 @pytest.fixture

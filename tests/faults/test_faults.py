@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.faults.harness import ROOT, Front, FunctionProcess, Poller, invocation
+from tests.faults.harness import ROOT, Front, Poller, invocation
 from tools import local_stack
 from tools.bird_simulator.__main__ import lake_of
 from tools.bird_simulator.batches import Batch, BatchMaker, as_batch
@@ -255,13 +255,12 @@ def test_notifications_come_twice_and_out_of_order(stack, sender, maker, judge):
     assert closes(judge(), batches)
 
 
-def test_process_is_killed_after_writing(stack, s3, sender, maker, judge):
+def test_process_is_killed_after_writing(stack, s3, process, sender, maker, judge):
     """With the first of its files written, and with all of them but before the queue hears of it."""
     batches = small(BatchMaker(maker.seed, datetime.now(UTC)), 12)  # of three days, a file each
     assert drained(stack)
     with Poller(stack) as queue:
         sender.run(batches)
-        process = FunctionProcess(stack, "process", s3.url)
         written = []
 
         def kill(method: str, path: str, number: int) -> None:
@@ -278,17 +277,15 @@ def test_process_is_killed_after_writing(stack, s3, sender, maker, judge):
         last = queue.take(12, hidden_seconds=QUEUE_TIMEOUT_SECONDS)
         assert process.invoke(invocation(last)) == {"batchItemFailures": []}
         queue.acknowledge(last)
-        process.end()
     assert len(written) == 1
     assert closes(judge(), batches)
 
 
-def test_the_queue_delivers_again_in_other_groups(stack, s3, sender, maker, judge):
+def test_the_queue_delivers_again_in_other_groups(stack, s3, process, sender, maker, judge):
     batches = small(maker, 15)
     assert drained(stack)
     with Poller(stack) as queue:
         sender.run(batches)
-        process = FunctionProcess(stack, "process", s3.url)
         for group, hidden_seconds in ((15, HIDDEN_SECONDS), (4, HIDDEN_SECONDS), (7, QUEUE_TIMEOUT_SECONDS)):
             messages = queue.take(15, hidden_seconds=hidden_seconds)
             shuffled(messages)
@@ -296,18 +293,16 @@ def test_the_queue_delivers_again_in_other_groups(stack, s3, sender, maker, judg
                 answer = process.invoke(invocation(messages[start : start + group]))
                 assert answer == {"batchItemFailures": []}
         queue.acknowledge(messages)
-        process.end()
     assert closes(judge(), batches)
     # The table has what the view spares its readers.
     assert rows_in_table(stack, batches) > sum(batch.events for batch in batches)
 
 
-def test_s3_fails_process_for_a_while(stack, s3, sender, maker, judge):
+def test_s3_fails_process_for_a_while(stack, s3, process, sender, maker, judge):
     batches = small(maker, 10)
     assert drained(stack)
     with Poller(stack) as queue:
         sender.run(batches)
-        process = FunctionProcess(stack, "process", s3.url)
         # Neither a retry within the invocation helps: what could not be read or written is given back.
         s3.fault = lambda method, path, number: REFUSED
         messages = queue.take(10, hidden_seconds=QUEUE_TIMEOUT_SECONDS)
@@ -316,7 +311,6 @@ def test_s3_fails_process_for_a_while(stack, s3, sender, maker, judge):
         s3.fault = lambda method, path, number: None
         assert process.invoke(invocation(messages)) == {"batchItemFailures": []}
         queue.acknowledge(messages)
-        process.end()
     assert closes(judge(), batches)
 
 
