@@ -10,10 +10,10 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import cache
-from itertools import islice
+from itertools import batched
 from typing import Any
 
 from process import metrics
@@ -30,7 +30,7 @@ logger.setLevel(logging.INFO)
 
 # Rows are written whenever this much JSON has been read, which bounds the memory whatever the number of objects.
 FLUSH_BODY_BYTES = 16 * 1024 * 1024
-READS_AHEAD = 8
+READS_AT_ONCE = 8
 MAX_LOGGED_FIELDS = 50
 
 
@@ -67,7 +67,7 @@ def _process(raws: Sequence[RawObject]) -> list[RawObject]:
     gathered: list[RawObject] = []
     files = 0
     inputs = hashlib.sha256()
-    for raw, outcome in _read_ahead(raws):
+    for raw, outcome in _read(raws):
         try:
             batch = outcome.result()
         except UnreadableObjectError as error:
@@ -90,18 +90,13 @@ def _process(raws: Sequence[RawObject]) -> list[RawObject]:
     return failed
 
 
-def _read_ahead(raws: Sequence[RawObject]) -> Iterator[tuple[RawObject, Future[StoredBatch]]]:
+def _read(raws: Sequence[RawObject]) -> Iterator[tuple[RawObject, Future[StoredBatch]]]:
     """Read a few objects at a time, in order."""
-    with ThreadPoolExecutor(READS_AHEAD) as pool:
-        waiting = iter(raws)
-
-        def submit(count: int) -> list[tuple[RawObject, Future[StoredBatch]]]:
-            return [(raw, pool.submit(read_batch, raw, allow_http=_allow_http())) for raw in islice(waiting, count)]
-
-        reading = submit(READS_AHEAD)
-        while reading:
-            yield reading.pop(0)
-            reading += submit(1)
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        for some in batched(raws, READS_AT_ONCE, strict=False):
+            reads = [pool.submit(read_batch, raw, allow_http=_allow_http()) for raw in some]
+            wait(reads)  # or reading and making rows would take the one processor from each other
+            yield from zip(some, reads, strict=True)
 
 
 def _write_or_fail(
