@@ -39,7 +39,7 @@ def running() -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def main() -> None:

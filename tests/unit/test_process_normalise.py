@@ -306,7 +306,7 @@ BATCHES = st.lists(
 
 
 @given(st.lists(BATCHES, min_size=2, max_size=4), st.booleans())
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
     """What was learnt from all of the batches changes no row of any of them."""
     bodies = [json.dumps(batch, ensure_ascii=ascii_only).encode() for batch in batches]
@@ -320,7 +320,7 @@ def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
 
 
 @given(BATCHES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_field_is_in_the_row_or_in_extra(batch):
     found, _ = processed([batch[0]])
     [row] = found
