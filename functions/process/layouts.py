@@ -182,7 +182,11 @@ def _members(lesson: Mapping[str, dict[str, None] | None], *, tag: str | None, w
     fields: list[Any] = []
     names: dict[str, str] = {}
     members = Members(None, [], [], [])
-    for name, nested in lesson.items():
+    wanted = dict(lesson)
+    if tag is not None:  # as every event is asked for them, whether the type was seen with them or not
+        wanted.setdefault("event_id")
+        wanted.setdefault("timestamp")
+    for name, nested in wanted.items():
         if tag is not None and name == "type":
             continue  # the struct itself says it
         position = len(fields)
@@ -198,10 +202,6 @@ def _members(lesson: Mapping[str, dict[str, None] | None], *, tag: str | None, w
             fields.append((f"unknown_{position}", Raw, None))
             names[f"unknown_{position}"] = name
             members.unknown.append((position, name))
-    if tag is not None:  # what every event is asked for
-        for name in ("event_id", "timestamp"):
-            if name not in lesson:
-                fields.append((name, *_quick_type(name, known[name].type)))
     members.unknown.sort(key=lambda unknown: unknown[1])
     struct = msgspec.defstruct(
         "Event", fields, tag_field=tag and "type", tag=tag, rename=names, forbid_unknown_fields=True, gc=False
