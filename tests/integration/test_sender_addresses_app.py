@@ -1,11 +1,8 @@
 """The sender's name -> rules of a security group (moto's EC2), and that the sender is never locked out."""
 
-import json
 import logging
 import socket
-import threading
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import boto3
 import pytest
@@ -152,27 +149,6 @@ def test_the_log_names_no_address(group, dns, caplog):
     [record] = [record for record in caplog.records if record.name == app.__name__]
     assert (record.msg, record.resolved, record.added) == ("sender addresses updated", 1, 1)
     assert "192.0.2.1" not in str(vars(record))
-
-
-@pytest.fixture
-def cloudformation():
-    """An address that takes the answer, and the answers it took."""
-    answers: list[dict] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            answers.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", answers
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -81,27 +79,6 @@ def test_an_empty_password_is_legal_for_basic_but_no_secret_for_a_header(secrets
     assert app.digests(properties()) == sha256("bird:")
     with pytest.raises(app.EmptyPasswordError):
         app.digests(properties("HEADER"))
-
-
-@pytest.fixture
-def cloudformation():
-    """An address that takes the answer, and the answers it took."""
-    answers: list[dict] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            answers.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", answers
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize(
