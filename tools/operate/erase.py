@@ -226,7 +226,9 @@ def without(body: bytes, stored: Stored, encoding: str, person: Person) -> Remai
                 return csv_without(body, person)
             case _:
                 return parquet_without(body, person)
-    except Exception as error:  # whatever is wrong with it, it is for a person to look at
+    except (
+        BaseException
+    ) as error:  # whatever is wrong with it, a person has to look; a panic of arro3's is no Exception
         raise UnreadableError from error
 
 
@@ -314,36 +316,36 @@ def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
 class Table:
     """bird.events, by a connection string, or by a secret with host, port, dbname, username and password."""
 
-    WHERE = """e::text ~* %(expression)s
+    ROWS = """ FROM bird.events AS e WHERE e::text ~* %(expression)s
         OR EXISTS (SELECT FROM unnest(%(hashes)s::text[]) AS hash WHERE position(hash IN e::text) > 0)
         OR (event_class, coalesce(type, ''), event_key) IN (
             SELECT * FROM unnest(%(classes)s::text[], %(types)s::text[], %(keys)s::text[]))"""
 
     def __init__(self, target: Target, where: str) -> None:
-        try:
-            if "=" in where or "://" in where:
-                self.connection = psycopg.connect(where, autocommit=True)
-            else:
-                self.connection = psycopg.connect(**of_secret(target, where), autocommit=True)
-        except psycopg.Error as error:
-            raise OperateError(f"PostgreSQL cannot be reached: {error}") from error
+        self.where = {"conninfo": where} if "=" in where or "://" in where else of_secret(target, where)
+        self._run("SELECT FROM bird.events LIMIT 1", {})  # before hours go into looking elsewhere
 
     def count(self, person: Person) -> int:
-        [[count]] = self._run("SELECT count(*) FROM bird.events AS e WHERE ", person)
+        [[count]] = self._run("SELECT count(*)" + self.ROWS, known(person))
         return int(count)
 
     def delete(self, person: Person) -> None:
-        self._run("DELETE FROM bird.events AS e WHERE ", person)
+        self._run("DELETE" + self.ROWS, known(person))
 
-    def _run(self, statement: str, person: Person) -> list[Any]:
-        events = sorted(person.events)
-        columns = {name: [event[place] for event in events] for place, name in enumerate(("classes", "types", "keys"))}
-        found = {"expression": person.expression, "hashes": sorted(person.hashes), **columns}
+    def _run(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        """Errors: OperateError, which tells no value of a row."""
         try:
-            answer = self.connection.execute((statement + self.WHERE).encode(), found)
-            return answer.fetchall() if answer.description else []
+            with psycopg.connect(**self.where) as connection:
+                answer = connection.execute(statement.encode(), values)
+                return answer.fetchall() if answer.description else []
         except psycopg.Error as error:
-            raise OperateError(f"PostgreSQL: {error.diag.message_primary or type(error).__name__}") from error
+            raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
+
+
+def known(person: Person) -> dict[str, Any]:
+    events = sorted(person.events)
+    columns = {name: [event[place] for event in events] for place, name in enumerate(("classes", "types", "keys"))}
+    return {"expression": person.expression, "hashes": sorted(person.hashes), **columns}
 
 
 def of_secret(target: Target, name: str) -> dict[str, Any]:

@@ -128,6 +128,8 @@ def batch_without(body: bytes, person: Person) -> Remainder | None:
 
 def parquet_without(body: bytes, person: Person) -> Remainder | None:
     """The other rows in their order, written as process writes them."""
+    if not body.startswith(b"PAR1") or not body.endswith(b"PAR1"):
+        raise ValueError("not Parquet")
     rows = read_parquet(BytesIO(body)).read_all()
     erased: set[int] = set()
     for name in rows.schema.names:  # one at a time, for all of them take much memory
