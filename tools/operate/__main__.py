@@ -81,6 +81,7 @@ def run(target: Target, options: argparse.Namespace) -> None:
                 given_address(options.address),
                 since=since,
                 postgres=options.postgres,
+                schema=options.schema,
                 hash_keys=options.hash_key,
                 dry_run=options.dry_run,
                 yes=options.yes,
@@ -153,6 +154,7 @@ def parser() -> argparse.ArgumentParser:
         "--since", type=time_argument, metavar="TIME", help="only what was stored from then on; default: all"
     )
     gone.add_argument("--postgres", metavar="SECRET", help="name or ARN of its secret, or a connection string")
+    gone.add_argument("--schema", default="bird", help="of the table events there (%(default)s)")
     gone.add_argument(
         "--hash-key", nargs="+", default=[], metavar="SECRET", help="other keys that rows were hashed with"
     )

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import batched
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
+import psycopg.sql
 from botocore.exceptions import ClientError
 
 from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
@@ -27,7 +28,7 @@ from tools.operate.target import OperateError, Progress, Target, confirm, say
 AT_ONCE = 16
 LOOKS = 4
 # An invocation of process, or of a loader, that read what was there before has ended by then.
-SETTLE_SECONDS = 180
+SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 SHOWN = 20
@@ -91,6 +92,7 @@ def erase(
     *,
     since: datetime | None,
     postgres: str | None,
+    schema: str,
     hash_keys: list[str],
     dry_run: bool,
     yes: bool,
@@ -98,7 +100,7 @@ def erase(
 ) -> None:
     """Errors: OperateError if anything is left, or could not be looked at."""
     person = Person(address, frozenset(hashes(target, address, hash_keys)))
-    table = Table(target, postgres) if postgres else None
+    table = Table(target, postgres, schema) if postgres else None
     look = look_everywhere(target, person, table, since)
     look.show()
     if dry_run:
@@ -314,16 +316,17 @@ def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
 
 
 class Table:
-    """bird.events, by a connection string, or by a secret with host, port, dbname, username and password."""
+    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
 
-    ROWS = """ FROM bird.events AS e WHERE e::text ~* %(expression)s
+    ROWS = """ FROM {}.events AS e WHERE e::text ~* %(expression)s
         OR EXISTS (SELECT FROM unnest(%(hashes)s::text[]) AS hash WHERE position(hash IN e::text) > 0)
         OR (event_class, coalesce(type, ''), event_key) IN (
             SELECT * FROM unnest(%(classes)s::text[], %(types)s::text[], %(keys)s::text[]))"""
 
-    def __init__(self, target: Target, where: str) -> None:
+    def __init__(self, target: Target, where: str, schema: str) -> None:
+        self.schema = psycopg.sql.Identifier(schema)
         self.where = {"conninfo": where} if "=" in where or "://" in where else of_secret(target, where)
-        self._run("SELECT FROM bird.events LIMIT 1", {})  # before hours go into looking elsewhere
+        self._run("SELECT FROM {}.events LIMIT 1", {})  # before hours go into looking elsewhere
 
     def count(self, person: Person) -> int:
         [[count]] = self._run("SELECT count(*)" + self.ROWS, known(person))
@@ -332,11 +335,11 @@ class Table:
     def delete(self, person: Person) -> None:
         self._run("DELETE" + self.ROWS, known(person))
 
-    def _run(self, statement: str, values: dict[str, Any]) -> list[Any]:
+    def _run(self, statement: LiteralString, values: dict[str, Any]) -> list[Any]:
         """Errors: OperateError, which tells no value of a row."""
         try:
             with psycopg.connect(**self.where) as connection:
-                answer = connection.execute(statement.encode(), values)
+                answer = connection.execute(psycopg.sql.SQL(statement).format(self.schema), values)
                 return answer.fetchall() if answer.description else []
         except psycopg.Error as error:
             raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
