@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-from functools import cache
+from functools import cache, partial
 from io import BytesIO, StringIO
 
 import boto3
@@ -41,11 +41,18 @@ OTHERS = {"raw/others.json": [event("7", OTHER), event("8", OTHER, rcpt_meta={"l
 IDS_OF_OTHERS = ["2", "4", "5", "7", "8"]
 
 
+@cache
+def client(endpoint: str, service: str):
+    """One for all tests: it is what takes longest."""
+    session = boto3.session.Session("test", "test", region_name="eu-west-1")
+    return session.client(service, endpoint_url=endpoint)
+
+
 class Aws:
     """The account, of which a client can be told to fail."""
 
     def __init__(self, endpoint: str) -> None:
-        self.real = cache(lambda service: boto3.client(service, endpoint_url=endpoint))
+        self.real = partial(client, endpoint)
         self.wrapped = {}
 
     def client(self, service: str):
@@ -277,7 +284,7 @@ class Fragile:
         return change if name in CHANGES else real
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("last", [1, 3, 6, 12])
 def test_an_erase_cut_short_anywhere_is_taken_up_again(s3, aws, run, monkeypatch, last):
     monkeypatch.setenv("DROP_FIELDS", "rcpt_meta,raw_reason")
     monkeypatch.setattr(erase, "AT_ONCE", 1)

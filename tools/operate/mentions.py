@@ -76,6 +76,8 @@ class Person:
         )
 
     def in_bytes(self, body: bytes) -> bool:
+        if self._certain.encode() not in body.lower() and not any(hashed.encode() in body for hashed in self.hashes):
+            return False  # and nothing had to be decoded
         return self.in_text(body.decode(errors="replace"))
 
     def in_any(self, chunks: Iterable[bytes]) -> bool:
