@@ -336,8 +336,10 @@ def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
 def test_what_cannot_be_read_is_named_and_is_status_1(s3, run):
     s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"?", ContentEncoding="br")
     s3.put_object(Bucket=LAKE, Key="events/event_date=2016-04-18/odd.parquet", Body=b"?")
+    s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
+    assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: 2 objects could not be read: they may hold the address\n")
+    assert (status, said) == (1, "operate: 3 objects could not be read: they may hold the address\n")
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
 
 

@@ -84,6 +84,8 @@ class Look:
             print(f"{place:<26}{self.seen[place]:>9,} objects  {what}")
         rows = "not looked at" if self.postgres is None else f"{self.postgres:,} rows with the address"
         print(f"{'PostgreSQL':<46}{rows}")
+        if self.unreadable:
+            print(f"{len(self.unreadable):,} objects could not be read")
 
 
 def erase(
@@ -188,6 +190,8 @@ UNREADABLE = -1
 def look_at(target: Target, person: Person, stored: Stored) -> int | None:
     """How many events it has of the person; None for none at all."""
     try:
+        if stored.place == OTHER and COMPRESSED.search(stored.key):
+            return UNREADABLE
         answer = get(target, stored)
         if stored.place in (RESULTS, OTHER):
             found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
@@ -203,6 +207,10 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
     except UnreadableError:
         return UNREADABLE
     return remainder and remainder.erased
+
+
+# In folders of somebody else's, of whose files nothing is known.
+COMPRESSED = re.compile(r"\.(parquet|orc|avro|gz|zip|zst|bz2|snappy)$")
 
 
 def is_opaque(stored: Stored) -> bool:
