@@ -24,7 +24,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     cached = [ingest.app.settings, ingest.app.raw_batches, process.app.lake]
-    cached += [process.app._output_format, process.app._allow_http]
+    cached += [process.app._output_format, process.app._allow_http, process.app.protection]
     for function in cached:
         function.cache_clear()
     yield

@@ -1,4 +1,5 @@
-"""Bring the Glue table and view of template.yaml up to date with functions/process/columns.py, the one list of columns.
+"""Bring the Glue table and view of template.yaml, and the fields that its parameters take, up to date with
+functions/process/columns.py, the one list of columns.
 
 python -m tools.sync_columns            write template.yaml
 python -m tools.sync_columns --check    only say whether it agrees
@@ -8,11 +9,13 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
+from process.protection import WITHOUT_COLUMN, droppable, hashable
 
 DEDUPLICATED = """\
 SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
@@ -61,7 +64,17 @@ def synced(text: str) -> str:
     typed = [(column.name, GLUE_TYPES[column.type], column.description) for column in COLUMNS]
     text = replaced(text, "csv columns", column_lines(csv))
     text = replaced(text, "columns", column_lines(typed))
+    unknown = re.escape(WITHOUT_COLUMN) + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
+    text = replaced(text, "droppable fields", pattern_lines([*droppable(), unknown]))
+    text = replaced(text, "hashable fields", pattern_lines(hashable()))
     return replaced(text, "view", view_lines())
+
+
+def pattern_lines(names: Sequence[str]) -> list[str]:
+    """A list of such names, with commas between them, or nothing; in a YAML string over several lines."""
+    pattern = f"^$|^(?:(?:{'|'.join(names)})(?:, ?(?!$)|$))+$".replace("\\", "\\\\")
+    lines = re.findall(r".{1,100}(?:\||$)", pattern)
+    return ['AllowedPattern: "\\', *(f"  {line}\\" for line in lines[:-1]), f'  {lines[-1]}"']
 
 
 def column_lines(columns: list[tuple[str, str, str]]) -> list[str]:

@@ -21,6 +21,7 @@ from process.lake import Lake, StorageUnavailableError, UnreadableObjectError, r
 from process.layouts import Layouts
 from process.normalise import DAY_MILLISECONDS, Quarantined, StoredBatch
 from process.notification import RawObject, UnreadableMessageError, messages, raw_objects
+from process.protection import Protection, names
 from process.quarantine import to_ndjson
 from process.rows import Rows
 from process.table import to_csv, to_parquet
@@ -61,7 +62,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
 def _process(raws: Sequence[RawObject]) -> list[RawObject]:
     """Turn the objects into rows; return those whose rows are not in the lake."""
-    rows = Rows(layouts())
+    rows = Rows(layouts(), protection())
     written = metrics.Written()
     failed: list[RawObject] = []
     gathered: list[RawObject] = []
@@ -162,6 +163,23 @@ def _date(day: int) -> str:
 def layouts() -> Layouts:
     """What this execution environment has learnt of Bird's events."""
     return Layouts()
+
+
+@cache
+def protection() -> Protection | None:
+    """What shall not reach the rows. Whatever is wrong with the settings or the key fails the invocation: no row is
+    written unprotected, and the messages wait."""
+    drop, hashed = names(os.environ.get("DROP_FIELDS", "")), names(os.environ.get("HASH_FIELDS", ""))
+    if not drop and not hashed:
+        return None
+    return Protection(drop, hashed, _hash_key() if hashed else b"")
+
+
+def _hash_key() -> bytes:
+    import boto3  # half a second, and of the Lambda runtime: only those pay it who hash
+
+    client = boto3.client("secretsmanager")
+    return client.get_secret_value(SecretId=os.environ["HASH_KEY_ARN"])["SecretString"].encode()
 
 
 @cache

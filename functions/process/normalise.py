@@ -31,6 +31,8 @@ FINITE = Annotated[float, Meta(ge=-_MAX_DOUBLE, le=_MAX_DOUBLE)]
 UNIX_SECONDS = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)]
 
 _NULL = Raw(b"null")
+# Behind the name, in `extra`, of what stood beside `msys` while a field of the event has that name.
+BESIDE_MSYS = " (beside msys)"
 
 
 class StoredBatch(NamedTuple):
@@ -167,7 +169,7 @@ def normalise(event: Element) -> tuple[dict[str, Any], list[str]]:
         if column is None or not _convert_into(values, column, value):
             extra[name] = _text(value)
     for name, value in event.siblings.items():
-        extra[name if name not in extra else f"{name} (beside msys)"] = _text(value)
+        extra[name if name not in extra else f"{name}{BESIDE_MSYS}"] = _text(value)
     if extra:
         values["extra"] = json_object(extra)
     return values, list(extra)

@@ -21,6 +21,7 @@ from process.normalise import (
     normalise,
     split,
 )
+from process.protection import Protection
 from process.table import RowsInOrder, columns_of_events, columns_of_values, merged, record_batch, table
 
 _NO_MOMENT = -(2**63)  # before all others
@@ -68,6 +69,7 @@ class Rows:
     """Gathers the rows of many batches. Drops what it has seen before, for as long as it lives."""
 
     layouts: Layouts = field(default_factory=Layouts)
+    protection: Protection | None = None
     counts: Counts = field(default_factory=Counts)
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -194,6 +196,8 @@ class Rows:
             columns, extra_fields = columns_of_events(alike.layout, events)
             for name, count in extra_fields.items():
                 self.counts.extra_fields[name] += count
+        if self.protection:
+            self.protection.apply(columns)
         event_keys, batches = _picked(order, gathered.event_keys), _picked(order, gathered.batches)
         return RowsInOrder(record_batch(columns, alike.event_class, event_keys, batches), _picked(order, moments))
 

@@ -56,6 +56,7 @@ def on_queue(operation: str, queue: str = "{ProcessQueue}", may_answer: str = ""
     return Call("sqs", operation, {"QueueUrl": queue, **arguments}, may_answer)
 
 
+READ_HASH_KEY = Call("secretsmanager", "get_secret_value", {"SecretId": "{HashKey}"})
 READ_RAW = get("{RawBucket}", "raw/by-a-test.json")
 WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
 LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
@@ -72,6 +73,7 @@ MUST: dict[str, list[Call]] = {
         LIST_RAW,
         WRITE_ROWS,
         WRITE_QUARANTINE,
+        READ_HASH_KEY,
         RECEIVE,
         on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
         on_queue("delete_message", ReceiptHandle="none", may_answer=NO_HANDLE),
@@ -94,6 +96,7 @@ MAY_NOT: list[Call] = [
     WRITE_QUARANTINE,
     RECEIVE,
     read_secret(),
+    READ_HASH_KEY,
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     put("{LakeBucket}", "athena-results/by-a-test"),
     get("{LakeBucket}", "events/by-a-test"),

@@ -17,6 +17,7 @@ PURE = [
     "process/metrics.py",
     "process/normalise.py",
     "process/notification.py",
+    "process/protection.py",
     "process/quarantine.py",
     "process/rows.py",
     "process/table.py",

@@ -179,3 +179,25 @@ def test_security_groups_are_described_in_ec2s_characters(template):
     texts = re.findall(r'"(?:Group)?Description": "([^"]*)"', json.dumps(groups))
     assert len(texts) == 12
     assert [text for text in texts if not re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", text)] == []
+
+
+def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template):
+    resources = template["Resources"]
+    key, policy = resources["HashKey"], resources["ProcessReadsHashKey"]
+    assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
+    assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
+    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}]
+    [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Action"], statement["Resource"]) == (
+        "secretsmanager:GetSecretValue",
+        {"Fn::GetAtt": ["HashKey", "Id"]},
+    )
+
+
+def test_what_the_erasing_tool_puts_back_is_not_announced(template):
+    """It writes by CompleteMultipartUpload; everything else that makes a raw batch has to be announced."""
+    raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    assert [one["Event"] for one in raw] == ["s3:ObjectCreated:Put", "s3:ObjectCreated:Post", "s3:ObjectCreated:Copy"]
+    rows = template["Resources"]["LakeBucket"]["Properties"]["NotificationConfiguration"]["TopicConfigurations"]
+    assert [one["Event"] for one in rows] == ["s3:ObjectCreated:Put", "s3:ObjectCreated:Copy"]

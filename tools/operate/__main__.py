@@ -7,13 +7,14 @@ Each command has its --help; docs/operating.md has examples, what they cost, and
 """
 
 import argparse
+import re
 import sys
 from datetime import UTC, datetime
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tools.local_emulator import LocalAwsError
-from tools.operate import batches, quarantine, redrive, replay, rotation, status
+from tools.operate import batches, erase, quarantine, redrive, replay, rotation, status
 from tools.operate.target import OperateError, Target, deployed, local, moment
 
 DEFAULT_LIMIT = 10_000
@@ -74,8 +75,28 @@ def run(target: Target, options: argparse.Namespace) -> None:
                 bodies=options.bodies,
                 limit=options.limit,
             )
+        case "erase":
+            erase.erase(
+                target,
+                given_address(options.address),
+                since=since,
+                postgres=options.postgres,
+                schema=options.schema,
+                hash_keys=options.hash_key,
+                dry_run=options.dry_run,
+                yes=options.yes,
+                settle_seconds=options.settle,
+            )
         case "rotate":
             rotate(target, options)
+
+
+def given_address(text: str) -> str:
+    """`-` reads it from the standard input, where no list of commands or processes keeps it."""
+    address = (sys.stdin.readline() if text == "-" else text).strip()
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+        raise OperateError("that is no e-mail address")
+    return address
 
 
 def rotate(target: Target, options: argparse.Namespace) -> None:
@@ -126,6 +147,21 @@ def parser() -> argparse.ArgumentParser:
     aside.add_argument("--details", action="store_true", help="where each one came from")
     aside.add_argument("--bodies", action="store_true", help="the original text too: it may hold personal data")
     aside.add_argument("--limit", type=positive, default=20, help="most that is shown of each reason (%(default)s)")
+
+    gone = commands.add_parser("erase", help="all events of one address, from every place, and proof of it")
+    gone.add_argument("--address", required=True, help="such as person@example.com; - reads it from the standard input")
+    gone.add_argument(
+        "--since", type=time_argument, metavar="TIME", help="only what was stored from then on; default: all"
+    )
+    gone.add_argument("--postgres", metavar="SECRET", help="name or ARN of its secret, or a connection string")
+    gone.add_argument("--schema", default="bird", help="of the table events there (%(default)s)")
+    gone.add_argument(
+        "--hash-key", nargs="+", default=[], metavar="SECRET", help="other keys that rows were hashed with"
+    )
+    gone.add_argument(
+        "--settle", type=float, default=erase.SETTLE_SECONDS, metavar="SECONDS", help="between two looks (%(default)s)"
+    )
+    dry_run_and_yes(gone)
 
     credentials = commands.add_parser("rotate", help="new credentials for Bird, without a refused batch")
     steps = credentials.add_subparsers(dest="step", required=True, metavar="step")

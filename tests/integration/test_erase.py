@@ -1,0 +1,437 @@
+"""One address out of everything that holds it, the events of others untouched; whatever comes in between."""
+
+import csv
+import gzip
+import json
+from functools import cache, partial
+from io import BytesIO, StringIO
+
+import boto3
+import psycopg
+import pytest
+from arro3.io import read_parquet
+from botocore.exceptions import ClientError
+
+from process.app import lambda_handler
+from process.columns import COLUMNS, ColumnType
+from tools import local_postgres
+from tools.make_events import created, sqs
+from tools.operate import __main__ as operate
+from tools.operate import erase
+from tools.operate.target import Target
+
+RAW, LAKE = "raw-bucket", "lake-bucket"
+PERSON = "person@example.com"
+OTHER = "jo.person@example.com"  # ends as the other one does
+KEY = "the-key-of-a-test"
+
+
+def event(event_id: str | None, of: str = PERSON, **fields) -> dict:
+    found = {"type": "bounce", "event_id": event_id, "timestamp": "1460989507", "rcpt_to": of, **fields}
+    return {"msys": {"message_event": {name: value for name, value in found.items() if value is not None}}}
+
+
+MINE = {
+    "raw/plain.json": [event("1"), event("2", OTHER), event("3", OTHER, raw_reason="<Person@Example.com> unknown")],
+    "raw/zipped.json": [event("4", OTHER), event(None, OTHER, type="sms_status", rcpt_meta={"a": [PERSON]})],
+    "raw/odd.json": [event("5", OTHER), {"no msys": PERSON}],
+    "raw/alone.json": [event("6")],
+}
+OTHERS = {"raw/others.json": [event("7", OTHER), event("8", OTHER, rcpt_meta={"likes": "100 %"})]}
+IDS_OF_OTHERS = ["2", "4", "5", "7", "8"]
+
+
+@cache
+def client(endpoint: str, service: str):
+    """One for all tests: it is what takes longest."""
+    session = boto3.session.Session("test", "test", region_name="eu-west-1")
+    return session.client(service, endpoint_url=endpoint)
+
+
+class Aws:
+    """The account, of which a client can be told to fail."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.real = partial(client, endpoint)
+        self.wrapped = {}
+
+    def client(self, service: str):
+        return self.wrapped.get(service) or self.real(service)
+
+
+@pytest.fixture
+def aws(s3, moto_endpoint, monkeypatch):
+    s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
+    account = Aws(moto_endpoint)
+    outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE}
+    monkeypatch.setattr(Target, "outputs", outputs)
+    monkeypatch.setattr(operate, "deployed", lambda *names: Target("bird-webhooks", account.client, 0))
+    account.outputs = outputs
+    yield account
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
+        for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+            s3.delete_object(Bucket=RAW, Key=item["Key"], VersionId=item["VersionId"])
+
+
+@pytest.fixture
+def run(aws, capsys):
+    """`run("--yes")`: exit status, what was printed, what was said beside it. None of it has the address."""
+
+    def command(*arguments: str, address: str = PERSON) -> tuple[int, str, str]:
+        status = operate.main(["erase", "--address", address, "--settle", "0", *arguments])
+        said = capsys.readouterr()
+        assert "person@" not in said.out + said.err
+        return status, said.out, said.err
+
+    return command
+
+
+def fill(s3, *, output_format: str = "PARQUET") -> None:
+    """Batches stored and processed; an older version, a quarantined part, a query's result."""
+    s3.put_object(Bucket=RAW, Key="raw/plain.json", Body=json.dumps([event("0"), event("9", OTHER)]).encode())
+    for key, elements in (MINE | OTHERS).items():
+        body, more = json.dumps(elements, indent=1).encode(), {}
+        if key == "raw/zipped.json":
+            body, more = gzip.compress(body), {"ContentEncoding": "gzip"}
+        metadata = {"batch-id": key, "received-at": "2016-04-18T15:00:00.000+00:00"}
+        s3.put_object(Bucket=RAW, Key=key, Body=body, Metadata=metadata, ContentType="application/json", **more)
+    s3.put_object(Bucket=RAW, Key="raw/broken.json", Body=f"no JSON, but {PERSON}".encode())
+    s3.put_object(Bucket=RAW, Key="raw/deleted.json", Body=json.dumps([event("10")]).encode())
+    s3.delete_object(Bucket=RAW, Key="raw/deleted.json")
+    process(s3)
+    s3.put_object(Bucket=LAKE, Key="athena-results/1.csv", Body=f'"rcpt_to"\n"{PERSON}"\n'.encode())
+    s3.put_object(Bucket=LAKE, Key="athena-results/2.csv", Body=f'"rcpt_to"\n"{OTHER}"\n'.encode())
+    s3.put_object(Bucket=LAKE, Key="athena-results/unload/3", Body=b"\x1f\x8b compressed")
+
+
+def process(s3) -> None:
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=RAW)["Contents"]]
+    assert lambda_handler(sqs(*({"Records": [created(key)]} for key in keys)), None) == {"batchItemFailures": []}
+
+
+def contents(s3) -> dict[tuple[str, str], bytes]:
+    """Every version of every object, as text a person could read; by key and version."""
+    found = {}
+    for bucket in (RAW, LAKE):
+        for item in s3.list_object_versions(Bucket=bucket).get("Versions", []):
+            options = {} if item["VersionId"] == "null" else {"VersionId": item["VersionId"]}
+            body = s3.get_object(Bucket=bucket, Key=item["Key"], **options)["Body"].read()
+            if body.startswith(b"PAR1"):
+                body = str(parquet_rows(body)).encode()
+            elif body.startswith(b"\x1f\x8b") and item["Key"].startswith("raw/"):
+                body = gzip.decompress(body)
+            found[item["Key"], item["VersionId"]] = body
+    return found
+
+
+def parquet_rows(body: bytes) -> list[dict]:
+    return read_parquet(BytesIO(body)).read_all().combine_chunks().to_struct_array().to_pylist()
+
+
+def holders(s3, text: str = PERSON) -> list[str]:
+    """Keys of what has the address of the person, and not of the other one."""
+    return [
+        key
+        for (key, _), body in contents(s3).items()
+        if text in body.decode(errors="replace").replace(OTHER, "").lower()
+    ]
+
+
+def rows(s3) -> list[dict]:
+    found = []
+    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/").get("Contents", []):
+        body = s3.get_object(Bucket=LAKE, Key=item["Key"])["Body"].read()
+        if item["Key"].endswith(".csv"):
+            found += list(csv.DictReader(StringIO(body.decode())))
+        else:
+            found += parquet_rows(body)
+    return found
+
+
+def ids(s3) -> list[str]:
+    return sorted(row["event_id"] for row in rows(s3) if row["event_id"])
+
+
+@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
+def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, output_format):
+    monkeypatch.setenv("OUTPUT_FORMAT", output_format)
+    fill(s3)
+    assert ids(s3) == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    before = {key: s3.get_object(Bucket=RAW, Key=key) for key in OTHERS}
+    status, printed, _ = run("--yes")
+    assert status == 0
+    assert holders(s3) == []
+    assert ids(s3) == IDS_OF_OTHERS
+    first, second = printed.split("looked again")
+    assert first.splitlines()[:6] == [
+        "rows                              1 objects  1 with the address, 4 events",
+        "quarantine                        1 objects  1 with the address, 2 events",
+        "query results                     3 objects  2 with the address",
+        "other files of the lake           0 objects  0 with the address",
+        "raw batches                       8 objects  7 with the address, 8 events",
+        "PostgreSQL                                    not looked at",
+    ]
+    assert second.count(" 0 with the address") == 5
+    assert "Nothing is left of the address in what was looked at." in second
+    assert "give --postgres" in second
+    # AND what had nothing of it was not touched
+    for key, was in before.items():
+        assert s3.get_object(Bucket=RAW, Key=key)["VersionId"] == was["VersionId"]
+    results = s3.list_objects_v2(Bucket=LAKE, Prefix="athena-results/")["Contents"]
+    assert [item["Key"] for item in results] == ["athena-results/2.csv"]
+
+
+def test_a_batch_stays_what_it_was_but_for_the_events(s3, run):
+    fill(s3)
+    run("--yes")
+    kept = s3.get_object(Bucket=RAW, Key="raw/zipped.json")
+    other = json.dumps(MINE["raw/zipped.json"], indent=1)[2:].split("},\n {")[0].strip()
+    assert gzip.decompress(kept["Body"].read()).decode().startswith(f"[{other}")
+    assert (kept["ContentEncoding"], kept["ContentType"]) == ("gzip", "application/json")
+    assert kept["Metadata"] == {"batch-id": "raw/zipped.json", "received-at": "2016-04-18T15:00:00.000+00:00"}
+    # An empty batch stays, so that Bird cannot deliver it again; so does one that was no JSON.
+    assert s3.get_object(Bucket=RAW, Key="raw/alone.json")["Body"].read() == b"[]"
+    assert s3.get_object(Bucket=RAW, Key="raw/broken.json")["Body"].read() == b"[]"
+
+
+def test_rows_stay_in_order_and_in_their_file(s3, run):
+    fill(s3)
+    [key] = [item["Key"] for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/")["Contents"]]
+    before = s3.get_object(Bucket=LAKE, Key=key)["Body"].read()
+    run("--yes")
+    after = s3.get_object(Bucket=LAKE, Key=key)["Body"].read()
+    assert read_parquet(BytesIO(after)).schema == read_parquet(BytesIO(before)).schema
+    assert parquet_rows(after) == [row for row in parquet_rows(before) if row["event_id"] in IDS_OF_OTHERS]
+
+
+def test_a_replay_does_not_bring_the_address_back(s3, run):
+    fill(s3)
+    run("--yes")
+    process(s3)
+    assert holders(s3) == []
+    assert set(ids(s3)) == set(IDS_OF_OTHERS)
+    assert {row["received_at"].isoformat() for row in rows(s3)} == {"2016-04-18T15:00:00+00:00"}
+    assert run("--yes")[0] == 0
+
+
+@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
+def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, monkeypatch, output_format):
+    secrets = aws.real("secretsmanager")
+    arn = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
+    settings = {"OUTPUT_FORMAT": output_format, "HASH_FIELDS": "rcpt_to", "HASH_KEY_ARN": arn}
+    for name, value in {**settings, "DROP_FIELDS": "rcpt_meta,raw_reason"}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        fill(s3)
+        # Of this one, whose raw batch is gone, only the hash is there.
+        s3.put_object(Bucket=RAW, Key="raw/expired.json", Body=json.dumps([event("11")]).encode())
+        process(s3)
+        s3.delete_object(Bucket=RAW, Key="raw/expired.json")
+        aws.outputs["HashKeyArn"] = arn
+        assert run("--yes")[0] == 0
+    finally:
+        secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+    assert set(ids(s3)) == set(IDS_OF_OTHERS)
+    # printf '%s' person@example.com | openssl dgst -sha256 -hmac the-key-of-a-test
+    assert holders(s3, "6e77cda37ef7ca4e6ef330d76ff49e71cb1aa17fb767e8f8e72dcc32d5de83a3") == []
+
+
+def test_a_dry_run_changes_nothing(s3, run):
+    fill(s3)
+    before = contents(s3)
+    status, printed, _ = run("--dry-run")
+    assert (status, printed.splitlines()[-1]) == (0, "nothing was changed")
+    assert "7 with the address, 8 events" in printed
+    assert contents(s3) == before
+
+
+def test_nothing_is_erased_without_a_yes(s3, run):
+    fill(s3)
+    before = contents(s3)
+    assert run()[0] == 1
+    assert contents(s3) == before
+
+
+def test_nothing_to_erase_needs_no_yes_and_is_proof(s3, run):
+    s3.put_object(Bucket=RAW, Key="raw/others.json", Body=json.dumps(OTHERS["raw/others.json"]).encode())
+    status, printed, _ = run()
+    assert (status, printed.count("objects")) == (0, 6)
+    assert "Nothing is left of the address in what was looked at." in printed
+
+
+class Interrupted(Exception):  # noqa: N818
+    """What a closed laptop is to a command."""
+
+
+CHANGES = ("create_multipart_upload", "complete_multipart_upload", "delete_object")
+
+
+class Fragile:
+    """An S3 of which the `last` change is never made."""
+
+    def __init__(self, s3, last: int) -> None:
+        self.s3, self.left = s3, last
+
+    def __getattr__(self, name: str):
+        real = getattr(self.s3, name)
+
+        def change(**request):
+            self.left -= 1
+            if self.left <= 0:
+                raise Interrupted
+            return real(**request)
+
+        return change if name in CHANGES else real
+
+
+@pytest.mark.parametrize("last", [1, 3, 6, 12])
+def test_an_erase_cut_short_anywhere_is_taken_up_again(s3, aws, run, monkeypatch, last):
+    monkeypatch.setenv("DROP_FIELDS", "rcpt_meta,raw_reason")
+    monkeypatch.setattr(erase, "AT_ONCE", 1)
+    fill(s3)
+    aws.wrapped["s3"] = Fragile(aws.real("s3"), last)
+    with pytest.raises(Interrupted):
+        run("--yes")
+    aws.wrapped.clear()
+    assert set(ids(s3)) >= set(IDS_OF_OTHERS)
+    assert run("--yes")[0] == 0
+    assert holders(s3) == []
+    assert ids(s3) == IDS_OF_OTHERS
+    assert s3.list_multipart_uploads(Bucket=RAW).get("Uploads", []) == []
+
+
+class Moved:
+    """An S3 where the first object that is to be replaced has changed since it was read."""
+
+    def __init__(self, s3) -> None:
+        self.s3, self.refused = s3, 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.s3, name)
+
+    def complete_multipart_upload(self, **request):
+        assert request["IfMatch"] == self.s3.head_object(Bucket=request["Bucket"], Key=request["Key"])["ETag"]
+        if not self.refused:
+            self.refused += 1
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "CompleteMultipartUpload")
+        return self.s3.complete_multipart_upload(**request)
+
+
+def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
+    monkeypatch.setattr(erase, "AT_ONCE", 1)
+    fill(s3)
+    aws.wrapped["s3"] = Moved(aws.real("s3"))
+    status, printed, _ = run("--yes")
+    assert (status, printed.count("looked again")) == (0, 2)
+    assert holders(s3) == []
+
+
+def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
+    s3.put_object(Bucket=LAKE, Key="exports/list.csv", Body=f"{PERSON}\n".encode())
+    status, printed, said = run("--yes")
+    assert (status, said) == (1, "operate: the address is still there: see above, and give the command again\n")
+    assert "left: s3://lake-bucket/exports/list.csv\n" in printed
+
+
+def test_what_cannot_be_read_is_named_and_is_status_1(s3, run):
+    s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"?", ContentEncoding="br")
+    s3.put_object(Bucket=LAKE, Key="events/event_date=2016-04-18/odd.parquet", Body=b"?")
+    s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
+    assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
+    status, printed, said = run("--yes")
+    assert (status, said) == (1, "operate: 3 objects could not be read: they may hold the address\n")
+    assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
+
+
+def test_what_was_stored_before_is_left_out_and_said(s3, run):
+    fill(s3)
+    status, printed, _ = run("--yes", "--since", "2999-01-01")
+    assert status == 0
+    assert "Nor was what was stored before 2999-01-01T00:00 UTC." in printed
+    assert "raw/plain.json" in holders(s3)
+
+
+def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
+    fill(s3)
+    monkeypatch.setattr("sys.stdin", StringIO(f"{PERSON}\n"))
+    assert run("--yes", address="-")[0] == 0
+    assert holders(s3) == []
+
+
+def test_what_is_no_address_is_refused(run):
+    assert run(address="nobody")[2] == "operate: that is no e-mail address\n"
+
+
+# --- PostgreSQL ---
+
+SQL_TYPES = {ColumnType.TIMESTAMP: "timestamptz", ColumnType.JSON: "jsonb", ColumnType.DOUBLE: "double precision"}
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with local_postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def table(postgres):
+    """bird.events of seven rows, four of them of the person; the connection string."""
+    columns = [f"{column.name} {SQL_TYPES.get(column.type, column.type.value)}" for column in COLUMNS]
+    told = [
+        {"event_key": "1", "rcpt_to": PERSON},
+        {"event_key": "2", "rcpt_to": OTHER},
+        {"event_key": "3", "rcpt_meta": json.dumps({"deep": [f"{PERSON[0].upper()}{PERSON[1:]}"]})},
+        {"event_key": "4", "target_link_url": "https://www.example.com/?a=1%26to%3Dperson%40example.com"},
+        {"event_key": "5", "rcpt_to": "6e77cda37ef7ca4e6ef330d76ff49e71cb1aa17fb767e8f8e72dcc32d5de83a3"},
+        {"event_key": "6", "raw_reason": 'of "person@example.community"'},
+        {"event_key": "7", "raw_reason": "dropped before it was loaded"},
+    ]
+    with postgres.connect() as connection:
+        connection.execute("CREATE SCHEMA bird")
+        connection.execute(f"CREATE TABLE bird.events ({', '.join(columns)}, event_date date)")
+        for row in told:
+            row = {"event_class": "message_event", "type": "bounce", **row}
+            names, values = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+            connection.execute(f"INSERT INTO bird.events ({names}) VALUES ({values})", row)  # noqa: S608
+        yield psycopg.conninfo.make_conninfo(
+            host=postgres.host,
+            port=postgres.port,
+            dbname=postgres.dbname,
+            user=postgres.username,
+            password=postgres.password,
+        )
+        connection.execute("DROP SCHEMA bird CASCADE")
+
+
+def left(postgres) -> list[str]:
+    with postgres.connect() as connection:
+        return [key for (key,) in connection.execute("SELECT event_key FROM bird.events ORDER BY event_key")]
+
+
+def test_rows_of_postgresql_go_with_the_others(s3, aws, run, postgres, table):
+    secrets = aws.real("secretsmanager")
+    key = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
+    database = secrets.create_secret(Name="database", SecretString=json.dumps(postgres.secret()))["ARN"]
+    s3.put_object(Bucket=RAW, Key="raw/seventh.json", Body=json.dumps([event("7", raw_reason=PERSON)]).encode())
+    try:
+        status, printed, _ = run("--dry-run", "--postgres", table)
+        assert (status, printed.splitlines()[5].split()[1:3]) == (0, ["4", "rows"])
+        assert left(postgres) == ["1", "2", "3", "4", "5", "6", "7"]
+        status, printed, _ = run("--yes", "--postgres", database, "--hash-key", key)
+        assert (status, printed.count("5 rows with the address"), printed.count(" 0 rows with the address")) == (
+            0,
+            1,
+            1,
+        )
+        assert left(postgres) == ["2", "6"]
+    finally:
+        for secret in (key, database):
+            secrets.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
+
+
+def test_a_database_that_cannot_be_reached_stops_all_before_anything_is_erased(s3, run):
+    fill(s3)
+    before = contents(s3)
+    status, _, said = run("--yes", "--postgres", "host=127.0.0.1 port=1 dbname=none")
+    assert (status, said.startswith("operate: PostgreSQL: connection failed")) == (1, True)
+    assert contents(s3) == before

@@ -1,0 +1,365 @@
+"""All events of one address out of the raw batches, the rows, the quarantine, query results and PostgreSQL; and proof.
+
+Look everywhere, take out what was found, look again, until nothing is found. It may be cut short anywhere and given
+again: each object is replaced as a whole, and only if it is still what was read. The raw batches come last, for they
+tell which rows are of the address where the rows themselves do not.
+"""
+
+import gzip
+import hmac
+import json
+import re
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import batched
+from typing import Any, LiteralString, NamedTuple
+
+import psycopg
+import psycopg.sql
+from botocore.exceptions import ClientError
+
+from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
+from tools.operate.target import OperateError, Progress, Target, confirm, say
+
+AT_ONCE = 16
+LOOKS = 4
+# An invocation of process, or of a loader, that read what was there before has ended by then.
+SETTLE_SECONDS = 300
+CHUNK_BYTES = 8 * 1024 * 1024
+MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
+SHOWN = 20
+CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
+KEPT = ("ContentType", "ContentEncoding", "CacheControl", "Metadata", "StorageClass")
+
+RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "query results", "other files of the lake"
+# In the order of erasing.
+PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
+UNSEEN = """\
+Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
+PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
+other readers of the rows, have kept. An address that is written otherwise (hashed by others, in base64) is not found.
+Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
+
+
+class Stored(NamedTuple):
+    """One version of an object."""
+
+    place: str
+    bucket: str
+    key: str
+    version: str
+    current: bool
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}" + ("" if self.current else f" (version {self.version})")
+
+
+class Finding(NamedTuple):
+    stored: Stored
+    events: int  # 0 for a file that goes as a whole
+
+
+class Look:
+    """What one look at everything found."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self.found: list[Finding] = []
+        self.unreadable: list[Stored] = []
+        self.postgres: int | None = None  # rows
+
+    @property
+    def clean(self) -> bool:
+        return not self.found and not self.postgres
+
+    def show(self) -> None:
+        for place in PLACES:
+            found = [finding for finding in self.found if finding.stored.place == place]
+            events = sum(finding.events for finding in found)
+            what = f"{len(found):,} with the address" + (f", {events:,} events" if events else "")
+            print(f"{place:<26}{self.seen[place]:>9,} objects  {what}")
+        rows = "not looked at" if self.postgres is None else f"{self.postgres:,} rows with the address"
+        print(f"{'PostgreSQL':<46}{rows}")
+        if self.unreadable:
+            print(f"{len(self.unreadable):,} objects could not be read")
+
+
+def erase(
+    target: Target,
+    address: str,
+    *,
+    since: datetime | None,
+    postgres: str | None,
+    schema: str,
+    hash_keys: list[str],
+    dry_run: bool,
+    yes: bool,
+    settle_seconds: float,
+) -> None:
+    """Errors: OperateError if anything is left, or could not be looked at."""
+    person = Person(address, frozenset(hashes(target, address, hash_keys)))
+    table = Table(target, postgres, schema) if postgres else None
+    look = look_everywhere(target, person, table, since)
+    look.show()
+    if dry_run:
+        print("nothing was changed")
+        return
+    if not look.clean:
+        confirm(f"Erase all this from stack {target.name}? It cannot be had back.", yes=yes)
+    for _ in range(LOOKS - 1):
+        mendable = [finding for finding in look.found if finding.stored.place != OTHER]
+        if not mendable and not look.postgres:
+            break
+        take_out(target, person, mendable, table)
+        say(f"waiting {settle_seconds:.0f} s for what still runs with batches read before")
+        time.sleep(settle_seconds)
+        look = look_everywhere(target, person, table, since)
+        print("\nlooked again")
+        look.show()
+    report(look, since, postgres)
+
+
+def report(look: Look, since: datetime | None, postgres: str | None) -> None:
+    print(f"\n{UNSEEN}")
+    if since:
+        print(f"Nor was what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
+    if not postgres:
+        print("Nor was PostgreSQL: give --postgres if the rows are loaded into one.")
+    for stored in [*look.unreadable, *(finding.stored for finding in look.found)][:SHOWN]:
+        print(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
+    if look.unreadable:
+        raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
+    if not look.clean:
+        raise OperateError("the address is still there: see above, and give the command again")
+    print("\nNothing is left of the address in what was looked at.")
+
+
+def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
+    """As process makes them, with the stack's key and with others that it may have had before."""
+    own = target.outputs.get("HashKeyArn")
+    for secret in [*([own] if own else []), *keys]:
+        key = target.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"].encode()
+        yield hmac.digest(key, address.lower().encode(), "sha256").hex()
+
+
+# --- Looking ---
+
+
+def look_everywhere(target: Target, person: Person, table: "Table | None", since: datetime | None) -> Look:
+    """The raw batches first: they name events whose rows are looked for then."""
+    look, progress = Look(), Progress()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for bucket in (target.output("RawBucketName"), target.output("LakeBucketName")):
+            raw = bucket == target.output("RawBucketName")
+            for some in batched(versions(target, bucket, since, raw=raw), AT_ONCE * 8, strict=False):
+                outcomes = pool.map(lambda stored: (stored, look_at(target, person, stored)), some)
+                for stored, outcome in outcomes:
+                    look.seen[stored.place] += 1
+                    if outcome is UNREADABLE:
+                        look.unreadable.append(stored)
+                    elif outcome is not None:
+                        look.found.append(Finding(stored, outcome))
+                progress.show(f"looked at {look.seen.total():,} objects, {len(look.found):,} with the address")
+    progress.done()
+    if table:
+        look.postgres = table.count(person)
+    return look
+
+
+def versions(target: Target, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
+    """The noncurrent ones too; deletions hold nothing."""
+    for page in target.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for item in page.get("Versions", []):
+            if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
+                place = RAW if raw else place_of(item["Key"])
+                yield Stored(place, bucket, item["Key"], item["VersionId"], item["IsLatest"])
+
+
+def place_of(key: str) -> str:
+    prefixes = {"events": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
+    return prefixes.get(key.partition("/")[0], OTHER)
+
+
+UNREADABLE = -1
+
+
+def look_at(target: Target, person: Person, stored: Stored) -> int | None:
+    """How many events it has of the person; None for none at all."""
+    try:
+        if stored.place == OTHER and COMPRESSED.search(stored.key):
+            return UNREADABLE
+        answer = get(target, stored)
+        if stored.place in (RESULTS, OTHER):
+            found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
+            return 0 if found else None
+        remainder = without(answer["Body"].read(), stored, answer.get("ContentEncoding", ""), person)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in CHANGED:  # gone since it was listed
+            return None
+        if code == "InvalidObjectState":  # in an archive
+            return UNREADABLE
+        raise
+    except UnreadableError:
+        return UNREADABLE
+    return remainder and remainder.erased
+
+
+# In folders of somebody else's, of whose files nothing is known.
+COMPRESSED = re.compile(r"\.(parquet|orc|avro|gz|zip|zst|bz2|snappy)$")
+
+
+def is_opaque(stored: Stored) -> bool:
+    """Athena's results are text; what UNLOAD or CREATE TABLE AS wrote beside them is not, and goes as a whole."""
+    return stored.place == RESULTS and not re.search(r"\.(csv|txt|csv\.metadata|metadata)$", stored.key)
+
+
+class UnreadableError(Exception):
+    """Nobody can say what the object holds."""
+
+
+def without(body: bytes, stored: Stored, encoding: str, person: Person) -> Remainder | None:
+    try:
+        match stored.place:
+            case "raw batches":
+                remainder = batch_without(unzipped(body, encoding), person)
+                if remainder and remainder.body and encoding == "gzip":
+                    return remainder._replace(body=gzip.compress(remainder.body))
+                return remainder
+            case "quarantine":
+                return quarantine_without(body, person)
+            case _ if stored.key.endswith(".csv"):
+                return csv_without(body, person)
+            case _:
+                return parquet_without(body, person)
+    except (
+        BaseException
+    ) as error:  # whatever is wrong with it, a person has to look; a panic of arro3's is no Exception
+        raise UnreadableError from error
+
+
+def unzipped(body: bytes, encoding: str) -> bytes:
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise UnreadableError
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    whole = decompressor.decompress(body, MAX_UNZIPPED_BYTES)
+    if not decompressor.eof:
+        raise UnreadableError
+    return whole
+
+
+def get(target: Target, stored: Stored) -> Any:
+    version = {} if stored.version == "null" and stored.current else {"VersionId": stored.version}
+    return target.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
+
+
+# --- Taking out ---
+
+
+def take_out(target: Target, person: Person, found: list[Finding], table: "Table | None") -> None:
+    progress, done = Progress(), 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for place in PLACES:
+            stored = [finding.stored for finding in found if finding.stored.place == place]
+            if place == RAW and table:
+                table.delete(person)
+            for _ in pool.map(lambda one: take_out_of(target, person, one), stored):
+                done += 1
+                progress.show(f"erased from {done:,} of {len(found):,} objects")
+    progress.done()
+
+
+def take_out_of(target: Target, person: Person, stored: Stored) -> None:
+    """What has changed since it was looked at is left as it is, for the next look."""
+    try:
+        if not stored.current:
+            target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
+            return
+        answer = get(target, stored)
+        if stored.place == RESULTS:
+            delete(target, stored, answer["ETag"])
+            return
+        remainder = without(answer["Body"].read(), stored, answer.get("ContentEncoding", ""), person)
+        if remainder is None:
+            return
+        if remainder.body is None:
+            delete(target, stored, answer["ETag"])
+        else:
+            replace(target, stored, remainder.body, answer)
+        if stored.version != "null":
+            target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in CHANGED:
+            raise
+
+
+def delete(target: Target, stored: Stored, etag: str) -> None:
+    target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
+
+
+def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
+    """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
+    would be rows, be loaded and be sent once more."""
+    s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
+    kept = {name: was[name] for name in KEPT if name in was}
+    if stored.place == RAW:  # what process would otherwise take from the object itself
+        kept["Metadata"] = {"received-at": was["LastModified"].isoformat(timespec="milliseconds"), **was["Metadata"]}
+    upload = s3.create_multipart_upload(**place, **kept)["UploadId"]
+    try:
+        part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=body)
+        parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+        s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts, IfMatch=was["ETag"])
+    except BaseException:
+        s3.abort_multipart_upload(**place, UploadId=upload)
+        raise
+
+
+# --- PostgreSQL ---
+
+
+class Table:
+    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
+
+    ROWS = """ FROM {}.events AS e WHERE e::text ~* %(expression)s
+        OR EXISTS (SELECT FROM unnest(%(hashes)s::text[]) AS hash WHERE position(hash IN e::text) > 0)
+        OR (event_class, coalesce(type, ''), event_key) IN (
+            SELECT * FROM unnest(%(classes)s::text[], %(types)s::text[], %(keys)s::text[]))"""
+
+    def __init__(self, target: Target, where: str, schema: str) -> None:
+        self.schema = psycopg.sql.Identifier(schema)
+        self.where = {"conninfo": where} if "=" in where or "://" in where else of_secret(target, where)
+        self._run("SELECT FROM {}.events LIMIT 1", {})  # before hours go into looking elsewhere
+
+    def count(self, person: Person) -> int:
+        [[count]] = self._run("SELECT count(*)" + self.ROWS, known(person))
+        return int(count)
+
+    def delete(self, person: Person) -> None:
+        self._run("DELETE" + self.ROWS, known(person))
+
+    def _run(self, statement: LiteralString, values: dict[str, Any]) -> list[Any]:
+        """Errors: OperateError, which tells no value of a row."""
+        try:
+            with psycopg.connect(**self.where) as connection:
+                answer = connection.execute(psycopg.sql.SQL(statement).format(self.schema), values)
+                return answer.fetchall() if answer.description else []
+        except psycopg.Error as error:
+            raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
+
+
+def known(person: Person) -> dict[str, Any]:
+    events = sorted(person.events)
+    columns = {name: [event[place] for event in events] for place, name in enumerate(("classes", "types", "keys"))}
+    return {"expression": person.expression, "hashes": sorted(person.hashes), **columns}
+
+
+def of_secret(target: Target, name: str) -> dict[str, Any]:
+    secret = json.loads(target.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+    names = {"host": "host", "port": "port", "dbname": "dbname", "username": "user", "password": "password"}
+    return {"sslmode": "require", **{ours: secret[theirs] for theirs, ours in names.items() if theirs in secret}}
