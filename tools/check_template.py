@@ -39,9 +39,9 @@ def main() -> int:
     return 1 if findings else 0
 
 
-def transformed_template() -> Template:
+def transformed_template(path: Path = TEMPLATE) -> Template:
     """What CloudFormation makes of the template, with local code paths replaced, as a deployment does."""
-    template = yaml_parse(TEMPLATE.read_text())
+    template = yaml_parse(path.read_text())
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = "s3://bucket/key"

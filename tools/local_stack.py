@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
 
@@ -56,14 +56,25 @@ def build() -> None:
         sam("build", ["--cached", "--parallel"], environment)
 
 
-def deploy(emulator: Emulator, stack_name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
-    """`sam deploy` of the built template, with what an AWS account normally supplies made first."""
-    values = {"CertificateArn": certificate_arn(emulator), **(parameters or {})}
+def deploy(
+    emulator: Emulator,
+    stack_name: str = STACK_NAME,
+    parameters: Mapping[str, str] | None = None,
+    template: Path = BUILT_TEMPLATE,
+) -> Stack:
+    """`sam deploy` of the built template, with what an AWS account normally supplies made first.
+
+    Another template gets the parameters given here and no other.
+    """
+    supplied = {"CertificateArn": certificate_arn(emulator)} if template == BUILT_TEMPLATE else {}
+    values = {**supplied, **(parameters or {})}
     make_artefact_bucket(emulator)
-    options = ["--config-env", "local", "--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
+    options = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
+    options += ["--template-file", str(template), "--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
     options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     options += ["--capabilities", "CAPABILITY_IAM"]
-    options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
+    if values:
+        options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
     with one_at_a_time():
         try:
             sam("deploy", options, {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"})
@@ -71,7 +82,7 @@ def deploy(emulator: Emulator, stack_name: str = STACK_NAME, parameters: Mapping
             if reason := failure_reason(emulator, stack_name):
                 raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
             raise
-    register_targets(emulator, stack_name)
+    register_targets(emulator, stack_name, template)
     mend_event_sources(emulator, stack_name)
     return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
 
@@ -161,9 +172,9 @@ def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
     return None
 
 
-def register_targets(emulator: Emulator, stack_name: str) -> None:
+def register_targets(emulator: Emulator, stack_name: str, path: Path) -> None:
     """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
-    template = yaml.safe_load(BUILT_TEMPLATE.read_text())
+    template = yaml_parse(path.read_text())
     deployed = described(emulator, stack_name)
     client = emulator.client("elbv2")
     for logical_id, resource in template["Resources"].items():

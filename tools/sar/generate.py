@@ -238,7 +238,7 @@ def without_parameters(metadata: Any, parameters: Mapping[str, str]) -> Any:
 
 
 def plain_event_sources(template: Template) -> Template:
-    """An SQS event as the SAM transform would write it: SAR's SAM is older than its properties, CloudFormation is not."""
+    """An SQS event as the SAM transform writes it: its properties are newer than what SAR's SAM is known to take."""
     resources: dict[str, Any] = {}
     for name, resource in template["Resources"].items():
         resources[name] = resource
