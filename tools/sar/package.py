@@ -6,8 +6,8 @@ from pathlib import Path
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from tools.check_template import transformed_template
-from tools.local_emulator import ROOT
-from tools.local_stack import BUILT_TEMPLATE, one_at_a_time, sam
+from tools.local_emulator import ROOT, Emulator
+from tools.local_stack import ARTEFACT_BUCKET, BUILT_TEMPLATE, make_artefact_bucket, one_at_a_time, sam
 from tools.sar.checks import METADATA, Candidate
 from tools.sar.generate import generate, written
 
@@ -27,3 +27,10 @@ def package(environment: Mapping[str, str], bucket: str, path: Path = PACKAGED) 
     about = template["Metadata"][METADATA]
     documents = {key: (GENERATED.parent / about[key]).resolve() for key in ("ReadmeUrl", "LicenseUrl")}
     return Candidate(path, yaml_parse(path.read_text()), transformed_template(path), documents)
+
+
+def package_locally(emulator: Emulator) -> Candidate:
+    """Into the local AWS, to be deployed there."""
+    make_artefact_bucket(emulator)
+    environment = {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"}
+    return package(environment, ARTEFACT_BUCKET, PACKAGED.with_name("packaged-locally.yaml"))
