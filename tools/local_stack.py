@@ -18,6 +18,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
 
+TEMPLATE = ROOT / "template.yaml"
 BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 STACK_NAME = "bird-webhooks"
 ARTEFACT_BUCKET = "local-artefacts"
@@ -47,13 +48,16 @@ def progress(text: str) -> None:
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def build() -> None:
-    """`sam build` of template.yaml into .aws-sam/build; what did not change comes from its cache."""
-    if not (ROOT / "template.yaml").exists():
-        raise LocalAwsError("there is no template.yaml to build")
+def build(template: Path = TEMPLATE) -> Path:
+    """`sam build` of a template into .aws-sam beside it; what did not change comes from its cache. The built one."""
+    if not template.exists():
+        raise LocalAwsError(f"there is no {template} to build")
+    built = template.parent / ".aws-sam/build"
+    options = ["--cached", "--parallel", "--template", str(template), "--build-dir", str(built)]
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
     with one_at_a_time():
-        sam("build", ["--cached", "--parallel"], environment)
+        sam("build", [*options, "--cache-dir", str(ROOT / ".aws-sam/cache")], environment)
+    return built / "template.yaml"
 
 
 def deploy(
@@ -62,15 +66,12 @@ def deploy(
     parameters: Mapping[str, str] | None = None,
     template: Path = BUILT_TEMPLATE,
 ) -> Stack:
-    """`sam deploy` of the built template, with what an AWS account normally supplies made first.
-
-    Another template gets the parameters given here and no other.
-    """
-    supplied = {"CertificateArn": certificate_arn(emulator)} if template == BUILT_TEMPLATE else {}
-    values = {**supplied, **(parameters or {})}
+    """`sam deploy` of a built template; the load balancer's certificate, which an account supplies, is made first."""
+    takes_certificate = "FrontDoor" in yaml_parse(template.read_text())["Parameters"]
+    values = {**({"CertificateArn": certificate_arn(emulator)} if takes_certificate else {}), **(parameters or {})}
     make_artefact_bucket(emulator)
-    options = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
-    options += ["--template-file", str(template), "--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
+    options = ["--template", str(template), "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
+    options += ["--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
     options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     options += ["--capabilities", "CAPABILITY_IAM"]
     if values:
@@ -182,7 +183,7 @@ def register_targets(emulator: Emulator, stack_name: str, path: Path) -> None:
             continue
         group = deployed[logical_id]["PhysicalResourceId"]
         for target in resource["Properties"].get("Targets", []):
-            arn = target_arn(emulator, deployed, target["Id"])
+            arn = target_arn(emulator, stack_name, deployed, target["Id"])
             client.register_targets(TargetGroupArn=group, Targets=[{"Id": arn}])
 
 
@@ -198,9 +199,12 @@ def mend_event_sources(emulator: Emulator, stack_name: str) -> None:
             )
 
 
-def target_arn(emulator: Emulator, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
-    """The ARN behind `!GetAtt Function.Arn`, as `sam build` writes it."""
+def target_arn(emulator: Emulator, stack_name: str, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
+    """The ARN behind `!GetAtt Function.Arn`, or behind `!Ref` of a parameter."""
     match reference:
+        case {"Ref": parameter}:
+            [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+            return next(str(p["ParameterValue"]) for p in stack["Parameters"] if p["ParameterKey"] == parameter)
         case {"Fn::GetAtt": [logical_id, "Arn"]}:
             name = deployed[logical_id]["PhysicalResourceId"]
             function = emulator.client("lambda").get_function(FunctionName=name)
