@@ -30,6 +30,11 @@ class Known:
     choices: Mapping[str, list[str]]
     conditions: dict[str, bool | str] = field(default_factory=dict)
 
+    def condition(self, name: str) -> bool | str:
+        """Whether it is true or false, or what it is called now."""
+        known = self.conditions.get(name, name)
+        return known if isinstance(known, bool) or known == name else self.condition(known)
+
 
 def generate(template: Template, fixed: Mapping[str, str] = FIXED) -> Template:
     names = {*template["Resources"], *template["Parameters"]}
@@ -62,9 +67,10 @@ def with_values(template: Template, parameters: Mapping[str, str]) -> Template:
     for resource in resources.values():
         if "DependsOn" in resource:
             named = [resource["DependsOn"]] if isinstance(resource["DependsOn"], str) else resource["DependsOn"]
-            resource["DependsOn"] = [name for name in named if name in resources]
-            if not resource["DependsOn"]:
+            if not (left := [name for name in named if name in resources]):
                 del resource["DependsOn"]
+            elif left != named:
+                resource["DependsOn"] = left
     outputs = dict(present(template.get("Outputs", {}), known))
     used = used_conditions([*resources.values(), *outputs.values()], conditions)
     result = {
@@ -89,12 +95,12 @@ def fold(value: Any, known: Known) -> Any:
         case {"Fn::Sub": content}:
             return {"Fn::Sub": fold_sub(content, known)}
         case {"Fn::If": [str(name), then, otherwise]}:
-            condition = known.conditions.get(name, name)
+            condition = known.condition(name)
             if isinstance(condition, bool):
                 return fold(then if condition else otherwise, known)
             return {"Fn::If": [condition, fold(then, known), fold(otherwise, known)]}
         case {"Condition": str(name)} if len(value) == 1:
-            condition = known.conditions.get(name, name)
+            condition = known.condition(name)
             return condition if isinstance(condition, bool) else {"Condition": condition}
         case {"Fn::Not": [part]}:
             folded = fold(part, known)
@@ -162,7 +168,7 @@ def decided_conditions(conditions: Mapping[str, Any], known: Known) -> dict[str,
 def present(parts: Mapping[str, Any], known: Known) -> Iterator[tuple[str, Any]]:
     """Resources or outputs whose condition is not false, each worked out."""
     for name, part in parts.items():
-        condition = known.conditions.get(part.get("Condition"), part.get("Condition", True))
+        condition = known.condition(part["Condition"]) if "Condition" in part else True
         if condition is False:
             continue
         rest = {key: value for key, value in part.items() if key != "Condition"}
