@@ -108,14 +108,12 @@ def test_event_of_two_batches_is_once_in_the_view(stack):
     assert query(stack, seen) == [{"type": kind, "batch_id": first} for kind in ("bounce", "delivery")]
 
 
-def test_compressed_batch_becomes_rows(each_stack):
+def test_compressed_batch_becomes_rows(stack):
+    """By the load balancer: the local HTTP API takes every body for text, and AWS's does not."""
     request = recorded_request(EVENTS / "alb_batch_gzip.json")
     batch_id = str(uuid.uuid4())
-    assert post(each_stack, request.body, batch_id=batch_id, headers={"content-encoding": "gzip"})[:2] == (
-        200,
-        "stored",
-    )
-    assert len(rows_of(each_stack, batch_id, "type", 27)) == 27
+    assert post(stack, request.body, batch_id=batch_id, headers={"content-encoding": "gzip"})[:2] == (200, "stored")
+    assert len(rows_of(stack, batch_id, "type", 27)) == 27
 
 
 def test_broken_batch_is_quarantined_beside_a_good_one(stack):
