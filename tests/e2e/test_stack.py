@@ -109,7 +109,7 @@ def test_event_of_two_batches_is_once_in_the_view(stack):
 
 
 def test_compressed_batch_becomes_rows(stack):
-    """By the load balancer: the local HTTP API takes every body for text, and AWS's does not."""
+    """By the load balancer: the local HTTP API takes JSON for text, whatever its encoding; AWS's may do so too."""
     request = recorded_request(EVENTS / "alb_batch_gzip.json")
     batch_id = str(uuid.uuid4())
     assert post(stack, request.body, batch_id=batch_id, headers={"content-encoding": "gzip"})[:2] == (200, "stored")
