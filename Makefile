@@ -93,6 +93,10 @@ lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
 build: $(INSTALLED) ## Build the functions into .aws-sam
 	@$(VENV)/bin/sam build --cached --parallel
 
+.PHONY: sar
+sar: $(INSTALLED) ## Make, package and check the template for the Serverless Application Repository: make sar [BUCKET=...]
+	@$(PYTHON) -m tools.sar
+
 .PHONY: local
 local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it running; outputs in .local/outputs.json
 	@$(PYTHON) -m tools.local_aws up

@@ -1,7 +1,7 @@
 """Checks of template.yaml that `sam validate --lint` does not make; one line for each finding.
 
-cfn-lint on the template as written and after the SAM transform (only there are circular dependencies seen), every
-parameter described and bounded, every resource that SAR would have to take among those it takes.
+cfn-lint on the template as written (alb.yaml too) and after the SAM transform (only there are circular dependencies
+seen), every parameter described and bounded, every resource that SAR would have to take among those it takes.
 """
 
 import json
@@ -18,6 +18,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
+ALB_TEMPLATE = ROOT / "alb.yaml"
 SAR_TYPES = ROOT / "tools/data/sar-supported-resources.txt"
 REGION = "eu-west-1"
 # What bounds a parameter of each type.
@@ -29,7 +30,13 @@ Template = dict[str, Any]
 def main() -> int:
     written = yaml_parse(TEMPLATE.read_text())
     transformed = transformed_template()
-    findings = [*lint(TEMPLATE), *parameter_findings(written), *cycles(transformed), *sar_findings(transformed)]
+    findings = [
+        *lint(TEMPLATE),
+        *lint(ALB_TEMPLATE),
+        *parameter_findings(written),
+        *cycles(transformed),
+        *sar_findings(transformed),
+    ]
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "transformed.json"
         path.write_text(json.dumps(transformed, indent=1))
@@ -39,9 +46,9 @@ def main() -> int:
     return 1 if findings else 0
 
 
-def transformed_template() -> Template:
+def transformed_template(path: Path = TEMPLATE) -> Template:
     """What CloudFormation makes of the template, with local code paths replaced, as a deployment does."""
-    template = yaml_parse(TEMPLATE.read_text())
+    template = yaml_parse(path.read_text())
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = "s3://bucket/key"

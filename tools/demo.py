@@ -2,7 +2,8 @@
 
 Starts a local AWS on a free port (LOCAL_AWS_PORT names one), builds and deploys the real template, sends the
 batches of events/, waits for their rows, compares them with what was sent, and leaves nothing running.
-FRONT_DOOR=HTTP_API takes the other way in.
+FRONT_DOOR=HTTP_API takes the other way in: the template for the Serverless Application Repository, packaged, with
+nothing but its defaults.
 """
 
 import json
@@ -18,10 +19,11 @@ from types import FrameType
 
 from tools import local_emulator, local_stack
 from tools.local_aws import port_from_environment
-from tools.local_emulator import LocalAwsError
+from tools.local_emulator import Emulator, LocalAwsError
 from tools.local_query import Row, poll, query, table
 from tools.local_stack import Stack, progress
 from tools.local_webhook import EVENTS, basic, events_in, recorded_request, send
+from tools.sar.package import package_locally
 
 ROWS_TIMEOUT_SECONDS = 60
 COUNTS = """
@@ -58,14 +60,26 @@ def demonstrate() -> bool:
     with local_emulator.running(port) as emulator:
         progress("building the functions (sam build)")
         local_stack.build()
-        progress("deploying template.yaml (sam deploy)")
-        stack = local_stack.deploy(emulator, parameters={"FrontDoor": os.environ.get("FRONT_DOOR", "ALB")})
+        stack = deploy(emulator, os.environ.get("FRONT_DOOR", "ALB"))
         progress(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
         sent = send_batches(stack, recorded_batches())
         progress("waiting for the rows (S3, queue, process, Athena)")
         rows = poll(lambda: query(stack, COUNTS), lambda found: counts(found) == sent, ROWS_TIMEOUT_SECONDS)
         print(f"\n{table(rows)}\n", flush=True)
         return report(sent, counts(rows))
+
+
+def deploy(emulator: Emulator, front_door: str) -> Stack:
+    match front_door:
+        case "ALB":
+            progress("deploying template.yaml (sam deploy)")
+            return local_stack.deploy(emulator)
+        case "HTTP_API":
+            progress("packaging the template for the Serverless Application Repository (sam package)")
+            packaged = package_locally(emulator)
+            progress("deploying it with its defaults (sam deploy)")
+            return local_stack.deploy(emulator, template=packaged.path)
+    raise LocalAwsError(f"FRONT_DOOR is ALB or HTTP_API, not {front_door}")
 
 
 def recorded_batches() -> list[Path]:

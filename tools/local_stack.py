@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
 
@@ -66,14 +66,16 @@ def deploy(
     parameters: Mapping[str, str] | None = None,
     template: Path = BUILT_TEMPLATE,
 ) -> Stack:
-    """`sam deploy` of a built template, with what an AWS account normally supplies made first."""
-    values = {"CertificateArn": certificate_arn(emulator), **(parameters or {})}
+    """`sam deploy` of a built template; the load balancer's certificate, which an account supplies, is made first."""
+    takes_certificate = "FrontDoor" in yaml_parse(template.read_text())["Parameters"]
+    values = {**({"CertificateArn": certificate_arn(emulator)} if takes_certificate else {}), **(parameters or {})}
     make_artefact_bucket(emulator)
     options = ["--template", str(template), "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
     options += ["--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
     options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     options += ["--capabilities", "CAPABILITY_IAM"]
-    options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
+    if values:
+        options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
     with one_at_a_time():
         try:
             sam("deploy", options, {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"})
@@ -171,9 +173,9 @@ def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
     return None
 
 
-def register_targets(emulator: Emulator, stack_name: str, built: Path) -> None:
+def register_targets(emulator: Emulator, stack_name: str, path: Path) -> None:
     """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
-    template = yaml.safe_load(built.read_text())
+    template = yaml_parse(path.read_text())
     deployed = described(emulator, stack_name)
     client = emulator.client("elbv2")
     for logical_id, resource in template["Resources"].items():
@@ -181,7 +183,7 @@ def register_targets(emulator: Emulator, stack_name: str, built: Path) -> None:
             continue
         group = deployed[logical_id]["PhysicalResourceId"]
         for target in resource["Properties"].get("Targets", []):
-            arn = target_arn(emulator, deployed, target["Id"])
+            arn = target_arn(emulator, stack_name, deployed, target["Id"])
             client.register_targets(TargetGroupArn=group, Targets=[{"Id": arn}])
 
 
@@ -197,9 +199,12 @@ def mend_event_sources(emulator: Emulator, stack_name: str) -> None:
             )
 
 
-def target_arn(emulator: Emulator, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
-    """The ARN behind `!GetAtt Function.Arn`, as `sam build` writes it."""
+def target_arn(emulator: Emulator, stack_name: str, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
+    """The ARN behind `!GetAtt Function.Arn`, or behind `!Ref` of a parameter."""
     match reference:
+        case {"Ref": parameter}:
+            [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+            return next(str(p["ParameterValue"]) for p in stack["Parameters"] if p["ParameterKey"] == parameter)
         case {"Fn::GetAtt": [logical_id, "Arn"]}:
             name = deployed[logical_id]["PhysicalResourceId"]
             function = emulator.client("lambda").get_function(FunctionName=name)

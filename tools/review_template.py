@@ -1,4 +1,4 @@
-"""What reviewers' tools say about template.yaml: checkov and AWS's serverless rules for cfn-lint; silent if nothing.
+"""What reviewers' tools say about both templates: checkov and AWS's serverless rules for cfn-lint; silent if nothing.
 
 What is suppressed stands in the template, beside its reason. Both run at once, offline, in an environment of their own.
 """
@@ -10,8 +10,18 @@ from tools.check_template import REGION, ROOT
 
 TOOLS = ROOT / ".venv-review/bin"
 COMMANDS = [
-    ["checkov", "--framework", "cloudformation", "--skip-download", "--quiet", "--compact", "--file", "template.yaml"],
-    ["cfn-lint", "--append-rules", "cfn_lint_serverless.rules", "--regions", REGION, "--", "template.yaml"],
+    [
+        "checkov",
+        "--framework",
+        "cloudformation",
+        "--skip-download",
+        "--quiet",
+        "--compact",
+        "--file",
+        "template.yaml",
+        "alb.yaml",
+    ],
+    ["cfn-lint", "--append-rules", "cfn_lint_serverless.rules", "--regions", REGION, "--", "template.yaml", "alb.yaml"],
 ]
 
 

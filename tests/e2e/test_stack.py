@@ -9,7 +9,9 @@ from urllib.parse import unquote
 import pytest
 
 from tools import local_stack
+from tools.check_template import ALB_TEMPLATE
 from tools.local_query import poll, query
+from tools.local_stack import Stack
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
 
 ROWS_TIMEOUT_SECONDS = 60
@@ -42,35 +44,35 @@ def rows_of(stack, batch_id: str, columns: str, count: int) -> list[dict]:
     return poll(lambda: query(stack, sql), lambda rows: len(rows) >= count, ROWS_TIMEOUT_SECONDS)
 
 
-def test_batch_is_stored_and_its_repetition_a_duplicate(stack):
+def test_batch_is_stored_and_its_repetition_a_duplicate(each_stack):
     batch_id = str(uuid.uuid4())
     body = batch({"type": "bounce", "event_id": f"{batch_id}-1"})
-    assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
-    assert post(stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
-    assert raw_keys(stack).count(f"raw/{batch_id}.json") == 1
-    assert rows_of(stack, batch_id, "type, event_class", 1) == [{"type": "bounce", "event_class": "message_event"}]
+    assert post(each_stack, body, batch_id=batch_id)[:2] == (200, "stored")
+    assert post(each_stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
+    assert raw_keys(each_stack).count(f"raw/{batch_id}.json") == 1
+    assert rows_of(each_stack, batch_id, "type, event_class", 1) == [{"type": "bounce", "event_class": "message_event"}]
 
 
 @pytest.mark.parametrize("credentials", [None, GOOD, ("bird", "wrong")], ids=["none", "good", "wrong"])
-def test_probe_is_answered_whatever_the_credentials(stack, credentials):
-    assert post(stack, '[{"msys":{}}]', credentials=credentials)[:2] == (200, "ping")
+def test_probe_is_answered_whatever_the_credentials(each_stack, credentials):
+    assert post(each_stack, '[{"msys":{}}]', credentials=credentials)[:2] == (200, "ping")
 
 
 @pytest.mark.parametrize("credentials", [None, ("bird", "wrong"), ("bird", "")], ids=["none", "wrong", "empty"])
-def test_strangers_are_refused(stack, credentials):
+def test_strangers_are_refused(each_stack, credentials):
     batch_id = str(uuid.uuid4())
-    status, said, headers = post(stack, batch({"type": "open"}), batch_id=batch_id, credentials=credentials)
+    status, said, headers = post(each_stack, batch({"type": "open"}), batch_id=batch_id, credentials=credentials)
     assert (status, said) == (401, "rejected")
     assert headers["www-authenticate"].startswith("Basic realm=")
-    assert f"raw/{batch_id}.json" not in raw_keys(stack)
+    assert f"raw/{batch_id}.json" not in raw_keys(each_stack)
 
 
-def test_health_check_is_answered(stack):
-    assert post(stack, "", method="GET", credentials=None)[:2] == (200, "ok")
+def test_health_check_is_answered(each_stack):
+    assert post(each_stack, "", method="GET", credentials=None)[:2] == (200, "ok")
 
 
-def test_other_method_is_refused(stack):
-    status, said, headers = post(stack, "", method="PUT")
+def test_other_method_is_refused(each_stack):
+    status, said, headers = post(each_stack, "", method="PUT")
     assert (status, said, headers["allow"]) == (405, "rejected", "GET, HEAD, POST")
 
 
@@ -79,14 +81,14 @@ def test_other_path_is_not_found(stack):
     assert post(stack, "[1]", path=f"/{path}/elsewhere")[:2] == (404, "not found")
 
 
-def test_27_types_in_27_typed_rows_out(stack):
+def test_27_types_in_27_typed_rows_out(each_stack):
     request = recorded_request(EVENTS / "alb_all_types.json")
     batch_id = str(uuid.uuid4())
-    assert post(stack, request.body, batch_id=batch_id)[:2] == (200, "stored")
+    assert post(each_stack, request.body, batch_id=batch_id)[:2] == (200, "stored")
     columns = (
         "event_class, type, typeof(timestamp) AS time_type, msg_size + 1 AS size, open_tracking, geo_ip_latitude, extra"
     )
-    rows = rows_of(stack, batch_id, columns, 27)
+    rows = rows_of(each_stack, batch_id, columns, 27)
     assert len(rows) == len({row["type"] for row in rows}) == 27
     [opened] = [row for row in rows if row["type"] == "open"]
     assert opened["event_class"] == "track_event"
@@ -107,6 +109,7 @@ def test_event_of_two_batches_is_once_in_the_view(stack):
 
 
 def test_compressed_batch_becomes_rows(stack):
+    """By the load balancer: the local HTTP API takes JSON for text, whatever its encoding; AWS's may do so too."""
     request = recorded_request(EVENTS / "alb_batch_gzip.json")
     batch_id = str(uuid.uuid4())
     assert post(stack, request.body, batch_id=batch_id, headers={"content-encoding": "gzip"})[:2] == (200, "stored")
@@ -132,19 +135,111 @@ def test_broken_batch_is_quarantined_beside_a_good_one(stack):
     assert (record["reason"], record["original"]) == ("not JSON", "this is no JSON")
 
 
-def test_http_api_is_a_front_door_that_needs_nothing(emulator):
-    stack = local_stack.deploy(emulator, "bird-http-api", {"FrontDoor": "HTTP_API", "CertificateArn": ""})
-    types = {resource["ResourceType"] for resource in local_stack.described(emulator, stack.name).values()}
-    assert not {kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2", "AWS::EC2"))}
+@pytest.mark.parametrize("megabytes", [2, 5])
+def test_one_click_stack_takes_batches_that_a_load_balancer_does_not(sar_stack, megabytes):
     batch_id = str(uuid.uuid4())
-    body = batch({"type": "delay", "event_id": batch_id})
+    body = batch({"type": "bounce", "event_id": batch_id, "raw_reason": "x" * (megabytes * 1_000_000)})
+    assert post(sar_stack, body, batch_id=batch_id)[:2] == (200, "stored")
+    found = f"SELECT length(raw_reason) AS size FROM events WHERE batch_id = '{batch_id}'"  # noqa: S608
+    rows = poll(lambda: query(sar_stack, found), bool, ROWS_TIMEOUT_SECONDS)
+    assert rows == [{"size": str(megabytes * 1_000_000)}]
+
+
+def test_one_click_stack_has_neither_load_balancer_nor_network(sar_stack):
+    types = {
+        resource["ResourceType"] for resource in local_stack.described(sar_stack.emulator, sar_stack.name).values()
+    }
+    assert [kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2", "AWS::EC2"))] == []
+
+
+def test_two_stacks_in_one_account_keep_to_themselves(stack, sar_stack):
+    ids = {name: str(uuid.uuid4()) for name in ("first", "second")}
+    for each, batch_id in zip((stack, sar_stack), ids.values(), strict=True):
+        assert post(each, batch({"type": "delay", "event_id": batch_id}), batch_id=batch_id)[:2] == (200, "stored")
+    both = f"SELECT batch_id FROM events WHERE batch_id IN ('{ids['first']}', '{ids['second']}')"  # noqa: S608
+    for each, batch_id in zip((stack, sar_stack), ids.values(), strict=True):
+        assert len(rows_of(each, batch_id, "type", 1)) == 1
+        assert query(each, both) == [{"batch_id": batch_id}]
+    assert post(sar_stack, batch({"type": "open"}), credentials=stack.credentials())[:2] == (401, "rejected")
+
+
+def test_load_balancer_added_to_the_one_click_stack(sar_stack):
+    """alb.yaml, as docs/publishing.md has it: another way to the same function."""
+    emulator, name = sar_stack.emulator, "bird-alb"
+    ec2 = emulator.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/24")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"]["SubnetId"]
+        for cidr, zone in (("10.0.0.0/25", "eu-west-1a"), ("10.0.0.128/25", "eu-west-1b"))
+    ]
+    values = {
+        "IngestFunctionArn": sar_stack.outputs["IngestFunctionArn"],
+        "CertificateArn": local_stack.certificate_arn(emulator),
+        "VpcId": vpc,
+        "SubnetIds": ",".join(subnets),
+    }
+    cloudformation = emulator.client("cloudformation")
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()]
+    cloudformation.create_stack(StackName=name, TemplateBody=ALB_TEMPLATE.read_text(), Parameters=parameters)
+    done = poll(
+        lambda: local_stack.stack_status(emulator, name), lambda s: "IN_PROGRESS" not in s, ROWS_TIMEOUT_SECONDS
+    )
+    assert done == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
+    local_stack.register_targets(emulator, name, ALB_TEMPLATE)
+    door = local_stack.local_front_door(emulator, name)
+    beside = Stack(emulator, sar_stack.name, {**sar_stack.outputs, "WebhookUrl": f"{door}/bird"})
+    batch_id = str(uuid.uuid4())
+    body = batch({"type": "injection", "event_id": batch_id})
+    assert post(beside, body, batch_id=batch_id, credentials=None)[:2] == (401, "rejected")
+    assert post(beside, body, batch_id=batch_id)[:2] == (200, "stored")
+    assert post(sar_stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
+    assert rows_of(sar_stack, batch_id, "type", 1) == [{"type": "injection"}]
+
+
+def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulator):
+    zone = emulator.client("route53").create_hosted_zone(Name="example.com", CallerReference="a-test")["HostedZone"]
+    zone_id = zone["Id"].rpartition("/")[2]
+    before = inventory(emulator)
+    given = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": "hooks.example.com", "HostedZoneId": zone_id}
+    stack = local_stack.deploy(emulator, "bird-named", given)
+    assert stack.outputs["PublicWebhookUrl"] == "https://hooks.example.com/bird"
+    records = emulator.client("route53").list_resource_record_sets(HostedZoneId=zone_id)["ResourceRecordSets"]
+    [address] = [record for record in records if record["Type"] == "A"]
+    assert address["AliasTarget"]["DNSName"].rstrip(".") == stack.outputs["HttpApiDnsName"]
+    api = emulator.client("apigatewayv2")
+    [mapping] = api.get_api_mappings(DomainName="hooks.example.com")["Items"]
+    assert (mapping["ApiId"], mapping["Stage"]) == (stack.resources()["HttpApi"], "$default")
+    [door] = api.get_domain_name(DomainName="hooks.example.com")["DomainNameConfigurations"]
+    assert (door["SecurityPolicy"], door["EndpointType"]) == ("TLS_1_2", "REGIONAL")
     assert post(stack, '[{"msys":{}}]', credentials=None)[:2] == (200, "ping")
-    assert post(stack, body, batch_id=batch_id, credentials=None)[:2] == (401, "rejected")
-    assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
-    assert post(stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
-    assert post(stack, "", method="GET", credentials=None)[:2] == (200, "ok")
-    assert post(stack, "", method="DELETE")[:2] == (405, "rejected")
-    assert rows_of(stack, batch_id, "type", 1) == [{"type": "delay"}]
+
+    local_stack.delete(stack)
+    left = inventory(emulator) - before
+    assert left == {("bucket", stack.outputs["RawBucketName"]), ("bucket", stack.outputs["LakeBucketName"])}
+
+
+def inventory(emulator) -> set[tuple[str, str]]:
+    """Whatever the account has, of the kinds that a stack makes."""
+    c = emulator.client
+    logs, apis = c("logs").describe_log_groups(), c("apigatewayv2")
+    found = {
+        "bucket": [each["Name"] for each in c("s3").list_buckets()["Buckets"]],
+        "function": [each["FunctionName"] for each in c("lambda").list_functions()["Functions"]],
+        "event source": [each["UUID"] for each in c("lambda").list_event_source_mappings()["EventSourceMappings"]],
+        "queue": c("sqs").list_queues().get("QueueUrls", []),
+        "topic": [each["TopicArn"] for each in c("sns").list_topics()["Topics"]],
+        "secret": [each["Name"] for each in c("secretsmanager").list_secrets()["SecretList"]],
+        "role": [each["RoleName"] for each in c("iam").list_roles()["Roles"]],
+        "log group": [each["logGroupName"] for each in logs["logGroups"]],
+        "database": [each["Name"] for each in c("glue").get_databases()["DatabaseList"]],
+        "workgroup": [each["Name"] for each in c("athena").list_work_groups()["WorkGroups"]],
+        "alarm": [each["AlarmName"] for each in c("cloudwatch").describe_alarms()["MetricAlarms"]],
+        "dashboard": [each["DashboardName"] for each in c("cloudwatch").list_dashboards()["DashboardEntries"]],
+        "api": [each["ApiId"] for each in apis.get_apis()["Items"]],
+        "domain": [each["DomainName"] for each in apis.get_domain_names()["Items"]],
+        "certificate": [each["CertificateArn"] for each in c("acm").list_certificates()["CertificateSummaryList"]],
+    }
+    return {(kind, name) for kind, names in found.items() for name in names}
 
 
 def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):

@@ -1,0 +1,339 @@
+"""SAR's template: what the rules make of template.yaml, and that each check refuses what it is there for."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from tools import check_template
+from tools.check_template import ROOT
+from tools.sar import checks
+from tools.sar.checks import CHECKS, METADATA, Candidate, capabilities
+from tools.sar.generate import GenerateError, generate, written
+
+
+@pytest.fixture(scope="module")
+def source():
+    return yaml_parse(check_template.TEMPLATE.read_text())
+
+
+@pytest.fixture(scope="module")
+def template(source):
+    return generate(source)
+
+
+def small(**sections):
+    return {"Metadata": {}, "Resources": {}, "Outputs": {}, "Conditions": {}, **sections}
+
+
+FRONT_DOOR = {"FrontDoor": {"Type": "String", "Default": "ALB", "AllowedValues": ["ALB", "HTTP_API"]}}
+USE_ALB = {"UseAlb": {"Fn::Equals": [{"Ref": "FrontDoor"}, "ALB"]}}
+
+
+def test_no_load_balancer_and_no_network_is_left(template):
+    types = {resource["Type"] for resource in template["Resources"].values()}
+    assert [kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2::", "AWS::EC2::"))] == []
+    assert not re.search(r"elasticloadbalancing|ApplicationELB|\bec2:", json.dumps(template))
+    assert {"AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::DomainName", "AWS::S3::Bucket"} <= types
+
+
+def test_only_what_means_something_there_is_asked(template):
+    parameters = template["Parameters"]
+    gone = {"FrontDoor", "Architecture", "VpcId", "SubnetIds", "IpAddressType", "AccessLogsBucketName"}
+    gone |= {"JwtIssuer", "JwksEndpoint", "JwtClaimName", "JwtClaimFormat", "JwtClaimValue"}
+    gone |= {"SenderCidrs", "SenderPrefixListId", "SenderHostName"}
+    kept = {"DomainName", "HostedZoneId", "CertificateArn", "WebhookPath", "WebhookAuth", "OutputFormat", "AlarmEmail"}
+    assert not gone & parameters.keys()
+    assert kept <= parameters.keys()
+    assert parameters["WebhookAuth"]["AllowedValues"] == ["BASIC", "HEADER", "NONE"]
+    assert "OAUTH2" not in parameters["WebhookAuth"]["Description"]
+    grouped = [
+        name
+        for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        for name in group["Parameters"]
+    ]
+    assert sorted(grouped) == sorted(parameters)
+
+
+def test_what_is_kept_is_kept_as_it_is(source, template):
+    """A resource without a condition, reference or event that is decided is not touched."""
+    for name in ("RawBucket", "IngestRole", "ProcessQueuePolicy", "EventsTable", "AthenaWorkGroup", "WebhookSecret"):
+        assert template["Resources"][name] == source["Resources"][name]
+    without_condition = {k: v for k, v in source["Resources"]["HttpApi"].items() if k != "Condition"}
+    assert template["Resources"]["HttpApi"] == without_condition
+    assert template["Outputs"].keys() == source["Outputs"].keys() - {"LoadBalancerDnsName"}
+
+
+def test_the_same_template_comes_out_each_time(source):
+    before = copy.deepcopy(source)
+    assert written(generate(source)) == written(generate(copy.deepcopy(source)))
+    assert source == before
+
+
+def test_what_is_written_reads_the_same_and_needs_no_references(template):
+    text = written(template)
+    assert yaml_parse(text) == template
+    assert re.search(r"^\s*\S+: [&*]\w", text, re.MULTILINE) is None
+
+
+def test_conditions_are_worked_out():
+    domain = {"DomainName": {"Type": "String", "Default": ""}}
+    conditions = {
+        **USE_ALB,
+        "HasDomain": {"Fn::Not": [{"Fn::Equals": [{"Ref": "DomainName"}, ""]}]},
+        "Both": {"Fn::And": [{"Fn::Not": [{"Condition": "UseAlb"}]}, {"Condition": "HasDomain"}]},
+        "Neither": {"Fn::And": [{"Condition": "UseAlb"}, {"Condition": "HasDomain"}]},
+        "Either": {"Fn::Or": [{"Condition": "UseAlb"}, {"Condition": "Both"}]},
+    }
+    resources = {
+        "Always": {
+            "Type": "AWS::SQS::Queue",
+            "DependsOn": ["Never"],
+            "Properties": {
+                "QueueName": {"Fn::If": ["UseAlb", "alb", {"Fn::Sub": "${FrontDoor}-${DomainName}"}]},
+                "KmsMasterKeyId": {"Fn::If": ["UseAlb", "key", {"Ref": "AWS::NoValue"}]},
+            },
+        },
+        "Sometimes": {"Type": "AWS::SQS::Queue", "Condition": "Either"},
+        "Never": {"Type": "AWS::SQS::Queue", "Condition": "Neither"},
+    }
+    made = generate(small(Parameters={**FRONT_DOOR, **domain}, Conditions=conditions, Resources=resources))
+    assert made["Conditions"] == {"HasDomain": {"Fn::Not": [{"Fn::Equals": [{"Ref": "DomainName"}, ""]}]}}
+    assert made["Resources"] == {
+        "Always": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Fn::Sub": "HTTP_API-${DomainName}"}}},
+        "Sometimes": {"Type": "AWS::SQS::Queue", "Condition": "HasDomain"},
+    }
+    assert list(made["Parameters"]) == ["DomainName"]
+
+
+def test_a_reference_to_what_is_gone_is_an_error():
+    resources = {
+        "Gone": {"Type": "AWS::SQS::Queue", "Condition": "UseAlb"},
+        "Asks": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Fn::GetAtt": ["Gone", "QueueName"]}}},
+    }
+    with pytest.raises(GenerateError, match="still referred to, but gone: Gone"):
+        generate(small(Parameters=FRONT_DOOR, Conditions=USE_ALB, Resources=resources))
+
+
+def test_a_default_that_a_rule_refuses_is_an_error():
+    auth = {"Auth": {"Type": "String", "Default": "JWT", "AllowedValues": ["JWT", "BASIC"], "Description": "How"}}
+    rule = {
+        "RuleCondition": {"Fn::Equals": [{"Ref": "Auth"}, "JWT"]},
+        "Assertions": [{"Assert": {"Fn::Equals": [{"Ref": "FrontDoor"}, "ALB"]}}],
+    }
+    with pytest.raises(GenerateError, match="JWT is the default of Auth, and a rule refuses it"):
+        generate(small(Parameters={**FRONT_DOOR, **auth}, Rules={"JwtNeedsAlb": rule}))
+
+
+def test_a_queues_events_are_written_as_the_sam_transform_writes_them(source, template):
+    """SAR's older SAM never sees their properties; the resource keeps its name, as in a stack of template.yaml."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            assert "Events" not in resource["Properties"]
+    by_sam = check_template.transformed_template()["Resources"]["ProcessFunctionRawBatchCreated"]
+    ours = template["Resources"]["ProcessFunctionRawBatchCreated"]
+    assert ours == {"Type": by_sam["Type"], "Properties": by_sam["Properties"]}
+
+
+def test_the_version_is_the_newest_of_the_changelog(source):
+    headings = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert source["Metadata"][METADATA]["SemanticVersion"] == headings[0]
+
+
+def test_readme_names_each_capability_and_only_parameters_that_are_there(candidate):
+    text = (ROOT / "docs/sar-readme.md").read_text()
+    assert set(re.findall(r"CAPABILITY_[A-Z_]+", text)) == {"CAPABILITY_IAM", "CAPABILITY_RESOURCE_POLICY"}
+    assert capabilities(candidate()) == ["CAPABILITY_IAM", "CAPABILITY_RESOURCE_POLICY"]
+    named = set(re.findall(r"^\| `([A-Za-z]+)`", text, re.MULTILINE))
+    known = {*candidate().template["Parameters"], *candidate().template["Outputs"]}
+    assert len(named) > 5
+    assert named <= known
+
+
+# --- The checks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory, template) -> Candidate:
+    """As `sam package` leaves it, as far as the checks look."""
+    made = json.loads(json.dumps(template))
+    for resource in made["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://bucket/code"
+    documents = {"ReadmeUrl": ROOT / made["Metadata"][METADATA]["ReadmeUrl"], "LicenseUrl": ROOT / "LICENSE"}
+    made["Metadata"][METADATA] |= {"ReadmeUrl": "s3://bucket/readme", "LicenseUrl": "s3://bucket/licence"}
+    path = tmp_path_factory.mktemp("sar") / "packaged.yaml"
+    path.write_text(written(made))
+    return Candidate(path, made, check_template.transformed_template(path), documents)
+
+
+@pytest.fixture
+def candidate(packaged):
+    """A copy of it to spoil."""
+
+    def make() -> Candidate:
+        return Candidate(
+            packaged.path,
+            copy.deepcopy(packaged.template),
+            copy.deepcopy(packaged.transformed),
+            dict(packaged.documents),
+        )
+
+    return make
+
+
+def test_nothing_is_found_in_what_is_published(packaged):
+    """cfn-lint, which takes its time, has its say in `make sar`."""
+    assert {check.__name__: list(check(packaged)) for check in CHECKS if check is not checks.lint} == {
+        "resource_types": [],
+        "custom_resources": [],
+        "parameters": [],
+        "sam_properties": [],
+        "artefacts": [],
+        "blocked_iam": [],
+        "metadata": [],
+        "document_sizes": [],
+        "template_size": [],
+        "cycles": [],
+    }
+
+
+def add(**resource):
+    def spoil(candidate: Candidate) -> None:
+        candidate.template["Resources"]["Odd"] = resource
+        candidate.transformed["Resources"]["Odd"] = resource
+
+    return spoil
+
+
+def set_metadata(**values):
+    return lambda candidate: candidate.template["Metadata"][METADATA].update(values)
+
+
+def set_parameter(name, **values):
+    return lambda candidate: candidate.template["Parameters"].update({name: values})
+
+
+def set_function(**values):
+    return lambda candidate: candidate.template["Resources"]["IngestFunction"]["Properties"].update(values)
+
+
+def policy(action, resource):
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return add(Type="AWS::IAM::Role", Properties={"Policies": [{"PolicyDocument": {"Statement": [statement]}}]})
+
+
+NEWER = "is not known to be taken"
+REFUSED = [
+    (checks.resource_types, add(Type="AWS::WAFv2::IPSet"), "Odd is of type AWS::WAFv2::IPSet, which SAR does not take"),
+    (checks.custom_resources, add(Type="Custom::Thing"), "Odd is of type Custom::Thing"),
+    (
+        checks.parameters,
+        set_parameter("Vpc", Type="AWS::EC2::VPC::Id", Default="", Description="A VPC"),
+        "parameter Vpc is of type AWS::EC2::VPC::Id",
+    ),
+    (checks.parameters, set_parameter("Name", Type="String", Description="A name"), "parameter Name has no default"),
+    (checks.parameters, set_parameter("Name", Type="String", Default=""), "parameter Name has no description"),
+    (checks.sam_properties, set_function(SnapStart={}), f"IngestFunction has SnapStart, which {NEWER}"),
+    (
+        checks.sam_properties,
+        set_function(Events={"E": {"Type": "ScheduleV2", "Properties": {"ScheduleExpression": "rate(1 day)"}}}),
+        f"IngestFunction has an event ScheduleV2 with ScheduleExpression, which {NEWER}",
+    ),
+    (
+        checks.sam_properties,
+        add(Type="AWS::Serverless::StateMachine"),
+        "Odd is of type AWS::Serverless::StateMachine, whose properties are not looked at here",
+    ),
+    (checks.sam_properties, lambda c: c.template.update(Rules={}), "section Rules is not known to be taken"),
+    (
+        checks.sam_properties,
+        lambda c: c.template.update(Transform=["AWS::LanguageExtensions", "AWS::Serverless-2016-10-31"]),
+        "transform is ['AWS::LanguageExtensions', 'AWS::Serverless-2016-10-31'], not SAM's alone",
+    ),
+    (checks.artefacts, set_function(CodeUri="functions/ingest/"), "IngestFunction has its code at functions/ingest/"),
+    (
+        checks.artefacts,
+        add(Type="AWS::Lambda::Function"),
+        "Odd is of type AWS::Lambda::Function, whose code would stay in the publisher's bucket",
+    ),
+    (
+        checks.blocked_iam,
+        add(Type="AWS::IAM::Role", Properties={"ManagedPolicyArns": ["arn:aws:iam::aws:policy/AWSLambda_FullAccess"]}),
+        "Odd has AWSLambda_FullAccess",
+    ),
+    (checks.blocked_iam, policy("iam:PutRolePolicy", "*"), "Odd allows iam:putrolepolicy on everything"),
+    (checks.blocked_iam, policy(["iam:PassRole", "s3:GetObject"], ["*"]), "Odd allows iam:passrole on everything"),
+    (checks.metadata, set_metadata(Author="Bird Webhooks"), "Author is 'Bird Webhooks'"),
+    (checks.metadata, set_metadata(Author="bird--webhooks"), "Author is 'bird--webhooks'"),
+    (checks.metadata, set_metadata(Description="x" * 257), f"Description is {'x' * 257!r}"),
+    (checks.metadata, set_metadata(Name={"Ref": "AWS::StackName"}), "Name is {'Ref': 'AWS::StackName'}"),
+    (checks.metadata, set_metadata(SemanticVersion="1.0"), "SemanticVersion is '1.0'"),
+    (checks.metadata, set_metadata(SpdxLicenseId="MIT-0"), "SpdxLicenseId is 'MIT-0'"),
+    (checks.metadata, set_metadata(ReadmeUrl="docs/sar-readme.md"), "ReadmeUrl is 'docs/sar-readme.md'"),
+    (checks.metadata, set_metadata(SourceCodeUrl=None), "SourceCodeUrl is None"),
+    (checks.metadata, set_metadata(Labels=["a b"]), "Labels ['a b'] are none"),
+    (checks.metadata, set_metadata(Labels=[]), "Labels are [], one to 10 are wanted"),
+    (
+        checks.document_sizes,
+        lambda c: c.documents.update(ReadmeUrl=Path("/nowhere")),
+        "ReadmeUrl is not there: /nowhere",
+    ),
+    (
+        checks.template_size,
+        lambda c: c.transformed.update(Outputs=dict.fromkeys(map(str, range(201)))),
+        "201 outputs, at most 200 are allowed",
+    ),
+    (
+        checks.cycles,
+        add(Type="AWS::SQS::Queue", DependsOn="Odd"),
+        "circular dependency: Odd -> Odd",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "spoil", "finding"), REFUSED, ids=[f"{number}-{row[0].__name__}" for number, row in enumerate(REFUSED)]
+)
+def test_each_check_refuses_what_it_is_there_for(candidate, check, spoil, finding):
+    spoiled = candidate()
+    spoil(spoiled)
+    assert list(check(spoiled)) == [finding]
+
+
+def test_big_documents_and_templates_are_refused(candidate, tmp_path):
+    big = tmp_path / "big"
+    big.write_bytes(b"x" * 5_000_001)
+    made = candidate()
+    made.documents["LicenseUrl"] = big
+    assert list(checks.document_sizes(made)) == ["LicenseUrl has 5000001 bytes"]
+    large = Candidate(big, made.template, made.transformed, made.documents)
+    assert list(checks.template_size(large)) == ["the template has 5000001 bytes"]
+
+
+def test_what_cfn_lint_finds_is_refused(tmp_path, packaged):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {Colour: blue}}}\n")
+    [finding] = checks.lint(Candidate(path, {}, {}, {}))
+    assert "E3002" in finding
+
+
+def test_the_load_balancer_of_alb_yaml_is_as_strict_as_the_templates(source):
+    """It is kept by hand; what guards the door is not to drift."""
+    alb = yaml_parse(check_template.ALB_TEMPLATE.read_text())["Resources"]
+    ours = source["Resources"]
+    for name, key in [("Listener", "SslPolicy"), ("Listener", "DefaultActions")]:
+        assert alb[name]["Properties"][key] == ours[name]["Properties"][key]
+    for key in ("HealthCheckEnabled", "TargetGroupAttributes", "Name"):
+        assert alb["IngestTargetGroup"]["Properties"][key] == ours["IngestTargetGroup"]["Properties"][key]
+    permission = ("Principal", "SourceAccount", "SourceArn")
+    assert [alb["IngestTargetGroupPermission"]["Properties"][key] for key in permission] == [
+        ours["IngestTargetGroupPermission"]["Properties"][key] for key in permission
+    ]
+    attributes = ours["LoadBalancer"]["Properties"]["LoadBalancerAttributes"]
+    assert [a for a in alb["LoadBalancer"]["Properties"]["LoadBalancerAttributes"] if a not in attributes] == []
+    ingress = ours["LoadBalancerSecurityGroup"]["Properties"]["SecurityGroupIngress"]["Fn::If"][2]
+    assert alb["LoadBalancerSecurityGroup"]["Properties"]["SecurityGroupIngress"] == ingress
