@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +37,11 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *request: Any) -> None:
         return None
+
+
+@cache
+def opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(NoRedirects)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class BirdApi:
             body = json.dumps(content).encode()
         request = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.build_opener(NoRedirects).open(request, timeout=REQUEST_TIMEOUT_SECONDS) as answer:
+            with opener().open(request, timeout=REQUEST_TIMEOUT_SECONDS) as answer:
                 text = answer.read(MAX_ANSWER_BYTES)
                 return json.loads(text)["results"] if text else None
         except urllib.error.HTTPError as error:
