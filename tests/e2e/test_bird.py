@@ -12,7 +12,7 @@ from tools.local_query import poll
 from tools.operate import rotation
 from tools.operate.target import Target
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 180
 
 
 def update(stack, **changes: str) -> str:
