@@ -1,13 +1,19 @@
 """One local AWS with enforced IAM policies for the whole suite, the real template deployed to it by `sam deploy`."""
 
+import ssl
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests import bird_api
 from tools import local_emulator, local_stack
 from tools.local_emulator import Emulator
 from tools.local_stack import Stack
 from tools.sar.package import package_locally
+
+BIRD_API_KEY = "0123456789abcdef0123456789abcdef01234567"
+DOMAIN_NAME = "webhooks.example.com"
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +25,34 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def stack(emulator: Emulator) -> Stack:
+def bird(emulator: Emulator) -> Iterator[bird_api.Bird]:
+    """An account at Bird, whose DNS leads to the local AWS. One webhook is there already, made by hand."""
+
+    def reach(target: str) -> str:
+        parts = urlsplit(target)
+        if parts.hostname == DOMAIN_NAME:  # the load balancer's targets are registered after the deployment only
+            return f"{emulator.endpoint_url}/_ministack/health"
+        api = str(parts.hostname).partition(".")[0]
+        return f"{emulator.endpoint_url}/_aws/execute-api/{api}/$default{parts.path}"
+
+    with bird_api.running(BIRD_API_KEY, reach, ssl.create_default_context(cafile=emulator.certificate)) as started:
+        by_hand = {"name": "by hand", "target": f"https://{DOMAIN_NAME}/bird", "events": ["bounce"], "active": True}
+        started.webhooks["made-by-hand"] = by_hand
+        yield started
+
+
+@pytest.fixture(scope="session")
+def registration(emulator: Emulator, bird: bird_api.Bird) -> dict[str, str]:
+    """The parameters with which a stack registers its webhook at that account."""
+    secret = emulator.client("secretsmanager").create_secret(Name="bird-api-key", SecretString=BIRD_API_KEY)
+    return {"BirdApiKeySecretArn": secret["ARN"], "BirdApiUrl": bird.url}
+
+
+@pytest.fixture(scope="session")
+def stack(emulator: Emulator, registration: dict[str, str]) -> Stack:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
     optional = {"SenderHostName": "localhost", "DropFields": "sms_text", "HashFields": "remote_addr"}
+    optional |= {"DomainName": DOMAIN_NAME, **registration}
     return local_stack.deploy(emulator, "bird-e2e", optional)
 
 

@@ -47,8 +47,8 @@ def delete(bucket: str, key: str) -> Call:
     return Call("s3", "delete_object", {"Bucket": bucket, "Key": key})
 
 
-def read_secret(stage: str = "AWSCURRENT") -> Call:
-    arguments = {"SecretId": "{WebhookSecret}", "VersionStage": stage}
+def read_secret(of: str = "WebhookSecret") -> Call:
+    arguments = {"SecretId": f"{{{of}}}", "VersionStage": "AWSCURRENT"}
     return Call("secretsmanager", "get_secret_value", arguments)
 
 
@@ -67,6 +67,7 @@ ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "2
 NO_HANDLE = "ReceiptHandleIsInvalid"
 
 MUST: dict[str, list[Call]] = {
+    "BirdWebhookRole": [read_secret("BirdApiKeySecret"), read_secret()],
     "IngestRole": [WRITE_RAW],
     "ProcessRole": [
         READ_RAW,
@@ -97,6 +98,7 @@ MAY_NOT: list[Call] = [
     RECEIVE,
     read_secret(),
     READ_HASH_KEY,
+    read_secret("BirdApiKeySecret"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     put("{LakeBucket}", "athena-results/by-a-test"),
     get("{LakeBucket}", "events/by-a-test"),
@@ -153,12 +155,15 @@ def test_every_role_of_the_template_has_its_row():
 
 
 @pytest.fixture(scope="module")
-def resources(stack) -> Iterator[dict[str, str]]:
-    """Physical ids by logical id; an object to read is there, and what was allowed to be written is removed."""
+def resources(stack, registration) -> Iterator[dict[str, str]]:
+    """Physical ids by logical id, and of the secret with Bird's API key.
+
+    An object to read is there, and what was allowed to be written is removed.
+    """
     s3 = stack.emulator.client("s3")
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
-    yield found
+    yield {**found, "BirdApiKeySecret": registration["BirdApiKeySecretArn"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),

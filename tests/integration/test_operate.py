@@ -28,6 +28,7 @@ TEMPLATE = {
             "SenderHostName": "",
             "CredentialsVersion": "1",
             "AcceptPreviousCredentials": "false",
+            "BirdApiKeySecretArn": "",
         }.items()
     },
     "Resources": {
@@ -581,6 +582,91 @@ def test_there_is_nothing_to_rotate_without_credentials_of_ours(aws, run, auth):
     assert run("rotate", "start")[2] == (
         f"operate: WebhookAuth is {auth}: there are no credentials of ours to rotate\n"
     )
+
+
+# --- rotate, where the stack registered its webhook at Bird ---
+
+
+class Registered:
+    """Clients of a stack whose updates give Bird the current credentials, the last thing they do."""
+
+    def __init__(self, aws: Aws, client) -> None:
+        self.aws, self.next = aws, client
+        update(aws, BirdApiKeySecretArn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:key-abcdef")
+        self.bird = aws.secret()
+        self.had = [self.bird]
+
+    def client(self, service: str):
+        real = self.next(service)
+        return Guarded(real, {"update_stack": self.updated(real)}) if service == "cloudformation" else real
+
+    def updated(self, real):
+        def update_stack(**request):
+            answer = real.update_stack(**request)
+            assert self.bird in self.aws.accepted()  # ingest has its digests before Bird its credentials
+            if self.bird != self.aws.secret():
+                self.bird = self.aws.secret()
+                self.had.append(self.bird)
+            return answer
+
+        return update_stack
+
+    @property
+    def target(self) -> Target:
+        return Target("bird-webhooks", self.client, 0)
+
+
+def test_a_registered_bird_is_given_the_new_credentials_by_the_rotation(aws, capsys):
+    stack = Registered(aws, aws.client)
+    rotation.start(stack.target, show=False)
+    new = aws.secret()
+    assert stack.had == ["the-first", new]
+    assert aws.accepted() == {"the-first", new}
+    assert aws.secret("AWSPENDING") is None
+    assert capsys.readouterr().out == (
+        "Old and new credentials are accepted, and Bird has the new ones. Wait a little, then `rotate finish`.\n"
+    )
+    rotation.finish(stack.target, quiet=timedelta(minutes=15), force=True)
+    assert stack.bird == new
+    assert aws.accepted() == {new}
+
+
+def test_a_registered_bird_is_given_its_old_credentials_back_by_an_abort(aws):
+    stack = Registered(aws, aws.client)
+    rotation.start(stack.target, show=False)
+    rotation.abort(stack.target, yes=True)
+    assert (stack.bird, len(stack.had)) == ("the-first", 3)
+    assert aws.accepted() == {"the-first"}
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("then", ["start", "abort"])
+def test_a_start_cut_short_never_leaves_out_what_a_registered_bird_has(aws, last, then):
+    stack = Registered(aws, Fragile(aws, last).client)
+    with pytest.raises(Interrupted):
+        rotation.start(stack.target, show=False)
+    assert stack.bird in aws.accepted()
+    stack.next = aws.client
+    if then == "start" or last == 1:  # nothing had been done yet
+        rotation.start(stack.target, show=False)
+    else:
+        rotation.abort(stack.target, yes=True)
+    assert stack.bird == aws.secret()
+    assert stack.bird in aws.accepted()
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6])
+def test_an_abort_cut_short_never_leaves_out_what_a_registered_bird_has(aws, last):
+    stack = Registered(aws, aws.client)
+    rotation.start(stack.target, show=False)
+    stack.next = Fragile(aws, last).client
+    with pytest.raises(Interrupted):
+        rotation.abort(stack.target, yes=True)
+    assert stack.bird in aws.accepted()
+    stack.next = aws.client
+    rotation.abort(stack.target, yes=True)
+    assert stack.bird == "the-first"
+    assert aws.accepted() == {"the-first"}
 
 
 # --- status, errors ---

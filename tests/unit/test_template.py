@@ -39,7 +39,7 @@ def test_sar_takes_all_but_the_load_balancer(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 4
+    assert len(functions) == 5
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -139,6 +139,61 @@ CIDRS = [
 @pytest.mark.parametrize(("given", "legal"), CIDRS)
 def test_senders_are_one_to_five_ranges(template, given, legal):
     assert bool(re.search(template["Parameters"]["SenderCidrs"]["AllowedPattern"], given)) is legal
+
+
+def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template):
+    """By reference, not DependsOn: of the two front doors only one is there. Ingest has the credentials before Bird."""
+    webhook = template["Resources"]["BirdWebhook"]
+    waited_for = set(re.findall(r'"Ref": "(\w+)"', json.dumps(webhook["Properties"]["WaitsFor"]))) - {"AWS::NoValue"}
+    assert waited_for == {
+        "IngestFunction",
+        "WebhookListenerRule",
+        "AddressRecord",
+        "Ipv6AddressRecord",
+        "InternetRoute",
+        "FirstSubnetRoutes",
+        "SecondSubnetRoutes",
+        "HttpApiRoute",
+        "HttpApiStage",
+        "HttpApiPermission",
+    }
+    assert webhook["Properties"]["CredentialDigests"] == {"Fn::GetAtt": ["WebhookCredentials", "Digests"]}
+    assert webhook["Properties"]["CredentialsVersion"] == {"Ref": "CredentialsVersion"}
+    assert webhook["Properties"]["Target"] == template["Outputs"]["WebhookUrl"]["Value"]
+    # CloudFormation waits longer than the function lives.
+    function = template["Resources"]["BirdWebhookFunction"]["Properties"]
+    assert webhook["Properties"]["ServiceTimeout"] > function["Timeout"] == 600
+
+
+BIRD_API_URLS = [
+    pytest.param("", True, id="default"),
+    pytest.param("https://bird-proxy.example.com/api/v1", True, id="proxy"),
+    pytest.param("http://127.0.0.1:8080/api/v1", True, id="this machine"),
+    pytest.param("http://bird-proxy.example.com/api/v1", False, id="plain"),
+    pytest.param("http://127.0.0.1.example.com/api/v1", False, id="plain, in disguise"),
+    pytest.param("http://127.0.0.1:8080@example.com/", False, id="plain, in another"),
+    pytest.param("https://user:password@example.com/", False, id="with a password"),
+]
+
+
+@pytest.mark.parametrize(("given", "legal"), BIRD_API_URLS)
+def test_the_api_key_goes_nowhere_in_the_clear(template, given, legal):
+    assert bool(re.search(template["Parameters"]["BirdApiUrl"]["AllowedPattern"], given)) is legal
+
+
+def test_without_an_api_key_there_is_the_form_and_nothing_that_registers(template):
+    resources, outputs = template["Resources"], template["Outputs"]
+    assert template["Parameters"]["BirdApiKeySecretArn"]["Default"] == ""
+    assert {name for name, resource in resources.items() if resource.get("Condition") == "RegisterWebhook"} == {
+        "BirdWebhook",
+        "BirdWebhookFunction",
+        "BirdWebhookRole",
+        "BirdWebhookLogGroup",
+    }
+    assert outputs["BirdForm"]["Condition"] == "TypeIntoForm"
+    form = json.dumps(outputs["BirdForm"]["Value"])
+    assert "`password` in secret ${WebhookSecret}" in form
+    assert "resolve:" not in form  # no dynamic reference: the output holds no secret
 
 
 def test_looked_up_senders_leave_no_moment_without_ingress(template):

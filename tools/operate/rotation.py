@@ -8,6 +8,9 @@ that a command that was interrupted can be given again. ingest accepts what the 
     abort    the old version becomes AWSCURRENT again; the stack accepts it alone; the new version loses its label
 
 In no order of failures does an update, or its rollback, leave out what Bird has.
+
+Where the stack has registered its webhook at Bird itself, each of its updates gives Bird the current version. Therefore
+`start` and `abort` update the stack once more while both versions are accepted, after the other one became current.
 """
 
 import json
@@ -72,11 +75,17 @@ def start(target: Target, *, show: bool) -> None:
     pending = rotation.versions[PENDING]
     if rotation.versions[CURRENT] != pending:
         move(target, CURRENT, source=rotation.versions[CURRENT], destination=pending)
+    registered = is_registered(target)
+    if registered:  # still pending, so that a start which ends here is taken up again
+        update_stack(target, accept_previous=True)
     move(target, PENDING, source=pending)
-    print("Old and new credentials are accepted. Change them in Bird now, then `rotate finish`.")
+    if registered:
+        print("Old and new credentials are accepted, and Bird has the new ones. Wait a little, then `rotate finish`.")
+    else:
+        print("Old and new credentials are accepted. Change them in Bird now, then `rotate finish`.")
     if show:
         show_credentials(target)
-    else:
+    elif not registered:
         print("`rotate show` prints the new ones.")
 
 
@@ -111,7 +120,10 @@ def abort(target: Target, *, yes: bool) -> None:
     if ABORTED not in versions:
         if PREVIOUS not in versions:
             raise OperateError("the secret has no previous version to go back to")
-        confirm("Bird must have its old credentials back before. Drop the new ones?", yes=yes)
+        if is_registered(target):
+            confirm("Bird gets its old credentials back. Drop the new ones?", yes=yes)
+        else:
+            confirm("Bird must have its old credentials back before. Drop the new ones?", yes=yes)
         move(target, ABORTED, destination=versions[CURRENT])
         versions[ABORTED] = versions[CURRENT]
         if pending is not None:
@@ -119,6 +131,8 @@ def abort(target: Target, *, yes: bool) -> None:
     if versions[CURRENT] == versions[ABORTED]:
         move(target, CURRENT, source=versions[CURRENT], destination=versions[PREVIOUS])
     if rotation.accepts_previous:
+        if is_registered(target):
+            update_stack(target, accept_previous=True)
         update_stack(target, accept_previous=False)
     if state(target).versions.get(PREVIOUS) == versions[ABORTED]:
         move(target, PREVIOUS, source=versions[ABORTED])
@@ -136,6 +150,11 @@ def show_credentials(target: Target) -> None:
         print(f"{parameters['WebhookHeader']}: {secret['password']}")
     else:
         print(f"username: {secret['username']}\npassword: {secret['password']}")
+
+
+def is_registered(target: Target) -> bool:
+    """Whether the stack itself made the webhook at Bird. Stacks of older versions know no such parameter."""
+    return bool(target.parameters().get("BirdApiKeySecretArn"))
 
 
 def require_rotatable(target: Target) -> None:

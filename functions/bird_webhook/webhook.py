@@ -1,0 +1,116 @@
+"""What a webhook of Bird's shall be like, from the custom resource's properties; and what Bird says of it. Pure.
+
+Source: https://docs.bird.com/api/email-api/webhooks
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+MAX_NAME_CHARACTERS = 24  # what Bird's own form takes
+MAX_TEXT_CHARACTERS = 500
+
+Webhook = dict[str, Any]
+
+
+class UnusableSettingError(Exception):
+    """A setting that no webhook can be made of; says which."""
+
+
+def api_key(secret: str) -> str:
+    """The key in a secret's text: plain, or in a JSON object as `api_key` or as its only member."""
+    try:
+        members = json.loads(secret)
+    except ValueError:
+        members = secret
+    if isinstance(members, dict):
+        members = members.get("api_key") or (next(iter(members.values())) if len(members) == 1 else None)
+    key = members.strip() if isinstance(members, str) else secret.strip()
+    # It goes into a header, and an error about one that cannot be a header would print it. Braces are of broken JSON.
+    if not re.fullmatch(r"[!-z|~]+", key):
+        raise UnusableSettingError(
+            "The secret of BirdApiKeySecretArn holds no API key: it must be the key itself, or a JSON object "
+            "with the member api_key, or with one member"
+        )
+    return key
+
+
+def wanted(properties: Mapping[str, Any], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
+    """The fields of the webhook as Bird is to have them."""
+    fields: Webhook = {
+        "name": properties["Name"][:MAX_NAME_CHARACTERS].strip(),
+        "target": properties["Target"],
+        "events": event_types,
+        "active": True,
+        "auth_type": "none",
+    }
+    match properties["WebhookAuth"]:
+        case "BASIC":
+            login = {name: credentials[name] for name in ("username", "password")}
+            fields |= {"auth_type": "basic", "auth_credentials": login}
+        case "HEADER":
+            fields["custom_headers"] = {properties["WebhookHeader"]: credentials["password"]}
+        case "NONE":
+            pass
+        case other:
+            raise UnusableSettingError(
+                f"WebhookAuth {other} is for you to type into Bird's form: see the output BirdForm"
+            )
+    return fields
+
+
+def changed(current: Webhook, fields: Webhook, old_header: str | None = None) -> Webhook:
+    """The fields for a webhook that is there: headers that are not ours stay, and so does a pause made at Bird."""
+    ours = {name.lower() for name in [*fields.get("custom_headers", {}), *([old_header] if old_header else [])]}
+    others = {name: value for name, value in (current.get("custom_headers") or {}).items() if name.lower() not in ours}
+    return {
+        **fields,
+        "active": current.get("active", True),
+        "custom_headers": others | fields.get("custom_headers", {}),
+    }
+
+
+def chosen(event_types: Iterable[str]) -> list[str]:
+    """The types that were asked for; none of them means all."""
+    return [kind.strip() for kind in event_types if kind.strip()]
+
+
+def documented(documentation: Mapping[str, Any]) -> list[str]:
+    """All types in Bird's documentation of its events, which goes by class."""
+    return sorted({kind for group in documentation.values() for kind in group.get("events", {})})
+
+
+def same_target(one: str, other: str) -> bool:
+    return _address(one) == _address(other)
+
+
+def _address(target: str) -> tuple[str, str | None, int, str, str]:
+    parts = urlsplit(target)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return parts.scheme, parts.hostname, port, parts.path or "/", parts.query
+
+
+def error_text(body: bytes) -> str:
+    """Bird's own words in a refusal: each error's message, and what the webhook's target had answered."""
+    try:
+        errors = json.loads(body)["errors"]
+        said = [_words(error) for error in (errors if isinstance(errors, list) else [errors])]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        said = []
+    return "; ".join(filter(None, said)) or "no reason given"
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    text = ": ".join(str(error[name]) for name in ("message", "description") if error.get(name))
+    answered = (error.get("response") or {}).get("status")
+    return f"{text} (the target answered {answered})" if answered else text
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """One line of bounded length in which no secret stands, for events and logs."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "[secret]")
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}..."

@@ -1,0 +1,133 @@
+"""The deployed stack registers itself at a stand-in of Bird's API, whose DNS leads to the local AWS."""
+
+import base64
+import json
+import uuid
+
+import pytest
+
+from tools import local_stack
+from tools.local_emulator import REGION
+from tools.local_query import poll
+from tools.operate import rotation
+from tools.operate.target import Target
+
+TIMEOUT_SECONDS = 180
+
+
+def update(stack, **changes: str) -> str:
+    """The stack's status after an update of these parameters."""
+    client = stack.emulator.client("cloudformation")
+    [before] = client.describe_stacks(StackName=stack.name)["Stacks"]
+    given = [
+        {"ParameterKey": name, "ParameterValue": changes[name]}
+        if name in changes
+        else {"ParameterKey": name, "UsePreviousValue": True}
+        for name in (parameter["ParameterKey"] for parameter in before["Parameters"])
+    ]
+    client.update_stack(
+        StackName=stack.name,
+        UsePreviousTemplate=True,
+        Parameters=given,
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    )
+    return at_rest(stack.emulator, stack.name)
+
+
+def play(bird, webhook_id: str, stack) -> int:
+    """One batch of Bird's with the credentials it was given; 200 only if it lies in the raw bucket."""
+    batch_id = str(uuid.uuid4())
+    event = {"type": "bounce", "event_id": batch_id, "timestamp": "1460989507"}
+    body = json.dumps([{"msys": {"message_event": event}}]).encode()
+    status = bird.send(webhook_id, body, batch_id)
+    if status == 200:
+        bucket = stack.outputs["RawBucketName"]
+        stored = stack.emulator.client("s3").get_object(Bucket=bucket, Key=f"raw/{batch_id}.json")["Body"].read()
+        assert stored == body
+    return status
+
+
+@pytest.fixture(scope="module")
+def registered(stack, registration):
+    """A stack behind an HTTP API, which answers before the deployment is through; of the template deployed already."""
+    emulator, name = stack.emulator, "bird-registers-itself-at-bird"
+    client = emulator.client("cloudformation")
+    template = client.get_template(StackName=stack.name, TemplateStage="Original")["TemplateBody"]
+    bucket, key = local_stack.ARTEFACT_BUCKET, f"{name}.template"
+    emulator.client("s3").put_object(Bucket=bucket, Key=key, Body=template.encode())
+    parameters = {"FrontDoor": "HTTP_API", **registration}
+    client.create_stack(
+        StackName=name,
+        TemplateURL=f"https://s3.{REGION}.amazonaws.com/{bucket}/{key}",
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    )
+    assert at_rest(emulator, name) == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
+    yield local_stack.Stack(emulator, name, local_stack.local_outputs(emulator, name))
+    if local_stack.stack_status(emulator, name) != "DELETE_COMPLETE":
+        client.delete_stack(StackName=name)
+
+
+def at_rest(emulator, name: str) -> str:
+    """The stack's status once nothing is in progress."""
+
+    def status() -> str:
+        return local_stack.stack_status(emulator, name)
+
+    return poll(status, lambda now: not now.endswith("_IN_PROGRESS"), TIMEOUT_SECONDS)
+
+
+def test_a_webhook_made_by_hand_is_adopted(stack, bird):
+    assert stack.outputs["BirdWebhookId"] == "made-by-hand"
+    assert stack.outputs["BirdWebhookOutcome"] == "adopted, it was there"
+    adopted = bird.webhooks["made-by-hand"]
+    username, password = stack.credentials()
+    assert adopted["auth_credentials"] == {"username": username, "password": password}
+    assert (adopted["name"], adopted["target"]) == ("bird-e2e", "https://webhooks.example.com/bird")
+    assert len(adopted["events"]) == 27
+
+
+def test_the_webhook_lives_and_dies_with_its_stack(registered, bird):
+    webhook_id = registered.outputs["BirdWebhookId"]
+    target = registered.outputs["PublicWebhookUrl"]
+    username, old = registered.credentials()
+
+    # created, after Bird had tried the target, with the stack's credentials: a batch of Bird's is stored
+    assert registered.outputs["BirdWebhookOutcome"] == "created"
+    assert "BirdForm" not in registered.outputs
+    webhook = bird.webhooks[webhook_id]
+    assert target in bird.probes
+    assert (webhook["name"], webhook["target"]) == ("bird-registers-itself-at", target)
+    assert webhook["auth_credentials"] == {"username": username, "password": old}
+    assert play(bird, webhook_id, registered) == 200
+
+    # rotated: Bird has the new ones by itself, and no batch is refused at any step
+    operated = Target(registered.name, registered.emulator.client, poll_seconds=0.3)
+    rotation.start(operated, show=False)
+    _, new = registered.credentials()
+    assert bird.webhooks[webhook_id]["auth_credentials"]["password"] == new != old
+    assert play(bird, webhook_id, registered) == 200
+    rotation.finish(operated, quiet=rotation.timedelta(minutes=15), force=True)
+    assert play(bird, webhook_id, registered) == 200
+    bird.webhooks["old"] = {**bird.webhooks[webhook_id], "auth_credentials": {"username": username, "password": old}}
+    assert play(bird, "old", registered) == 401
+    del bird.webhooks["old"]
+
+    # updated in place
+    assert update(registered, BirdWebhookName="Renamed", BirdEventTypes="bounce,click") == "UPDATE_COMPLETE"
+    assert (bird.webhooks[webhook_id]["name"], bird.webhooks[webhook_id]["events"]) == ("Renamed", ["bounce", "click"])
+
+    # refused: Bird's words are the stack's, and all is as it was
+    assert update(registered, BirdEventTypes="bonuce") == "UPDATE_ROLLBACK_COMPLETE"
+    client = registered.emulator.client("cloudformation")
+    events = client.describe_stack_events(StackName=registered.name)["StackEvents"]
+    reasons = [event.get("ResourceStatusReason") for event in events if event["ResourceStatus"] == "UPDATE_FAILED"]
+    assert "Bird refused: Invalid event type: bonuce (HTTP 400)" in reasons
+    assert bird.webhooks[webhook_id]["events"] == ["bounce", "click"]
+
+    # deleted with the stack, and no other
+    others = set(bird.webhooks) - {webhook_id}
+    local_stack.delete(registered)
+    assert set(bird.webhooks) == others
+    secrets = [old, new, bird.key, base64.b64encode(f"{username}:{new}".encode()).decode()]
+    assert [secret for secret in secrets if secret in json.dumps(events, default=str)] == []

@@ -1,0 +1,487 @@
+"""The custom resource against a stand-in of Bird's API that really tries the target."""
+
+import base64
+import json
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from botocore.exceptions import ClientError
+
+import bird_webhook.app as app
+from tests import bird_api
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+TARGET = "https://webhooks.example.com/bird"
+ALL_TYPES = sorted(kind for kinds in bird_api.event_types().values() for kind in kinds)
+PASSWORD = "example-password-of-the-stack"
+LOGIN = {"username": "bird", "password": PASSWORD}
+
+
+class Context:
+    """Lambda's, with seconds left."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+class Target:
+    """What listens behind TARGET: answers `status`, and keeps the credentials that came."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.came: list[dict[str, str]] = []
+        target = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                target.came.append({name.lower(): value for name, value in self.headers.items()})
+                self.send_response(target.status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+
+@pytest.fixture
+def target():
+    listening = Target()
+    yield listening
+    listening.server.shutdown()
+    listening.server.server_close()
+
+
+@pytest.fixture
+def bird(target):
+    addresses = {TARGET: f"http://127.0.0.1:{target.server.server_port}/"}
+    with bird_api.running(KEY, addresses.get) as started:
+        started.dns = addresses
+        yield started
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Time that passes only while the function pauses; and the pauses."""
+    slept: list[float] = []
+    monkeypatch.setattr(app.time, "sleep", slept.append)
+    monkeypatch.setattr(app.time, "monotonic", lambda: float(sum(slept)))
+    return slept
+
+
+WEBHOOK_SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:webhook-abcdef"
+KEY_SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key-abcdef"
+
+
+class Secrets:
+    """Secrets Manager, by ARN and stage; each region has its own."""
+
+    def __init__(self) -> None:
+        self.versions = {(WEBHOOK_SECRET, "AWSCURRENT"): json.dumps(LOGIN), (KEY_SECRET, "AWSCURRENT"): KEY}
+        self.region = ""
+
+    def client(self, service: str, region_name: str) -> "Secrets":
+        assert service == "secretsmanager"
+        self.region = region_name
+        return self
+
+    def put(self, arn: str, text: str, stage: str = "AWSCURRENT") -> None:
+        self.versions[arn, stage] = text
+
+    def get_secret_value(self, SecretId: str, VersionStage: str) -> dict[str, str]:  # noqa: N803
+        if (SecretId, VersionStage) not in self.versions or self.region not in SecretId:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetSecretValue")
+        return {"SecretString": self.versions[SecretId, VersionStage]}
+
+
+@pytest.fixture
+def secrets(monkeypatch):
+    account = Secrets()
+    monkeypatch.setattr(app.boto3, "client", account.client)
+    return account
+
+
+@pytest.fixture
+def ask(secrets, bird, cloudformation, pauses, caplog):
+    """`ask("Create", Name="…")`: what CloudFormation is answered; no secret ever stands in it or in the log."""
+    url, answers = cloudformation
+    caplog.set_level(logging.INFO)
+
+    def request(kind: str, webhook_id: str | None = None, old: dict | None = None, seconds: float = 600, **changes):
+        properties = {
+            "ApiKeySecretArn": KEY_SECRET,
+            "ApiUrl": bird.url,
+            "Subaccount": "",
+            "Name": "bird-webhooks",
+            "Target": TARGET,
+            "EventTypes": [""],
+            "WebhookAuth": "BASIC",
+            "WebhookHeader": "x-webhook-token",
+            "WebhookSecretArn": WEBHOOK_SECRET,
+            "DeleteWithStack": "true",
+        }
+        event = {"RequestType": kind, "ResponseURL": url, "StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
+        event["ResourceProperties"] = properties | changes
+        if kind == "Update":
+            event["OldResourceProperties"] = properties | (old or {})
+        if webhook_id:
+            event["PhysicalResourceId"] = webhook_id
+        app.lambda_handler(event, Context(seconds))
+        said = json.dumps(answers) + "".join(str(vars(record)) for record in caplog.records)
+        assert [secret for secret in (KEY, PASSWORD, "another-password") if secret in said] == []
+        return answers.pop()
+
+    return request
+
+
+def only(bird) -> tuple[str, dict]:
+    [item] = bird.webhooks.items()
+    return item
+
+
+def basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+# --- create, adopt ---
+
+
+def test_create_makes_a_webhook_that_sends_the_stacks_credentials(ask, bird, target):
+    answer = ask("Create")
+    webhook_id, webhook = only(bird)
+    assert (answer["Status"], answer["PhysicalResourceId"], answer["Data"]) == (
+        "SUCCESS",
+        webhook_id,
+        {"Outcome": "created"},
+    )
+    assert webhook == {
+        "name": "bird-webhooks",
+        "target": TARGET,
+        "events": ALL_TYPES,
+        "active": True,
+        "auth_type": "basic",
+        "auth_credentials": LOGIN,
+        "auth_token": "",
+    }
+    assert len(ALL_TYPES) == 27
+    assert bird.probes == [TARGET]
+    assert [request["authorization"] for request in target.came] == [basic("bird", PASSWORD)]
+
+
+def test_types_that_are_named_are_the_only_ones(ask, bird):
+    ask("Create", EventTypes=["bounce", " click"])
+    assert only(bird)[1]["events"] == ["bounce", "click"]
+    assert "GET /webhooks/events/documentation" not in bird.requests
+
+
+def test_a_long_name_of_a_stack_is_cut(ask, bird):
+    ask("Create", Name="a-stack-with-a-name-for-everybody")
+    assert only(bird)[1]["name"] == "a-stack-with-a-name-for-"
+
+
+def test_a_header_carries_the_secret_in_mode_header(ask, bird, target):
+    ask("Create", WebhookAuth="HEADER")
+    assert only(bird)[1]["auth_type"] == "none"
+    assert only(bird)[1]["custom_headers"] == {"x-webhook-token": PASSWORD}
+    assert target.came[0]["x-webhook-token"] == PASSWORD
+
+
+def test_no_secret_of_the_stack_is_read_in_mode_none(ask, bird):
+    assert ask("Create", WebhookAuth="NONE", WebhookSecretArn="arn:::::none")["Status"] == "SUCCESS"
+    assert "auth_credentials" not in only(bird)[1]
+
+
+def test_the_form_is_left_to_the_user_in_mode_oauth2(ask, bird):
+    answer = ask("Create", WebhookAuth="OAUTH2")
+    assert answer["Reason"] == "WebhookAuth OAUTH2 is for you to type into Bird's form: see the output BirdForm"
+    assert bird.webhooks == {}
+
+
+def test_a_webhook_with_the_same_target_is_adopted(ask, bird):
+    theirs = {"x-tenant": "7"}
+    bird.webhooks = {
+        "other": {"name": "other", "target": "https://elsewhere.example.com/bird", "events": ["bounce"]},
+        "by-hand": {
+            "name": "by hand",
+            "target": "https://Webhooks.example.com:443/bird",
+            "events": ["bounce"],
+            "active": False,
+            "custom_headers": theirs,
+            "auth_type": "none",
+        },
+    }
+    answer = ask("Create")
+    assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == ("by-hand", "adopted, it was there")
+    assert sorted(bird.webhooks) == ["by-hand", "other"]
+    adopted = bird.webhooks["by-hand"]
+    assert (adopted["name"], adopted["target"], adopted["events"]) == ("bird-webhooks", TARGET, ALL_TYPES)
+    assert (adopted["auth_credentials"], adopted["custom_headers"], adopted["active"]) == (LOGIN, theirs, True)
+
+
+def test_of_several_the_first_is_adopted_and_it_is_said(ask, bird):
+    bird.webhooks = {name: {"name": name, "target": TARGET, "events": ["open"]} for name in ("one", "two")}
+    answer = ask("Create")
+    assert answer["PhysicalResourceId"] == "one"
+    assert answer["Data"]["Outcome"] == "adopted, it was there, the first of 2 with this target"
+    assert bird.webhooks["two"] == {"name": "two", "target": TARGET, "events": ["open"]}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [KEY, f"  {KEY}\n", json.dumps({"api_key": KEY, "note": "EU"}), json.dumps({"whatever": KEY})],
+    ids=["plain", "white space", "api_key", "only member"],
+)
+def test_the_key_may_be_kept_in_these_ways(ask, secrets, bird, secret):
+    secrets.put(KEY_SECRET, secret)
+    assert ask("Create")["Status"] == "SUCCESS"
+    assert {headers["authorization"] for headers in bird.headers} == {KEY}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [json.dumps({"one": KEY, "two": KEY}), f"{{{KEY}", "two words", "\n", json.dumps({"api_key": 7})],
+    ids=["two members", "broken JSON", "words", "empty", "number"],
+)
+def test_a_secret_that_holds_no_key_is_said(ask, secrets, bird, secret):
+    secrets.put(KEY_SECRET, secret)
+    answer = ask("Create")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "not-registered")
+    assert answer["Reason"].startswith("The secret of BirdApiKeySecretArn holds no API key")
+    assert bird.requests == []
+
+
+def test_a_secret_that_is_not_there_is_said(ask):
+    answer = ask("Create", ApiKeySecretArn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-abcdef")
+    assert answer["Reason"] == "The secret of BirdApiKeySecretArn was not readable: ResourceNotFoundException"
+
+
+def test_a_subaccount_is_named_in_each_request(ask, bird):
+    ask("Create", Subaccount="42")
+    assert {headers["x-msys-subaccount"] for headers in bird.headers} == {"42"}
+
+
+def test_no_subaccount_is_named_otherwise(ask, bird):
+    ask("Create")
+    assert not [headers for headers in bird.headers if "x-msys-subaccount" in headers]
+
+
+# --- patience ---
+
+
+def test_a_name_that_does_not_resolve_yet_is_tried_again(ask, bird, pauses):
+    address = bird.dns.pop(TARGET)
+    bird.reach = lambda name: address if len(pauses) >= 5 else None
+    assert ask("Create")["Status"] == "SUCCESS"
+    assert pauses == [2, 5, 10, 20, 30]
+    assert len(bird.probes) == 6
+    assert len(bird.webhooks) == 1
+
+
+def test_a_target_that_never_answers_fails_in_time_with_birds_words(ask, bird, target, pauses):
+    target.status = 502
+    answer = ask("Create", seconds=600)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"] == (
+        "Bird did not take the webhook, however often it was asked: POST to webhook target URL failed "
+        "(the target answered 502) (HTTP 400)"
+    )
+    assert 450 < sum(pauses) <= 500
+    assert bird.webhooks == {}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_bird_that_is_busy_is_asked_again(ask, bird, pauses, status):
+    bird.fail(3, status, "Too many requests")
+    assert ask("Create")["Status"] == "SUCCESS"
+    assert pauses == [2, 5, 10]
+
+
+def test_a_bird_that_is_not_there_is_said(ask, pauses):
+    answer = ask("Create", ApiUrl="http://127.0.0.1:9/api/v1", seconds=130)
+    assert answer["Reason"].startswith(
+        "Bird did not take the webhook, however often it was asked: Bird was not reached"
+    )
+    assert pauses == [2, 5, 10]
+
+
+def test_a_webhook_whose_answer_was_lost_is_found_and_not_made_twice(ask, bird, monkeypatch):
+    create = bird.create
+    lost = []
+
+    def create_and_lose(content):
+        known = create(content)
+        if not lost:
+            lost.append(known)
+            raise bird_api.Answer(504, "Gateway Timeout")
+        return known
+
+    monkeypatch.setattr(bird, "create", create_and_lose)
+    assert ask("Create")["PhysicalResourceId"] == lost[0]
+    assert list(bird.webhooks) == lost
+
+
+# --- refuse ---
+
+
+def test_a_wrong_key_is_refused_at_once_in_birds_words(ask, bird, pauses):
+    bird.key = "another"
+    answer = ask("Create")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "not-registered")
+    assert answer["Reason"] == "Bird refused: Unauthorized. (HTTP 401)"
+    assert pauses == []
+
+
+def test_a_type_that_bird_does_not_know_is_refused_in_birds_words(ask, bird, pauses):
+    answer = ask("Create", EventTypes=["bounce", "bonuce"])
+    assert answer["Reason"] == "Bird refused: Invalid event type: bonuce (HTTP 400)"
+    assert pauses == []
+
+
+def test_long_words_are_cut_and_secrets_in_them_covered(ask, bird):
+    bird.fail(1, 400, f"no good: {KEY} bird:{PASSWORD} " + "x" * 10_000)
+    answer = ask("Create", EventTypes=["bounce"])
+    assert answer["Reason"].startswith("Bird refused: no good: [secret] bird:[secret] xxx")
+    assert len(answer["Reason"]) == 503
+    assert len(json.dumps(answer)) < 4096
+
+
+def test_the_key_does_not_follow_a_redirection(ask, bird, target, monkeypatch):
+    class Redirected(bird_api.Answer):
+        pass
+
+    def redirect(*request):
+        raise Redirected(302, "moved")
+
+    monkeypatch.setattr(bird, "answer", redirect)
+    assert ask("Create")["Reason"] == "Bird refused: moved (HTTP 302)"
+    assert target.came == []
+
+
+def test_an_answer_that_is_not_birds_is_said(ask, bird, monkeypatch):
+    monkeypatch.setattr(bird, "answer", lambda *request: (200, {"hello": "I am a proxy"}))
+    assert ask("Create")["Reason"] == "Bird refused: an answer that is not Bird's (HTTP 200)"
+
+
+# --- update ---
+
+
+@pytest.fixture
+def registered(ask, bird):
+    ask("Create")
+    bird.requests.clear()
+    bird.probes.clear()
+    return only(bird)[0]
+
+
+def test_an_update_changes_name_and_types_without_trying_the_target(ask, bird, registered):
+    answer = ask("Update", registered, Name="renamed", EventTypes=["bounce"])
+    assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == (registered, "updated")
+    assert (only(bird)[1]["name"], only(bird)[1]["events"]) == ("renamed", ["bounce"])
+    assert bird.probes == []
+
+
+def test_another_target_is_tried(ask, bird, registered):
+    other = "https://new.example.com/bird"
+    bird.dns[other] = bird.dns[TARGET]
+    assert ask("Update", registered, Target=other)["PhysicalResourceId"] == registered
+    assert only(bird)[1]["target"] == other
+    assert bird.probes == [other]
+
+
+def test_new_credentials_reach_bird(ask, secrets, bird, target, registered):
+    new = json.dumps({"username": "bird", "password": "another-password"})
+    secrets.put(WEBHOOK_SECRET, new)
+    ask("Update", registered)
+    assert bird.send(registered, b"[1]", "batch") == 200
+    assert target.came[-1]["authorization"] == basic("bird", "another-password")
+
+
+def test_a_version_that_is_only_pending_stays_away_from_bird(ask, secrets, bird, registered):
+    new = json.dumps({"username": "bird", "password": "another-password"})
+    secrets.put(WEBHOOK_SECRET, new, "AWSPENDING")
+    ask("Update", registered)
+    assert only(bird)[1]["auth_credentials"] == LOGIN
+
+
+def test_what_was_set_at_bird_by_hand_stays(ask, bird, registered):
+    bird.webhooks[registered] |= {"active": False, "custom_headers": {"x-tenant": "7"}}
+    ask("Update", registered, WebhookAuth="HEADER")
+    assert only(bird)[1]["active"] is False
+    assert only(bird)[1]["custom_headers"] == {"x-tenant": "7", "x-webhook-token": PASSWORD}
+    # WHEN the header gets another name, and then none
+    ask("Update", registered, {"WebhookAuth": "HEADER"}, WebhookAuth="HEADER", WebhookHeader="x-other")
+    assert only(bird)[1]["custom_headers"] == {"x-tenant": "7", "x-other": PASSWORD}
+    ask("Update", registered, {"WebhookAuth": "HEADER", "WebhookHeader": "x-other"})
+    assert only(bird)[1]["custom_headers"] == {"x-tenant": "7"}
+    assert only(bird)[1]["auth_credentials"] == LOGIN
+
+
+def test_a_webhook_deleted_at_bird_is_made_anew(ask, bird, registered):
+    bird.webhooks.clear()
+    answer = ask("Update", registered)
+    assert answer["Data"]["Outcome"] == "created anew, it was gone"
+    new = only(bird)[0]
+    assert answer["PhysicalResourceId"] == new != registered
+    # THEN CloudFormation deletes the old id, and that does not touch the new one
+    assert ask("Delete", registered)["Status"] == "SUCCESS"
+    assert list(bird.webhooks) == [new]
+
+
+def test_an_update_that_is_refused_keeps_its_id_so_that_nothing_is_deleted(ask, bird, registered):
+    answer = ask("Update", registered, EventTypes=["bonuce"])
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", registered)
+    assert ask("Update", registered)["Status"] == "SUCCESS"  # CloudFormation rolls back
+    assert only(bird)[1]["events"] == ALL_TYPES
+
+
+# --- delete ---
+
+
+def test_delete_takes_the_webhook_and_no_other(ask, bird, registered):
+    bird.webhooks["other"] = {"name": "other", "target": TARGET, "events": ["open"]}
+    assert ask("Delete", registered)["Status"] == "SUCCESS"
+    assert list(bird.webhooks) == ["other"]
+
+
+def test_a_webhook_already_gone_is_fine(ask, bird, registered):
+    bird.webhooks.clear()
+    assert ask("Delete", registered)["Status"] == "SUCCESS"
+
+
+def test_delete_leaves_the_webhook_if_told_so(ask, bird, registered):
+    assert ask("Delete", registered, DeleteWithStack="false")["Status"] == "SUCCESS"
+    assert list(bird.webhooks) == [registered]
+    assert bird.requests == []
+
+
+def test_what_was_never_made_is_not_deleted(ask, bird):
+    assert ask("Delete", "not-registered")["Status"] == "SUCCESS"
+    assert bird.requests == []
+
+
+@pytest.mark.parametrize("failure", ["key revoked", "Bird down", "secret gone"])
+def test_a_delete_that_fails_lets_the_stack_go_and_says_why_in_the_log(
+    ask, secrets, bird, registered, pauses, caplog, failure
+):
+    match failure:
+        case "key revoked":
+            bird.key, reason = "another", "Bird refused: Unauthorized. (HTTP 401)"
+        case "Bird down":
+            bird.fail(100, 503, "Service Unavailable")
+            reason = "Bird did not take the webhook, however often it was asked: Service Unavailable (HTTP 503)"
+        case _:
+            del secrets.versions[KEY_SECRET, "AWSCURRENT"]
+            reason = "The secret of BirdApiKeySecretArn was not readable: ResourceNotFoundException"
+    answer = ask("Delete", registered)
+    assert answer["Status"] == "SUCCESS"
+    assert sum(pauses) <= 60
+    [said] = [record for record in caplog.records if record.msg == "webhook not deleted"]
+    assert (said.reason, said.webhook_id) == (reason, registered)
+    assert list(bird.webhooks) == [registered]
