@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import boto3
 import pytest
+from obstore.store import S3Store
 
 import process.app
 import publish_events.app
+import publish_events.lake
 from publish_events.app import lambda_handler
 from publish_events.bus import Bus
 from tools.make_events import created, sqs
@@ -127,8 +130,15 @@ def test_message_that_is_no_notification_fails_and_the_test_event_does_not(s3, q
     assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": "odd"}]}
 
 
-def test_storage_that_does_not_answer_fails_the_message(s3, queue):
-    given = json.loads(json.dumps(announce("events/a.parquet")).replace(LAKE_BUCKET, "no such bucket"))
+def test_storage_that_does_not_answer_fails_the_message(s3, queue, monkeypatch):
+    nowhere = S3Store(
+        LAKE_BUCKET,
+        endpoint="http://127.0.0.1:9",
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
+    )
+    monkeypatch.setattr(publish_events.lake, "_store", lambda bucket, allow_http: nowhere)
+    given = announce("events/a.parquet")
     assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": given["Records"][0]["messageId"]}]}
 
 
