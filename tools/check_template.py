@@ -65,7 +65,7 @@ class NoManagedPolicies:
         return {}
 
 
-def lint(path: Path) -> list[str]:
+def lint(*paths: Path) -> list[str]:
     command: list[str | Path] = [
         Path(sys.executable).parent / "cfn-lint",
         "--format",
@@ -73,7 +73,7 @@ def lint(path: Path) -> list[str]:
         "--regions",
         REGION,
         "--",
-        path,
+        *paths,
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]

@@ -51,8 +51,14 @@ def registration(emulator: Emulator, bird: bird_api.Bird) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def stack(emulator: Emulator, registration: dict[str, str]) -> Stack:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
-    optional = {"SenderHostName": "localhost", "DropFields": "sms_text", "HashFields": "remote_addr"}
-    optional |= {"DomainName": DOMAIN_NAME, **registration}
+    optional = {
+        "SenderHostName": "localhost",
+        "DomainName": DOMAIN_NAME,
+        "DropFields": "sms_text",
+        "HashFields": "remote_addr",
+        "PublishEvents": "true",
+        **registration,
+    }
     return local_stack.deploy(emulator, "bird-e2e", optional)
 
 

@@ -6,6 +6,7 @@ from tools.local_query import poll
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
 
 LOGS_TIMEOUT_SECONDS = 60
+ROLES = ("Ingest", "Process", "PublishEvents", "WebhookCredentials", "BirdWebhook")
 ADDRESS = "jane.doe@example.com"
 
 
@@ -19,9 +20,7 @@ def test_logs_of_the_deployed_functions_hold_nothing_private(stack):
         headers = {"content-type": "application/json", **basic(login), "x-messagesystems-batch-id": str(uuid.uuid4())}
         send(stack, Request("POST", headers, body))
     logs = stack.emulator.client("logs")
-    names = [
-        stack.resources()[f"{role}LogGroup"] for role in ("Ingest", "Process", "WebhookCredentials", "BirdWebhook")
-    ]
+    names = [stack.resources()[f"{role}LogGroup"] for role in ROLES]
 
     def logged() -> str:
         pages = [logs.get_paginator("filter_log_events").paginate(logGroupName=name) for name in names]

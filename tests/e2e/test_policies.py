@@ -62,6 +62,10 @@ WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
 LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
+READ_ROWS = get("{LakeBucket}", "events/by-a-test")
+LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
+AN_EVENT = {"Source": "by-a-test", "DetailType": "by a test", "Detail": "{}"}
+PUBLISH = Call("events", "put_events", {"Entries": [{**AN_EVENT, "EventBusName": "{EventBus}"}]})
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
@@ -79,6 +83,21 @@ MUST: dict[str, list[Call]] = {
         on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
         on_queue("delete_message", ReceiptHandle="none", may_answer=NO_HANDLE),
         on_queue("change_message_visibility", ReceiptHandle="none", VisibilityTimeout=0, may_answer=NO_HANDLE),
+    ],
+    "PublishEventsRole": [
+        READ_ROWS,
+        LIST_LAKE,
+        PUBLISH,
+        on_queue("receive_message", "{PublishEventsQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+        on_queue("get_queue_attributes", "{PublishEventsQueue}", AttributeNames=["QueueArn"]),
+        on_queue("delete_message", "{PublishEventsQueue}", ReceiptHandle="none", may_answer=NO_HANDLE),
+        on_queue(
+            "change_message_visibility",
+            "{PublishEventsQueue}",
+            ReceiptHandle="none",
+            VisibilityTimeout=0,
+            may_answer=NO_HANDLE,
+        ),
     ],
     "SenderAddressesRole": [
         Call("ec2", "describe_security_group_rules", {}),
@@ -101,10 +120,16 @@ MAY_NOT: list[Call] = [
     read_secret("BirdApiKeySecret"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     put("{LakeBucket}", "athena-results/by-a-test"),
-    get("{LakeBucket}", "events/by-a-test"),
+    READ_ROWS,
+    get("{LakeBucket}", "quarantine/by-a-test"),
+    get("{LakeBucket}", "athena-results/by-a-test"),
     delete("{RawBucket}", "raw/by-a-test.json"),
     delete("{LakeBucket}", "events/by-a-test"),
-    Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"}),
+    LIST_LAKE,
+    PUBLISH,
+    Call("events", "put_events", {"Entries": [{**AN_EVENT, "EventBusName": "default"}]}),
+    on_queue("receive_message", "{PublishEventsQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+    on_queue("receive_message", "{PublishEventsDeadLetterQueue}"),
     Call("s3", "list_buckets", {}),
     Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
     Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),
@@ -140,7 +165,7 @@ def same(one: Call, other: Call) -> bool:
     """Whether both ask for the same thing, whatever they bring along."""
 
     def about(call: Call) -> list[Any]:
-        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId")
+        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId", "Entries")
         return [call.service, call.operation, *(call.arguments.get(name) for name in names)]
 
     return about(one) == about(other)
@@ -163,6 +188,7 @@ def resources(stack, registration) -> Iterator[dict[str, str]]:
     s3 = stack.emulator.client("s3")
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
+    s3.put_object(Bucket=found["LakeBucket"], Key="events/by-a-test", Body=b"[]")
     yield {**found, "BirdApiKeySecret": registration["BirdApiKeySecretArn"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
@@ -194,6 +220,10 @@ def as_role(stack) -> Callable[[str, str], Any]:
 
 
 def filled(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [filled(item, names) for item in value]
+    if isinstance(value, dict):
+        return {name: filled(item, names) for name, item in value.items()}
     if not isinstance(value, str):
         return value
     for name, physical in names.items():
@@ -238,7 +268,7 @@ def test_nobody_may_speak_plain_http_to_what_holds_data():
         for resource in TEMPLATE["Resources"].values()
         if resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
     ]
-    assert len(policies) == 3
+    assert len(policies) == 4
     for policy in policies:
         refusals = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert json.dumps([s["Condition"] for s in refusals]) == '[{"Bool": {"aws:SecureTransport": false}}]'

@@ -21,6 +21,12 @@ PURE = [
     "process/quarantine.py",
     "process/rows.py",
     "process/table.py",
+    "publish_events/columns.py",
+    "publish_events/delivery.py",
+    "publish_events/entries.py",
+    "publish_events/metrics.py",
+    "publish_events/notification.py",
+    "publish_events/rows.py",
 ]
 IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
 

@@ -9,6 +9,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 import ingest.metrics
 import process.metrics
+import publish_events.metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
@@ -38,6 +39,7 @@ STACKS = {
     "ALB with OAuth2, silence watched": {"UseAlb", "UseJwt", "UseAlbJwt", "WatchSilence"},
     "ALB with senders by name": {"UseAlb", "LookUpSenders"},
     "HTTP API": {"UseHttpApi"},
+    "ALB with events on a bus": {"UseAlb", "UsePublishEvents"},
 }
 
 
@@ -85,6 +87,8 @@ def is_emitted(namespace: str, name: str, dimensions: dict) -> bool:
             reasons = {*ingest.metrics.REASONS, "other"}
             by_reason = name == "requests_rejected" and dimensions.get("Reason") in reasons and len(dimensions) == 2
             return name in OF_INGEST and (by_reason or len(dimensions) == 1)
+        if function == "${PublishEventsFunction}":
+            return name in publish_events.metrics.COUNTED and len(dimensions) == 1
         is_process = function in ("${ProcessFunction}", {"Ref": "ProcessFunction"})
         return is_process and name in OF_PROCESS and len(dimensions) == 1
     names, known = OF_AWS[namespace]
@@ -105,6 +109,8 @@ def test_every_metric_of_an_alarm_is_emitted():
 def test_every_metric_that_costs_money_is_shown():
     shown = {name for namespace, name, _ in metrics_shown(STACKS["ALB"]) if namespace == "BirdWebhooks"}
     assert shown == OF_INGEST | OF_PROCESS
+    with_bus = {name for _, name, _ in metrics_shown(STACKS["ALB with events on a bus"])}
+    assert with_bus > {*publish_events.metrics.COUNTED}
     reasons = {dimensions["Reason"] for _, _, dimensions in metrics_shown(STACKS["ALB"]) if "Reason" in dimensions}
     assert reasons == {*ingest.metrics.REASONS, "other"}
 
@@ -118,7 +124,7 @@ def test_dashboard_shows_the_state_of_exactly_the_alarms_that_are_there(conditio
 
 def test_no_widget_lies_upon_another():
     taken = set()
-    for widget in widgets(STACKS["ALB"]):
+    for widget in widgets(set().union(*STACKS.values())):
         area = {
             (x, y)
             for x in range(widget["x"], widget["x"] + widget["width"])

@@ -1,0 +1,27 @@
+"""What the columns of a file of rows hold, where it is not text. Pure.
+
+Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. A test holds
+this against the columns of process, whose file of rows is the contract.
+"""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    BIGINT = "BIGINT"
+    DOUBLE = "DOUBLE"
+    BOOLEAN = "BOOLEAN"
+    TIMESTAMP = "TIMESTAMP"
+    JSON = "JSON"
+
+
+_NAMES = {
+    Kind.BIGINT: """template_version ab_test_version msg_size queue_time num_retries outbound_tls bounce_class
+        geo_ip_zip sms_segments number_succeeded number_duplicates number_failed""",
+    Kind.DOUBLE: "geo_ip_latitude geo_ip_longitude dr_latency",
+    Kind.BOOLEAN: """transactional open_tracking click_tracking initial_pixel amp_enabled
+        user_agent_parsed_is_mobile user_agent_parsed_is_proxy user_agent_parsed_is_prefetched retryable""",
+    Kind.TIMESTAMP: "timestamp received_at injection_time scheduled_time expiration_timestamp",
+    Kind.JSON: "ab_test rcpt_meta rcpt_tags rcpt_subs sms_remoteids extra",
+}
+KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}

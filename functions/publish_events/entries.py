@@ -1,0 +1,102 @@
+"""A row -> an entry for EventBridge: the row as JSON, with an id to tell repeats by, and small enough. Pure.
+
+Sources: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html and, for the size of an entry,
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from publish_events.columns import KINDS, Kind
+from publish_events.notification import LakeFile
+
+SOURCE = "bird-webhooks"
+DETAIL_TYPE = "Bird Email Event"
+# EventBridge takes 1 MB since January 2026. A Step Functions execution takes 256 KiB with the envelope, and a region
+# may still have the older limit of the same size: an event shall reach whatever target a rule names.
+MAX_BYTES = 250_000
+# What an event is told by; nothing makes it small if these do not fit, and EventBridge will refuse it.
+_KEPT = {"id", "event_class", "type", "event_key", "batch_id"}
+_JSON_COLUMNS = {name for name, kind in KINDS.items() if kind is Kind.JSON}
+
+
+@dataclass
+class Entry:
+    """One event on its way; `tries` counts how often EventBridge has refused it."""
+
+    file: LakeFile
+    resource: str
+    time: datetime | None
+    fields: dict[str, Any]
+    omitted: list[str]
+    detail: str
+    tries: int = 0
+
+    @property
+    def size(self) -> int:
+        """In bytes, as EventBridge counts it."""
+        return len(self.detail.encode()) + _size_beside_detail(self.resource)
+
+    def request(self, bus_name: str) -> dict[str, Any]:
+        """What PutEvents takes."""
+        time = {"Time": self.time} if self.time else {}
+        return {
+            **time,
+            "Source": SOURCE,
+            "DetailType": DETAIL_TYPE,
+            "Detail": self.detail,
+            "Resources": [self.resource],
+            "EventBusName": bus_name,
+        }
+
+    def plainer(self) -> "Entry | None":
+        """Without what EventBridge may dislike: free-form JSON (its depth, its numbers) and an odd time.
+
+        None if there is nothing left to leave out.
+        """
+        disliked = [name for name in self.fields if name in _JSON_COLUMNS]
+        if not disliked and self.time is None:
+            return None
+        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *disliked])
+
+
+def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:
+    """The row without its missing values; `id` is the same whenever the event comes again."""
+    fields: dict[str, Any] = {"id": f"{row['event_class']}/{row['type']}/{row['event_key']}"}
+    fields |= {name: _json_value(name, value) for name, value in row.items() if value is not None}
+    return _fitting(file, resource, row.get("timestamp") or row.get("received_at"), fields, [])
+
+
+def _fitting(
+    file: LakeFile, resource: str, time: datetime | None, fields: Mapping[str, Any], omitted: list[str]
+) -> Entry:
+    """Without the fields in `omitted`, and without the largest ones until it fits; `omitted` names all of them."""
+    kept = {name: value for name, value in fields.items() if name not in omitted and name != "omitted"}
+    left_out = list(omitted)
+    detail = _encoded(kept, left_out)
+    while len(detail) + _size_beside_detail(resource) > MAX_BYTES and kept.keys() > _KEPT:
+        largest = max(kept.keys() - _KEPT, key=lambda name: len(msgspec.json.encode(kept[name])))
+        left_out.append(largest)
+        del kept[largest]
+        detail = _encoded(kept, left_out)
+    return Entry(file, resource, time, kept, left_out, detail.decode())
+
+
+def _encoded(fields: Mapping[str, Any], omitted: list[str]) -> bytes:
+    return msgspec.json.encode({**fields, "omitted": omitted} if omitted else fields)
+
+
+def _json_value(name: str, value: Any) -> Any:
+    """Times in UTC with milliseconds; JSON byte for byte as Bird sent it."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.Raw(value.encode()) if name in _JSON_COLUMNS else value
+
+
+def _size_beside_detail(resource: str) -> int:
+    """14 bytes stand for the time."""
+    return 14 + len(SOURCE) + len(DETAIL_TYPE) + len(resource.encode())

@@ -1,0 +1,38 @@
+"""Adapter: the lake bucket's files read."""
+
+from datetime import timedelta
+from functools import cache
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from publish_events.notification import LakeFile
+
+
+class StorageUnavailableError(Exception):
+    """S3 did not answer as it should; the queue should try again."""
+
+
+def read(file: LakeFile, *, allow_http: bool) -> bytes | None:
+    """The file; None if it is gone. Errors: StorageUnavailableError."""
+    try:
+        return bytes(obstore.get(_store(file.bucket, allow_http), file.key).bytes())
+    except FileNotFoundError:
+        return None
+    except (BaseError, OSError) as error:
+        raise StorageUnavailableError(type(error).__name__) from error
+
+
+@cache
+def _store(bucket: str, allow_http: bool) -> S3Store:
+    """Kept for the life of the execution environment; gives up well before the function's 120 s."""
+    return S3Store(
+        bucket,
+        client_options={
+            "timeout": timedelta(seconds=15),
+            "connect_timeout": timedelta(seconds=3),
+            "allow_http": allow_http,
+        },
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
+    )

@@ -1,0 +1,19 @@
+"""The log line of an invocation that CloudWatch reads as metrics too (embedded metric format). Pure.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+NAMESPACE = "BirdWebhooks"
+COUNTED = ("published", "shortened", "not_published")
+
+
+def counted(facts: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:
+    """The facts of a log line, those of COUNTED also as metrics."""
+    metrics = [{"Name": name, "Unit": "Count"} for name in COUNTED]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
+    envelope = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
+    return {**facts, "FunctionName": function_name, "_aws": envelope}

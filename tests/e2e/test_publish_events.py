@@ -1,0 +1,79 @@
+"""A bounce that Bird posts arrives at the target of a rule on the stack's bus."""
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tools.local_query import poll, query
+from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
+
+EVENT_TIMEOUT_SECONDS = 60
+
+
+@pytest.fixture
+def target(stack) -> Iterator[tuple[str, str]]:
+    """A batch's id, and the queue that a rule hands the events of that batch to."""
+    batch_id = str(uuid.uuid4())
+    events, sqs = stack.emulator.client("events"), stack.emulator.client("sqs")
+    queue = sqs.create_queue(QueueName=batch_id)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    bus = stack.outputs["EventBusName"]
+    pattern = {"source": ["bird-webhooks"], "detail-type": ["Bird Email Event"], "detail": {"batch_id": [batch_id]}}
+    rule = events.put_rule(Name=batch_id, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [allow]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    events.put_targets(Rule=batch_id, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+    yield batch_id, queue
+    events.remove_targets(Rule=batch_id, EventBusName=bus, Ids=["queue"])
+    events.delete_rule(Name=batch_id, EventBusName=bus)
+    sqs.delete_queue(QueueUrl=queue)
+
+
+def test_bounce_of_a_recorded_batch_arrives_at_the_target_of_a_rule(stack, target):
+    batch_id, queue = target
+    bounce = recorded_request(EVENTS / "alb_message_event.bounce.json")
+    delivery = recorded_request(EVENTS / "alb_message_event.delivery.json")
+    body = json.dumps([*json.loads(bounce.body), *json.loads(delivery.body)]).encode()
+    headers = {"content-type": "application/json", **basic(stack.credentials()), "x-messagesystems-batch-id": batch_id}
+    assert send(stack, Request("POST", headers, body)).status == 200
+    sqs = stack.emulator.client("sqs")
+    messages = poll(
+        lambda: sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []),
+        bool,
+        EVENT_TIMEOUT_SECONDS,
+    )
+    [event] = [json.loads(message["Body"]) for message in messages]
+    assert (event["source"], event["detail-type"]) == ("bird-webhooks", "Bird Email Event")
+    [resource] = event["resources"]
+    assert resource.startswith(f"arn:aws:s3:::{stack.outputs['LakeBucketName']}/events/event_date=2016-04-18/")
+    detail = event["detail"]
+    received_at = detail.pop("received_at")
+    sent = json.loads(bounce.body)[0]["msys"]["message_event"]
+    assert detail == {
+        **sent,
+        "id": "message_event/bounce/92356927693813856",
+        "event_class": "message_event",
+        "event_key": "92356927693813856",
+        "batch_id": batch_id,
+        "bounce_class": 1,
+        "msg_size": 1337,
+        "num_retries": 2,
+        "template_version": 1,
+        "timestamp": "2016-04-18T14:25:07.000Z",
+        "scheduled_time": "2020-05-01T16:00:00.000Z",
+        "transactional": True,
+    }
+    columns = "bounce_class, rcpt_to, rcpt_meta, received_at"
+    [row] = query(stack, f"SELECT {columns} FROM events WHERE batch_id = '{batch_id}' AND type = 'bounce'")  # noqa: S608
+    assert (row["bounce_class"], row["rcpt_to"]) == (str(detail["bounce_class"]), detail["rcpt_to"])
+    assert json.loads(row["rcpt_meta"] or "") == detail["rcpt_meta"]
+    assert received_at[:19] == (row["received_at"] or "").replace(" ", "T")[:19]
