@@ -1,8 +1,8 @@
 """Messages that announce files of rows -> the table `events` of a PostgreSQL, each file in one transaction.
 
 A database that is away must cost nothing but time: whatever a later try can mend goes back to the queue and waits
-there, a little longer each time. A file that no try can load goes to the dead-letter queue with its reason, sent by this
-function: the queue itself counts receptions and cannot tell the one from the other.
+there, a little longer each time. A file that no try can load goes to the dead-letter queue with its reason, sent by
+this function: the queue itself counts receptions and cannot tell the one from the other.
 """
 
 import json
