@@ -261,7 +261,9 @@ def test_what_postgresql_cannot_hold_neither_stops_a_file_nor_vanishes(aws, data
             event("3", custom="\0"),
         )
     )
-    raw = '[{"msys":{"message_event":{"type":"delivery","event_id":"4","timestamp":"1762000000","rcpt_meta":{"n":1e999999}}}}]'
+    raw = json.dumps([{"msys": {"message_event": event("4", rcpt_meta={"n": 0})}}]).replace(
+        '{"n": 0}', '{"n":1e999999}'
+    )
     aws.s3.put_object(Bucket=RAW_BUCKET, Key="raw/huge.json", Body=raw)
     before = aws.lake_keys()
     process.app.lambda_handler(sqs({"Records": [created("raw/huge.json")]}), None)
