@@ -47,8 +47,8 @@ def delete(bucket: str, key: str) -> Call:
     return Call("s3", "delete_object", {"Bucket": bucket, "Key": key})
 
 
-def read_secret(stage: str = "AWSCURRENT") -> Call:
-    arguments = {"SecretId": "{WebhookSecret}", "VersionStage": stage}
+def read_secret(name: str = "{WebhookSecret}", stage: str = "AWSCURRENT") -> Call:
+    arguments = {"SecretId": name, "VersionStage": stage}
     return Call("secretsmanager", "get_secret_value", arguments)
 
 
@@ -60,6 +60,8 @@ READ_RAW = get("{RawBucket}", "raw/by-a-test.json")
 WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
 LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
+READ_ROWS = get("{LakeBucket}", "events/by-a-test")
+LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
@@ -67,6 +69,22 @@ NO_HANDLE = "ReceiptHandleIsInvalid"
 
 MUST: dict[str, list[Call]] = {
     "IngestRole": [WRITE_RAW],
+    "LoadPostgresRole": [
+        READ_ROWS,
+        LIST_LAKE,
+        read_secret("{PostgresSecret}"),
+        on_queue("receive_message", "{PostgresQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+        on_queue("get_queue_attributes", "{PostgresQueue}", AttributeNames=["QueueArn"]),
+        on_queue("delete_message", "{PostgresQueue}", ReceiptHandle="none", may_answer=NO_HANDLE),
+        on_queue(
+            "change_message_visibility",
+            "{PostgresQueue}",
+            ReceiptHandle="none",
+            VisibilityTimeout=0,
+            may_answer=NO_HANDLE,
+        ),
+        on_queue("send_message", "{PostgresDeadLetterQueue}", MessageBody="by a test"),
+    ],
     "ProcessRole": [
         READ_RAW,
         LIST_RAW,
@@ -94,12 +112,13 @@ MAY_NOT: list[Call] = [
     WRITE_QUARANTINE,
     RECEIVE,
     read_secret(),
+    read_secret("{PostgresSecret}"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     put("{LakeBucket}", "athena-results/by-a-test"),
-    get("{LakeBucket}", "events/by-a-test"),
+    READ_ROWS,
     delete("{RawBucket}", "raw/by-a-test.json"),
     delete("{LakeBucket}", "events/by-a-test"),
-    Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"}),
+    LIST_LAKE,
     Call("s3", "list_buckets", {}),
     Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
     Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),
@@ -112,6 +131,10 @@ MAY_NOT: list[Call] = [
     on_queue("delete_queue"),
     on_queue("receive_message", "{ProcessDeadLetterQueue}"),
     on_queue("send_message", "{ProcessDeadLetterQueue}", MessageBody="by a test"),
+    on_queue("receive_message", "{PostgresQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+    on_queue("send_message", "{PostgresQueue}", MessageBody="by a test"),
+    on_queue("receive_message", "{PostgresDeadLetterQueue}"),
+    on_queue("send_message", "{PostgresDeadLetterQueue}", MessageBody="by a test"),
     Call("iam", "list_users", {}),
     Call("iam", "create_user", {"UserName": "by-a-test"}),
     Call("iam", "get_role", {"RoleName": "{Role}"}),
@@ -150,10 +173,11 @@ def test_every_role_of_the_template_has_its_row():
 
 
 @pytest.fixture(scope="module")
-def resources(stack) -> Iterator[dict[str, str]]:
+def resources(stack, postgres_secret) -> Iterator[dict[str, str]]:
     """Physical ids by logical id; an object to read is there, and what was allowed to be written is removed."""
     s3 = stack.emulator.client("s3")
-    found = stack.resources()
+    found = {**stack.resources(), "PostgresSecret": postgres_secret}
+    s3.put_object(Bucket=found["LakeBucket"], Key="events/by-a-test", Body=b"")
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
     yield found
     for bucket, key in [
@@ -230,7 +254,7 @@ def test_nobody_may_speak_plain_http_to_what_holds_data():
         for resource in TEMPLATE["Resources"].values()
         if resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
     ]
-    assert len(policies) == 3
+    assert len(policies) == 4
     for policy in policies:
         refusals = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert json.dumps([s["Condition"] for s in refusals]) == '[{"Bool": {"aws:SecureTransport": false}}]'
