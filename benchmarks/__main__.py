@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import artefacts, costs, end_to_end, ingest, lake, process
+from benchmarks import artefacts, costs, end_to_end, ingest, lake, postgres, process
 from benchmarks.measure import WORK, Measures, Run, machine, table
 
 PARTS: dict[str, Callable[[Run], list[Measures]]] = {
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Run], list[Measures]]] = {
     "process": process.measure,
     "growth": process.measure_growth,
     "lake": lake.measure,
+    "postgres": postgres.measure,
 }
 NAMES = [*PARTS, "e2e"]
 

@@ -168,7 +168,7 @@ def http_api(body: str, *, batch_id: str) -> Json:
     }
 
 
-def created(key: str) -> Json:
+def created(key: str, bucket: str = RAW_BUCKET) -> Json:
     """One record of S3's notification; `key` as S3 writes it, a space as +."""
     return {
         "eventVersion": "2.1",
@@ -178,7 +178,7 @@ def created(key: str) -> Json:
         "eventName": "ObjectCreated:Put",
         "s3": {
             "s3SchemaVersion": "1.0",
-            "bucket": {"name": RAW_BUCKET, "arn": f"arn:aws:s3:::{RAW_BUCKET}"},
+            "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"},
             "object": {"key": key, "size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e", "sequencer": "0A"},
         },
     }

@@ -1,8 +1,10 @@
-"""Bring the Glue table and view of template.yaml, and the fields that its parameters take, up to date with
-functions/process/columns.py, the one list of columns.
+"""Bring what repeats functions/process/columns.py, the one list of columns, up to date with it.
 
-python -m tools.sync_columns            write template.yaml
-python -m tools.sync_columns --check    only say whether it agrees
+That is the Glue table and view of template.yaml, the fields that its parameters take, and PostgreSQL's columns in
+functions/load_postgres/columns.json.
+
+python -m tools.sync_columns            write both
+python -m tools.sync_columns --check    only say whether they agree
 """
 
 import argparse
@@ -22,7 +24,10 @@ SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
  PARTITION BY event_date, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
 ) AS copy_number FROM events) WHERE copy_number = 1"""
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "template.yaml"
+# Functions import nothing of each other's, so load_postgres has a copy.
+POSTGRES_COLUMNS = ROOT / "functions/load_postgres/columns.json"
 GLUE_TYPES: dict[ColumnType, str] = {
     TEXT: "string",
     JSON: "string",
@@ -40,22 +45,33 @@ TRINO_TYPES: dict[ColumnType, str] = {
     BOOLEAN: "boolean",
     TIMESTAMP: "timestamp(3)",
 }
+POSTGRES_TYPES: dict[ColumnType, str] = {
+    TEXT: "text",
+    JSON: "jsonb",
+    BIGINT: "bigint",
+    DOUBLE: "double precision",
+    BOOLEAN: "boolean",
+    TIMESTAMP: "timestamptz",
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if they differ")
     check = parser.parse_args().check
-    text = TEMPLATE.read_text()
-    wanted = synced(text)
-    if check and wanted != text:
-        print(
-            "template.yaml: its columns differ from functions/process/columns.py: run `make columns`", file=sys.stderr
-        )
-        return 1
-    if not check:
-        TEMPLATE.write_text(wanted)
+    for path, wanted in {TEMPLATE: synced(TEMPLATE.read_text()), POSTGRES_COLUMNS: postgres_columns()}.items():
+        if not check:
+            path.write_text(wanted)
+        elif not path.exists() or path.read_text() != wanted:
+            name = path.relative_to(ROOT)
+            print(f"{name}: its columns differ from functions/process/columns.py: run `make columns`", file=sys.stderr)
+            return 1
     return 0
+
+
+def postgres_columns() -> str:
+    lines = [json.dumps([column.name, POSTGRES_TYPES[column.type], column.description]) for column in COLUMNS]
+    return "[\n  " + ",\n  ".join(lines) + "\n]\n"
 
 
 def synced(text: str) -> str:

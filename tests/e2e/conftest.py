@@ -1,5 +1,6 @@
 """One local AWS with enforced IAM policies for the whole suite, the real template deployed to it by `sam deploy`."""
 
+import json
 import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -7,8 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import bird_api
-from tools import local_emulator, local_stack
+from tools import local_emulator, local_postgres, local_stack
 from tools.local_emulator import Emulator
+from tools.local_postgres import Postgres
 from tools.local_stack import Stack
 from tools.sar.package import package_locally
 
@@ -49,7 +51,21 @@ def registration(emulator: Emulator, bird: bird_api.Bird) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def stack(emulator: Emulator, registration: dict[str, str]) -> Stack:
+def postgres() -> Iterator[Postgres]:
+    with local_postgres.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_secret(emulator: Emulator, postgres: Postgres) -> str:
+    """The ARN of the secret with the connection, as the user of PostgresSecretArn makes it."""
+    text = json.dumps({**postgres.secret(), "sslrootcert": postgres.ca_certificate.read_text()})
+    made = emulator.client("secretsmanager").create_secret(Name="bird-postgres", SecretString=text)
+    return str(made["ARN"])
+
+
+@pytest.fixture(scope="session")
+def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str) -> Stack:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
     optional = {
         "SenderHostName": "localhost",
@@ -57,6 +73,7 @@ def stack(emulator: Emulator, registration: dict[str, str]) -> Stack:
         "DropFields": "sms_text",
         "HashFields": "remote_addr",
         "PublishEvents": "true",
+        "PostgresSecretArn": postgres_secret,
         **registration,
     }
     return local_stack.deploy(emulator, "bird-e2e", optional)

@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from benchmarks import postgres
 from benchmarks.process import CONTENDERS
 from tools import local_stack
 from tools.local_emulator import ROOT
@@ -24,13 +25,14 @@ PARTS = {
         "unsorted, else as ours",
         "no rows, the raw JSON",
     },
+    "postgres": set(postgres.CONTENDERS),
 }
 
 
 def test_bench_has_a_row_for_every_contender():
     local_stack.build()
     # The end-to-end part is what the other tests here do.
-    environment = {**os.environ, "ONLY": "artefacts,ingest,process,growth,lake", "QUICK": "1"}
+    environment = {**os.environ, "ONLY": "artefacts,ingest,process,growth,lake,postgres", "QUICK": "1"}
     result = subprocess.run(
         [ROOT / ".venv-bench/bin/python", "-m", "benchmarks"],
         cwd=ROOT,

@@ -47,8 +47,8 @@ def delete(bucket: str, key: str) -> Call:
     return Call("s3", "delete_object", {"Bucket": bucket, "Key": key})
 
 
-def read_secret(of: str = "WebhookSecret") -> Call:
-    arguments = {"SecretId": f"{{{of}}}", "VersionStage": "AWSCURRENT"}
+def read_secret(name: str = "{WebhookSecret}", stage: str = "AWSCURRENT") -> Call:
+    arguments = {"SecretId": name, "VersionStage": stage}
     return Call("secretsmanager", "get_secret_value", arguments)
 
 
@@ -61,9 +61,9 @@ READ_RAW = get("{RawBucket}", "raw/by-a-test.json")
 WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
 LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
-WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 READ_ROWS = get("{LakeBucket}", "events/by-a-test")
 LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
+WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 AN_EVENT = {"Source": "by-a-test", "DetailType": "by a test", "Detail": "{}"}
 PUBLISH = Call("events", "put_events", {"Entries": [{**AN_EVENT, "EventBusName": "{EventBus}"}]})
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
@@ -71,8 +71,24 @@ ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "2
 NO_HANDLE = "ReceiptHandleIsInvalid"
 
 MUST: dict[str, list[Call]] = {
-    "BirdWebhookRole": [read_secret("BirdApiKeySecret"), read_secret()],
+    "BirdWebhookRole": [read_secret("{BirdApiKeySecret}"), read_secret()],
     "IngestRole": [WRITE_RAW],
+    "LoadPostgresRole": [
+        READ_ROWS,
+        LIST_LAKE,
+        read_secret("{PostgresSecret}"),
+        on_queue("receive_message", "{PostgresQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+        on_queue("get_queue_attributes", "{PostgresQueue}", AttributeNames=["QueueArn"]),
+        on_queue("delete_message", "{PostgresQueue}", ReceiptHandle="none", may_answer=NO_HANDLE),
+        on_queue(
+            "change_message_visibility",
+            "{PostgresQueue}",
+            ReceiptHandle="none",
+            VisibilityTimeout=0,
+            may_answer=NO_HANDLE,
+        ),
+        on_queue("send_message", "{PostgresDeadLetterQueue}", MessageBody="by a test"),
+    ],
     "ProcessRole": [
         READ_RAW,
         LIST_RAW,
@@ -117,7 +133,8 @@ MAY_NOT: list[Call] = [
     RECEIVE,
     read_secret(),
     READ_HASH_KEY,
-    read_secret("BirdApiKeySecret"),
+    read_secret("{BirdApiKeySecret}"),
+    read_secret("{PostgresSecret}"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     put("{LakeBucket}", "athena-results/by-a-test"),
     READ_ROWS,
@@ -142,6 +159,10 @@ MAY_NOT: list[Call] = [
     on_queue("delete_queue"),
     on_queue("receive_message", "{ProcessDeadLetterQueue}"),
     on_queue("send_message", "{ProcessDeadLetterQueue}", MessageBody="by a test"),
+    on_queue("receive_message", "{PostgresQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+    on_queue("send_message", "{PostgresQueue}", MessageBody="by a test"),
+    on_queue("receive_message", "{PostgresDeadLetterQueue}"),
+    on_queue("send_message", "{PostgresDeadLetterQueue}", MessageBody="by a test"),
     Call("iam", "list_users", {}),
     Call("iam", "create_user", {"UserName": "by-a-test"}),
     Call("iam", "get_role", {"RoleName": "{Role}"}),
@@ -180,8 +201,8 @@ def test_every_role_of_the_template_has_its_row():
 
 
 @pytest.fixture(scope="module")
-def resources(stack, registration) -> Iterator[dict[str, str]]:
-    """Physical ids by logical id, and of the secret with Bird's API key.
+def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
+    """Physical ids by logical id, and of the secrets that are not the stack's own.
 
     An object to read is there, and what was allowed to be written is removed.
     """
@@ -189,7 +210,7 @@ def resources(stack, registration) -> Iterator[dict[str, str]]:
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
     s3.put_object(Bucket=found["LakeBucket"], Key="events/by-a-test", Body=b"[]")
-    yield {**found, "BirdApiKeySecret": registration["BirdApiKeySecretArn"]}
+    yield {**found, "BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),

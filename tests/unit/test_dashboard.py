@@ -40,6 +40,7 @@ STACKS = {
     "ALB with senders by name": {"UseAlb", "LookUpSenders"},
     "HTTP API": {"UseHttpApi"},
     "ALB with events on a bus": {"UseAlb", "UsePublishEvents"},
+    "ALB with PostgreSQL": {"UseAlb", "LoadPostgres"},
 }
 
 

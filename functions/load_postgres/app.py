@@ -1,0 +1,151 @@
+"""Messages that announce files of rows -> the table `events` of a PostgreSQL, each file in one transaction.
+
+A database that is away must cost nothing but time: whatever a later try can mend goes back to the queue and waits
+there, a little longer each time. A file that no try can load goes to the dead-letter queue with its reason, sent by
+this function: the queue itself counts receptions and cannot tell the one from the other.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from load_postgres.database import Database
+from load_postgres.errors import NotNowError, PoisonError, UnavailableError
+from load_postgres.lake import read_file
+from load_postgres.notification import Message, lake_files, messages
+from load_postgres.rows import rows_of
+from load_postgres.table import Loaded
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+# Enough for one file in the worst case: waiting for a connection and for locks, and the longest statements.
+MILLISECONDS_FOR_A_FILE = 130_000
+FIRST_WAIT_SECONDS = 30
+# With waits of 20 minutes a message is received about 940 times in 13 days; the queue gives up at 1,000.
+LONGEST_WAIT_SECONDS = 1200
+# The queue forgets a message after 14 days. Before that it goes to the dead-letter queue, which keeps it 14 days more.
+GIVE_UP_AFTER_SECONDS = 13 * 86_400
+AWS_LIMITS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
+
+
+def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    done: list[Loaded] = []
+    waiting: list[tuple[Message, int]] = []
+    poisoned = 0
+    unavailable: str | None = None
+    for message in messages(event):
+        if unavailable or context.get_remaining_time_in_millis() < MILLISECONDS_FOR_A_FILE:
+            waiting.append((message, wait_seconds(message) if unavailable else 0))
+            continue
+        try:
+            done += load(message)
+        except PoisonError as error:
+            poisoned += 1
+            if not bury(message, str(error)):
+                waiting.append((message, wait_seconds(message)))
+        except NotNowError as error:
+            logger.error("file not loaded yet", extra={"message_id": message.message_id, "reason": str(error)})
+            waiting.append((message, wait_seconds(message)))
+            if isinstance(error, UnavailableError):
+                unavailable = str(error)  # the other files would meet the same
+    postpone(waiting)
+    rows, new = sum(one.rows for one in done), sum(one.new for one in done)
+    facts = {"files": len(done), "rows": rows, "rows_known_before": rows - new}
+    logger.info("files loaded", extra={**facts, "files_waiting": len(waiting), "files_poisoned": poisoned})
+    return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
+
+
+def load(message: Message) -> list[Loaded]:
+    """The files that a message announces (one, as S3 writes them). Errors: PoisonError, NotNowError."""
+    files = lake_files(message.body)
+    if time.time() - message.sent_at > GIVE_UP_AFTER_SECONDS:
+        raise PoisonError("could not be loaded in 13 days: see the log for why, then redrive it")
+    return [
+        database().load(file.event_date, rows_of(file.key, read_file(file, allow_http=_allow_http()))) for file in files
+    ]
+
+
+def wait_seconds(message: Message) -> int:
+    """30 s, a minute, two, … to 20 minutes."""
+    return min(FIRST_WAIT_SECONDS << min(message.receive_count - 1, 10), LONGEST_WAIT_SECONDS)
+
+
+def bury(message: Message, reason: str) -> bool:
+    """Send a message that is of no use to the dead-letter queue. Whether that worked."""
+    logger.error("file cannot be loaded", extra={"message_id": message.message_id, "reason": reason})
+    try:
+        sqs().send_message(
+            QueueUrl=os.environ["DEAD_LETTER_QUEUE_URL"],
+            MessageBody=message.body,
+            MessageAttributes={"Reason": {"DataType": "String", "StringValue": reason[:1000]}},
+        )
+    except (BotoCoreError, ClientError) as error:
+        logger.error("dead letter not sent", extra={"reason": type(error).__name__})
+        return False
+    return True
+
+
+def postpone(waiting: Sequence[tuple[Message, int]]) -> None:
+    """Say when each may be received again. Where that fails, the queue's own timeout does, half an hour."""
+    if not waiting:
+        return
+    entries = [
+        {"Id": str(number), "ReceiptHandle": message.receipt_handle, "VisibilityTimeout": seconds}
+        for number, (message, seconds) in enumerate(waiting)
+    ]
+    try:
+        answer = sqs().change_message_visibility_batch(QueueUrl=os.environ["QUEUE_URL"], Entries=entries)  # type: ignore[arg-type]
+        if failed := answer.get("Failed"):
+            logger.warning("waits not set", extra={"reason": failed[0]["Code"]})
+    except (BotoCoreError, ClientError) as error:
+        logger.warning("waits not set", extra={"reason": type(error).__name__})
+
+
+def secret() -> dict[str, Any]:
+    """The connection's settings. Errors: UnavailableError."""
+    try:
+        client = boto3.client("secretsmanager", config=AWS_LIMITS)
+        found = json.loads(client.get_secret_value(SecretId=os.environ["POSTGRES_SECRET_ARN"])["SecretString"])
+    except (BotoCoreError, ClientError) as error:
+        raise UnavailableError(f"the secret could not be read: {type(error).__name__}") from error
+    except ValueError:  # its text would be in the error
+        raise UnavailableError("the secret is not JSON") from None
+    return found if isinstance(found, dict) else {}
+
+
+@cache
+def database() -> Database:
+    """One connection for the life of the execution environment."""
+    parameters = {
+        "SoftBounceLimit": os.environ.get("SOFT_BOUNCE_LIMIT", "3"),
+        "SoftBounceDays": os.environ.get("SOFT_BOUNCE_DAYS", "30"),
+    }
+    return Database(
+        read_secret=secret,
+        schema=os.environ["POSTGRES_SCHEMA"],
+        verify=os.environ.get("POSTGRES_TLS", "VERIFY_FULL") != "REQUIRE",
+        view_parameters=parameters,
+    )
+
+
+@cache
+def sqs() -> "SQSClient":
+    return boto3.client("sqs", config=AWS_LIMITS)
+
+
+@cache
+def _allow_http() -> bool:
+    """For a local S3 only; explicit client options replace what obstore reads from the environment."""
+    return os.environ.get("AWS_ALLOW_HTTP") == "true"

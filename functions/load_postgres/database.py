@@ -1,0 +1,167 @@
+"""The connection: from the secret, over TLS, kept from one invocation to the next, made anew when it is lost."""
+
+import logging
+import re
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from typing import Any
+
+import psycopg
+
+from load_postgres import schema as tables
+from load_postgres import table
+from load_postgres.errors import NotNowError, PoisonError, UnavailableError
+from load_postgres.rows import Rows
+from load_postgres.schema import Connection
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+OLDEST_SERVER = 150000  # NULLS NOT DISTINCT
+SESSION = """
+SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
+SET idle_session_timeout = '10min'; SET client_encoding = 'UTF8'"""
+# What the file is to blame for, and no later try mends.
+BLAMED_ON_THE_FILE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+# What may go well at once if it is tried again.
+TRY_AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+@dataclass
+class Database:
+    """`verify`: whether the server's certificate has to be of a known authority and for its host name."""
+
+    read_secret: Callable[[], Mapping[str, Any]]
+    schema: str
+    verify: bool
+    view_parameters: Mapping[str, str] = field(default_factory=dict)
+    _secret: Mapping[str, Any] | None = None
+    _connection: Connection | None = None
+
+    def load(self, event_date: date, rows: Rows) -> table.Loaded:
+        """Errors: PoisonError, NotNowError."""
+        try:
+            return self._load(event_date, rows)
+        except psycopg.Error as error:
+            # A connection that was kept may have been closed long ago, and a deadlock has a winner.
+            if not (self._is_lost() or isinstance(error, TRY_AGAIN)):
+                raise judged(error) from None
+        try:
+            return self._load(event_date, rows)
+        except psycopg.Error as error:
+            raise judged(error) from None
+
+    def _load(self, event_date: date, rows: Rows) -> table.Loaded:
+        return table.load(self._connected(), self.schema, event_date, rows)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _is_lost(self) -> bool:
+        return self._connection is None or self._connection.closed
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            connection = self._connect()
+            try:
+                prepare(connection, self.schema, self.view_parameters)
+            except UnavailableError:
+                connection.close()
+                raise
+            except psycopg.Error as error:
+                connection.close()
+                raise UnavailableError(f"the table was not prepared: {described(error)}") from None
+            self._connection = connection
+        return self._connection
+
+    def _connect(self) -> Connection:
+        """Errors: UnavailableError."""
+        known, self._secret = self._secret, self._secret or self.read_secret()
+        try:
+            return connect(self._secret, verify=self.verify)
+        except psycopg.Error as error:
+            # The password may have been changed since. libpq has no code for that, so whatever it was: look.
+            fresh = self.read_secret() if known else self._secret
+            if fresh == self._secret:
+                raise UnavailableError(f"no connection: {one_line(error)}") from None
+        self._secret = fresh
+        try:
+            return connect(fresh, verify=self.verify)
+        except psycopg.Error as error:
+            raise UnavailableError(f"no connection: {one_line(error)}") from None
+
+
+def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
+    """Errors: psycopg.Error, UnavailableError (the secret lacks something)."""
+    if missing := [name for name in ("host", "dbname", "username", "password") if not secret.get(name)]:
+        raise UnavailableError(f"the secret lacks {', '.join(missing)}")
+    return psycopg.connect(
+        host=str(secret["host"]),
+        port=str(secret.get("port") or 5432),
+        dbname=str(secret["dbname"]),
+        user=str(secret["username"]),
+        password=str(secret["password"]),
+        sslmode="verify-full" if verify else "require",
+        sslrootcert=authorities(str(secret.get("sslrootcert") or "")) if verify else "",
+        gssencmode="disable",
+        # A standby, or an endpoint that still leads to the writer of before a failover, is no server to load into.
+        target_session_attrs="read-write",
+        application_name="bird-webhooks",
+        connect_timeout=10,
+        keepalives_idle=30,
+        tcp_user_timeout=30_000,
+        autocommit=True,
+        prepare_threshold=None,
+    )
+
+
+@cache
+def authorities(certificates: str) -> str:
+    """The path of a file with the certificates of the secret, or of those that the system trusts."""
+    if not certificates:
+        return ssl.get_default_verify_paths().cafile or "system"
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+        file.write(certificates)
+    return file.name
+
+
+def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, str]) -> None:
+    """Once for each connection: the session's limits, the table, the views."""
+    if connection.info.server_version < OLDEST_SERVER:
+        raise UnavailableError(f"PostgreSQL 15 or later is needed, this is {connection.info.server_version // 10000}")
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        raise UnavailableError(f"the database's encoding has to be UTF8, it is {encoding}")
+    connection.execute(SESSION)
+    tables.prepare(connection, schema)
+    try:
+        tables.apply_views(connection, schema, tables.views_sql(view_parameters))
+    except psycopg.Error as error:
+        # Rows matter more than views on them. A lost connection shows at the next statement.
+        logger.error("views not applied", extra={"reason": described(error)})
+
+
+def judged(error: psycopg.Error) -> PoisonError | NotNowError:
+    if isinstance(error, BLAMED_ON_THE_FILE):
+        return PoisonError(f"PostgreSQL refused the rows: {described(error)}")
+    if error.sqlstate is None or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
+        return UnavailableError(f"the connection was lost: {type(error).__name__}")
+    return NotNowError(f"PostgreSQL did not load the file: {described(error)}")
+
+
+def described(error: psycopg.Error) -> str:
+    """What kind of error, and where. Not its text, which may hold a value."""
+    place = re.search(r"line \d+(, column \w+)?", error.diag.context or "")
+    names = [error.diag.table_name, error.diag.constraint_name or error.diag.column_name]
+    details = [place[0] if place else "", ".".join(name for name in names if name)]
+    return ", ".join([f"{type(error).__name__} ({error.sqlstate})", *filter(None, details)])
+
+
+def one_line(error: psycopg.Error) -> str:
+    """libpq's own words, which name host and role, and neither password nor data."""
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,182 @@
+"""The table `events` and what belongs to it: made on first use, and brought up to date when the list of columns grows.
+
+Whoever changes it holds an advisory lock, so that loaders that start together do it one after the other. Nothing here
+needs more than the right to create in the schema (or in the database, where the schema is to be made too).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+type Connection = psycopg.Connection[tuple[Any, ...]]
+
+LOCK = 0x62697264  # "bird"
+HERE = Path(__file__).parent
+STAGING = Identifier("bird_staging")
+# Each costs a load about a tenth of its time.
+INDEXES = {
+    # Whether an event is there already; also finds an event by its id. Two nulls are the same type.
+    "events_identity": "UNIQUE INDEX {name} ON {events} (event_key, type, event_class, event_date) NULLS NOT DISTINCT",
+    # Everything about one address: whether it may be mailed, and to erase it.
+    "events_rcpt_to": "INDEX {name} ON {events} (rcpt_to)",
+    # The timeline of a message.
+    "events_message_id": "INDEX {name} ON {events} (message_id)",
+    # The figures of a campaign.
+    "events_campaign_id": "INDEX {name} ON {events} (campaign_id)",
+    # The few bounces, complaints and unsubscribes among all events: what the suppression list is made of.
+    "events_type": "INDEX {name} ON {events} (type)",
+    # A few days out of a month. Rows come in the order of time, more or less, so this kind stays tiny.
+    "events_time": "INDEX {name} ON {events} USING brin (event_date, timestamp)",
+}
+# One file has one event_date, and process sorts by type and time: this order is that of nearly all of its rows.
+# It is the same in whatever file an event lies, so two loaders with events in common wait, but never for each other.
+IDENTITY = SQL("event_key, type, event_class, event_date")
+ORDER = SQL("type, timestamp, event_class, event_key")
+
+
+class Column(NamedTuple):
+    name: str
+    type: str
+    comment: str
+
+
+@cache
+def columns() -> tuple[Column, ...]:
+    """The copy of functions/process/columns.py that `make columns` writes, with PostgreSQL's types."""
+    return tuple(Column(*column) for column in json.loads((HERE / "columns.json").read_text()))
+
+
+def views_sql(parameters: Mapping[str, str]) -> str:
+    """views.sql with `${Name}` replaced; nothing if there is none."""
+    path = HERE / "views.sql"
+    text = path.read_text() if path.exists() else ""
+    return re.sub(r"\$\{(\w+)\}", lambda found: parameters[found[1]], text)
+
+
+def prepare(connection: Connection, schema: str) -> None:
+    """Make what is missing of schema, table, indexes and columns, and this session's staging table."""
+    wanted = {column.name for column in columns()}
+    if not wanted <= existing_columns(connection, schema):
+        with connection.transaction():
+            take_lock(connection)
+            found = existing_columns(connection, schema)
+            if not found:
+                make_table(connection, schema)
+            elif missing := [column for column in columns() if column.name not in found]:
+                add_columns(connection, schema, missing)
+    # JSON is text there: what of it is no jsonb is seen to when it is inserted.
+    staged = [
+        SQL("{} {}").format(Identifier(column.name), SQL("text" if column.type == "jsonb" else column.type))
+        for column in columns()
+    ]
+    connection.execute(
+        SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
+            STAGING, SQL(", ").join(staged)
+        )
+    )
+
+
+def make_table(connection: Connection, schema: str) -> None:
+    # IF NOT EXISTS would ask for the right to create schemas even where this one is there.
+    if not connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [quoted(connection, schema)]).fetchall()[0][0]:
+        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
+    events = Identifier(schema, "events")
+    definitions = [SQL("{} {}").format(Identifier(c.name), SQL(c.type)) for c in columns()]
+    connection.execute(
+        SQL("CREATE TABLE {} ({}, event_date date NOT NULL) PARTITION BY RANGE (event_date)").format(
+            events, SQL(", ").join(definitions)
+        )
+    )
+    for name, definition in INDEXES.items():
+        connection.execute(SQL("CREATE " + definition).format(name=Identifier(name), events=events))
+    comments = [comment(schema, column.name, column.comment) for column in columns()]
+    comments.append(comment(schema, "event_date", "Day of the event in UTC; the partitions are its months"))
+    connection.execute(SQL("; ").join(comments))
+
+
+def add_columns(connection: Connection, schema: str, missing: list[Column]) -> None:
+    additions = [SQL("ADD COLUMN {} {}").format(Identifier(c.name), SQL(c.type)) for c in missing]
+    connection.execute(SQL("ALTER TABLE {} {}").format(Identifier(schema, "events"), SQL(", ").join(additions)))
+    connection.execute(SQL("; ").join(comment(schema, column.name, column.comment) for column in missing))
+
+
+def comment(schema: str, column: str, text: str) -> Composed:
+    return SQL("COMMENT ON COLUMN {} IS {}").format(Identifier(schema, "events", column), Literal(text))
+
+
+def existing_columns(connection: Connection, schema: str) -> set[str]:
+    """The columns of the table, none if it is not there."""
+    sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+    return {name for (name,) in connection.execute(sql, [quoted(connection, schema, "events")])}
+
+
+def make_partition(connection: Connection, schema: str, day: date) -> None:
+    """The partition of the day's month, if it is not there.
+
+    Made beside the table and then attached: creating it as a partition would wait for every query that runs.
+    """
+    if has_partition(connection, schema, day):
+        return
+    first = day.replace(day=1)
+    next_first = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    events, partition = Identifier(schema, "events"), Identifier(schema, partition_name(day))
+    with connection.transaction():
+        take_lock(connection)
+        if has_partition(connection, schema, day):
+            return
+        connection.execute(SQL("CREATE TABLE {} (LIKE {})").format(partition, events))
+        connection.execute(
+            SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                events, partition, Literal(first), Literal(next_first)
+            )
+        )
+
+
+def partition_name(day: date) -> str:
+    return f"events_{day:%Y_%m}"
+
+
+def has_partition(connection: Connection, schema: str, day: date) -> bool:
+    sql = "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(%s) AND inhrelid = to_regclass(%s)"
+    names = [quoted(connection, schema, "events"), quoted(connection, schema, partition_name(day))]
+    return bool(connection.execute(sql, names).fetchall()[0][0])
+
+
+def apply_views(connection: Connection, schema: str, sql: str) -> bool:
+    """Run `sql` as one transaction with the schema as its search path, unless it was what ran last. Whether it ran.
+
+    The table's comment says what ran last.
+    """
+    if not sql.strip():
+        return False
+    events = Identifier(schema, "events")
+    applied = f"Bird's email events, loaded by bird-webhooks. Views: {hashlib.sha256(sql.encode()).hexdigest()}"
+    last = "SELECT obj_description(to_regclass(%s), 'pg_class')"
+    about = [quoted(connection, schema, "events")]
+    if connection.execute(last, about).fetchall() == [(applied,)]:
+        return False
+    with connection.transaction():
+        take_lock(connection)
+        if connection.execute(last, about).fetchall() == [(applied,)]:
+            return False
+        connection.execute(SQL("SET LOCAL search_path TO {}").format(Identifier(schema)))
+        connection.execute(sql.encode())
+        connection.execute(SQL("COMMENT ON TABLE {} IS {}").format(events, Literal(applied)))
+    return True
+
+
+def take_lock(connection: Connection) -> None:
+    """Until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+
+
+def quoted(connection: Connection, *names: str) -> str:
+    return Identifier(*names).as_string(connection)

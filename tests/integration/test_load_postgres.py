@@ -1,0 +1,667 @@
+"""Lake files become rows of a real PostgreSQL; each failure leaves what it should."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime
+from io import BytesIO
+from itertools import batched, count
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+from arro3.io import read_parquet, write_parquet
+
+import load_postgres.app
+import process.app
+from load_postgres import schema as tables
+from load_postgres.app import lambda_handler
+from load_postgres.database import Database
+from load_postgres.errors import NotNowError, UnavailableError
+from load_postgres.rows import rows_of
+from tools import local_postgres
+from tools.local_postgres import Postgres
+from tools.local_query import poll
+from tools.make_events import created, sqs
+
+RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
+FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+TIMEOUT_SECONDS = 30
+UUID, DIGITS = "ff69e5c1-5b9a-4e4b-8ab9-8a8b3c3d6f7e", "9235692769381385612"
+NOVEMBER = 1762000000  # 1 November 2025
+numbers = count()
+
+
+class Context:
+    """Lambda's, with as much time as a test wants."""
+
+    def __init__(self, milliseconds: int = 300_000) -> None:
+        self.milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with local_postgres.running() as started:
+        yield started
+
+
+@pytest.fixture
+def database(server) -> Iterator[psycopg.Connection]:
+    """A connection of the user's; no schema `bird` is there yet."""
+    with closing(server.connect()) as connection:
+        connection.execute(
+            "SET client_min_messages = warning; SET search_path TO public; DROP SCHEMA IF EXISTS bird CASCADE"
+        )
+        yield connection
+
+
+def administrator(server: Postgres) -> psycopg.Connection:
+    return psycopg.connect(host=str(server.directory), port=server.port, user="postgres", autocommit=True)
+
+
+def secret_of(server: Postgres) -> dict:
+    return {**server.secret(), "sslrootcert": server.ca_certificate.read_text()}
+
+
+@pytest.fixture
+def aws(s3, moto_endpoint, server, monkeypatch):
+    """The queues, the secret, and the function set up to use them; answers `deliver()`."""
+    sqs_client, secrets = (boto3.client(name, endpoint_url=moto_endpoint) for name in ("sqs", "secretsmanager"))
+    name = f"load-{next(numbers)}"
+    queue = sqs_client.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
+    dead = sqs_client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    arn = secrets.create_secret(Name=name, SecretString=json.dumps(secret_of(server)))["ARN"]
+    monkeypatch.setenv("QUEUE_URL", queue)
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", dead)
+    monkeypatch.setenv("POSTGRES_SECRET_ARN", arn)
+    monkeypatch.setenv("POSTGRES_SCHEMA", "bird")
+    monkeypatch.setenv("POSTGRES_TLS", "VERIFY_FULL")
+    cached = [load_postgres.app.database, load_postgres.app.sqs, load_postgres.app._allow_http]
+    for function in cached:
+        function.cache_clear()
+    yield Aws(s3, sqs_client, secrets, queue, dead, arn)
+    load_postgres.app.database().close()
+    for function in cached:
+        function.cache_clear()
+    for client in (sqs_client, secrets):
+        client.close()
+
+
+class Aws:
+    """What stands before the function: files announced, messages delivered as Lambda's poller does."""
+
+    def __init__(self, s3, sqs_client, secrets, queue: str, dead: str, secret: str) -> None:
+        self.s3, self.sqs, self.secrets = s3, sqs_client, secrets
+        self.queue, self.dead, self.secret = queue, dead, secret
+        self.handles: list[str] = []
+
+    def announce(self, *keys: str) -> None:
+        for key in keys:
+            self.send(json.dumps({"Records": [created(key, bucket=LAKE_BUCKET)]}))
+
+    def send(self, body: str) -> None:
+        self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)
+
+    def deliver(self, context: Context | None = None) -> int:
+        """Hand over what is visible; delete what is done; how many messages are given back."""
+        got = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, AttributeNames=["All"])
+        records = [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "eventSource": "aws:sqs",
+            }
+            for message in got.get("Messages", [])
+        ]
+        failures = lambda_handler({"Records": records}, context or Context())["batchItemFailures"]
+        failed = {failure["itemIdentifier"] for failure in failures}
+        self.handles = [record["receiptHandle"] for record in records if record["messageId"] in failed]
+        for record in records:
+            if record["messageId"] not in failed:
+                self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=record["receiptHandle"])
+        return len(failed)
+
+    def time_passes(self) -> None:
+        """What waits becomes visible again."""
+        for handle in self.handles:
+            self.sqs.change_message_visibility(QueueUrl=self.queue, ReceiptHandle=handle, VisibilityTimeout=0)
+
+    def messages(self, queue: str) -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def dead_letters(self) -> list[tuple[str, str]]:
+        """(reason, body)"""
+        got = self.sqs.receive_message(QueueUrl=self.dead, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
+        return [(m["MessageAttributes"]["Reason"]["StringValue"], m["Body"]) for m in got.get("Messages", [])]
+
+    def new_secret(self, secret: dict) -> None:
+        self.secrets.put_secret_value(SecretId=self.secret, SecretString=json.dumps(secret))
+
+    def process(self, *events: dict, event_class: str = "message_event") -> list[str]:
+        """The events as one batch through process; the keys of the files that it wrote."""
+        return self.process_batch([{"msys": {event_class: event}} for event in events])
+
+    def process_batch(self, batch: list) -> list[str]:
+        before = self.lake_keys()
+        key = f"raw/batch-{next(numbers)}.json"
+        self.s3.put_object(Bucket=RAW_BUCKET, Key=key, Body=json.dumps(batch))
+        process.app.lambda_handler(sqs({"Records": [created(key)]}), None)
+        return sorted(self.lake_keys() - before)
+
+    def lake_keys(self) -> set[str]:
+        found = self.s3.list_objects_v2(Bucket=LAKE_BUCKET, Prefix="events/").get("Contents", [])
+        return {item["Key"] for item in found}
+
+    def body(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=LAKE_BUCKET, Key=key)["Body"].read()
+
+
+def event(event_id: str, **fields) -> dict:
+    return {"type": "delivery", "event_id": event_id, "timestamp": str(NOVEMBER), **fields}
+
+
+def column(database, sql: str) -> list:
+    return [value for (value,) in database.execute(sql)]
+
+
+def tables_in(database) -> int:
+    """How many tables the function made."""
+    [found] = column(database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'bird'")
+    return found
+
+
+def rows_in(database) -> int:
+    [found] = column(database, "SELECT count(*) FROM bird.events")
+    return found
+
+
+def test_samples_of_all_types_are_rows_with_their_types(aws, database, load_event):
+    batch = json.loads(load_event("alb_all_types")["body"])
+    aws.announce(*aws.process_batch(batch))
+    assert aws.deliver() == 0
+    assert rows_in(database) == 27
+    types = dict(
+        database.execute(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = 'bird' AND table_name = 'events'"
+        ).fetchall()
+    )
+    by_type: dict[str, set[str]] = {}
+    for name, kind in types.items():
+        by_type.setdefault(kind, set()).add(name)
+    assert by_type.pop("jsonb") == {"rcpt_meta", "rcpt_tags", "rcpt_subs", "ab_test", "sms_remoteids", "extra"}
+    assert by_type.pop("date") == {"event_date"}
+    assert by_type.pop("timestamp with time zone") == {
+        "timestamp", "received_at", "injection_time", "scheduled_time", "expiration_timestamp",
+    }  # fmt: skip
+    assert by_type.pop("double precision") == {"geo_ip_latitude", "geo_ip_longitude", "dr_latency"}
+    assert by_type.pop("boolean") == {
+        "transactional", "open_tracking", "click_tracking", "initial_pixel", "amp_enabled", "retryable",
+        "user_agent_parsed_is_mobile", "user_agent_parsed_is_proxy", "user_agent_parsed_is_prefetched",
+    }  # fmt: skip
+    assert by_type.pop("bigint") == {
+        "template_version", "ab_test_version", "msg_size", "queue_time", "num_retries", "outbound_tls", "bounce_class",
+        "geo_ip_zip", "sms_segments", "number_succeeded", "number_duplicates", "number_failed",
+    }  # fmt: skip
+    assert by_type.keys() == {"text"}
+    ids = {"event_id", "message_id", "transmission_id", "template_id", "subaccount_id", "customer_id", "event_key"}
+    assert ids <= by_type["text"]
+    assert aws.messages(aws.queue) == aws.messages(aws.dead) == 0
+
+
+def test_values_arrive_as_they_are(aws, database):
+    given = event(
+        DIGITS,
+        message_id=UUID,
+        msg_size="1337",
+        open_tracking="1",
+        injection_time="2016-04-18T14:25:07.123Z",
+        subject='a "quoted", text\r\nwith lines\n\\.\nand \\N',
+        campaign_id="",
+        rcpt_meta={"b": [1, {"a": "é"}], "a": None},
+        num_retries="18446744073709551616",
+        next_attempt="5",
+    )
+    aws.announce(*aws.process(given), *aws.process(event(UUID, subject="\x01", geo_ip={"latitude": 39.1749})))
+    assert aws.deliver() == 0
+    columns = "event_id, message_id, msg_size, open_tracking, injection_time, subject, campaign_id, rcpt_meta, extra"
+    [found] = database.execute(f"SELECT {columns} FROM bird.events WHERE event_id = %s", [DIGITS])  # noqa: S608
+    assert found == (
+        DIGITS,
+        UUID,
+        1337,
+        True,
+        datetime(2016, 4, 18, 14, 25, 7, 123000, tzinfo=UTC),
+        'a "quoted", text\r\nwith lines\n\\.\nand \\N',
+        "",
+        {"b": [1, {"a": "é"}], "a": None},
+        {"num_retries": "18446744073709551616", "next_attempt": "5"},
+    )
+    sql = "SELECT subject, campaign_id, geo_ip_latitude, event_date FROM bird.events WHERE event_id = %s"
+    assert database.execute(sql, [UUID]).fetchall() == [("\x01", None, 39.1749, date(2025, 11, 1))]
+
+
+def test_what_postgresql_cannot_hold_neither_stops_a_file_nor_vanishes(aws, database):
+    aws.announce(
+        *aws.process(
+            event("1", subject="a\0b", rcpt_meta={"a": "x\0y", "b": "\\u0000"}),
+            event("2", rcpt_meta={"deep": 1, "good": True}),
+            event("3", custom="\0"),
+        )
+    )
+    raw = json.dumps([{"msys": {"message_event": event("4", rcpt_meta={"n": 0})}}]).replace(
+        '{"n": 0}', '{"n":1e999999}'
+    )
+    aws.s3.put_object(Bucket=RAW_BUCKET, Key="raw/huge.json", Body=raw)
+    before = aws.lake_keys()
+    process.app.lambda_handler(sqs({"Records": [created("raw/huge.json")]}), None)
+    aws.announce(*aws.lake_keys() - before)
+    assert aws.deliver() == 0
+    sql = "SELECT event_id, subject, rcpt_meta, extra FROM bird.events ORDER BY event_id"
+    assert database.execute(sql).fetchall() == [
+        ("1", "a\\u0000b", {"a": "x\\u0000y", "b": "\\u0000"}, None),
+        ("2", None, {"deep": 1, "good": True}, None),
+        ("3", None, None, {"custom": "\\u0000"}),
+        ("4", None, '{"n":1e999999}', None),
+    ]
+    assert aws.messages(aws.dead) == 0
+
+
+def test_event_without_type_is_a_row_and_only_once(aws, database):
+    keys = aws.process({"event_id": "1", "timestamp": str(NOVEMBER)})
+    aws.announce(*keys, *keys)
+    assert aws.deliver() == 0
+    assert column(database, "SELECT type FROM bird.events") == [None]
+
+
+def test_loading_twice_changes_nothing(aws, database):
+    keys = aws.process(event("1"), event("2"))
+    more = aws.process(event("2"), event("3"))  # a batch with an event in common, in another file
+    aws.announce(*keys, *keys, *more)
+    assert aws.deliver() == 0
+    first = database.execute("SELECT event_id, batch_id FROM bird.events ORDER BY event_id").fetchall()
+    assert [event_id for event_id, _ in first] == ["1", "2", "3"]
+    aws.announce(*more, *keys)
+    assert aws.deliver() == 0
+    assert database.execute("SELECT event_id, batch_id FROM bird.events ORDER BY event_id").fetchall() == first
+
+
+def test_csv_files_load_with_the_same_types(aws, database, monkeypatch):
+    monkeypatch.setenv("OUTPUT_FORMAT", "CSV")
+    given = event(DIGITS, msg_size="12", open_tracking="0", reason='a "b",\nc', rcpt_meta={"a": 'x"y'})
+    [key] = aws.process(given)
+    assert key.endswith(".csv")
+    aws.announce(key, key)
+    assert aws.deliver() == 0
+    sql = "SELECT event_id, msg_size, open_tracking, reason, rcpt_meta, timestamp, subject FROM bird.events"
+    moment = datetime.fromtimestamp(NOVEMBER, UTC)
+    assert database.execute(sql).fetchall() == [(DIGITS, 12, False, 'a "b",\nc', {"a": 'x"y'}, moment, None)]
+
+
+def test_rows_lie_in_the_partition_of_their_month(aws, database):
+    december, january = datetime(2025, 12, 31, 23, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    for moment in (december, january):
+        aws.announce(*aws.process(event(moment.isoformat(), timestamp=str(int(moment.timestamp())))))
+    assert aws.deliver() == 0
+    sql = "SELECT tableoid::regclass::text, event_date FROM bird.events ORDER BY event_date"
+    assert database.execute(sql).fetchall() == [
+        ("bird.events_2025_12", date(2025, 12, 31)),
+        ("bird.events_2026_01", date(2026, 1, 1)),
+    ]
+    # WHEN a month is dropped, as retention does, and one of its events comes late
+    database.execute("DROP TABLE bird.events_2025_12")
+    aws.announce(*aws.process(event("late", timestamp=str(int(december.timestamp())))))
+    assert aws.deliver() == 0
+    assert column(database, "SELECT event_id FROM bird.events_2025_12") == ["late"]
+
+
+def test_new_columns_are_added_and_older_rows_stay(aws, database, monkeypatch):
+    known = tables.columns()
+    aws.announce(*aws.process(event("1")))
+    with monkeypatch.context() as older:
+        older.setattr(tables, "columns", lambda: tuple(c for c in known if c.name not in ("subject", "rcpt_meta")))
+        # A file with columns that this version does not know waits for the newer version.
+        assert aws.deliver() == 1
+        assert rows_in(database) == 0
+    assert (
+        column(database, "SELECT 1 FROM pg_attribute WHERE attrelid = 'bird.events'::regclass AND attname = 'subject'")
+        == []
+    )
+    load_postgres.app.database().close()  # the newer version starts with a connection of its own
+    aws.time_passes()
+    assert aws.deliver() == 0
+    aws.announce(*aws.process(event("2", subject="new", rcpt_meta={"a": 1})))
+    assert aws.deliver() == 0
+    sql = "SELECT event_id, subject, rcpt_meta FROM bird.events ORDER BY event_id"
+    assert database.execute(sql).fetchall() == [("1", None, None), ("2", "new", {"a": 1})]
+
+
+def test_file_of_an_older_version_has_nulls_in_newer_columns(aws, database):
+    [key] = aws.process(event("1", subject="there"))
+    table = read_parquet(BytesIO(aws.body(key))).read_all()
+    older = BytesIO()
+    write_parquet(table.select([name for name in table.column_names if name != "subject"]), older)
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key=key, Body=older.getvalue())
+    aws.announce(key)
+    assert aws.deliver() == 0
+    assert database.execute("SELECT event_id, subject FROM bird.events").fetchall() == [("1", None)]
+
+
+POISON = [
+    pytest.param(b"no Parquet at all", ".parquet", "the file is no Parquet", id="not Parquet"),
+    pytest.param(b"PAR1" + b"x" * 40 + b"PAR1", ".parquet", "the Parquet cannot be read", id="broken Parquet"),
+    pytest.param(b"event_key,msg_size\n1,many\n", ".csv",
+                 "PostgreSQL refused the rows: InvalidTextRepresentation (22P02), line 1, column msg_size", id="value"),
+    pytest.param(b"event_key,subject\n1,\xff\n", ".csv",
+                 "PostgreSQL refused the rows: CharacterNotInRepertoire (22021), line 1", id="not UTF-8"),
+    pytest.param(b"{}", ".json", "the file is neither Parquet nor CSV", id="other kind"),
+    pytest.param(None, ".parquet", "the file was deleted before it was loaded", id="deleted"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "suffix", "reason"), POISON)
+def test_poison_goes_to_the_dead_letter_queue_with_its_reason(aws, database, body, suffix, reason):
+    poison = f"events/event_date=2025-11-01/poison{suffix}"
+    if body is not None:
+        aws.s3.put_object(Bucket=LAKE_BUCKET, Key=poison, Body=body)
+    aws.announce(poison, *aws.process(event("1")))
+    assert aws.deliver() == 0
+    assert column(database, "SELECT event_id FROM bird.events") == ["1"]
+    assert aws.messages(aws.queue) == 0
+    [(given, message)] = aws.dead_letters()
+    assert given == reason
+    assert json.loads(message)["Records"][0]["s3"]["object"]["key"].replace("%3D", "=") == poison
+
+
+def test_messages_that_announce_no_file_of_rows(aws, database):
+    aws.send(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": LAKE_BUCKET}))
+    aws.send("no JSON")
+    aws.announce("events/elsewhere.parquet")
+    assert aws.deliver() == 0
+    assert sorted(reason for reason, _ in aws.dead_letters()) == [
+        "not the notification of a file of rows: JSONDecodeError",
+        "the file's key has no event_date",
+    ]
+
+
+def test_database_that_is_away_makes_messages_wait_and_then_load(aws, database, server):
+    keys = aws.process(event("1")) + aws.process(event("2"))
+    aws.announce(keys[0])
+    assert aws.deliver() == 0
+    server.stop()
+    try:
+        aws.announce(*keys)
+        for _ in range(12):  # more often than any usual queue would bear
+            assert aws.deliver() == 2
+            aws.time_passes()
+    finally:
+        server.start()
+    assert aws.messages(aws.dead) == 0
+    assert aws.deliver() == 0
+    with closing(server.connect()) as again:
+        assert column(again, "SELECT event_id FROM bird.events ORDER BY event_id") == ["1", "2"]
+
+
+def test_what_has_to_wait_is_invisible_for_longer_each_time(aws, database, monkeypatch):
+    waits = []
+    monkeypatch.setattr(load_postgres.app, "postpone", lambda waiting: waits.extend(s for _, s in waiting))
+    aws.new_secret({**aws_secret(aws), "password": ""})
+    aws.announce("events/event_date=2025-11-01/a.parquet")
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key="events/event_date=2025-11-01/a.parquet", Body=b"")
+    aws.s3.put_object(
+        Bucket=LAKE_BUCKET,
+        Key="events/event_date=2025-11-01/a.parquet",
+        Body=aws.body(aws.process(event("1"))[0]),
+    )
+    for _ in range(8):
+        assert aws.deliver() == 1
+        aws.time_passes()
+    assert waits == [30, 60, 120, 240, 480, 960, 1200, 1200]
+
+
+def aws_secret(aws: Aws) -> dict:
+    return json.loads(aws.secrets.get_secret_value(SecretId=aws.secret)["SecretString"])
+
+
+def test_message_of_13_days_goes_to_the_dead_letter_queue_before_the_queue_forgets_it(aws, database, monkeypatch):
+    aws.announce(*aws.process(event("1")))
+    assert load_postgres.app.GIVE_UP_AFTER_SECONDS == 13 * 86_400
+    monkeypatch.setattr(load_postgres.app, "GIVE_UP_AFTER_SECONDS", -1)
+    assert aws.deliver() == 0
+    [(reason, body)] = aws.dead_letters()
+    assert reason == "could not be loaded in 13 days: see the log for why, then redrive it"
+    assert json.loads(body)["Records"]
+    assert tables_in(database) == 0
+
+
+def test_files_for_which_no_time_is_left_are_given_back(aws, database):
+    aws.announce(*aws.process(event("1")))
+    assert aws.deliver(Context(10_000)) == 1
+    assert aws.deliver() == 0  # it was visible at once
+    assert rows_in(database) == 1
+
+
+def test_dead_letter_queue_that_takes_nothing_makes_a_message_wait(aws, database, monkeypatch):
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", aws.dead + "-gone")
+    aws.send("no JSON")
+    assert aws.deliver() == 1
+    assert aws.messages(aws.queue) == 1
+
+
+def test_connection_that_was_closed_meanwhile_is_made_anew(aws, database):
+    first, second = aws.process(event("1")), aws.process(event("2"))
+    aws.announce(*first)
+    assert aws.deliver() == 0
+    own = "pid <> pg_backend_pid() AND application_name = 'bird-webhooks'"
+    assert column(database, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {own}") == [True]  # noqa: S608
+    aws.announce(*second)
+    assert aws.deliver() == 0
+    assert rows_in(database) == 2
+
+
+def test_changed_password_is_read_from_the_secret(aws, database, server):
+    first, second = aws.process(event("1")), aws.process(event("2"))
+    aws.announce(*first)
+    assert aws.deliver() == 0
+    with administrator(server) as admin:
+        admin.execute("ALTER ROLE bird PASSWORD 'new'")
+        try:
+            load_postgres.app.database().close()
+            aws.announce(*second)
+            assert aws.deliver() == 1  # changed in the database, and not yet in the secret
+            aws.new_secret({**secret_of(server), "password": "new"})
+            aws.time_passes()
+            assert aws.deliver() == 0
+        finally:
+            admin.execute(f"ALTER ROLE bird PASSWORD '{server.password}'")
+    assert rows_in(database) == 2
+
+
+SECRETS = [
+    pytest.param({"host": None, "dbname": None}, "the secret lacks host, dbname", id="as RDS manages it"),
+    pytest.param({"password": "wrong"}, 'password authentication failed for user "bird"', id="wrong password"),
+    pytest.param({"sslrootcert": None}, "certificate verify failed", id="authority not known"),
+    pytest.param({"host": "localhost.example.com", "hostaddr": "127.0.0.1"}, "no connection", id="no such host"),
+    pytest.param({"port": "x"}, "invalid integer value", id="port"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), SECRETS)
+def test_connection_that_cannot_be_made_says_why(server, changes, reason):
+    target = Database(lambda: {**secret_of(server), **changes}, "bird", verify=True)
+    with pytest.raises(UnavailableError, match=reason) as error:
+        target.load(date(2025, 11, 1), rows_of("a.csv", b"event_key\n1\n"))
+    assert server.password not in str(error.value)
+
+
+@pytest.mark.parametrize("verify", [True, False], ids=["VERIFY_FULL", "REQUIRE"])
+def test_server_without_tls_is_refused(server, database, verify):
+    with administrator(server) as admin:
+        admin.execute("ALTER SYSTEM SET ssl = off")
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            poll(
+                lambda: column(admin, "SELECT setting FROM pg_settings WHERE name = 'ssl'"), lambda s: s == ["off"], 10
+            )
+            target = Database(lambda: secret_of(server), "bird", verify=verify)
+            with pytest.raises(UnavailableError, match="server does not support SSL, but SSL was required"):
+                target.load(date(2025, 11, 1), rows_of("a.csv", b"event_key\n1\n"))
+        finally:
+            admin.execute("ALTER SYSTEM RESET ssl")
+            admin.execute("SELECT pg_reload_conf()")
+            poll(lambda: column(admin, "SELECT setting FROM pg_settings WHERE name = 'ssl'"), lambda s: s == ["on"], 10)
+
+
+def test_tls_alone_takes_any_certificate_and_a_role_needs_only_the_schema(server, database):
+    """As docs/downstream/postgresql.md sets it up: REQUIRE, and a role that may create in one schema and no more."""
+    with psycopg.connect(
+        host=str(server.directory), port=server.port, user="postgres", dbname="marketing", autocommit=True
+    ) as admin:
+        admin.execute("CREATE ROLE loader LOGIN PASSWORD 'x'; CREATE SCHEMA bird AUTHORIZATION loader")
+        admin.execute("CREATE ROLE dashboards LOGIN PASSWORD 'y'; GRANT USAGE ON SCHEMA bird TO dashboards")
+        admin.execute("ALTER DEFAULT PRIVILEGES FOR ROLE loader IN SCHEMA bird GRANT SELECT ON TABLES TO dashboards")
+        try:
+            secret = {**server.secret(), "username": "loader", "password": "x"}
+            target = Database(lambda: secret, "bird", verify=False)
+            target.load(date(2025, 11, 1), rows_of("a.csv", b"event_class,type,event_key\nc,t,1\n"))
+            encrypted = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'loader'"
+            assert column(admin, encrypted) == [True]
+            target.close()
+            with closing(psycopg.connect(**{**connection_of(server), "user": "dashboards", "password": "y"})) as reader:
+                assert column(reader, "SELECT event_key FROM bird.events") == ["1"]
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    reader.execute("DELETE FROM bird.events")
+        finally:
+            admin.execute("DROP SCHEMA bird CASCADE; DROP OWNED BY loader, dashboards; DROP ROLE loader, dashboards")
+
+
+def connection_of(server: Postgres) -> dict:
+    return {"host": server.host, "port": server.port, "dbname": server.dbname}
+
+
+def test_loaders_at_the_same_time_make_months_once_and_do_not_lock_each_other_out(aws, server, database):
+    """Four loaders, the same files in other orders, each file's events also in another file."""
+    events = [
+        event(
+            f"{month}-{number}", type="open" if number % 3 else "click", timestamp=str(NOVEMBER + month * 31 * 86_400)
+        )
+        for month in range(6)
+        for number in range(40)
+    ]
+    files = []
+    for group in (40, 15):
+        for some in batched(events, group, strict=False):
+            files += [(key, aws.body(key)) for key in aws.process(*some)]
+    together = threading.Barrier(4)
+    failures = []
+
+    def load(turn: int) -> None:
+        target = Database(lambda: secret_of(server), "bird", verify=True)
+        together.wait()
+        try:
+            for key, body in files[turn * 3 :] + files[: turn * 3]:
+                day = date.fromisoformat(key.split("event_date=")[1][:10])
+                target.load(day, rows_of(key, body))
+        except NotNowError as error:
+            failures.append(str(error))
+        finally:
+            target.close()
+
+    loaders = [threading.Thread(target=load, args=[turn]) for turn in range(4)]
+    for loader in loaders:
+        loader.start()
+    for loader in loaders:
+        loader.join()
+    assert failures == []
+    assert rows_in(database) == 240
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'marketing'"
+    assert column(database, deadlocks) == [0]
+    assert column(database, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'bird.events'::regclass") == [6]
+
+
+KILLED = """
+import json, sys
+from datetime import date
+from pathlib import Path
+from load_postgres.database import Database
+from load_postgres.rows import rows_of
+secret, path = json.loads(sys.argv[1]), sys.argv[2]
+Database(lambda: secret, "bird", verify=True).load(date(2025, 11, 1), rows_of(path, Path(path).read_bytes()))
+"""
+
+
+def test_loader_that_is_killed_in_mid_load_leaves_nothing(aws, server, database, tmp_path):
+    before, killed = aws.process(event("1")), aws.process(*[event(f"k{number}") for number in range(500)])
+    aws.announce(*before)
+    assert aws.deliver() == 0
+    # GIVEN a moment between the rows' insertion and the end of the transaction, for as long as the test holds a lock
+    database.execute(
+        "CREATE FUNCTION bird.wait() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$; "
+        "CREATE TRIGGER wait AFTER INSERT ON bird.events EXECUTE FUNCTION bird.wait()"
+    )
+    database.execute("SELECT pg_advisory_lock(42)")
+    path = tmp_path / "killed.parquet"
+    path.write_bytes(aws.body(killed[0]))
+    loader = subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(secret_of(server)), path], cwd=FUNCTIONS)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'"
+    assert poll(lambda: column(database, waits), lambda found: found == [1], TIMEOUT_SECONDS) == [1]
+    # WHEN it is killed there
+    loader.send_signal(signal.SIGKILL)
+    loader.wait()
+    database.execute("SELECT pg_advisory_unlock(42)")
+    others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bird-webhooks'"
+    assert poll(lambda: column(database, others), lambda found: found == [1], TIMEOUT_SECONDS) == [1]
+    # THEN the table is as it was, and the message that comes again loads all
+    assert column(database, "SELECT event_id FROM bird.events") == ["1"]
+    database.execute("DROP TRIGGER wait ON bird.events")
+    aws.announce(*killed)
+    assert aws.deliver() == 0
+    assert rows_in(database) == 501
+
+
+def test_row_that_cannot_be_loaded_keeps_the_whole_file_out(aws, database):
+    aws.announce(*aws.process(event("good"), event("x" * 200_000 + "".join(map(chr, range(200, 9000))))))
+    assert aws.deliver() == 0
+    assert rows_in(database) == 0
+    [(reason, _)] = aws.dead_letters()
+    assert reason.startswith("PostgreSQL refused the rows: ProgramLimitExceeded (54000)")
+
+
+def test_views_are_applied_once_and_anew_when_they_change(server, database):
+    target = Database(lambda: secret_of(server), "bird", verify=True)
+    target.load(date(2025, 11, 1), rows_of("a.csv", b"event_class,type,event_key\nc,t,1\n"))
+    first = "CREATE OR REPLACE VIEW keys AS SELECT event_key FROM events WHERE type <> $$x$$; SELECT 1"
+    assert tables.apply_views(database, "bird", first) is True
+    assert tables.apply_views(database, "bird", first) is False
+    assert column(database, "SELECT event_key FROM bird.keys") == ["1"]
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        tables.apply_views(database, "bird", "CREATE VIEW others AS SELECT 1; SELECT nothing FROM events")
+    assert tables.apply_views(database, "bird", first) is False  # nothing of the broken one stayed
+    assert tables.apply_views(database, "bird", first + " AS one") is True
+    assert tables.apply_views(database, "bird", " \n") is False
+    target.close()
+
+
+def test_broken_views_do_not_keep_rows_out(aws, database, monkeypatch):
+    monkeypatch.setattr(tables, "views_sql", lambda parameters: "CREATE VIEW broken AS SELECT nothing FROM events")
+    aws.announce(*aws.process(event("1")))
+    assert aws.deliver() == 0
+    assert rows_in(database) == 1
+
+
+def test_every_parameter_of_the_views_is_given():
+    given = {"SoftBounceLimit": "3", "SoftBounceDays": "30"}
+    assert "${" not in tables.views_sql(given)
