@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from report.queries import LAGS, REJECTIONS, Period
@@ -165,17 +165,14 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
     for row in answers["types"]:
         now[str(row["type"])] += number(row["events"])
         before[str(row["type"])] += number(row["events_before"])
-    [messages] = answers["messages"]
-    [opens] = answers["opens"]
+    [totals] = answers["totals"]
     extra_events, unknown = unknown_fields(answers["extras"])
     return Figures(
         period=period,
         events=now.total(),
         events_before=before.total(),
-        now=headline(now, number(messages["opened_by_people"]), number(messages["clicked_by_people"])),
-        before=headline(
-            before, number(messages["opened_by_people_before"]), number(messages["clicked_by_people_before"])
-        )
+        now=headline(now, number(totals["opened_by_people"]), number(totals["clicked_by_people"])),
+        before=headline(before, number(totals["opened_by_people_before"]), number(totals["clicked_by_people_before"]))
         if before.total()
         else None,
         rejected=sum(now[name] for name in REJECTIONS),
@@ -189,8 +186,12 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
         ],
         bars="hour" if period.until - period.since <= HOURLY_UP_TO else "day",
         series=series(period, answers["hours"]),
-        opens={name: number(opens[name]) for name in ("direct", "proxy", "machine")},
-        opened=number(messages["opened"]),
+        opens={
+            "direct": number(totals["opens_direct"]),
+            "proxy": number(totals["opens_by_proxy"]),
+            "machine": number(totals["opens_by_machine"]),
+        },
+        opened=number(totals["opened"]),
         campaigns=[group(row) for row in answers["campaigns"]],
         all_campaigns=number(answers["campaigns"][0]["all_groups"]) if answers["campaigns"] else 0,
         providers=[group(row) for row in answers["providers"]],
@@ -202,7 +203,7 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
         reason_events=number(answers["reasons"][0]["all_events"]) if answers["reasons"] else 0,
         latest=latest(row["latest"] for row in answers["types"]),
         latest_received=latest(row["latest_received"] for row in answers["types"]),
-        lags=lags(answers["lags"][0]),
+        lags=lags(totals),
         with_extra=sum(number(row["with_extra"]) for row in answers["types"]),
         unknown_fields=unknown,
         extra_events_read=extra_events,
@@ -279,11 +280,11 @@ def bounce_class(code: Any) -> tuple[str, str]:
 
 def lags(row: Row) -> list[Lag]:
     """The bounds within which half of the events arrive, and nineteen of twenty."""
-    events = number(row["events"])
-    if not events:
+    timed = number(row["timed"])
+    if not timed:
         return []
     return [
-        Lag(share, next((lag for lag in LAGS if number(row[f"within_{lag}"]) >= share * events), None))
+        Lag(share, next((lag for lag in LAGS if number(row[f"within_{lag}"]) >= share * timed), None))
         for share in (0.5, 0.95)
     ]
 
@@ -333,11 +334,8 @@ def moment(value: Any) -> datetime | None:
     """A time as Athena writes it, or as PostgreSQL gives it, in UTC."""
     if value in (None, ""):
         return None
-    parsed = datetime.fromisoformat(value.removesuffix(" UTC")) if isinstance(value, str) else value
-    if isinstance(parsed, datetime):
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    assert isinstance(parsed, date)
-    return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
+    parsed: datetime = datetime.fromisoformat(value.removesuffix(" UTC")) if isinstance(value, str) else value
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def latest(values: Iterable[Any]) -> datetime | None:

@@ -30,7 +30,12 @@
       type: "bar",
       data: {
         labels: data.labels,
-        datasets: data[name].map((series) => ({ ...series, barPercentage: 0.92, categoryPercentage: 1 })),
+        datasets: data[name].map((series) => ({
+          ...series,
+          backgroundColor: colour(series.colour),
+          barPercentage: 0.92,
+          categoryPercentage: 1,
+        })),
       },
       options: {
         animation: false,
@@ -52,6 +57,7 @@
         },
         plugins: {
           legend: { display: false },
+          colors: { enabled: false },
           tooltip: {
             callbacks: { title, label: (item) => ` ${item.dataset.label}: ${number.format(item.parsed.y)}` },
           },

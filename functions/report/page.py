@@ -18,6 +18,7 @@ from report.figures import FEW, Figures, Lag, Rate, opens_of_people
 from report.queries import Period
 
 HERE = Path(__file__).resolve().parent
+EN_DASH = "\N{EN DASH}"
 LIBRARY = HERE / "vendor/chart.umd.min.js"
 
 
@@ -41,6 +42,7 @@ def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> s
         few=FEW,
         by_people=opens_of_people(figures.opens),
         period_label=period_label(figures.period),
+        length=duration(figures.period.until - figures.period.since),
     )
 
 
@@ -76,14 +78,14 @@ def template() -> jinja2.Template:
 
 
 def period_label(period: Period) -> str:
-    """`17 – 23 Nov 2026` for whole days, else with the hours."""
+    """The first and the last of whole days, such as 17 to 23 Nov 2026, else two moments."""
     since, until = period.since, period.until
     if since.time() != time() or until.time() != time():
-        return f"{moment(since)} – {moment(until)}"
+        return f"{moment(since)} {EN_DASH} {moment(until)}"
     last = until - timedelta(days=1)
     parts = {"year": "%-d %b %Y", "month": "%-d %b", "day": "%-d"}
     different = next((part for part in parts if getattr(since, part) != getattr(last, part)), None)
-    return (f"{since.strftime(parts[different])} – " if different else "") + last.strftime("%-d %b %Y")
+    return (f"{since.strftime(parts[different])} {EN_DASH} " if different else "") + last.strftime("%-d %b %Y")
 
 
 def charts(figures: Figures) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def count(value: int) -> str:
 def percent(rate: Rate, digits: int = 1) -> str:
     """A dash where there is nothing to take a part of; what is there and tiny is never shown as nothing."""
     if rate.share is None:
-        return "–"
+        return EN_DASH
     smallest = 10.0**-digits
     if 0 < rate.share * 100 < smallest / 2:
         return f"<{smallest:.{digits}f} %"
@@ -129,18 +131,18 @@ def change(now: int, before: int) -> str:
     """By how much a count differs from the one before."""
     if not before:
         return ""
-    return f"{(now - before) / before * 100:+.0f} %".replace("-", "−")  # noqa: RUF001
+    return f"{(now - before) / before * 100:+.0f} %".replace("-", "\N{MINUS SIGN}")
 
 
 def points(now: Rate, before: Rate, digits: int = 1) -> str:
     """By how many percentage points."""
     if now.share is None or before.share is None:
         return ""
-    return f"{(now.share - before.share) * 100:+.{digits}f} pp".replace("-", "−")  # noqa: RUF001
+    return f"{(now.share - before.share) * 100:+.{digits}f} pp".replace("-", "\N{MINUS SIGN}")
 
 
 def moment(at: datetime | None) -> str:
-    return at.strftime("%-d %b %Y, %H:%M") if at else "–"
+    return at.strftime("%-d %b %Y, %H:%M") if at else EN_DASH
 
 
 UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))

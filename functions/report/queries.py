@@ -4,6 +4,7 @@ All read the view `events_deduplicated`, so an event counts once. An event belon
 of its arrival where it has none, as its `event_date` does; `event_date` is named too, so that only those days are read.
 """
 
+# ruff: noqa: S608  (what is written into the statements is made here: names of columns, numbers and times)
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -44,6 +45,7 @@ def queries(period: Period) -> dict[str, str]:
     """SQL by name."""
     now, before = within(period), within(period.before)
     both = Period(period.before.since, period.until)
+    opens = f"{now} AND type IN {names(OPENS)}"
     return {
         "types": f"""
             SELECT event_class, type, count(*) FILTER (WHERE {now}) AS events,
@@ -51,12 +53,17 @@ def queries(period: Period) -> dict[str, str]:
               max("timestamp") AS latest, max(received_at) AS latest_received
             FROM events_deduplicated WHERE {days(both)} AND {within(both)}
             GROUP BY event_class, type ORDER BY events DESC, event_class, type""",
-        "messages": f"""
+        "totals": f"""
             SELECT {messages(OPENS, now, people=True)} AS opened_by_people,
               {messages(OPENS, now)} AS opened, {messages(CLICKS, now, people=True)} AS clicked_by_people,
               {messages(OPENS, before, people=True)} AS opened_by_people_before,
-              {messages(CLICKS, before, people=True)} AS clicked_by_people_before
-            FROM events_deduplicated WHERE {days(both)} AND {within(both)} AND type IN {names(OPENS + CLICKS)}""",
+              {messages(CLICKS, before, people=True)} AS clicked_by_people_before,
+              count(*) FILTER (WHERE {opens} AND NOT {PROXY} AND {BY_PEOPLE}) AS opens_direct,
+              count(*) FILTER (WHERE {opens} AND {PROXY} AND {BY_PEOPLE}) AS opens_by_proxy,
+              count(*) FILTER (WHERE {opens} AND NOT {BY_PEOPLE}) AS opens_by_machine,
+              count("timestamp") FILTER (WHERE {now}) AS timed,
+              {", ".join(f"{arrived_within(lag, now)} AS within_{lag}" for lag in LAGS)}
+            FROM events_deduplicated WHERE {days(both)} AND {within(both)}""",
         "hours": f"""
             SELECT date_trunc('hour', {MOMENT}) AS hour, count(*) AS events,
               {count("delivery")} AS delivered, {count("bounce", "out_of_band")} AS bounced,
@@ -65,11 +72,6 @@ def queries(period: Period) -> dict[str, str]:
               {count(*CLICKS, people=True)} AS clicks
             FROM events_deduplicated WHERE {days(period)} AND {now}
             GROUP BY date_trunc('hour', {MOMENT}) ORDER BY hour""",
-        "opens": f"""
-            SELECT {count(*OPENS, people=False)} AS machine,
-              count(*) FILTER (WHERE {BY_PEOPLE} AND coalesce(user_agent_parsed_is_proxy, false)) AS proxy,
-              count(*) FILTER (WHERE {BY_PEOPLE} AND NOT coalesce(user_agent_parsed_is_proxy, false)) AS direct
-            FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(OPENS)}""",
         "campaigns": groups("campaign_id", period),
         "providers": groups("mailbox_provider", period),
         "bounce_classes": f"""
@@ -80,9 +82,6 @@ def queries(period: Period) -> dict[str, str]:
             SELECT type, bounce_class, reason, count(*) AS events, sum(count(*)) OVER () AS all_events
             FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(FAILURES)}
             GROUP BY type, bounce_class, reason ORDER BY events DESC, type, reason LIMIT {MOST_REASONS}""",
-        "lags": f"""
-            SELECT count(*) AS events, {", ".join(f"{arrived_within(lag)} AS within_{lag}" for lag in LAGS)}
-            FROM events_deduplicated WHERE {days(period)} AND {now} AND "timestamp" IS NOT NULL""",
         "extras": f"""
             SELECT CAST(extra AS varchar) AS extra, count(*) AS events, sum(count(*)) OVER () AS all_events
             FROM events_deduplicated WHERE {days(period)} AND {now} AND extra IS NOT NULL
@@ -96,7 +95,9 @@ def latest_day() -> str:
 
 
 MOMENT = 'coalesce("timestamp", received_at)'
-BY_PEOPLE = "NOT coalesce(user_agent_parsed_is_prefetched, false)"
+BY_PEOPLE = "(NOT coalesce(user_agent_parsed_is_prefetched, false))"
+PROXY = "coalesce(user_agent_parsed_is_proxy, false)"
+MESSAGE = "coalesce(message_id, event_key)"
 
 
 def days(period: Period) -> str:
@@ -117,7 +118,7 @@ def names(types: tuple[str, ...]) -> str:
 
 def count(*types: str, people: bool | None = None) -> str:
     """How many events of these types; of people alone, or of machines alone."""
-    who = {None: "", True: f" AND {BY_PEOPLE}", False: f" AND NOT ({BY_PEOPLE})"}[people]
+    who = {None: "", True: f" AND {BY_PEOPLE}", False: f" AND NOT {BY_PEOPLE}"}[people]
     return f"count(*) FILTER (WHERE type IN {names(types)}{who})"
 
 
@@ -127,11 +128,8 @@ def messages(types: tuple[str, ...], condition: str, *, people: bool = False) ->
     return f"count(DISTINCT CASE WHEN type IN {names(types)}{who} AND {condition} THEN {MESSAGE} END)"
 
 
-MESSAGE = "coalesce(message_id, event_key)"
-
-
-def arrived_within(seconds: int) -> str:
-    return f"count(*) FILTER (WHERE received_at <= \"timestamp\" + INTERVAL '{seconds}' SECOND)"
+def arrived_within(seconds: int, condition: str) -> str:
+    return f"count(*) FILTER (WHERE {condition} AND received_at <= \"timestamp\" + INTERVAL '{seconds}' SECOND)"
 
 
 def groups(column: str, period: Period) -> str:

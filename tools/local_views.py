@@ -1,0 +1,44 @@
+"""MiniStack with an Athena that knows views: run by .venv-ministack's Python in the place of `ministack`.
+
+Its Athena knows tables only, and a deployed function that asks for a view would get nothing. Here a view that a
+statement names is written into it as a subquery, from the definition in Glue, before MiniStack reads it.
+"""
+
+import base64
+import json
+from typing import Any
+
+from ministack.app import main  # type: ignore[import-not-found]  (another environment)
+from ministack.services import athena, glue  # type: ignore[import-not-found]
+
+PREFIX, SUFFIX = "/* Presto View: ", " */"
+run_duckdb = athena._run_duckdb
+
+
+async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
+    return await run_duckdb(with_views(query, database), database, catalog)
+
+
+def with_views(query: str, database: str | None) -> str:
+    """The statement with its views written out, those that views name too."""
+    while views := [
+        (reference, sql) for reference in athena._table_references(query) if (sql := view(reference, database))
+    ]:
+        for reference, sql in reversed(views):
+            name = "" if reference.aliased else f" AS {reference.table}"
+            query = f"{query[: reference.start]}({sql}){name}{query[reference.end :]}"
+    return query
+
+
+def view(reference: Any, database: str | None) -> str | None:
+    """The SQL of the view that is named there, if it is one."""
+    table = glue._tables.get(f"{reference.database or database or 'default'}/{reference.table}") or {}
+    text = table.get("ViewOriginalText") or ""
+    if not text.startswith(PREFIX):
+        return None
+    return str(json.loads(base64.b64decode(text.removeprefix(PREFIX).removesuffix(SUFFIX)))["originalSql"])
+
+
+if __name__ == "__main__":
+    athena._run_duckdb = run_with_views
+    main()
