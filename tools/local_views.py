@@ -8,8 +8,8 @@ import base64
 import json
 from typing import Any
 
-from ministack.app import main  # type: ignore[import-not-found]  (another environment)
-from ministack.services import athena, glue  # type: ignore[import-not-found]
+from ministack.app import main
+from ministack.services import athena, glue
 
 PREFIX, SUFFIX = "/* Presto View: ", " */"
 run_duckdb = athena._run_duckdb

@@ -296,7 +296,7 @@ def unknown_fields(rows: Sequence[Row]) -> tuple[int, list[tuple[str, int]]]:
         events = number(row["events"])
         read += events
         for name in paths(row["extra"]):
-            found[masked(name)] += events
+            found[name] += events
     return read, found.most_common(MOST_NAMES_SHOWN)
 
 
@@ -312,11 +312,20 @@ def paths(extra: Any) -> Iterable[str]:
         return ["(unreadable)"]
     if not isinstance(fields, dict):
         return ["(unreadable)"]
-    return [
+    return {
         path
         for name, value in fields.items()
-        for path in ([f"{name}.{inner}" for inner in value] if name in OBJECTS and isinstance(value, dict) else [name])
-    ]
+        for path in (
+            [f"{name}.{plain(inner)}" for inner in value]
+            if name in OBJECTS and isinstance(value, dict)
+            else [plain(name)]
+        )
+    }
+
+
+def plain(name: str) -> str:
+    """Names such as Bird's; a stranger with credentials could put anything into a name."""
+    return name if name.isidentifier() and len(name) <= 64 else "(not a plain name)"
 
 
 ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:=]+@[^\s<>()\[\]\"',;]+")

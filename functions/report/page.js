@@ -74,7 +74,7 @@
       axis.grid.color = colour("grid");
       axis.border = { ...axis.border, color: colour("line") };
     }
-    chart.update("none");
+    chart.update();
   };
 
   const charts = ["sending", "engagement"].map(draw);

@@ -20,4 +20,4 @@ def emulator() -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def stack(emulator: Emulator) -> Stack:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
-    return local_stack.deploy(emulator, "bird-e2e", {"SenderHostName": "localhost"})
+    return local_stack.deploy(emulator, "bird-e2e", {"SenderHostName": "localhost", "DailyReport": "true"})

@@ -62,6 +62,11 @@ LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
+READ_ROWS = get("{LakeBucket}", "events/by-a-test")
+WRITE_RESULTS = put("{LakeBucket}", "athena-results/by-a-test")
+LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
+ASK_ATHENA = Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"})
+READ_TABLE = Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"})
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
 
@@ -76,6 +81,15 @@ MUST: dict[str, list[Call]] = {
         on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
         on_queue("delete_message", ReceiptHandle="none", may_answer=NO_HANDLE),
         on_queue("change_message_visibility", ReceiptHandle="none", VisibilityTimeout=0, may_answer=NO_HANDLE),
+    ],
+    "ReportRole": [
+        ASK_ATHENA,
+        READ_TABLE,
+        Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events_deduplicated"}),
+        READ_ROWS,
+        LIST_LAKE,
+        WRITE_RESULTS,
+        put("{LakeBucket}", "reports/by-a-test"),
     ],
     "SenderAddressesRole": [
         Call("ec2", "describe_security_group_rules", {}),
@@ -95,11 +109,12 @@ MAY_NOT: list[Call] = [
     RECEIVE,
     read_secret(),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
-    put("{LakeBucket}", "athena-results/by-a-test"),
-    get("{LakeBucket}", "events/by-a-test"),
+    WRITE_RESULTS,
+    READ_ROWS,
+    put("{LakeBucket}", "reports/by-a-test"),
     delete("{RawBucket}", "raw/by-a-test.json"),
     delete("{LakeBucket}", "events/by-a-test"),
-    Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"}),
+    LIST_LAKE,
     Call("s3", "list_buckets", {}),
     Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
     Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),
@@ -121,8 +136,8 @@ MAY_NOT: list[Call] = [
     Call("lambda", "invoke", {"FunctionName": "{ProcessFunction}", "Payload": b"{}"}),
     Call("lambda", "get_function", {"FunctionName": "{IngestFunction}"}),
     Call("lambda", "update_function_configuration", {"FunctionName": "{IngestFunction}", "Description": "by a test"}),
-    Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"}),
-    Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
+    ASK_ATHENA,
+    READ_TABLE,
     Call("glue", "delete_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
     Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
     Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
@@ -135,7 +150,7 @@ def same(one: Call, other: Call) -> bool:
     """Whether both ask for the same thing, whatever they bring along."""
 
     def about(call: Call) -> list[Any]:
-        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId")
+        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId", "WorkGroup", "Name")
         return [call.service, call.operation, *(call.arguments.get(name) for name in names)]
 
     return about(one) == about(other)
@@ -155,11 +170,14 @@ def resources(stack) -> Iterator[dict[str, str]]:
     s3 = stack.emulator.client("s3")
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
+    s3.put_object(Bucket=found["LakeBucket"], Key="events/by-a-test", Body=b"")
     yield found
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),
         ("LakeBucket", "quarantine/by-a-test"),
+        ("LakeBucket", "athena-results/by-a-test"),
+        ("LakeBucket", "reports/by-a-test"),
     ]:
         s3.delete_object(Bucket=found[bucket], Key=key)
 

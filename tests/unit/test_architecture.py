@@ -20,6 +20,8 @@ PURE = [
     "process/quarantine.py",
     "process/rows.py",
     "process/table.py",
+    "report/figures.py",
+    "report/queries.py",
 ]
 IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
 

@@ -38,6 +38,7 @@ STACKS = {
     "ALB with OAuth2, silence watched": {"UseAlb", "UseJwt", "UseAlbJwt", "WatchSilence"},
     "ALB with senders by name": {"UseAlb", "LookUpSenders"},
     "HTTP API": {"UseHttpApi"},
+    "ALB with a daily report": {"UseAlb", "MakeDailyReport"},
 }
 
 

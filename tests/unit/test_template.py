@@ -39,7 +39,7 @@ def test_sar_takes_all_but_the_load_balancer(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 4
+    assert len(functions) == 5
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
