@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         link(options) if options.command == "link" else make(options)
     except (OperateError, QueryFailedError, OSError, psycopg.Error, BotoCoreError, ClientError) as error:
-        print(f"report: {str(error).strip()}", file=sys.stderr)
+        print(f"report: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -297,7 +297,7 @@ def unknown_fields(rows: Sequence[Row]) -> tuple[int, list[tuple[str, int]]]:
         read += events
         for name in paths(row["extra"]):
             found[name] += events
-    return read, found.most_common(MOST_NAMES_SHOWN)
+    return read, sorted(found.items(), key=lambda one: (-one[1], one[0]))[:MOST_NAMES_SHOWN]
 
 
 # Whose members have columns each. Any other object is free form: what is inside it may be anything.

@@ -72,7 +72,7 @@ def words(text: str) -> str:
         "Newest event | 10 Mar 2024, 23:57 | Newest arrival | 10 Mar 2024, 23:58",
         "That was, when this page was made, | 6 hours ago",
         "Half of the events arrived | within 30 seconds | 95 % of the events arrived | within 10 minutes",
-        "Events with fields without a column | 5 | next_attempt | 3 | geo_ip.continent | 1",
+        "Events with fields without a column | 5 | next_attempt | 3 | (not a plain name) | 1 | geo_ip.continent | 1",
         "The names are those of 4 of the 5 events",
     ],
 )
