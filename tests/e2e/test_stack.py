@@ -4,6 +4,7 @@ import io
 import json
 import uuid
 from contextlib import redirect_stderr
+from urllib.parse import unquote
 
 import pytest
 
@@ -164,3 +165,28 @@ def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
     kept = s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
     assert [item["Key"] for item in kept] == [f"B Event Data/{batch_id}.json"]
     assert s3.list_objects_v2(Bucket=stack.outputs["LakeBucketName"], Prefix="events/")["KeyCount"] == 1
+
+
+def test_file_of_rows_is_announced_to_whoever_subscribes(stack):
+    sns, sqs = stack.emulator.client("sns"), stack.emulator.client("sqs")
+    queue = sqs.create_queue(QueueName="listens-for-rows")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = stack.outputs["RowsTopicArn"]
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps({"Statement": [allow]})})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    batch_id = str(uuid.uuid4())
+    post(stack, batch({"type": "delay", "event_id": batch_id, "timestamp": "1462104000"}), batch_id=batch_id)
+
+    def announced() -> list[str]:
+        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        records = [record for message in messages for record in json.loads(message["Body"]).get("Records", [])]
+        return [record["s3"]["object"]["key"] for record in records if "2016-05-01" in record["s3"]["object"]["key"]]
+
+    [key] = poll(announced, bool, ROWS_TIMEOUT_SECONDS)
+    assert unquote(key).startswith("events/event_date=2016-05-01/")
