@@ -1,18 +1,22 @@
-"""MiniStack with an Athena that knows views: run by .venv-ministack's Python in the place of `ministack`.
+"""MiniStack with an Athena that a deployed function can use: run by .venv-ministack's Python in the place of `ministack`.
 
-Its Athena knows tables only, and a deployed function that asks for a view would get nothing. Here a view that a
-statement names is written into it as a subquery, from the definition in Glue, before MiniStack reads it.
+Its Athena knows tables only. Here a view that a statement names is written into it as a subquery, from the definition
+in Glue, before MiniStack reads it. And where policies are enforced, MiniStack does not see which workgroup a query
+belongs to once it has started; in AWS that is what the policy of a role names.
 """
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 from ministack.app import main
+from ministack.core import iam_actions
 from ministack.services import athena, glue
 
 PREFIX, SUFFIX = "/* Presto View: ", " */"
 run_duckdb = athena._run_duckdb
+extract_resource_arn = iam_actions.extract_resource_arn
 
 
 async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
@@ -39,6 +43,19 @@ def view(reference: Any, database: str | None) -> str | None:
     return str(json.loads(base64.b64decode(text.removeprefix(PREFIX).removesuffix(SUFFIX)))["originalSql"])
 
 
+def resource_arn(
+    service: str, method: str, path: str, headers: Any, body: bytes, query: Any, region: str, account: str
+) -> str:
+    arn = extract_resource_arn(service, method, path, headers, body, query, region, account)
+    if service == "athena" and arn == "*":
+        with suppress(ValueError, AttributeError):
+            execution = athena._executions.get(json.loads(body).get("QueryExecutionId"))
+            if execution:
+                return f"arn:aws:athena:{region}:{account}:workgroup/{execution['WorkGroup']}"
+    return str(arn)
+
+
 if __name__ == "__main__":
     athena._run_duckdb = run_with_views
+    iam_actions.extract_resource_arn = resource_arn
     main()

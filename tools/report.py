@@ -68,8 +68,9 @@ class AthenaEngine(Engine):
 class PostgresEngine(Engine):
     name = "PostgreSQL"
 
-    def __init__(self, connection: str) -> None:
+    def __init__(self, connection: str, schema: str | None = None) -> None:
         self.connection = connection
+        self.schema = schema
 
     def rows(self, statements: Mapping[str, str]) -> Mapping[str, Rows]:
         """One after the other over one connection, as of one moment; nothing is written."""
@@ -78,6 +79,8 @@ class PostgresEngine(Engine):
             "-c TimeZone=UTC -c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
         )
         with psycopg.connect(self.connection, options=options, row_factory=dict_row, connect_timeout=10) as database:
+            if self.schema:
+                database.execute("SELECT set_config('search_path', %s, true)", [self.schema])
             for name, sql in statements.items():
                 answers[name] = database.execute(sql.encode()).fetchall()
                 say(f"    {name}")
@@ -109,6 +112,9 @@ def parser() -> argparse.ArgumentParser:
     database = made.add_mutually_exclusive_group()
     database.add_argument("--postgres", metavar="DSN", help="ask this PostgreSQL in the place of Athena")
     database.add_argument("--postgres-secret", metavar="ARN", help="ask the PostgreSQL of this secret")
+    made.add_argument(
+        "--postgres-schema", metavar="NAME", help="that has the table; default: as the role's search_path"
+    )
     made.add_argument("--days", type=days, default=7, help=f"how many, 1 to {MOST_DAYS}; default %(default)s")
     made.add_argument(
         "--until",
@@ -182,10 +188,10 @@ def stack(options: argparse.Namespace) -> Target | None:
 
 def chosen_engine(options: argparse.Namespace, target: Target | None) -> Engine:
     if options.postgres:
-        return PostgresEngine(options.postgres)
+        return PostgresEngine(options.postgres, options.postgres_schema)
     if options.postgres_secret:
         owner = target or deployed("", options.region, options.profile)
-        return PostgresEngine(of_secret(owner, options.postgres_secret))
+        return PostgresEngine(of_secret(owner, options.postgres_secret), options.postgres_schema)
     if target is None:
         raise OperateError("where from? give --stack-name, --local, --postgres or --postgres-secret")
     return AthenaEngine(target)

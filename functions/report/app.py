@@ -33,7 +33,9 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
     s3 = boto3.client("s3")
     found = figures(period, athena.rows(queries(period)), quarantine.count(s3, bucket, period))
     page = render(found, made_at=now, title=name, source="Athena").encode()
-    keys = (f"reports/{period.last_day}.html", "reports/latest.html")
+    keys = [f"reports/{period.last_day}.html"]
+    if "until" not in event:  # a look at older days is not the latest
+        keys.append("reports/latest.html")
     for key in keys:
         # Not kept by a browser: `latest` is another page tomorrow.
         s3.put_object(
