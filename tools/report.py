@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--region", help="default: as the AWS configuration says")
     made.add_argument("--profile", help="of the AWS configuration")
     database = made.add_mutually_exclusive_group()
-    database.add_argument("--postgres", metavar="DSN", help="ask this PostgreSQL in the place of Athena")
+    database.add_argument("--postgres", metavar="DSN", help="ask this PostgreSQL; '' for that of PGHOST")
     database.add_argument("--postgres-secret", metavar="ARN", help="ask the PostgreSQL of this secret")
     made.add_argument(
         "--postgres-schema", metavar="NAME", help="that has the table; default: as the role's search_path"
@@ -187,7 +187,7 @@ def stack(options: argparse.Namespace) -> Target | None:
 
 
 def chosen_engine(options: argparse.Namespace, target: Target | None) -> Engine:
-    if options.postgres:
+    if options.postgres is not None:
         return PostgresEngine(options.postgres, options.postgres_schema)
     if options.postgres_secret:
         owner = target or deployed("", options.region, options.profile)

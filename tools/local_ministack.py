@@ -1,4 +1,4 @@
-"""MiniStack with an Athena that a deployed function can use: run by .venv-ministack's Python in the place of `ministack`.
+"""MiniStack with an Athena that a function can use: run by .venv-ministack's Python in the place of `ministack`.
 
 Its Athena knows tables only. Here a view that a statement names is written into it as a subquery, from the definition
 in Glue, before MiniStack reads it. And where policies are enforced, MiniStack does not see which workgroup a query
