@@ -157,6 +157,6 @@ def duration(span: timedelta) -> str:
 
 def late(lag: Lag) -> str:
     if lag.seconds is None:
-        return "over 24 hours"
+        return "over 24 hours later"
     size, unit = next(one for one in UNITS[1:] if lag.seconds % one[0] == 0)
     return f"within {lag.seconds // size} {unit}{'' if lag.seconds == size else 's'}"

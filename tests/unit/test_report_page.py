@@ -186,7 +186,7 @@ def test_late():
         "within 1 minute",
         "within 10 minutes",
         "within 24 hours",
-        "over 24 hours",
+        "over 24 hours later",
     ]
 
 
