@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 from report import quarantine
 from report.app import MOST_DAYS
 from report.athena import Athena, QueryFailedError
-from report.figures import figures
+from report.figures import Figures, figures
 from report.page import render
 from report.queries import Period, latest_day, queries
 from tools.operate.target import OperateError, Target, deployed, local, say
@@ -148,6 +148,13 @@ def make(options: argparse.Namespace) -> None:
     target = stack(options)
     engine = chosen_engine(options, target)
     period = asked_period(options, engine)
+    write(engine, period, target, options.output)
+    say(f"==> {time.monotonic() - began:.1f} s in all")
+    print(options.output.resolve())
+
+
+def write(engine: Engine, period: Period, target: Target | None, output: Path) -> Figures:
+    """The page as a file; `target` is the stack whose quarantine is counted and whose name it has."""
     say(f"==> asking {engine.name} about {period.since:%Y-%m-%d %H:%M} to {period.until:%Y-%m-%d %H:%M} UTC")
     answers = engine.rows(queries(period))
     set_aside = None
@@ -157,10 +164,10 @@ def make(options: argparse.Namespace) -> None:
     found = figures(period, answers, set_aside)
     title = target.name if target else "PostgreSQL"
     page = render(found, made_at=datetime.now(UTC), title=title, source=engine.name)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page)
-    say(f"==> {found.events:,} events, {len(page.encode()) / 1000:,.0f} kB, {time.monotonic() - began:.1f} s")
-    print(options.output.resolve())
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page)
+    say(f"==> {found.events:,} events, {len(page.encode()) / 1000:,.0f} kB")
+    return found
 
 
 def link(options: argparse.Namespace) -> None:

@@ -118,9 +118,11 @@ def count(value: int) -> str:
 
 
 def percent(rate: Rate, digits: int = 1) -> str:
-    """A dash where there is nothing to take a part of; what is there and tiny is never shown as nothing."""
+    """A dash where there is nothing to take a part of; small ones to more digits, none as nothing."""
     if rate.share is None:
         return EN_DASH
+    if rate.share >= 0.1:
+        digits = min(digits, 1)
     smallest = 10.0**-digits
     if 0 < rate.share * 100 < smallest / 2:
         return f"<{smallest:.{digits}f} %"

@@ -63,7 +63,7 @@ def words(text: str) -> str:
         "People opened | 35.0 % | 6,860 of 19,600 delivered | +0.0 pp | on before",
         "People clicked | 3.0 % | 588 of 19,600 delivered | +0.0 pp | on before",
         "Autumn sale | 15,000 | 98.0 % | 2.33 % | 0.07 % | 0.20 % | 37.4 % | 3.4 %",
-        "no campaign | few | 60 | 83.3 % | 16.67 % | 0.00 % | 4.00 % | 110.0 % | 16.0 %",
+        "no campaign | few | 60 | 83.3 % | 16.7 % | 0.00 % | 4.00 % | 110.0 % | 16.0 %",
         "The 4 with most messages, of 31.",
         "GMX | 8,000 | 96.2 % | 4.12 % | 0.10 % | 0.29 % | 37.1 % | 2.4 %",
         "Machines, which load images ahead | 2,000 | 22.2 %",
@@ -150,6 +150,8 @@ def test_library_is_the_published_file_with_its_licence_beside_it():
         (Rate(1, 1_000_000), 2, "<0.01 %"),
         (Rate(0, 0), 1, "–"),  # noqa: RUF001
         (Rate(11, 10), 0, "110 %"),
+        (Rate(1, 1), 3, "100.0 %"),
+        (Rate(1, 11), 3, "9.091 %"),
     ],
 )
 def test_percent(rate, digits, shown):
