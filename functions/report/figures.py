@@ -24,7 +24,7 @@ MOST_NAMES_SHOWN = 20
 HOURLY_UP_TO = timedelta(days=10)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
-# https://support.sparkpost.com/docs/deliverability/bounce-classification-codes
+# content/docs/deliverability/bounce-classification-codes.md of https://github.com/SparkPost/support-docs
 BOUNCE_CLASSES = {
     1: ("Undetermined", "other"),
     10: ("Invalid recipient", "hard"),
