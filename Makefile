@@ -66,6 +66,10 @@ test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The built te
 test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; two minutes of steady load
 	@$(PYTEST) tests/faults
 
+.PHONY: test-browser
+test-browser: $(INSTALLED) ## The report in a headless Chromium (Debian: apt-get install chromium chromium-driver)
+	@$(PYTEST) tests/browser
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
@@ -108,6 +112,11 @@ local-down: $(INSTALLED) ## End what `make local` started
 .PHONY: simulate
 simulate: $(INSTALLED) ## Send batches to the stack of `make local` as Bird does, and verify them: make simulate ARGS='--batches 500'
 	@$(PYTHON) -m tools.bird_simulator --local --time-scale 1000 $(ARGS)
+
+.PHONY: report
+report: $(INSTALLED) ## An HTML page of volumes, rates and reasons: make report [STACK=name] [DAYS=7] [UNTIL=latest] [ENGINE=postgres DSN='host=...'] [OUTPUT=file]
+	@$(PYTHON) -m tools.report --days $(or $(DAYS),7) --until $(or $(UNTIL),now) --output $(or $(OUTPUT),.local/report.html) \
+	  $(if $(filter postgres,$(ENGINE)),--postgres "$(DSN)" $(if $(STACK),--stack-name $(STACK)),$(if $(STACK),--stack-name $(STACK),--local))
 
 .PHONY: load
 load: $(INSTALLED) $(MINISTACK_INSTALLED) ## 2,000 batches over 16 connections to a local stack with faults on; the ledger has to close

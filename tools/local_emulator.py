@@ -108,7 +108,11 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
     directory = Path(tempfile.mkdtemp(prefix="bird-webhooks-local-"))
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [program],
+            [
+                program.with_name("python"),
+                "-P",
+                ROOT / "tools/local_ministack.py",
+            ],  # -P: no module of tools/ is in its way
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -73,6 +73,7 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "DropFields": "sms_text",
         "HashFields": "remote_addr",
         "PublishEvents": "true",
+        "DailyReport": "true",
         "PostgresSecretArn": postgres_secret,
         **registration,
     }

@@ -67,6 +67,9 @@ WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 AN_EVENT = {"Source": "by-a-test", "DetailType": "by a test", "Detail": "{}"}
 PUBLISH = Call("events", "put_events", {"Entries": [{**AN_EVENT, "EventBusName": "{EventBus}"}]})
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
+WRITE_RESULTS = put("{LakeBucket}", "athena-results/by-a-test")
+ASK_ATHENA = Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"})
+READ_TABLE = Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"})
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
 
@@ -115,6 +118,17 @@ MUST: dict[str, list[Call]] = {
             may_answer=NO_HANDLE,
         ),
     ],
+    "ReportRole": [
+        ASK_ATHENA,
+        READ_TABLE,
+        Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events_deduplicated"}),
+        READ_ROWS,
+        LIST_LAKE,
+        WRITE_RESULTS,
+        get("{LakeBucket}", "athena-results/by-a-test"),
+        get("{LakeBucket}", "quarantine/by-a-test"),
+        put("{LakeBucket}", "reports/by-a-test"),
+    ],
     "SenderAddressesRole": [
         Call("ec2", "describe_security_group_rules", {}),
         Call("ec2", "authorize_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
@@ -136,7 +150,6 @@ MAY_NOT: list[Call] = [
     read_secret("{BirdApiKeySecret}"),
     read_secret("{PostgresSecret}"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
-    put("{LakeBucket}", "athena-results/by-a-test"),
     READ_ROWS,
     get("{LakeBucket}", "quarantine/by-a-test"),
     get("{LakeBucket}", "athena-results/by-a-test"),
@@ -147,6 +160,8 @@ MAY_NOT: list[Call] = [
     Call("events", "put_events", {"Entries": [{**AN_EVENT, "EventBusName": "default"}]}),
     on_queue("receive_message", "{PublishEventsQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
     on_queue("receive_message", "{PublishEventsDeadLetterQueue}"),
+    WRITE_RESULTS,
+    put("{LakeBucket}", "reports/by-a-test"),
     Call("s3", "list_buckets", {}),
     Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
     Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),
@@ -172,8 +187,8 @@ MAY_NOT: list[Call] = [
     Call("lambda", "invoke", {"FunctionName": "{ProcessFunction}", "Payload": b"{}"}),
     Call("lambda", "get_function", {"FunctionName": "{IngestFunction}"}),
     Call("lambda", "update_function_configuration", {"FunctionName": "{IngestFunction}", "Description": "by a test"}),
-    Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"}),
-    Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
+    ASK_ATHENA,
+    READ_TABLE,
     Call("glue", "delete_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
     Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
     Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
@@ -186,7 +201,7 @@ def same(one: Call, other: Call) -> bool:
     """Whether both ask for the same thing, whatever they bring along."""
 
     def about(call: Call) -> list[Any]:
-        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId", "Entries")
+        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId", "Entries", "WorkGroup", "Name")
         return [call.service, call.operation, *(call.arguments.get(name) for name in names)]
 
     return about(one) == about(other)
@@ -215,6 +230,8 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
         ("RawBucket", "raw/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),
         ("LakeBucket", "quarantine/by-a-test"),
+        ("LakeBucket", "athena-results/by-a-test"),
+        ("LakeBucket", "reports/by-a-test"),
     ]:
         s3.delete_object(Bucket=found[bucket], Key=key)
 

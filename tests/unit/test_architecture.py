@@ -30,6 +30,8 @@ PURE = [
     "publish_events/metrics.py",
     "publish_events/notification.py",
     "publish_events/rows.py",
+    "report/figures.py",
+    "report/queries.py",
 ]
 IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
 

@@ -115,3 +115,22 @@ def test_each_alteration_is_seen(column, value):
 
 def test_a_batch_can_be_made_of_any_size():
     assert len(json.loads(BatchMaker(1, START).batch(0, events=351).body)) == 351
+
+
+def test_like_a_sender_it_sends_what_a_sender_has():
+    batches = list(BatchMaker(3, START, spread_seconds=7 * 86_400, like_a_sender=True).batches(150))
+    assert batches == list(BatchMaker(3, START, spread_seconds=7 * 86_400, like_a_sender=True).batches(150))
+    events = [event for batch in batches for _, event in events_of(batch)]
+    types = Counter(event["type"] for event in events)
+    assert types["delivery"] > 20 * types["bounce"] > 0
+    assert types["delivery"] > 200 * types["spam_complaint"]
+    campaigns = Counter(
+        event["campaign_id"] for event in events if event["type"] == "delivery" and "campaign_id" in event
+    )
+    assert campaigns.most_common(1)[0][0] in ("Autumn sale", "Weekly newsletter")
+    assert len(campaigns) > 5
+    opens = [event for event in events if event["type"] == "open" and event["mailbox_provider"] == "Apple"]
+    ahead = sum(event["user_agent_parsed"]["is_prefetched"] for event in opens)
+    assert ahead > len(opens) / 2
+    hours = Counter(int(event["timestamp"]) // 3600 % 24 for event in events)
+    assert hours[9] > 5 * hours[3]

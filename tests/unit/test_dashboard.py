@@ -41,6 +41,7 @@ STACKS = {
     "HTTP API": {"UseHttpApi"},
     "ALB with events on a bus": {"UseAlb", "UsePublishEvents"},
     "ALB with PostgreSQL": {"UseAlb", "LoadPostgres"},
+    "ALB with a daily report": {"UseAlb", "MakeDailyReport"},
 }
 
 

@@ -13,7 +13,7 @@ def pins(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==([^ \\;]+)", path.read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("package", ["ingest", "process", "load_postgres", "publish_events"])
+@pytest.mark.parametrize("package", ["ingest", "process", "load_postgres", "publish_events", "report"])
 def test_shipped_versions_are_the_tested_ones(package):
     tested = pins(ROOT / "requirements-dev.txt")
     shipped = pins(ROOT / f"functions/{package}/requirements.txt")

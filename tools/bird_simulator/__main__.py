@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--connections", type=int, default=16, help="at once; default %(default)s")
     made.add_argument("--seed", type=int, default=1, help="the same seed and start give the same batches")
     made.add_argument("--start", type=datetime.fromisoformat, help="newest time of an event, ISO 8601; default now")
+    made.add_argument("--days", type=float, default=2, help="before it, in which the events happened; default 2")
+    made.add_argument("--like-a-sender", action="store_true", help="types as often as in real mail, for pictures")
     made.add_argument("--time-scale", type=float, default=1, help="1000: retry after 14 ms instead of 14 s")
     made.add_argument("--sent-twice", type=float, default=0.02, help="share of accepted batches sent again")
     made.add_argument("--no-line-breaks", action="store_true", help="in no value: Athena cannot read them from CSV")
@@ -121,7 +123,13 @@ def send(options: argparse.Namespace, target: Target, ledger: Ledger) -> None:
         progress=Progress(),
     )
     sender.probe()
-    maker = BatchMaker(options.seed, start, line_breaks=not options.no_line_breaks)
+    maker = BatchMaker(
+        options.seed,
+        start,
+        line_breaks=not options.no_line_breaks,
+        spread_seconds=int(options.days * 86_400),
+        like_a_sender=options.like_a_sender,
+    )
     print(sender.run(maker.batches(options.batches)))
 
 

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools.bird_simulator import sender_mix
+
 SAMPLES = Path(__file__).resolve().parents[2] / "events/samples"
 
 # How often a type comes, roughly as in real mail; every other type comes once in a while.
@@ -48,13 +50,20 @@ class BatchMaker:
     """The batches of one run. `customer_id` is the run's own, so that its rows can be told from all others."""
 
     def __init__(
-        self, seed: int, start: datetime, *, line_breaks: bool = True, spread_seconds: int = 2 * 86_400
+        self,
+        seed: int,
+        start: datetime,
+        *,
+        line_breaks: bool = True,
+        spread_seconds: int = 2 * 86_400,
+        like_a_sender: bool = False,
     ) -> None:
         self.seed = seed
         self.start = int(start.astimezone(UTC).timestamp())
         self.customer_id = str(10**11 + self._random("customer").randrange(10**11))
         self.line_breaks = line_breaks
         self.spread_seconds = spread_seconds  # before `start`, in which the events happened
+        self.like_a_sender = like_a_sender  # types as often as in real mail, by campaign, provider and time of day
 
     def batches(self, count: int | None = None, *, first: int = 0) -> Iterator[Batch]:
         """`count` batches, or for ever."""
@@ -69,6 +78,8 @@ class BatchMaker:
             [(smallest, largest)] = rng.choices([size for size, _ in SIZES], [weight for _, weight in SIZES])
             events = rng.randint(smallest, largest)
         samples, weights = _samples()
+        if self.like_a_sender:
+            weights = [sender_mix.TYPES.get(event["type"], sender_mix.RARE) for _, event in samples]
         mixed = rng.choices(samples, weights, k=events)
         elements = [self._element(rng, event_class, event) for event_class, event in mixed]
         return as_batch(str(uuid.UUID(int=rng.getrandbits(128), version=1)), elements)
@@ -102,7 +113,9 @@ class BatchMaker:
             event["raw_reason"] = REASON_OF_TWO_LINES if self.line_breaks and odd < 0.2 else rng.choice(REASONS)
         if "rcpt_meta" in event:
             event["rcpt_meta"] = _metadata(rng)
-        if odd > 0.8:
+        if self.like_a_sender:
+            sender_mix.dress(rng, event, self.start, self.spread_seconds)
+        if odd > (0.98 if self.like_a_sender else 0.8):
             _make_odd(rng, event)
         return {"msys": {event_class: event}}
 

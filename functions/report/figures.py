@@ -1,0 +1,355 @@
+"""The answers to the queries -> what the page shows: rates, names, series. Pure.
+
+Answers are rows as Athena gives them (text) or PostgreSQL does (numbers and times); both come out the same. Text that
+senders or remote servers chose has its addresses masked here: no personal data is on the page.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from report.queries import LAGS, REJECTIONS, Period
+
+Row = Mapping[str, Any]
+Answers = Mapping[str, Sequence[Row]]
+
+FEW = 100  # messages: a rate of fewer says little, for one message more or less moves it by a percent and more
+MOST_REASONS_SHOWN = 12
+MOST_NAMES_SHOWN = 20
+# A bar for each hour up to so many days; beyond, one for each day.
+HOURLY_UP_TO = timedelta(days=10)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+# content/docs/deliverability/bounce-classification-codes.md of https://github.com/SparkPost/support-docs
+BOUNCE_CLASSES = {
+    1: ("Undetermined", "other"),
+    10: ("Invalid recipient", "hard"),
+    20: ("Soft bounce", "soft"),
+    21: ("DNS failure", "soft"),
+    22: ("Mailbox full", "soft"),
+    23: ("Too large", "soft"),
+    24: ("Timeout", "soft"),
+    25: ("Admin failure", "admin"),
+    30: ("Generic bounce, no recipient", "hard"),
+    40: ("Generic bounce", "soft"),
+    50: ("Mail block", "block"),
+    51: ("Spam block", "block"),
+    52: ("Spam content", "block"),
+    53: ("Prohibited attachment", "block"),
+    54: ("Relaying denied", "block"),
+    60: ("Auto-reply", "soft"),
+    70: ("Transient failure", "soft"),
+    80: ("Subscribe", "admin"),
+    90: ("Unsubscribe", "hard"),
+    100: ("Challenge-response", "soft"),
+}
+KINDS = {
+    "bounce": "Bounced",
+    "out_of_band": "Bounced later",
+    "delay": "Delayed",
+    "policy_rejection": "Rejected by Bird",
+    "generation_failure": "Not generated",
+    "generation_rejection": "Not generated",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A part of a whole. `share` is None where there is no whole."""
+
+    part: int
+    whole: int
+
+    @property
+    def share(self) -> float | None:
+        return self.part / self.whole if self.whole else None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The figures of one period that people look at first."""
+
+    sent: int
+    delivered: Rate
+    bounced: Rate
+    complaints: Rate
+    opened_by_people: Rate
+    clicked_by_people: Rate
+
+
+@dataclass(frozen=True)
+class Group:
+    """A campaign or a mailbox provider."""
+
+    name: str
+    sent: int
+    delivered: Rate
+    bounced: Rate
+    complaints: Rate
+    unsubscribes: Rate
+    opened_by_people: Rate
+    clicked_by_people: Rate
+
+    @property
+    def few(self) -> bool:
+        return self.sent < FEW
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How late events arrive: a bound that this share of them keeps. `seconds` is None if it is over a day."""
+
+    share: float
+    seconds: int | None
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """What was no event, by reason. `unread` files were left alone, so that a report has an end."""
+
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    unread: int = 0
+
+    @property
+    def records(self) -> int:
+        return sum(self.reasons.values())
+
+
+@dataclass(frozen=True)
+class Reason:
+    kind: str
+    bounce_class: str
+    text: str
+    events: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    period: Period
+    events: int
+    events_before: int
+    now: Headline
+    before: Headline | None
+    rejected: int
+    out_of_band: int
+    delays: int
+    unsubscribes: int
+    types: list[tuple[str, str, int]]
+    bars: str
+    series: list[dict[str, Any]]
+    opens: dict[str, int]
+    opened: int
+    campaigns: list[Group]
+    all_campaigns: int
+    providers: list[Group]
+    all_providers: int
+    bounce_classes: list[tuple[str, str, int]]
+    reasons: list[Reason]
+    reason_events: int
+    latest: datetime | None
+    latest_received: datetime | None
+    lags: list[Lag]
+    with_extra: int
+    unknown_fields: list[tuple[str, int]]
+    extra_events_read: int
+    quarantine: Quarantine | None
+
+
+def figures(period: Period, answers: Answers, quarantine: Quarantine | None = None) -> Figures:
+    """`quarantine` is None where nobody looked."""
+    now, before = Counter[str](), Counter[str]()
+    for row in answers["types"]:
+        now[str(row["type"])] += number(row["events"])
+        before[str(row["type"])] += number(row["events_before"])
+    [totals] = answers["totals"]
+    extra_events, unknown = unknown_fields(answers["extras"])
+    return Figures(
+        period=period,
+        events=now.total(),
+        events_before=before.total(),
+        now=headline(now, number(totals["opened_by_people"]), number(totals["clicked_by_people"])),
+        before=headline(before, number(totals["opened_by_people_before"]), number(totals["clicked_by_people_before"]))
+        if before.total()
+        else None,
+        rejected=sum(now[name] for name in REJECTIONS),
+        out_of_band=now["out_of_band"],
+        delays=now["delay"],
+        unsubscribes=now["list_unsubscribe"] + now["link_unsubscribe"],
+        types=[
+            (masked(row["event_class"]), masked(row["type"]), number(row["events"]))
+            for row in answers["types"]
+            if number(row["events"])
+        ],
+        bars="hour" if period.until - period.since <= HOURLY_UP_TO else "day",
+        series=series(period, answers["hours"]),
+        opens={
+            "direct": number(totals["opens_direct"]),
+            "proxy": number(totals["opens_by_proxy"]),
+            "machine": number(totals["opens_by_machine"]),
+        },
+        opened=number(totals["opened"]),
+        campaigns=[group(row) for row in answers["campaigns"]],
+        all_campaigns=number(answers["campaigns"][0]["all_groups"]) if answers["campaigns"] else 0,
+        providers=[group(row) for row in answers["providers"]],
+        all_providers=number(answers["providers"][0]["all_groups"]) if answers["providers"] else 0,
+        bounce_classes=[
+            (*bounce_class(row["bounce_class"]), number(row["events"])) for row in answers["bounce_classes"]
+        ],
+        reasons=reasons(answers["reasons"]),
+        reason_events=number(answers["reasons"][0]["all_events"]) if answers["reasons"] else 0,
+        latest=latest(row["latest"] for row in answers["types"]),
+        latest_received=latest(row["latest_received"] for row in answers["types"]),
+        lags=lags(totals),
+        with_extra=sum(number(row["with_extra"]) for row in answers["types"]),
+        unknown_fields=unknown,
+        extra_events_read=extra_events,
+        quarantine=quarantine,
+    )
+
+
+def headline(events: Mapping[str, int], opened: int, clicked: int) -> Headline:
+    delivered, bounced = events["delivery"], events["bounce"]
+    return Headline(
+        sent=delivered + bounced,
+        delivered=Rate(delivered, delivered + bounced),
+        bounced=Rate(bounced + events["out_of_band"], delivered + bounced),
+        complaints=Rate(events["spam_complaint"], delivered),
+        opened_by_people=Rate(opened, delivered),
+        clicked_by_people=Rate(clicked, delivered),
+    )
+
+
+def group(row: Row) -> Group:
+    sent, delivered = number(row["sent"]), number(row["delivered"])
+    return Group(
+        name=masked(row["name"]),
+        sent=sent,
+        delivered=Rate(delivered, sent),
+        bounced=Rate(number(row["bounced"]), sent),
+        complaints=Rate(number(row["complaints"]), delivered),
+        unsubscribes=Rate(number(row["unsubscribes"]), delivered),
+        opened_by_people=Rate(number(row["opened_by_people"]), delivered),
+        clicked_by_people=Rate(number(row["clicked_by_people"]), delivered),
+    )
+
+
+def series(period: Period, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One item for each hour or day of the period, those without events included."""
+    step = HOUR if period.until - period.since <= HOURLY_UP_TO else DAY
+    names = ("events", "delivered", "bounced", "delayed", "complaints", "opens", "machine_opens", "clicks")
+    start = floor(period.since, step)
+    slots: dict[datetime, dict[str, Any]] = {}
+    while start < period.until:
+        slots[start] = {"start": start, **dict.fromkeys(names, 0)}
+        start += step
+    for row in rows:
+        hour = moment(row["hour"])
+        if hour is not None and (slot := slots.get(floor(hour, step))):
+            for name in names:
+                slot[name] += number(row[name])
+    return list(slots.values())
+
+
+def floor(at: datetime, step: timedelta) -> datetime:
+    return (
+        at.replace(minute=0, second=0, microsecond=0)
+        if step == HOUR
+        else at.replace(hour=0, minute=0, second=0, microsecond=0)
+    )
+
+
+def reasons(rows: Sequence[Row]) -> list[Reason]:
+    """The most frequent ones, those equal once their addresses are masked taken together."""
+    found = Counter[tuple[str, str, str]]()
+    for row in rows:
+        name = bounce_class(row["bounce_class"])[0] if row["bounce_class"] is not None else ""
+        found[(KINDS.get(row["type"], masked(row["type"])), name, masked(row["reason"]))] += number(row["events"])
+    return [Reason(*what, events) for what, events in found.most_common(MOST_REASONS_SHOWN)]
+
+
+def bounce_class(code: Any) -> tuple[str, str]:
+    """Name and group of a class of bounces; a code that Bird adds is shown as it is."""
+    if code is None:
+        return "No class", "other"
+    return BOUNCE_CLASSES.get(int(code), (f"Class {int(code)}", "other"))
+
+
+def lags(row: Row) -> list[Lag]:
+    """The bounds within which half of the events arrive, and nineteen of twenty."""
+    timed = number(row["timed"])
+    if not timed:
+        return []
+    return [
+        Lag(share, next((lag for lag in LAGS if number(row[f"within_{lag}"]) >= share * timed), None))
+        for share in (0.5, 0.95)
+    ]
+
+
+def unknown_fields(rows: Sequence[Row]) -> tuple[int, list[tuple[str, int]]]:
+    """How many events were read, and in how many of them each field without a column was."""
+    read, found = 0, Counter[str]()
+    for row in rows:
+        events = number(row["events"])
+        read += events
+        for name in paths(row["extra"]):
+            found[name] += events
+    return read, sorted(found.items(), key=lambda one: (-one[1], one[0]))[:MOST_NAMES_SHOWN]
+
+
+# Whose members have columns each. Any other object is free form: what is inside it may be anything.
+OBJECTS = ("geo_ip", "user_agent_parsed")
+
+
+def paths(extra: Any) -> Iterable[str]:
+    """Names of the fields in `extra`, such as `next_attempt` or `geo_ip.continent`."""
+    try:
+        fields = json.loads(extra) if isinstance(extra, str) else extra
+    except ValueError:
+        return ["(unreadable)"]
+    if not isinstance(fields, dict):
+        return ["(unreadable)"]
+    return {
+        path
+        for name, value in fields.items()
+        for path in (
+            [f"{name}.{plain(inner)}" for inner in value]
+            if name in OBJECTS and isinstance(value, dict)
+            else [plain(name)]
+        )
+    }
+
+
+def plain(name: str) -> str:
+    """Names such as Bird's; a stranger with credentials could put anything into a name."""
+    return name if name.isidentifier() and len(name) <= 64 else "(not a plain name)"
+
+
+ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:=]+@[^\s<>()\[\]\"',;]+")
+
+
+def masked(text: Any) -> str:
+    return ADDRESS.sub("<address>", "" if text is None else str(text))
+
+
+def number(value: Any) -> int:
+    return int(value or 0)
+
+
+def moment(value: Any) -> datetime | None:
+    """A time as Athena writes it, or as PostgreSQL gives it, in UTC."""
+    if value in (None, ""):
+        return None
+    parsed: datetime = datetime.fromisoformat(value.removesuffix(" UTC")) if isinstance(value, str) else value
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def latest(values: Iterable[Any]) -> datetime | None:
+    return max((found for found in map(moment, values) if found), default=None)
+
+
+def opens_of_people(opens: Mapping[str, int]) -> int:
+    return opens["direct"] + opens["proxy"]

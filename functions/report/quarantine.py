@@ -1,0 +1,27 @@
+"""Counts what process set aside because it was no event. It reads the reasons, and keeps nothing else."""
+
+import json
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from report.figures import Quarantine, masked
+from report.queries import Period
+
+# Objects are read one by one: a flood of them shall not keep the report from being made.
+MOST_FILES = 200
+
+
+def count(s3: Any, bucket: str, period: Period, most_files: int = MOST_FILES) -> Quarantine:
+    """By the day that a file lies under, which is that of one of its batches."""
+    reasons, files = Counter[str](), 0
+    day = period.since.date()
+    while day < (period.until + timedelta(days=1) - timedelta(microseconds=1)).date():
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"quarantine/{day}/"):
+            for item in page.get("Contents", []):
+                files += 1
+                if files <= most_files:
+                    body = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"]
+                    reasons.update(masked(json.loads(line)["reason"]) for line in body.iter_lines())
+        day += timedelta(days=1)
+    return Quarantine(dict(reasons.most_common()), unread=max(0, files - most_files))

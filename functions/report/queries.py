@@ -1,0 +1,144 @@
+"""The questions of the report, as SQL that Trino (Athena), PostgreSQL and DuckDB understand alike. Pure.
+
+All read the view `events_deduplicated`, so an event counts once. An event belongs to the period of its own time, or
+of its arrival where it has none, as its `event_date` does; `event_date` is named too, so that only those days are read.
+"""
+
+# ruff: noqa: S608  (what is written into the statements is made here: names of columns, numbers and times)
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+# Event types that mean one thing. The class is not asked for: no type has two, and Bird was seen to use another one.
+OPENS = ("open", "initial_open", "amp_open", "amp_initial_open")
+CLICKS = ("click", "amp_click")
+UNSUBSCRIBES = ("list_unsubscribe", "link_unsubscribe")
+REJECTIONS = ("policy_rejection", "generation_failure", "generation_rejection")
+FAILURES = ("bounce", "out_of_band", "delay", *REJECTIONS)
+OF_MESSAGES = ("injection", "delivery", *FAILURES, "spam_complaint", *OPENS, *CLICKS, *UNSUBSCRIBES)
+
+# How late an event may be when it arrives, in seconds. No function for percentiles is common to all three.
+LAGS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
+
+MOST_GROUPS = 25
+MOST_REASONS = 300
+MOST_EXTRAS = 500
+
+
+@dataclass(frozen=True)
+class Period:
+    """From `since` to before `until`, in UTC."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def before(self) -> "Period":
+        """The period of the same length that ends where this one begins."""
+        return Period(self.since - (self.until - self.since), self.since)
+
+    @property
+    def last_day(self) -> str:
+        return (self.until - timedelta(microseconds=1)).date().isoformat()
+
+
+def queries(period: Period) -> dict[str, str]:
+    """SQL by name."""
+    now, before = within(period), within(period.before)
+    both = Period(period.before.since, period.until)
+    opens = f"{now} AND type IN {names(OPENS)}"
+    return {
+        "types": f"""
+            SELECT event_class, type, count(*) FILTER (WHERE {now}) AS events,
+              count(*) FILTER (WHERE {before}) AS events_before, count(extra) FILTER (WHERE {now}) AS with_extra,
+              max("timestamp") AS latest, max(received_at) AS latest_received
+            FROM events_deduplicated WHERE {days(both)} AND {within(both)}
+            GROUP BY event_class, type ORDER BY events DESC, event_class, type""",
+        "totals": f"""
+            SELECT {messages(OPENS, now, people=True)} AS opened_by_people,
+              {messages(OPENS, now)} AS opened, {messages(CLICKS, now, people=True)} AS clicked_by_people,
+              {messages(OPENS, before, people=True)} AS opened_by_people_before,
+              {messages(CLICKS, before, people=True)} AS clicked_by_people_before,
+              count(*) FILTER (WHERE {opens} AND NOT {PROXY} AND {BY_PEOPLE}) AS opens_direct,
+              count(*) FILTER (WHERE {opens} AND {PROXY} AND {BY_PEOPLE}) AS opens_by_proxy,
+              count(*) FILTER (WHERE {opens} AND NOT {BY_PEOPLE}) AS opens_by_machine,
+              count("timestamp") FILTER (WHERE {now}) AS timed,
+              {", ".join(f"{arrived_within(lag, now)} AS within_{lag}" for lag in LAGS)}
+            FROM events_deduplicated WHERE {days(both)} AND {within(both)}""",
+        "hours": f"""
+            SELECT date_trunc('hour', {MOMENT}) AS hour, count(*) AS events,
+              {count("delivery")} AS delivered, {count("bounce", "out_of_band")} AS bounced,
+              {count("delay")} AS delayed, {count("spam_complaint")} AS complaints,
+              {count(*OPENS, people=True)} AS opens, {count(*OPENS, people=False)} AS machine_opens,
+              {count(*CLICKS, people=True)} AS clicks
+            FROM events_deduplicated WHERE {days(period)} AND {now}
+            GROUP BY date_trunc('hour', {MOMENT}) ORDER BY hour""",
+        "campaigns": groups("campaign_id", period),
+        "providers": groups("mailbox_provider", period),
+        "bounce_classes": f"""
+            SELECT bounce_class, count(*) AS events FROM events_deduplicated
+            WHERE {days(period)} AND {now} AND type IN {names(("bounce", "out_of_band"))}
+            GROUP BY bounce_class ORDER BY events DESC""",
+        "reasons": f"""
+            SELECT type, bounce_class, reason, count(*) AS events, sum(count(*)) OVER () AS all_events
+            FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(FAILURES)}
+            GROUP BY type, bounce_class, reason ORDER BY events DESC, type, reason LIMIT {MOST_REASONS}""",
+        "extras": f"""
+            SELECT CAST(extra AS varchar) AS extra, count(*) AS events, sum(count(*)) OVER () AS all_events
+            FROM events_deduplicated WHERE {days(period)} AND {now} AND extra IS NOT NULL
+            GROUP BY CAST(extra AS varchar) ORDER BY events DESC LIMIT {MOST_EXTRAS}""",
+    }
+
+
+def latest_day() -> str:
+    """The newest day that has events. It reads all days: for a person who waits, not for every day."""
+    return "SELECT max(event_date) AS latest FROM events"
+
+
+MOMENT = 'coalesce("timestamp", received_at)'
+BY_PEOPLE = "(NOT coalesce(user_agent_parsed_is_prefetched, false))"
+PROXY = "coalesce(user_agent_parsed_is_proxy, false)"
+MESSAGE = "coalesce(message_id, event_key)"
+
+
+def days(period: Period) -> str:
+    return f"event_date >= DATE '{period.since.date()}' AND event_date <= DATE '{period.last_day}'"
+
+
+def within(period: Period) -> str:
+    return f"{MOMENT} >= {literal(period.since)} AND {MOMENT} < {literal(period.until)}"
+
+
+def literal(moment: datetime) -> str:
+    return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S}'"
+
+
+def names(types: tuple[str, ...]) -> str:
+    return "({})".format(", ".join(f"'{name}'" for name in types))
+
+
+def count(*types: str, people: bool | None = None) -> str:
+    """How many events of these types; of people alone, or of machines alone."""
+    who = {None: "", True: f" AND {BY_PEOPLE}", False: f" AND NOT {BY_PEOPLE}"}[people]
+    return f"count(*) FILTER (WHERE type IN {names(types)}{who})"
+
+
+def messages(types: tuple[str, ...], condition: str, *, people: bool = False) -> str:
+    """How many messages have at least one such event. A message has one recipient."""
+    who = f" AND {BY_PEOPLE}" if people else ""
+    return f"count(DISTINCT CASE WHEN type IN {names(types)}{who} AND {condition} THEN {MESSAGE} END)"
+
+
+def arrived_within(seconds: int, condition: str) -> str:
+    return f"count(*) FILTER (WHERE {condition} AND received_at <= \"timestamp\" + INTERVAL '{seconds}' SECOND)"
+
+
+def groups(column: str, period: Period) -> str:
+    """The same figures for each value of a column, those with most messages sent first."""
+    now = within(period)
+    return f"""
+        SELECT coalesce({column}, '') AS name, {count("delivery", "bounce")} AS sent, {count("delivery")} AS delivered,
+          {count("bounce", "out_of_band")} AS bounced, {count("spam_complaint")} AS complaints,
+          {count(*UNSUBSCRIBES)} AS unsubscribes, {messages(OPENS, now, people=True)} AS opened_by_people,
+          {messages(CLICKS, now, people=True)} AS clicked_by_people, count(*) OVER () AS all_groups
+        FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(OF_MESSAGES)}
+        GROUP BY coalesce({column}, '') ORDER BY sent DESC, name LIMIT {MOST_GROUPS}"""

@@ -1,0 +1,131 @@
+"""The same statements in PostgreSQL, asked by the tool, give the literal figures of the recorded events."""
+
+import json
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from arro3.io import read_parquet
+from psycopg import sql
+
+from process.app import lambda_handler
+from process.columns import COLUMNS
+from report.figures import Quarantine, Rate, figures
+from report.queries import Period, queries
+from tools import local_postgres, report
+from tools.make_events import created, sqs
+
+EVENTS = Path(__file__).resolve().parents[1] / "data/report_events.json"
+WEEK = Period(datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 11, tzinfo=UTC))
+TYPES = {
+    "TEXT": "text",
+    "JSON": "jsonb",
+    "BIGINT": "bigint",
+    "DOUBLE": "double precision",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP": "timestamptz",
+}
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with local_postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def filled(postgres, s3):
+    """The events as process makes rows of them, in a table that is called as the view is."""
+    s3.put_object(Bucket="raw-bucket", Key="raw/report.json", Body=EVENTS.read_bytes())
+    assert lambda_handler(sqs({"Records": [created("raw/report.json")]}), None) == {"batchItemFailures": []}
+    names = [column.name for column in COLUMNS]
+    columns = [*(f'"{column.name}" {TYPES[column.type]}' for column in COLUMNS), "event_date date"]
+    with postgres.connect() as database:
+        database.execute(f"CREATE TABLE events_deduplicated ({', '.join(columns)})")
+        insert = sql.SQL("INSERT INTO events_deduplicated VALUES ({})").format(
+            sql.SQL(", ").join([sql.Placeholder()] * len(columns))
+        )
+        for item in s3.list_objects_v2(Bucket="lake-bucket", Prefix="events/")["Contents"]:
+            body = s3.get_object(Bucket="lake-bucket", Key=item["Key"])["Body"].read()
+            day = item["Key"].split("event_date=")[1][:10]
+            for row in read_parquet(BytesIO(body)).read_all().to_struct_array().to_pylist():
+                database.execute(insert, [*(row[name] for name in names), day])
+    yield postgres
+    with postgres.connect() as database:
+        database.execute("DROP TABLE events_deduplicated")
+
+
+def dsn(server) -> str:
+    return (
+        f"host={server.host} port={server.port} dbname={server.dbname} user={server.username} "
+        f"password={server.password} sslmode=verify-full sslrootcert={server.ca_certificate}"
+    )
+
+
+def test_postgresql_gives_the_literal_figures(filled):
+    found = figures(WEEK, report.PostgresEngine(dsn(filled)).rows(queries(WEEK)))
+    assert (found.events, found.events_before) == (18, 4)
+    assert found.now.sent == 6
+    assert found.now.delivered == Rate(5, 6)
+    assert found.now.bounced == Rate(2, 6)
+    assert found.now.complaints == Rate(1, 5)
+    assert found.now.opened_by_people == Rate(2, 5)
+    assert found.now.clicked_by_people == Rate(1, 5)
+    assert found.before.sent == 3
+    assert found.opens == {"direct": 2, "proxy": 1, "machine": 1}
+    assert [(group.name, group.sent, group.bounced.part) for group in found.providers] == [
+        ("Gmail", 3, 0),
+        ("Yahoo", 2, 2),
+        ("", 1, 0),
+    ]
+    hours = {item["start"]: item for item in found.series if item["events"]}
+    ten = hours[datetime(2024, 3, 5, 10, tzinfo=UTC)]
+    assert (ten["events"], ten["delivered"], ten["bounced"], ten["opens"], ten["machine_opens"]) == (11, 3, 1, 2, 1)
+    assert {(reason.kind, reason.bounce_class, reason.text) for reason in found.reasons} == {
+        ("Bounced", "Invalid recipient", "550 5.1.1 <<address>>: no such user"),
+        ("Bounced later", "Mailbox full", "552 mailbox of <address> is full"),
+        ("Delayed", "Transient failure", "421 try again later"),
+        ("Rejected by Bird", "Admin failure", "550 refused by policy"),
+    }
+    assert found.unknown_fields == [("geo_ip.continent", 1), ("next_attempt", 1)]
+    assert found.latest == datetime(2024, 3, 7, 12, 1, tzinfo=UTC)
+    assert [lag.seconds for lag in found.lags] == [None, None]
+
+
+def test_the_tool_writes_the_page_from_postgresql(filled, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PGPASSWORD", filled.password)
+    output = tmp_path / "page.html"
+    address = dsn(filled).replace(f"password={filled.password} ", "")
+    arguments = ["--postgres", address, "--until", "2024-03-11", "--output", str(output)]
+    assert report.main(arguments) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{output}\n"
+    assert "18 events" in said.err
+    text = output.read_text()
+    assert "5 of 6 sent" in text
+    assert "from PostgreSQL" in text
+    assert "not read" in text  # no stack was named whose quarantine could be
+    assert "jane.doe" not in text
+
+
+def test_a_database_that_is_not_there_is_one_line(postgres, tmp_path, capsys):
+    address = f"host=127.0.0.1 port={local_postgres.free_port()} dbname=x user=x connect_timeout=2"
+    assert report.main(["--postgres", address, "--output", str(tmp_path / "page.html")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("report: connection failed")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_quarantine_is_counted_by_reason_within_the_days(s3):
+    for day, part, reasons in [
+        ("2024-03-03", "a", ["not JSON"]),
+        ("2024-03-04", "b", ["not JSON", "for jane.doe@example.com"]),
+        ("2024-03-10", "c", ["not JSON"]),
+        ("2024-03-11", "d", ["not JSON"]),
+    ]:
+        body = "".join(json.dumps({"reason": reason, "original": "?"}) + "\n" for reason in reasons)
+        s3.put_object(Bucket="lake-bucket", Key=f"quarantine/{day}/{part}.ndjson", Body=body.encode())
+    assert report.quarantine.count(s3, "lake-bucket", WEEK) == Quarantine({"not JSON": 2, "for <address>": 1})
+    assert report.quarantine.count(s3, "lake-bucket", WEEK, most_files=1).unread == 1
