@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
 
+TEMPLATE = ROOT / "template.yaml"
 BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 STACK_NAME = "bird-webhooks"
 ARTEFACT_BUCKET = "local-artefacts"
@@ -47,20 +48,29 @@ def progress(text: str) -> None:
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def build() -> None:
-    """`sam build` of template.yaml into .aws-sam/build; what did not change comes from its cache."""
-    if not (ROOT / "template.yaml").exists():
-        raise LocalAwsError("there is no template.yaml to build")
+def build(template: Path = TEMPLATE) -> Path:
+    """`sam build` of a template into .aws-sam beside it; what did not change comes from its cache. The built one."""
+    if not template.exists():
+        raise LocalAwsError(f"there is no {template} to build")
+    built = template.parent / ".aws-sam/build"
+    options = ["--cached", "--parallel", "--template", str(template), "--build-dir", str(built)]
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
     with one_at_a_time():
-        sam("build", ["--cached", "--parallel"], environment)
+        sam("build", [*options, "--cache-dir", str(ROOT / ".aws-sam/cache")], environment)
+    return built / "template.yaml"
 
 
-def deploy(emulator: Emulator, stack_name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
-    """`sam deploy` of the built template, with what an AWS account normally supplies made first."""
+def deploy(
+    emulator: Emulator,
+    stack_name: str = STACK_NAME,
+    parameters: Mapping[str, str] | None = None,
+    template: Path = BUILT_TEMPLATE,
+) -> Stack:
+    """`sam deploy` of a built template, with what an AWS account normally supplies made first."""
     values = {"CertificateArn": certificate_arn(emulator), **(parameters or {})}
     make_artefact_bucket(emulator)
-    options = ["--config-env", "local", "--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
+    options = ["--template", str(template), "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
+    options += ["--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
     options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     options += ["--capabilities", "CAPABILITY_IAM"]
     options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
@@ -71,7 +81,7 @@ def deploy(emulator: Emulator, stack_name: str = STACK_NAME, parameters: Mapping
             if reason := failure_reason(emulator, stack_name):
                 raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
             raise
-    register_targets(emulator, stack_name)
+    register_targets(emulator, stack_name, template)
     mend_event_sources(emulator, stack_name)
     return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
 
@@ -161,9 +171,9 @@ def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
     return None
 
 
-def register_targets(emulator: Emulator, stack_name: str) -> None:
+def register_targets(emulator: Emulator, stack_name: str, built: Path) -> None:
     """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
-    template = yaml.safe_load(BUILT_TEMPLATE.read_text())
+    template = yaml.safe_load(built.read_text())
     deployed = described(emulator, stack_name)
     client = emulator.client("elbv2")
     for logical_id, resource in template["Resources"].items():

@@ -1,0 +1,85 @@
+"""The last release, updated to the template of today while batches come in."""
+
+import ssl
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools import local_stack
+from tools.bird_simulator.__main__ import lake_of
+from tools.bird_simulator.batches import Batch, BatchMaker
+from tools.bird_simulator.ledger import Ledger
+from tools.bird_simulator.sender import Basic, Sender
+from tools.bird_simulator.verify import verify
+from tools.local_emulator import ROOT
+from tools.local_query import poll, query
+
+ROWS_TIMEOUT_SECONDS = 90
+BATCHES_BEFORE = 12
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory) -> Path:
+    """The built template of the newest release that is not this version itself."""
+    current = yaml.load(local_stack.TEMPLATE.read_text(), yaml.BaseLoader)["Metadata"]  # noqa: S506
+    version = current["AWS::ServerlessRepo::Application"]["SemanticVersion"]
+    kept = {path.name.removesuffix(".tar.gz"): path for path in (ROOT / "releases").glob("*.tar.gz")}
+    newest = max(set(kept) - {version}, key=lambda name: [int(part) for part in name.split(".")])
+    directory = tmp_path_factory.mktemp("release")
+    with tarfile.open(kept[newest]) as archive:
+        archive.extractall(directory, filter="data")
+    return local_stack.build(directory / f"bird-webhooks-{newest}/template.yaml")
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Iterator[Ledger]:
+    with closing(Ledger(tmp_path / "ledger.ndjson")) as opened:
+        yield opened
+
+
+def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger):
+    old = local_stack.deploy(emulator, "bird-upgrade", template=released)
+    trust = ssl.create_default_context(cafile=emulator.certificate)
+    login = Basic(*old.credentials())
+    sender = Sender(old.outputs["WebhookUrl"], login, ledger, connections=4, time_scale=100, trust=trust)
+    sender.probe()
+    maker = BatchMaker(7, datetime.now(UTC))
+    batches = [maker.batch(number, events=5) for number in range(BATCHES_BEFORE)]
+    assert sender.run(batches).accepted == BATCHES_BEFORE
+    rows = "SELECT count(DISTINCT event_key) AS rows FROM events"
+    assert poll(lambda: query(old, rows), lambda found: found == [{"rows": "60"}], ROWS_TIMEOUT_SECONDS)
+
+    updated = threading.Event()
+
+    def until_updated() -> Iterator[Batch]:
+        for number in range(BATCHES_BEFORE, 2000):
+            if updated.is_set():
+                return
+            yield maker.batch(number, events=1 + number % 5)
+
+    sender.batches_per_second = 4
+    reports = []
+    thread = threading.Thread(target=lambda: reports.append(sender.run(until_updated())))
+    thread.start()
+    try:
+        new = local_stack.deploy(emulator, "bird-upgrade")
+    finally:
+        updated.set()
+        thread.join()
+
+    [report] = reports
+    assert report.batches > 10
+    assert (report.accepted, report.given_up) == (report.batches, 0)
+    kept = ["RawBucketName", "LakeBucketName", "WebhookSecretArn", "GlueDatabaseName", "WebhookUrl"]
+    assert {name: new.outputs[name] for name in kept} == {name: old.outputs[name] for name in kept}
+    assert new.credentials() == old.credentials()
+    assert sender.run([maker.batch(9999, events=3)]).accepted == 1
+    result = verify(ledger, lake_of(new), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=True)
+    assert result.closes, str(result)
+    assert result.found == result.accepted > BATCHES_BEFORE * 5
