@@ -18,7 +18,10 @@ from pathlib import Path
 
 import sqlglot
 
-from tools.sync_columns import COLUMNS, TEMPLATE, one_line, replaced
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
+
+from process.columns import COLUMNS
+from tools.sync_columns import TEMPLATE, one_line, replaced
 
 ROOT = TEMPLATE.parent
 BOUNCE_CLASSES = ROOT / "sql/bounce_classes.csv"
@@ -47,6 +50,14 @@ BOUNCE_CLASSES_HEAD = """\
 --   meaning varchar: what happened
 --   action varchar: suppress - at once; count - after repetition; none - it says nothing of the recipient
 --   because varchar: the reason for that action
+"""
+POSTGRES_HEAD = """\
+-- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others made of
+-- it. It takes new columns at the end only: a version that takes one away has to drop the view first.
+
+-- The table holds each event once. To be made anew when it gets a column: {columns}
+CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
+
 """
 
 
@@ -107,7 +118,9 @@ def queries() -> list[Text]:
 def views() -> list[Text]:
     """Each after those that it stands on."""
     found = {path.stem: read(path) for path in sorted((ROOT / "sql/views").glob("*.sql"))}
-    needs = {name: {other for other in found if other != name and names(text.sql, other)} for name, text in found.items()}
+    needs = {
+        name: {other for other in found if other != name and names(text.sql, other)} for name, text in found.items()
+    }
     return [found[name] for name in TopologicalSorter(needs).static_order()]
 
 
@@ -125,7 +138,9 @@ def unreadable(text: Text) -> Iterator[str]:
         except sqlglot.errors.ParseError as error:
             yield f"sql: {text.name} is no {dialect}: {error}"
         else:
-            if statement.named_selects != [name for name, _ in text.columns]:
+            if not isinstance(statement, sqlglot.exp.Query) or statement.named_selects != [
+                name for name, _ in text.columns
+            ]:
                 yield f"sql: {text.name}: the columns of its head are not those it selects"
 
 
@@ -217,13 +232,7 @@ def postgres_sql() -> str:
         )
         for view in views()
     ]
-    head = (
-        "-- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and views that others made of\n"
-        "-- it; it takes new columns at the end only, so a version that takes one away has to drop the view first.\n\n"
-        f"-- The table holds each event once. To be made anew when it gets a column: {columns}\n"
-        "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n\n"
-    )
-    return head + "\n".join(made) + "\n" + "\n".join(described)
+    return POSTGRES_HEAD.format(columns=columns) + "\n".join(made) + "\n" + "\n".join(described)
 
 
 if __name__ == "__main__":
