@@ -7,7 +7,7 @@
 --   bounce_group varchar: Hard, Soft, Block, Admin, Undetermined
 --   bounces bigint: bounces, out-of-band ones included
 --   recipients bigint: different addresses among them
---   bounce_rate decimal(7,4): percent of what was sent to that provider: delivered or bounced
+--   bounce_rate decimal(12,4): percent of what was sent to that provider: delivered or bounced
 -- Parameters: the days, in the line with `interval`
 WITH ended AS (
   SELECT
@@ -37,7 +37,7 @@ SELECT
   COALESCE(c.bounce_group, 'Unknown') AS bounce_group,
   s.bounces,
   s.recipients,
-  CAST(s.bounce_rate AS decimal(7, 4)) AS bounce_rate
+  CAST(s.bounce_rate AS decimal(12, 4)) AS bounce_rate
 FROM shares s
 LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
 WHERE s.bounces > 0

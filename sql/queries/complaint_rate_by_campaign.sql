@@ -7,7 +7,7 @@
 --   campaign_id varchar: name of the campaign; (none) where there is none
 --   delivered bigint: messages delivered
 --   complaints bigint: messages marked as spam
---   complaint_rate decimal(7,4): percent of those delivered
+--   complaint_rate decimal(12,4): percent of those delivered
 -- Parameters: the days, in the line with `interval`
 SELECT
   COALESCE(campaign_id, '(none)') AS campaign_id,
@@ -15,7 +15,7 @@ SELECT
   count(*) FILTER (WHERE type = 'spam_complaint') AS complaints,
   CAST(
     100 * CAST(count(*) FILTER (WHERE type = 'spam_complaint') AS double precision)
-    / NULLIF(count(*) FILTER (WHERE type = 'delivery'), 0) AS decimal(7, 4)
+    / NULLIF(count(*) FILTER (WHERE type = 'delivery'), 0) AS decimal(12, 4)
   ) AS complaint_rate
 FROM events_deduplicated
 WHERE event_date >= current_date - interval '30' day

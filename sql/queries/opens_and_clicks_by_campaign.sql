@@ -8,8 +8,8 @@
 --   human_opens bigint: messages opened by a human
 --   machine_opens bigint: messages opened by machines alone
 --   clicks bigint: messages of which a human followed a link
---   open_rate decimal(7,4): percent human opens of those delivered
---   click_rate decimal(7,4): percent clicks of those delivered
+--   open_rate decimal(12,4): percent human opens of those delivered
+--   click_rate decimal(12,4): percent clicks of those delivered
 -- Parameters: the days, in the line with `interval`
 WITH messages AS (
   SELECT
@@ -48,7 +48,7 @@ SELECT
   human_opens,
   machine_opens,
   clicks,
-  CAST(100 * CAST(human_opens AS double precision) / NULLIF(delivered, 0) AS decimal(7, 4)) AS open_rate,
-  CAST(100 * CAST(clicks AS double precision) / NULLIF(delivered, 0) AS decimal(7, 4)) AS click_rate
+  CAST(100 * CAST(human_opens AS double precision) / NULLIF(delivered, 0) AS decimal(12, 4)) AS open_rate,
+  CAST(100 * CAST(clicks AS double precision) / NULLIF(delivered, 0) AS decimal(12, 4)) AS click_rate
 FROM campaigns
 ORDER BY delivered DESC, campaign_id

@@ -6,7 +6,7 @@
 --   bounced bigint: messages refused for good
 --   delayed bigint: attempts refused for now
 --   complaints bigint: messages marked as spam
---   bounce_rate decimal(7,4): percent bounced of those sent
+--   bounce_rate decimal(12,4): percent bounced of those sent
 -- Parameters: the days, in the line with `interval`; the least number of messages, in the line with `sent >=`
 WITH domains AS (
   SELECT
@@ -27,7 +27,7 @@ SELECT
   bounced,
   delayed,
   complaints,
-  CAST(100 * CAST(bounced AS double precision) / sent AS decimal(7, 4)) AS bounce_rate
+  CAST(100 * CAST(bounced AS double precision) / sent AS decimal(12, 4)) AS bounce_rate
 FROM domains
 WHERE sent >= 20
 ORDER BY bounce_rate DESC, complaints DESC, recipient_domain

@@ -21,6 +21,8 @@ from tools import local_postgres
 from tools.local_emulator import ROOT
 from tools.local_query import poll, query
 from tools.local_webhook import Request, basic, send
+from tools.operate import __main__ as operate
+from tools.operate.target import Target
 
 ROWS_TIMEOUT_SECONDS = 60
 TODAY = datetime.now(UTC).date()
@@ -78,10 +80,16 @@ def rows(stack) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def database(rows) -> Iterator[psycopg.Connection]:
+def server() -> Iterator[local_postgres.Postgres]:
+    with local_postgres.running() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def database(rows, server) -> Iterator[psycopg.Connection]:
     """The same rows in PostgreSQL, in a table that holds each once."""
     definitions = [SQL("{} {}").format(Identifier(c.name), SQL(POSTGRES_TYPES[c.type])) for c in COLUMNS]
-    with local_postgres.running() as server, server.connect() as connection:
+    with server.connect() as connection:
         connection.execute("CREATE SCHEMA bird; SET search_path TO bird; SET timezone TO 'UTC'")
         connection.execute(SQL("CREATE TABLE events ({}, event_date date)").format(SQL(", ").join(definitions)))
         with connection.cursor().copy(
@@ -292,3 +300,50 @@ def test_worst_domains(ask):
     domains = ("known-c.example.com", "known-d.example.com")
     found = [row for row in ask(saved("worst_domains")) if row[0] in domains]
     assert found == [("known-c.example.com", "20", "5", "2", "1", "25.0000")]  # known-d: 19 are too few to tell
+
+
+@pytest.fixture
+def export(stack, rows, monkeypatch, tmp_path):
+    """`export("--bird")` as from the command line: the bytes of the file, and what was said beside it."""
+
+    def command(*options: str) -> bytes:
+        target = Target(stack.name, stack.emulator.client, 0.3, athena_lacks_views=True)
+        monkeypatch.setattr(operate, "deployed", lambda *names: target)
+        file = tmp_path / "suppression.csv"
+        assert operate.main(["list-export", "--output", str(file), *options]) == 0
+        assert file.stat().st_mode & 0o777 == 0o600
+        return file.read_bytes()
+
+    return command
+
+
+def connection_string(server) -> str:
+    secret = server.secret()
+    return (
+        f"postgresql://{secret['username']}:{secret['password']}@{secret['host']}:{secret['port']}/{secret['dbname']}"
+        f"?sslmode=verify-full&sslrootcert={server.ca_certificate}"
+    )
+
+
+def test_list_export_writes_the_same_file_from_both_engines(export, database, server):
+    from_athena = export("--subaccount", "4711")
+    lines = from_athena.split(b"\r\n")
+    assert lines[0] == b"email,subaccount_id,reason,description,scope,added_at"
+    spring = (
+        f'five-soft@known-a.example.com,4711,soft_bounces,"Repeated bounces, the last one: 24 Timeout",all,{ago(7)}'
+    )
+    assert f"{spring}T11:00:00Z".encode() in lines
+    assert export("--subaccount", "4711", "--postgres", connection_string(server)) == from_athena
+
+
+def test_list_export_in_the_form_of_birds_upload_names_both_kinds_of_mail(export):
+    lines = export("--subaccount", "4711", "--bird", "--since", ago(4)).decode().split("\r\n")
+    assert lines == [
+        "recipient,type,description",
+        "angry@known-b.example.com,non_transactional,Marked as spam",
+        "link-then-spam@known-a.example.com,non_transactional,Marked as spam",
+        "",
+    ]
+    lines = export("--subaccount", "4711", "--bird", "--since", ago(6)).decode().split("\r\n")
+    assert "receipts@known-a.example.com,transactional,Unsubscribed by the button of the mail client" in lines
+    assert "receipts@known-a.example.com,non_transactional,Unsubscribed by the button of the mail client" in lines
