@@ -42,6 +42,7 @@ check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes noth
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
 	@$(PYTHON) -m tools.sync_columns --check
+	@$(PYTHON) -m tools.sync_sql --check
 	@$(PYTHON) -m tools.check_template
 	@$(PYTHON) -m tools.review_template
 
@@ -81,6 +82,10 @@ bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure u
 .PHONY: columns
 columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
 	@$(PYTHON) -m tools.sync_columns
+
+.PHONY: sql
+sql: $(INSTALLED) ## Write the views and saved queries anew from sql/
+	@$(PYTHON) -m tools.sync_sql
 
 .PHONY: events
 events: $(INSTALLED) ## Write the invocation events of events/ anew from the vendor's samples

@@ -137,8 +137,8 @@ def view_sql(*, csv: bool) -> str:
 def typed_from_text(column: Column) -> str:
     """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
     match column.type:
-        case "TEXT" | "JSON":
-            return column.name
+        case "TEXT" | "JSON":  # the serde reads a field without a value as empty text
+            return f"nullif({column.name}, '') AS {column.name}"
         case "TIMESTAMP":
             text = f"replace(replace({column.name}, 'T', ' '), 'Z', '')"
             return f"try_cast({text} AS timestamp) AS {column.name}"
@@ -152,7 +152,7 @@ def replaced(text: str, block: str, lines: list[str]) -> str:
     end = re.search(rf"^ *# {block}: end\n", text, re.MULTILINE)
     if not begin or not end:
         raise SystemExit(f"template.yaml: the marks of the block `{block}` are gone")
-    return text[: begin.end()] + "".join(f"{begin[1]}{line}\n" for line in lines) + text[end.start() :]
+    return text[: begin.end()] + "".join(f"{begin[1]}{line}".rstrip() + "\n" for line in lines) + text[end.start() :]
 
 
 if __name__ == "__main__":

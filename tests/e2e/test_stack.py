@@ -248,13 +248,16 @@ def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
         local_stack.deploy(emulator, "bird-life")
         stack = local_stack.deploy(emulator, "bird-life", {"OutputFormat": "CSV", "RawPrefix": "B Event Data"})
     batch_id = str(uuid.uuid4())
-    body = batch({"type": "bounce", "event_id": "1", "reason": 'quoted "text", here', "msg_size": "12"})
+    bounce = {"type": "bounce", "rcpt_to": "nobody@example.com", "bounce_class": "10"}
+    body = batch({**bounce, "event_id": "1", "reason": 'quoted "text", here', "msg_size": "12"})
     assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
     assert raw_keys(stack) == [f"B Event Data/{batch_id}.json"]
     rows = rows_of(stack, batch_id, "type, reason, msg_size", 1)
     assert rows == [{"type": "bounce", "reason": 'quoted "text", here', "msg_size": "12"}]
     view = "SELECT msg_size + 1 AS size, year(timestamp) AS year, event_date FROM events_deduplicated"
     assert query(stack, view) == [{"size": "13", "year": "2016", "event_date": "2016-04-18"}]  # text no longer
+    suppressed = "SELECT rcpt_to, subaccount_id, bounce_class, campaign_id FROM suppression_candidates"
+    assert [list(row.values()) for row in query(stack, suppressed)] == [["nobody@example.com", "0", "10", None]]
     local_stack.delete(stack)
     s3 = emulator.client("s3")
     kept = s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]

@@ -10,11 +10,12 @@ import argparse
 import re
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tools.local_emulator import LocalAwsError
-from tools.operate import batches, erase, quarantine, redrive, replay, rotation, status
+from tools.operate import batches, erase, lists, quarantine, redrive, replay, rotation, status
 from tools.operate.target import OperateError, Target, deployed, local, moment
 
 DEFAULT_LIMIT = 10_000
@@ -89,6 +90,16 @@ def run(target: Target, options: argparse.Namespace) -> None:
             )
         case "rotate":
             rotate(target, options)
+        case "list-export":
+            lists.export(
+                target,
+                output=options.output,
+                since=since,
+                subaccount=options.subaccount,
+                bird=options.bird,
+                postgres=options.postgres,
+                schema=options.schema,
+            )
 
 
 def given_address(text: str) -> str:
@@ -174,6 +185,15 @@ def parser() -> argparse.ArgumentParser:
     undo.add_argument("--yes", action="store_true", help="do not ask")
     steps.add_parser("show", help="print the credentials that Bird shall have")
     steps.add_parser("status", help="where a rotation stands")
+
+    export = commands.add_parser("list-export", help="who must not be mailed any more, as CSV; personal data")
+    export.add_argument("--output", type=Path, metavar="FILE", help="default: the standard output")
+    form = "30m, 2h, 3d ago, or 2026-11-24T10:30 (UTC)"
+    export.add_argument("--since", type=time_argument, metavar="TIME", help=f"added since; {form}; default: all")
+    export.add_argument("--subaccount", type=subaccount, metavar="ID", help="of that one alone; 0: the primary account")
+    export.add_argument("--bird", action="store_true", help="recipient, type, description, as Bird's upload wants them")
+    export.add_argument("--postgres", metavar="WHERE", help="from there: a connection string, or the ARN of its secret")
+    export.add_argument("--schema", default="bird", help="of the views in PostgreSQL (%(default)s)")
     return whole
 
 
@@ -193,6 +213,12 @@ def time_argument(text: str) -> datetime:
         return moment(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"no time: {text}") from error
+
+
+def subaccount(text: str) -> str:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"no number of a subaccount: {text}")
+    return text
 
 
 def positive(text: str) -> int:

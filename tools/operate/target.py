@@ -30,6 +30,7 @@ class Target:
     name: str
     client: Client
     poll_seconds: float = 3
+    athena_lacks_views: bool = False  # the local AWS's does
 
     @cached_property
     def s3(self) -> Any:
@@ -83,10 +84,17 @@ class Target:
 
 def deployed(stack_name: str, region: str | None, profile: str | None) -> Target:
     session = boto3.session.Session(region_name=region, profile_name=profile)
-    if session.region_name is None:
-        raise OperateError("which region? give --region, or set AWS_REGION")
     config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
-    return Target(stack_name, cache(lambda service: session.client(service, config=config)))
+
+    connect: Callable[..., Any] = session.client  # its own type knows the names of all services
+
+    @cache
+    def client(service: str) -> Any:
+        if session.region_name is None:
+            raise OperateError("which region? give --region, or set AWS_REGION")
+        return connect(service, config=config)
+
+    return Target(stack_name, client)
 
 
 def local() -> Target:
@@ -95,7 +103,7 @@ def local() -> Target:
     emulator = local_emulator.recall() if path.exists() else None
     if emulator is None:
         raise OperateError("the local AWS is not running: `make local` starts it")
-    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), poll_seconds=0.3)
+    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), 0.3, athena_lacks_views=True)
 
 
 def moment(text: str) -> datetime:

@@ -1,0 +1,260 @@
+-- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others made of
+-- it. It takes new columns at the end only: a version that takes one away has to drop the view first.
+
+-- The table holds each event once. To be made anew when it gets a column: event_class type timestamp event_id event_key batch_id received_at customer_id subaccount_id message_id transmission_id campaign_id template_id template_version ab_test_id ab_test_version ab_test rcpt_to raw_rcpt_to rcpt_hash rcpt_type recipient_domain routing_domain mailbox_provider mailbox_provider_region rcpt_meta rcpt_tags rcpt_subs friendly_from msg_from mailfrom subject msg_size injection_time scheduled_time queue_time num_retries recv_method delv_method ip_pool sending_ip ip_address remote_addr outbound_tls transactional open_tracking click_tracking initial_pixel amp_enabled bounce_class error_code reason raw_reason fbtype report_by report_to target_link_name target_link_url user_agent user_agent_parsed_agent_family user_agent_parsed_device_brand user_agent_parsed_device_family user_agent_parsed_os_family user_agent_parsed_os_version user_agent_parsed_is_mobile user_agent_parsed_is_proxy user_agent_parsed_is_prefetched geo_ip_country geo_ip_region geo_ip_city geo_ip_latitude geo_ip_longitude geo_ip_zip geo_ip_postal_code relay_id origination device_token sms_coding sms_dst sms_dst_npi sms_dst_ton sms_src sms_src_npi sms_src_ton sms_remoteids sms_segments sms_text stat_type stat_state dr_latency ingest_batch_id expiration_timestamp number_succeeded number_duplicates number_failed error_type retryable href extra
+CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
+
+CREATE OR REPLACE VIEW bounce_classes AS
+SELECT bounce_class, name, bounce_group, meaning, action, because
+FROM (VALUES
+  (CAST(1 AS bigint), CAST('Undetermined' AS varchar), CAST('Undetermined' AS varchar), CAST('The answer could not be told apart' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar)),
+  (CAST(10 AS bigint), CAST('Invalid Recipient' AS varchar), CAST('Hard' AS varchar), CAST('There is no such recipient' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar)),
+  (CAST(20 AS bigint), CAST('Soft Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Refused for a passing reason' AS varchar), CAST('count' AS varchar), CAST('it passes or it does not' AS varchar)),
+  (CAST(21 AS bigint), CAST('DNS Failure' AS varchar), CAST('Soft' AS varchar), CAST('The recipient''s domain could not be looked up' AS varchar), CAST('count' AS varchar), CAST('a fault of the day or a dead domain' AS varchar)),
+  (CAST(22 AS bigint), CAST('Mailbox Full' AS varchar), CAST('Soft' AS varchar), CAST('The mailbox is over its quota' AS varchar), CAST('count' AS varchar), CAST('it is emptied or it is abandoned' AS varchar)),
+  (CAST(23 AS bigint), CAST('Too Large' AS varchar), CAST('Soft' AS varchar), CAST('The message was too large for the recipient' AS varchar), CAST('none' AS varchar), CAST('it speaks of the message' AS varchar)),
+  (CAST(24 AS bigint), CAST('Timeout' AS varchar), CAST('Soft' AS varchar), CAST('No answer in time' AS varchar), CAST('count' AS varchar), CAST('a fault of the day or a dead server' AS varchar)),
+  (CAST(25 AS bigint), CAST('Admin Failure' AS varchar), CAST('Admin' AS varchar), CAST('Failed by Bird''s own policies' AS varchar), CAST('suppress' AS varchar), CAST('Bird refuses the recipient: on its suppression list or known as invalid' AS varchar)),
+  (CAST(30 AS bigint), CAST('Generic Bounce: No RCPT' AS varchar), CAST('Hard' AS varchar), CAST('No recipient could be determined' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar)),
+  (CAST(40 AS bigint), CAST('Generic Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Failed without a reason given' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar)),
+  (CAST(50 AS bigint), CAST('Mail Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked by the receiver' AS varchar), CAST('none' AS varchar), CAST('it speaks of the sender' AS varchar)),
+  (CAST(51 AS bigint), CAST('Spam Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked as coming from a known source of spam' AS varchar), CAST('none' AS varchar), CAST('it speaks of the sender' AS varchar)),
+  (CAST(52 AS bigint), CAST('Spam Content' AS varchar), CAST('Block' AS varchar), CAST('Blocked as spam' AS varchar), CAST('none' AS varchar), CAST('it speaks of the message' AS varchar)),
+  (CAST(53 AS bigint), CAST('Prohibited Attachment' AS varchar), CAST('Block' AS varchar), CAST('Blocked because of an attachment' AS varchar), CAST('none' AS varchar), CAST('it speaks of the message' AS varchar)),
+  (CAST(54 AS bigint), CAST('Relaying Denied' AS varchar), CAST('Block' AS varchar), CAST('The server does not take mail for that domain from here' AS varchar), CAST('none' AS varchar), CAST('it speaks of the servers between' AS varchar)),
+  (CAST(60 AS bigint), CAST('Auto-Reply' AS varchar), CAST('Soft' AS varchar), CAST('An automatic reply such as a holiday notice' AS varchar), CAST('none' AS varchar), CAST('the mailbox is alive' AS varchar)),
+  (CAST(70 AS bigint), CAST('Transient Failure' AS varchar), CAST('Soft' AS varchar), CAST('Delayed for now' AS varchar), CAST('count' AS varchar), CAST('it passes or it does not' AS varchar)),
+  (CAST(80 AS bigint), CAST('Subscribe' AS varchar), CAST('Admin' AS varchar), CAST('A request to be subscribed' AS varchar), CAST('none' AS varchar), CAST('the contrary of a wish not to be mailed' AS varchar)),
+  (CAST(90 AS bigint), CAST('Unsubscribe' AS varchar), CAST('Hard' AS varchar), CAST('A request to be unsubscribed' AS varchar), CAST('suppress' AS varchar), CAST('the recipient asked for it' AS varchar)),
+  (CAST(100 AS bigint), CAST('Challenge-Response' AS varchar), CAST('Soft' AS varchar), CAST('A challenge that asks the sender to prove himself' AS varchar), CAST('none' AS varchar), CAST('the mailbox is alive' AS varchar))
+) AS classes (bounce_class, name, bounce_group, meaning, action, because);
+
+CREATE OR REPLACE VIEW message_timeline AS
+SELECT
+  message_id,
+  event_date,
+  timestamp,
+  CAST(
+    CASE type
+      WHEN 'injection' THEN 1
+      WHEN 'generation_failure' THEN 2
+      WHEN 'generation_rejection' THEN 2
+      WHEN 'policy_rejection' THEN 2
+      WHEN 'delay' THEN 3
+      WHEN 'delivery' THEN 4
+      WHEN 'bounce' THEN 5
+      WHEN 'out_of_band' THEN 5
+      WHEN 'initial_open' THEN 6
+      WHEN 'amp_initial_open' THEN 6
+      WHEN 'open' THEN 7
+      WHEN 'amp_open' THEN 7
+      WHEN 'click' THEN 8
+      WHEN 'amp_click' THEN 8
+      WHEN 'list_unsubscribe' THEN 9
+      WHEN 'link_unsubscribe' THEN 9
+      WHEN 'spam_complaint' THEN 10
+      ELSE 11
+    END AS bigint
+  ) AS step,
+  type,
+  rcpt_to,
+  campaign_id,
+  COALESCE(raw_reason, reason, target_link_url, fbtype) AS detail,
+  bounce_class,
+  num_retries,
+  queue_time,
+  user_agent_parsed_is_prefetched AS by_machine,
+  user_agent,
+  event_key
+FROM events_deduplicated
+WHERE message_id IS NOT NULL;
+
+CREATE OR REPLACE VIEW recipient_engagement AS
+WITH engagement AS (
+  SELECT
+    lower(rcpt_to) AS rcpt_to,
+    COALESCE(subaccount_id, '0') AS subaccount_id,
+    COALESCE(message_id, event_key) AS message,
+    type,
+    COALESCE(timestamp, received_at) AS seen,
+    type IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') AS is_open,
+    type IN ('click', 'amp_click') AS is_click,
+    COALESCE(user_agent_parsed_is_prefetched, false) AS by_machine,
+    COALESCE(user_agent_parsed_is_proxy, false) AS by_proxy
+  FROM events_deduplicated
+  WHERE type IN (
+      'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
+      'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
+    )
+    AND rcpt_to <> ''
+)
+SELECT
+  rcpt_to,
+  subaccount_id,
+  count(DISTINCT message) FILTER (WHERE type = 'delivery') AS delivered,
+  count(DISTINCT message) FILTER (WHERE is_open AND NOT by_machine) AS human_opens,
+  count(DISTINCT message) FILTER (WHERE is_open AND NOT by_machine AND by_proxy) AS proxy_opens,
+  count(DISTINCT message) FILTER (WHERE is_open AND by_machine) AS machine_opens,
+  count(DISTINCT message) FILTER (WHERE is_click AND NOT by_machine) AS clicks,
+  count(DISTINCT message) FILTER (WHERE is_click AND by_machine) AS machine_clicks,
+  max(CASE WHEN type = 'delivery' THEN seen END) AS last_delivery,
+  max(CASE WHEN is_open AND NOT by_machine THEN seen END) AS last_open,
+  max(CASE WHEN is_click AND NOT by_machine THEN seen END) AS last_click,
+  count(*) FILTER (WHERE type IN ('list_unsubscribe', 'link_unsubscribe')) > 0 AS unsubscribed,
+  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained
+FROM engagement
+GROUP BY rcpt_to, subaccount_id;
+
+CREATE OR REPLACE VIEW suppression_candidates AS
+WITH signals AS (
+  SELECT
+    lower(e.rcpt_to) AS rcpt_to,
+    COALESCE(e.subaccount_id, '0') AS subaccount_id,
+    CASE
+      WHEN e.type NOT IN ('bounce', 'out_of_band') THEN CAST(e.type AS varchar)
+      WHEN COALESCE(c.action, 'count') = 'count' THEN CAST('soft_bounces' AS varchar)
+      WHEN c.bounce_group = 'Admin' THEN CAST('admin_bounce' AS varchar)
+      ELSE CAST('hard_bounce' AS varchar)
+    END AS reason,
+    COALESCE(e.timestamp, e.received_at) AS seen,
+    e.event_date,
+    e.event_key,
+    CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
+    e.campaign_id,
+    CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
+  FROM events_deduplicated e
+  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
+  WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
+    AND e.rcpt_to <> ''
+    AND (e.type NOT IN ('bounce', 'out_of_band') OR COALESCE(c.action, 'count') <> 'none')
+),
+-- What was taken and came back as an out-of-band bounce was no delivery.
+deliveries AS (
+  SELECT
+    lower(e.rcpt_to) AS rcpt_to,
+    COALESCE(e.subaccount_id, '0') AS subaccount_id,
+    max(COALESCE(e.timestamp, e.received_at)) AS delivered
+  FROM events_deduplicated e
+  LEFT JOIN (
+    SELECT DISTINCT message_id FROM events_deduplicated WHERE type = 'out_of_band'
+      AND event_date >= current_date - interval '${SoftBounceDays}' day
+  ) returned ON returned.message_id = e.message_id
+  WHERE e.type = 'delivery'
+    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+    AND returned.message_id IS NULL
+  GROUP BY 1, 2
+),
+soft_bounces AS (
+  SELECT
+    s.rcpt_to, s.subaccount_id, s.reason, s.seen, s.event_key, s.bounce_class, s.campaign_id, s.stops_all,
+    count(*) OVER (PARTITION BY s.rcpt_to, s.subaccount_id) AS soft
+  FROM signals s
+  LEFT JOIN deliveries d ON d.rcpt_to = s.rcpt_to AND d.subaccount_id = s.subaccount_id
+  WHERE s.reason = 'soft_bounces'
+    AND s.event_date >= current_date - interval '${SoftBounceDays}' day
+    AND (d.delivered IS NULL OR s.seen > d.delivered)
+),
+counted AS (
+  SELECT rcpt_to, subaccount_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
+  FROM signals WHERE reason <> 'soft_bounces'
+  UNION ALL
+  SELECT rcpt_to, subaccount_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
+  FROM soft_bounces WHERE ${SoftBounceLimit} > 0 AND soft >= ${SoftBounceLimit}
+),
+numbered AS (
+  SELECT
+    rcpt_to, subaccount_id, reason, seen, bounce_class, campaign_id, stops_all,
+    row_number() OVER (PARTITION BY rcpt_to, subaccount_id ORDER BY seen DESC, reason, event_key) AS place
+  FROM counted
+)
+SELECT
+  rcpt_to,
+  subaccount_id,
+  max(CASE WHEN place = 1 THEN reason END) AS reason,
+  max(CASE WHEN place = 1 THEN bounce_class END) AS bounce_class,
+  max(CASE WHEN place = 1 THEN campaign_id END) AS campaign_id,
+  count(*) AS events,
+  min(seen) AS first_seen,
+  max(seen) AS last_seen,
+  CASE WHEN max(stops_all) = 1 THEN CAST('all' AS varchar) ELSE CAST('non_transactional' AS varchar) END AS scope
+FROM numbered
+GROUP BY rcpt_to, subaccount_id;
+
+CREATE OR REPLACE VIEW list_export AS
+SELECT
+  s.rcpt_to AS email,
+  s.subaccount_id,
+  s.reason,
+  CASE s.reason
+    WHEN 'spam_complaint' THEN CAST('Marked as spam' AS varchar)
+    WHEN 'list_unsubscribe' THEN CAST('Unsubscribed by the button of the mail client' AS varchar)
+    WHEN 'link_unsubscribe' THEN CAST('Unsubscribed by the link in the mail' AS varchar)
+    ELSE
+      CASE s.reason
+        WHEN 'soft_bounces' THEN CAST('Repeated bounces, the last one: ' AS varchar)
+        ELSE CAST('Bounced: ' AS varchar)
+      END || COALESCE(CAST(s.bounce_class AS varchar), 'no class') || ' ' || COALESCE(c.name, 'Unknown')
+  END AS description,
+  s.scope,
+  s.last_seen AS added_at
+FROM suppression_candidates s
+LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
+WHERE s.rcpt_to LIKE '%@%';
+
+COMMENT ON VIEW bounce_classes IS 'Bird''s bounce classes, and what each means for the recipient';
+COMMENT ON COLUMN bounce_classes.bounce_class IS 'Bird''s code';
+COMMENT ON COLUMN bounce_classes.name IS 'what Bird calls it';
+COMMENT ON COLUMN bounce_classes.bounce_group IS 'Bird''s category: Hard, Soft, Block, Admin, Undetermined';
+COMMENT ON COLUMN bounce_classes.meaning IS 'what happened';
+COMMENT ON COLUMN bounce_classes.action IS 'suppress - at once; count - after repetition; none - it says nothing of the recipient';
+COMMENT ON COLUMN bounce_classes.because IS 'the reason for that action';
+
+COMMENT ON VIEW message_timeline IS 'every event of a message, in order';
+COMMENT ON COLUMN message_timeline.message_id IS 'Bird''s id of the message';
+COMMENT ON COLUMN message_timeline.event_date IS 'UTC date of the event';
+COMMENT ON COLUMN message_timeline.timestamp IS 'when it happened';
+COMMENT ON COLUMN message_timeline.step IS 'place of the type in the life of a message';
+COMMENT ON COLUMN message_timeline.type IS 'what happened';
+COMMENT ON COLUMN message_timeline.rcpt_to IS 'the recipient';
+COMMENT ON COLUMN message_timeline.campaign_id IS 'name of the campaign';
+COMMENT ON COLUMN message_timeline.detail IS 'what the remote side said, the link followed, or the kind of complaint';
+COMMENT ON COLUMN message_timeline.bounce_class IS 'of a failure';
+COMMENT ON COLUMN message_timeline.num_retries IS 'failed attempts before';
+COMMENT ON COLUMN message_timeline.queue_time IS 'milliseconds since Bird accepted the message';
+COMMENT ON COLUMN message_timeline.by_machine IS 'an open or click of a machine';
+COMMENT ON COLUMN message_timeline.user_agent IS 'of an open or click';
+COMMENT ON COLUMN message_timeline.event_key IS 'tells events of one type and second apart';
+
+COMMENT ON VIEW recipient_engagement IS 'what each recipient did with the mail, machines told apart';
+COMMENT ON COLUMN recipient_engagement.rcpt_to IS 'the address, in lower case';
+COMMENT ON COLUMN recipient_engagement.subaccount_id IS '0 for the primary account';
+COMMENT ON COLUMN recipient_engagement.delivered IS 'messages delivered';
+COMMENT ON COLUMN recipient_engagement.human_opens IS 'messages opened by a human';
+COMMENT ON COLUMN recipient_engagement.proxy_opens IS 'those of them that were opened through an image proxy';
+COMMENT ON COLUMN recipient_engagement.machine_opens IS 'messages opened by a machine; it may be the same ones';
+COMMENT ON COLUMN recipient_engagement.clicks IS 'messages of which a human followed a link';
+COMMENT ON COLUMN recipient_engagement.machine_clicks IS 'messages of which a machine followed a link';
+COMMENT ON COLUMN recipient_engagement.last_delivery IS 'when a message was delivered last';
+COMMENT ON COLUMN recipient_engagement.last_open IS 'when a human opened last';
+COMMENT ON COLUMN recipient_engagement.last_click IS 'when a human clicked last';
+COMMENT ON COLUMN recipient_engagement.unsubscribed IS 'by the mail client''s button or a link';
+COMMENT ON COLUMN recipient_engagement.complained IS 'marked a message as spam';
+
+COMMENT ON VIEW suppression_candidates IS 'who must not be mailed any more, and why';
+COMMENT ON COLUMN suppression_candidates.rcpt_to IS 'the address, in lower case';
+COMMENT ON COLUMN suppression_candidates.subaccount_id IS '0 for the primary account';
+COMMENT ON COLUMN suppression_candidates.reason IS 'the latest: hard_bounce, admin_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe';
+COMMENT ON COLUMN suppression_candidates.bounce_class IS 'of the latest reason, if it is a bounce';
+COMMENT ON COLUMN suppression_candidates.campaign_id IS 'that the latest reason came from';
+COMMENT ON COLUMN suppression_candidates.events IS 'how many such events there are';
+COMMENT ON COLUMN suppression_candidates.first_seen IS 'when the first of them happened';
+COMMENT ON COLUMN suppression_candidates.last_seen IS 'when the latest of them happened';
+COMMENT ON COLUMN suppression_candidates.scope IS 'all - no mail at all; non_transactional - mail marked as transactional may go on';
+
+COMMENT ON VIEW list_export IS 'the suppression candidates as tools that import lists want them';
+COMMENT ON COLUMN list_export.email IS 'the address, in lower case';
+COMMENT ON COLUMN list_export.subaccount_id IS '0 for the primary account; at Bird each subaccount has its own list';
+COMMENT ON COLUMN list_export.reason IS 'as in suppression_candidates';
+COMMENT ON COLUMN list_export.description IS 'the same for people';
+COMMENT ON COLUMN list_export.scope IS 'all, or non_transactional';
+COMMENT ON COLUMN list_export.added_at IS 'when the latest reason happened';

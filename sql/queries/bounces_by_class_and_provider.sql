@@ -1,0 +1,44 @@
+-- bounces_by_class_and_provider: who refuses the mail, and for what
+--
+-- Columns:
+--   mailbox_provider varchar: of the recipient; (unknown) where Bird names none
+--   bounce_class bigint: Bird's class
+--   name varchar: what the class is called
+--   bounce_group varchar: Hard, Soft, Block, Admin, Undetermined
+--   bounces bigint: bounces, out-of-band ones included
+--   recipients bigint: different addresses among them
+--   bounce_rate decimal(12,4): percent of what was sent to that provider: delivered or bounced
+-- Parameters: the days, in the line with `interval`
+WITH ended AS (
+  SELECT
+    COALESCE(mailbox_provider, '(unknown)') AS mailbox_provider,
+    bounce_class,
+    count(*) FILTER (WHERE type <> 'delivery') AS bounces,
+    count(DISTINCT lower(rcpt_to)) FILTER (WHERE type <> 'delivery') AS recipients,
+    count(*) FILTER (WHERE type <> 'out_of_band') AS sent
+  FROM events_deduplicated
+  WHERE event_date >= current_date - interval '30' day
+    AND type IN ('delivery', 'bounce', 'out_of_band')
+  GROUP BY 1, 2
+),
+shares AS (
+  SELECT
+    mailbox_provider,
+    bounce_class,
+    bounces,
+    recipients,
+    100 * CAST(bounces AS double precision) / NULLIF(sum(sent) OVER (PARTITION BY mailbox_provider), 0) AS bounce_rate
+  FROM ended
+)
+SELECT
+  s.mailbox_provider,
+  s.bounce_class,
+  COALESCE(c.name, 'Unknown') AS name,
+  COALESCE(c.bounce_group, 'Unknown') AS bounce_group,
+  s.bounces,
+  s.recipients,
+  CAST(s.bounce_rate AS decimal(12, 4)) AS bounce_rate
+FROM shares s
+LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
+WHERE s.bounces > 0
+ORDER BY s.bounces DESC, s.mailbox_provider, s.bounce_class

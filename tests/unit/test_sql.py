@@ -1,0 +1,113 @@
+"""What is made of sql/: views as Athena keeps them, saved queries, and the words about them."""
+
+import base64
+import csv
+import json
+import re
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from tools import sync_sql
+from tools.local_query import original_sql, written_out
+from tools.sync_sql import ROOT, TEMPLATE, Text
+
+SQL_FILES = [*sync_sql.views(), *sync_sql.queries()]
+
+
+@pytest.fixture(scope="module")
+def resources():
+    return yaml_parse(TEMPLATE.read_text())["Resources"]
+
+
+def view_text(resource: dict) -> str:
+    """What CloudFormation makes of the nested Fn::Sub, the soft bounce rule being 5 in 30 days."""
+    text, variables = resource["Properties"]["TableInput"]["ViewOriginalText"]["Fn::Sub"]
+    inner, parts = variables["View"]["Fn::Base64"]["Fn::Sub"]
+    sql = parts["Sql"]["Fn::Sub"] if isinstance(parts["Sql"], dict) else parts["Sql"]
+    sql = sql.replace("${SoftBounceLimit}", "5").replace("${SoftBounceDays}", "30")
+    assert "${" not in sql
+    filled = inner.replace("${Sql}", sql).replace("${Columns}", parts["Columns"]).replace("${GlueDatabase}", "bird")
+    return text.replace("${View}", base64.b64encode(filled.encode()).decode())
+
+
+def test_what_is_made_of_the_sql_is_up_to_date():
+    assert sync_sql.template_text() == TEMPLATE.read_text()
+    assert sync_sql.postgres_sql() == sync_sql.POSTGRES_VIEWS.read_text()
+    assert sync_sql.bounce_classes_sql() == (ROOT / "sql/views/bounce_classes.sql").read_text()
+
+
+@pytest.mark.parametrize("text", SQL_FILES, ids=lambda text: text.name)
+def test_each_engine_can_read_it_and_its_head_names_its_columns(text):
+    assert list(sync_sql.unreadable(text)) == []
+
+
+BROKEN = [
+    pytest.param("SELECT a FROM b WHERE", "is no athena", id="syntax"),
+    pytest.param("SELECT a, b FROM c", "the columns of its head", id="columns"),
+]
+
+
+@pytest.mark.parametrize(("sql", "finding"), BROKEN)
+def test_what_an_engine_cannot_read_is_found(sql, finding):
+    assert finding in next(sync_sql.unreadable(Text("text", "", sql, (("a", "bigint"),))))
+
+
+@pytest.mark.parametrize("view", sync_sql.views(), ids=lambda view: view.name)
+def test_views_are_as_athena_makes_them(resources, view):
+    table = resources[f"{view.logical_id}View"]["Properties"]["TableInput"]
+    assert (table["Name"], table["TableType"]) == (view.name, "VIRTUAL_VIEW")
+    assert (table["Parameters"]["presto_view"], table["ViewExpandedText"]) == ("true", "/* Presto View */")
+    encoded = view_text(resources[f"{view.logical_id}View"]).removeprefix("/* Presto View: ").removesuffix(" */")
+    definition = json.loads(base64.b64decode(encoded, validate=True))
+    assert (definition["catalog"], definition["schema"]) == ("awsdatacatalog", "bird")
+    names = [name for name, _ in view.columns]
+    assert [column["name"] for column in definition["columns"]] == names
+    assert [column["Name"] for column in table["StorageDescriptor"]["Columns"]] == names
+
+
+def test_queries_are_saved_word_for_word(resources):
+    saved = {r["Properties"]["Name"]: r["Properties"] for r in resources.values() if "NamedQuery" in r["Type"]}
+    files = {path.stem: path.read_text() for path in (ROOT / "sql/queries").glob("*.sql")}
+    assert {name: properties["QueryString"] for name, properties in saved.items()} == files
+    assert {str(properties["WorkGroup"]) for properties in saved.values()} == {"{'Ref': 'AthenaWorkGroup'}"}
+
+
+class Glue:
+    def __init__(self, resources: dict) -> None:
+        self.tables = [
+            {"Name": view.name, "ViewOriginalText": view_text(resources[f"{view.logical_id}View"])}
+            for view in sync_sql.views()
+        ]
+
+    def get_tables(self, **asked: str) -> dict:
+        return {"TableList": self.tables}
+
+
+def test_views_of_views_are_written_out_in_the_order_that_they_need(resources):
+    sql = written_out(Glue(resources), "bird", "-- a comment\nWITH mine AS (SELECT 1) SELECT * FROM list_export, mine")
+    assert re.findall(r"\b(\w+) AS \((?:SELECT|WITH)", sql)[:1] == ["bounce_classes"]
+    places = [sql.index(f"{name} AS (") for name in ("bounce_classes", "suppression_candidates", "list_export", "mine")]
+    assert places == sorted(places)
+    assert "recipient_engagement" not in sql
+    assert written_out(Glue(resources), "bird", "SELECT 1") == "SELECT 1"
+
+
+def test_definition_of_a_view_is_read_back(resources):
+    assert original_sql(view_text(resources["ListExportView"])).startswith("SELECT s.rcpt_to AS email, s.subaccount_id")
+
+
+def test_every_bounce_class_of_the_documents_is_that_of_the_table():
+    with sync_sql.BOUNCE_CLASSES.open(newline="") as file:
+        classes = [tuple(row.values())[:5] for row in csv.DictReader(file)]
+    page = (ROOT / "docs/downstream/suppression.md").read_text()
+    assert re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (.+?) \| `(\w+)` \|", page, re.MULTILINE) == classes
+
+
+def test_every_view_and_query_has_its_section_with_a_sample():
+    pages = "".join((ROOT / f"docs/downstream/{name}.md").read_text() for name in ("suppression", "queries"))
+    sections = {part.partition("\n")[0]: part for part in pages.split("\n## ")[1:]}
+    for text in SQL_FILES:
+        assert text.name in sections
+        header = " | ".join(name for name, _ in text.columns)
+        assert f"| {header} |" in sections[text.name], f"{text.name}: its sample lacks the line of its columns"
