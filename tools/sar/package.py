@@ -33,4 +33,4 @@ def package_locally(emulator: Emulator) -> Candidate:
     """Into the local AWS, to be deployed there."""
     make_artefact_bucket(emulator)
     environment = {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"}
-    return package(environment, ARTEFACT_BUCKET, PACKAGED.with_name("packaged-locally.yaml"))
+    return package(environment, ARTEFACT_BUCKET, emulator.directory / "sar.yaml")
