@@ -19,7 +19,9 @@ def test_logs_of_the_deployed_functions_hold_nothing_private(stack):
         headers = {"content-type": "application/json", **basic(login), "x-messagesystems-batch-id": str(uuid.uuid4())}
         send(stack, Request("POST", headers, body))
     logs = stack.emulator.client("logs")
-    names = [stack.resources()[f"{role}LogGroup"] for role in ("Ingest", "Process", "LoadPostgres", "WebhookCredentials")]
+    names = [
+        stack.resources()[f"{role}LogGroup"] for role in ("Ingest", "Process", "LoadPostgres", "WebhookCredentials")
+    ]
 
     def logged() -> str:
         pages = [logs.get_paginator("filter_log_events").paginate(logGroupName=name) for name in names]
