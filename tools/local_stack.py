@@ -72,20 +72,14 @@ def deploy(
     takes_certificate = "FrontDoor" in yaml_parse(template.read_text())["Parameters"]
     values = {**({"CertificateArn": certificate_arn(emulator)} if takes_certificate else {}), **(parameters or {})}
     make_artefact_bucket(emulator)
-    options = [
-        "--template",
-        str(without_what_is_unknown(template)),
-        "--config-file",
-        str(ROOT / "samconfig.toml"),
-        "--config-env",
-        "local",
-    ]
+    options = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
     options += ["--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
     options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
     options += ["--capabilities", "CAPABILITY_IAM"]
     if values:
         options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
     with one_at_a_time():
+        options += ["--template", str(without_what_is_unknown(template))]
         try:
             sam("deploy", options, {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"})
         except LocalAwsError as error:
@@ -98,11 +92,13 @@ def deploy(
 
 
 def without_what_is_unknown(template: Path) -> Path:
-    """A copy beside the built template, for its paths to hold, without the types that the local AWS does not know."""
-    content = yaml.safe_load(template.read_text())
+    """The template, or a copy beside it, for its paths to hold, without the types that the local AWS does not know."""
+    content = yaml_parse(template.read_text())
     known = {name: resource for name, resource in content["Resources"].items() if resource["Type"] not in LEFT_OUT}
+    if len(known) == len(content["Resources"]):
+        return template
     copy = template.with_name(f"local-{template.name}")
-    copy.write_text(yaml.safe_dump(content | {"Resources": known}, sort_keys=False, width=1_000_000))
+    copy.write_text(json.dumps({**content, "Resources": known}))  # which is YAML, too
     return copy
 
 

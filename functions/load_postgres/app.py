@@ -129,7 +129,7 @@ def secret() -> dict[str, Any]:
 def database() -> Database:
     """One connection for the life of the execution environment."""
     parameters = {
-        "SoftBounceLimit": os.environ.get("SOFT_BOUNCE_LIMIT", "3"),
+        "SoftBounceLimit": os.environ.get("SOFT_BOUNCE_LIMIT", "5"),
         "SoftBounceDays": os.environ.get("SOFT_BOUNCE_DAYS", "30"),
     }
     return Database(

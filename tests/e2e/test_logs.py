@@ -6,7 +6,7 @@ from tools.local_query import poll
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
 
 LOGS_TIMEOUT_SECONDS = 60
-ROLES = ("Ingest", "Process", "PublishEvents", "WebhookCredentials", "BirdWebhook")
+ROLES = ("Ingest", "Process", "LoadPostgres", "PublishEvents", "WebhookCredentials", "BirdWebhook")
 ADDRESS = "jane.doe@example.com"
 
 
