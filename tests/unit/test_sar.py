@@ -10,6 +10,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from tools import check_template
 from tools.check_template import ROOT
+from tools.sar import __main__ as sar
 from tools.sar import checks
 from tools.sar.checks import CHECKS, METADATA, Candidate, capabilities
 from tools.sar.generate import GenerateError, generate, written
@@ -302,6 +303,19 @@ def test_each_check_refuses_what_it_is_there_for(candidate, check, spoil, findin
     spoiled = candidate()
     spoil(spoiled)
     assert list(check(spoiled)) == [finding]
+
+
+def test_one_finding_is_enough_not_to_be_publishable(candidate, capsys, monkeypatch):
+    monkeypatch.setattr(sar, "CHECKS", [checks.metadata])
+    monkeypatch.setattr(sar, "ROOT", candidate().path.parent)
+    assert sar.report(candidate()) == 0
+    assert capsys.readouterr().out.endswith("\npublishable\n")
+    spoiled = candidate()
+    spoiled.template["Metadata"][METADATA]["Author"] = "Somebody"
+    assert sar.report(spoiled) == 1
+    said = capsys.readouterr().out
+    assert "  NOT  metadata is complete, within SAR's bounds, and plain text\n         Author is 'Somebody'\n" in said
+    assert said.endswith("\nnot publishable: 1 findings\n")
 
 
 def test_big_documents_and_templates_are_refused(candidate, tmp_path):
