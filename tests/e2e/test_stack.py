@@ -136,6 +136,11 @@ def test_http_api_is_a_front_door_that_needs_nothing(emulator):
     stack = local_stack.deploy(emulator, "bird-http-api", {"FrontDoor": "HTTP_API", "CertificateArn": ""})
     types = {resource["ResourceType"] for resource in local_stack.described(emulator, stack.name).values()}
     assert not {kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2", "AWS::EC2"))}
+    assert stack.outputs["BirdForm"] == (
+        f"Webhook name: bird-http-api (at most 24 characters) | Target: {stack.outputs['PublicWebhookUrl']} | "
+        "Events: all of them | Authentication: Basic | Username: bird | "
+        f"Password: `password` in secret {stack.outputs['WebhookSecretArn']}"
+    )
     batch_id = str(uuid.uuid4())
     body = batch({"type": "delay", "event_id": batch_id})
     assert post(stack, '[{"msys":{}}]', credentials=None)[:2] == (200, "ping")
