@@ -67,7 +67,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
 def reason(error: Exception) -> str:
     match error:
         case NotNowError():
-            return f"Bird did not take the webhook, however often it was asked: {error}"
+            return f"Bird did not do so, however often it was asked: {error}"
         case BirdError():
             return f"Bird refused: {error}"
         case UnusableSettingError() | UnreadableSecretError():
@@ -132,7 +132,7 @@ def persist[T](attempt: Callable[[], T], seconds: float) -> T:
         except NotNowError:
             if time.monotonic() + pause > deadline:
                 raise
-            logger.info("Bird asked again later", extra={"pause_seconds": pause})
+            logger.info("webhook not taken yet", extra={"pause_seconds": pause})
             time.sleep(pause)
     raise AssertionError  # the pauses have no end
 

@@ -72,9 +72,9 @@ def changed(current: Webhook, fields: Webhook, old_header: str | None = None) ->
     }
 
 
-def chosen(event_types: Iterable[str]) -> list[str]:
-    """The types that were asked for; none of them means all."""
-    return [kind.strip() for kind in event_types if kind.strip()]
+def chosen(event_types: str) -> list[str]:
+    """The types that were asked for, with commas between them; none means all."""
+    return [kind.strip() for kind in event_types.split(",") if kind.strip()]
 
 
 def documented(documentation: Mapping[str, Any]) -> list[str]:

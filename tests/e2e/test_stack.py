@@ -152,6 +152,14 @@ def test_one_click_stack_has_neither_load_balancer_nor_network(sar_stack):
     assert [kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2", "AWS::EC2"))] == []
 
 
+def test_stack_without_an_api_key_says_what_to_type_into_birds_form(sar_stack):
+    assert sar_stack.outputs["BirdForm"] == (
+        f"Webhook name: serverlessrepo-bird (at most 24 characters) | Target: {sar_stack.outputs['PublicWebhookUrl']} | "
+        "Events: all of them | Authentication: Basic | Username: bird | "
+        f"Password: `password` in secret {sar_stack.outputs['WebhookSecretArn']}"
+    )
+
+
 def test_two_stacks_in_one_account_keep_to_themselves(stack, sar_stack):
     ids = {name: str(uuid.uuid4()) for name in ("first", "second")}
     for each, batch_id in zip((stack, sar_stack), ids.values(), strict=True):

@@ -121,7 +121,7 @@ def ask(secrets, bird, cloudformation, pauses, caplog):
             "Subaccount": "",
             "Name": "bird-webhooks",
             "Target": TARGET,
-            "EventTypes": [""],
+            "EventTypes": "",
             "WebhookAuth": "BASIC",
             "WebhookHeader": "x-webhook-token",
             "WebhookSecretArn": WEBHOOK_SECRET,
@@ -176,7 +176,7 @@ def test_create_makes_a_webhook_that_sends_the_stacks_credentials(ask, bird, tar
 
 
 def test_types_that_are_named_are_the_only_ones(ask, bird):
-    ask("Create", EventTypes=["bounce", " click"])
+    ask("Create", EventTypes="bounce, click")
     assert only(bird)[1]["events"] == ["bounce", "click"]
     assert "GET /webhooks/events/documentation" not in bird.requests
 
@@ -289,7 +289,7 @@ def test_a_target_that_never_answers_fails_in_time_with_birds_words(ask, bird, t
     answer = ask("Create", seconds=600)
     assert answer["Status"] == "FAILED"
     assert answer["Reason"] == (
-        "Bird did not take the webhook, however often it was asked: POST to webhook target URL failed "
+        "Bird did not do so, however often it was asked: POST to webhook target URL failed "
         "(the target answered 502) (HTTP 400)"
     )
     assert 450 < sum(pauses) <= 500
@@ -305,9 +305,7 @@ def test_a_bird_that_is_busy_is_asked_again(ask, bird, pauses, status):
 
 def test_a_bird_that_is_not_there_is_said(ask, pauses):
     answer = ask("Create", ApiUrl="http://127.0.0.1:9/api/v1", seconds=130)
-    assert answer["Reason"].startswith(
-        "Bird did not take the webhook, however often it was asked: Bird was not reached"
-    )
+    assert answer["Reason"].startswith("Bird did not do so, however often it was asked: Bird was not reached")
     assert pauses == [2, 5, 10]
 
 
@@ -339,14 +337,14 @@ def test_a_wrong_key_is_refused_at_once_in_birds_words(ask, bird, pauses):
 
 
 def test_a_type_that_bird_does_not_know_is_refused_in_birds_words(ask, bird, pauses):
-    answer = ask("Create", EventTypes=["bounce", "bonuce"])
+    answer = ask("Create", EventTypes="bounce,bonuce")
     assert answer["Reason"] == "Bird refused: Invalid event type: bonuce (HTTP 400)"
     assert pauses == []
 
 
 def test_long_words_are_cut_and_secrets_in_them_covered(ask, bird):
     bird.fail(1, 400, f"no good: {KEY} bird:{PASSWORD} " + "x" * 10_000)
-    answer = ask("Create", EventTypes=["bounce"])
+    answer = ask("Create", EventTypes="bounce")
     assert answer["Reason"].startswith("Bird refused: no good: [secret] bird:[secret] xxx")
     assert len(answer["Reason"]) == 503
     assert len(json.dumps(answer)) < 4096
@@ -381,7 +379,7 @@ def registered(ask, bird):
 
 
 def test_an_update_changes_name_and_types_without_trying_the_target(ask, bird, registered):
-    answer = ask("Update", registered, Name="renamed", EventTypes=["bounce"])
+    answer = ask("Update", registered, Name="renamed", EventTypes="bounce")
     assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == (registered, "updated")
     assert (only(bird)[1]["name"], only(bird)[1]["events"]) == ("renamed", ["bounce"])
     assert bird.probes == []
@@ -435,7 +433,7 @@ def test_a_webhook_deleted_at_bird_is_made_anew(ask, bird, registered):
 
 
 def test_an_update_that_is_refused_keeps_its_id_so_that_nothing_is_deleted(ask, bird, registered):
-    answer = ask("Update", registered, EventTypes=["bonuce"])
+    answer = ask("Update", registered, EventTypes="bonuce")
     assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", registered)
     assert ask("Update", registered)["Status"] == "SUCCESS"  # CloudFormation rolls back
     assert only(bird)[1]["events"] == ALL_TYPES
@@ -475,7 +473,7 @@ def test_a_delete_that_fails_lets_the_stack_go_and_says_why_in_the_log(
             bird.key, reason = "another", "Bird refused: Unauthorized. (HTTP 401)"
         case "Bird down":
             bird.fail(100, 503, "Service Unavailable")
-            reason = "Bird did not take the webhook, however often it was asked: Service Unavailable (HTTP 503)"
+            reason = "Bird did not do so, however often it was asked: Service Unavailable (HTTP 503)"
         case _:
             del secrets.versions[KEY_SECRET, "AWSCURRENT"]
             reason = "The secret of BirdApiKeySecretArn was not readable: ResourceNotFoundException"

@@ -218,7 +218,7 @@ def test_without_an_api_key_there_is_the_form_and_nothing_that_registers(templat
     }
     assert outputs["BirdForm"]["Condition"] == "TypeIntoForm"
     form = json.dumps(outputs["BirdForm"]["Value"])
-    assert "`password` in secret ${WebhookSecret}" in form
+    assert "`password` in secret ${WebhookSecret.Id}" in form
     assert "resolve:" not in form  # no dynamic reference: the output holds no secret
 
 
