@@ -37,7 +37,7 @@ USE_ALB = {"UseAlb": {"Fn::Equals": [{"Ref": "FrontDoor"}, "ALB"]}}
 def test_no_load_balancer_and_no_network_is_left(template):
     types = {resource["Type"] for resource in template["Resources"].values()}
     assert [kind for kind in types if kind.startswith(("AWS::ElasticLoadBalancingV2::", "AWS::EC2::"))] == []
-    assert not re.search(r"elasticloadbalancing|ApplicationELB|\bec2:", json.dumps(template))
+    assert not re.search(r"elasticloadbalancing|ApplicationELB|SecurityGroupIngress", json.dumps(template))
     assert {"AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::DomainName", "AWS::S3::Bucket"} <= types
 
 
@@ -133,7 +133,7 @@ def test_a_queues_events_are_written_as_the_sam_transform_writes_them(source, te
     """SAR's older SAM never sees their properties; the resource keeps its name, as in a stack of template.yaml."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            assert "Events" not in resource["Properties"]
+            assert "SQS" not in [event["Type"] for event in resource["Properties"].get("Events", {}).values()]
     by_sam = check_template.transformed_template()["Resources"]["ProcessFunctionRawBatchCreated"]
     ours = template["Resources"]["ProcessFunctionRawBatchCreated"]
     assert ours == {"Type": by_sam["Type"], "Properties": by_sam["Properties"]}

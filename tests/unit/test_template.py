@@ -40,7 +40,7 @@ def test_sar_takes_all_but_the_load_balancer(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 5
+    assert len(functions) == 8
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -182,6 +182,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
         "HttpApiRoute",
         "HttpApiStage",
         "HttpApiPermission",
+        "HttpApiDomainMapping",
     }
     assert webhook["Properties"]["CredentialDigests"] == {"Fn::GetAtt": ["WebhookCredentials", "Digests"]}
     assert webhook["Properties"]["CredentialsVersion"] == {"Ref": "CredentialsVersion"}
