@@ -17,7 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from load_postgres.database import Database
+from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
 from load_postgres.lake import read_file
 from load_postgres.notification import Message, lake_files, messages
@@ -129,8 +129,8 @@ def secret() -> dict[str, Any]:
 def database() -> Database:
     """One connection for the life of the execution environment."""
     parameters = {
-        "SoftBounceLimit": os.environ.get("SOFT_BOUNCE_LIMIT", "5"),
-        "SoftBounceDays": os.environ.get("SOFT_BOUNCE_DAYS", "30"),
+        "SoftBounceLimit": os.environ.get("SOFT_BOUNCE_LIMIT", VIEW_PARAMETERS["SoftBounceLimit"]),
+        "SoftBounceDays": os.environ.get("SOFT_BOUNCE_DAYS", VIEW_PARAMETERS["SoftBounceDays"]),
     }
     return Database(
         read_secret=secret,

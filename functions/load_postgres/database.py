@@ -30,6 +30,8 @@ BLAMED_ON_THE_FILE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.
 # What may go well at once if it is tried again.
 TRY_AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
+VIEW_PARAMETERS: Mapping[str, str] = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # the template's defaults
+
 
 @dataclass
 class Database:
@@ -38,7 +40,7 @@ class Database:
     read_secret: Callable[[], Mapping[str, Any]]
     schema: str
     verify: bool
-    view_parameters: Mapping[str, str] = field(default_factory=dict)
+    view_parameters: Mapping[str, str] = field(default_factory=lambda: VIEW_PARAMETERS)
     _secret: Mapping[str, Any] | None = None
     _connection: Connection | None = None
 

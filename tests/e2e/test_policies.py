@@ -306,7 +306,7 @@ def test_nobody_may_speak_plain_http_to_what_holds_data():
         for resource in TEMPLATE["Resources"].values()
         if resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
     ]
-    assert len(policies) == 4
+    assert len(policies) == 5
     for policy in policies:
         refusals = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert json.dumps([s["Condition"] for s in refusals]) == '[{"Bool": {"aws:SecureTransport": false}}]'

@@ -657,5 +657,7 @@ def test_broken_views_do_not_keep_rows_out(aws, database, monkeypatch):
 
 
 def test_every_parameter_of_the_views_is_given():
-    given = {"SoftBounceLimit": "3", "SoftBounceDays": "30"}
-    assert "${" not in tables.views_sql(given)
+    text = tables.views_sql({"SoftBounceLimit": "1234", "SoftBounceDays": "5678"})
+    assert "${" not in text
+    assert "1234" in text
+    assert "5678" in text
