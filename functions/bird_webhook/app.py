@@ -25,6 +25,8 @@ logger.setLevel(logging.INFO)
 NOT_REGISTERED = "not-registered"  # the physical id of what Bird never took: to delete it is to do nothing
 PAUSES_SECONDS = (2, 5, 10, 20)  # and 30 from then on
 LAST_PAUSE_SECONDS = 30
+# What IAM was told in this very deployment, who may read the secret, takes it some seconds to know everywhere.
+ACCESS_PAUSES_SECONDS = (2, 4, 8, 16)
 # The last attempt may begin this long before the function's own end, with its few requests and CloudFormation's answer.
 RESERVE_SECONDS = 100
 DELETE_SECONDS = 60
@@ -50,12 +52,13 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     }
     secrets: list[str] = []
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    now = time.monotonic()
     try:
         if event["RequestType"] == "Delete":
-            delete(event, secrets, seconds=min(seconds, DELETE_SECONDS))
+            delete(event, secrets, deadline=now + min(seconds, DELETE_SECONDS))
             answer |= {"Status": "SUCCESS"}
         else:
-            done = register(event, secrets, seconds=seconds)
+            done = register(event, secrets, deadline=now + seconds)
             data = {"Outcome": done.words}
             answer |= {"Status": "SUCCESS", "PhysicalResourceId": done.webhook_id, "Data": data}
     except Exception as error:  # whatever it is, the stack's event shall say it
@@ -75,7 +78,7 @@ def reason(error: Exception) -> str:
     return f"The webhook was not registered: {type(error).__name__}"  # its text may hold anything
 
 
-def register(event: Mapping[str, Any], secrets: list[str], *, seconds: float) -> Outcome:
+def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> Outcome:
     """Puts what must not be printed into `secrets` as soon as it is known."""
     properties = event["ResourceProperties"]
     api = open_api(properties, secrets)
@@ -94,7 +97,7 @@ def register(event: Mapping[str, Any], secrets: list[str], *, seconds: float) ->
         if known != NOT_REGISTERED and (current := api.read(known)) is not None:
             api.update(known, changed(current, fields, old_header))
             return Outcome(known, "updated")
-        found = [webhook for webhook in api.webhooks() if same_target(webhook["target"], fields["target"])]
+        found = [webhook for webhook in api.webhooks() if same_target(webhook.get("target"), fields["target"])]
         if found:
             adopted = found[0]
             api.update(adopted["id"], {**changed(adopted, fields), "active": True})
@@ -102,12 +105,12 @@ def register(event: Mapping[str, Any], secrets: list[str], *, seconds: float) ->
             return Outcome(adopted["id"], f"adopted, it was there{more}")
         return Outcome(api.create(fields), "created" if known == NOT_REGISTERED else "created anew, it was gone")
 
-    done = persist(attempt, seconds)
+    done = persist(attempt, deadline)
     logger.info("webhook registered", extra={"outcome": done.words, "webhook_id": done.webhook_id})
     return done
 
 
-def delete(event: Mapping[str, Any], secrets: list[str], *, seconds: float) -> None:
+def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> None:
     """A webhook that Bird does not delete is left behind and said in the log: nobody shall be stuck with a stack."""
     properties, known = event["ResourceProperties"], event["PhysicalResourceId"]
     if known == NOT_REGISTERED or properties["DeleteWithStack"] != "true":
@@ -115,7 +118,7 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, seconds: float) -> N
         return
     try:
         api = open_api(properties, secrets)
-        persist(lambda: api.delete(known), seconds)
+        persist(lambda: api.delete(known), deadline)
     except Exception as error:
         text = without(reason(error), secrets)
         logger.error("webhook not deleted", extra={"reason": text, "webhook_id": known})
@@ -123,9 +126,8 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, seconds: float) -> N
         logger.info("webhook deleted", extra={"webhook_id": known})
 
 
-def persist[T](attempt: Callable[[], T], seconds: float) -> T:
+def persist[T](attempt: Callable[[], T], deadline: float) -> T:
     """The attempt's result, as soon as Bird can be reached and can reach us. Errors: BirdError."""
-    deadline = time.monotonic() + seconds
     for pause in chain(PAUSES_SECONDS, repeat(LAST_PAUSE_SECONDS)):
         try:
             return attempt()
@@ -148,15 +150,19 @@ def open_api(properties: Mapping[str, Any], secrets: list[str]) -> BirdApi:
 def read_secret(arn: str, name: str) -> str:
     """The current version's text, from the region that the ARN names. Errors: UnreadableSecretError."""
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3])
-    try:
-        text: str = client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT")["SecretString"]
-    except ClientError as error:
-        raise UnreadableSecretError(
-            f"The secret of {name} was not readable: {error.response['Error']['Code']}"
-        ) from None
-    except (BotoCoreError, KeyError) as error:
-        raise UnreadableSecretError(f"The secret of {name} was not readable: {type(error).__name__}") from None
-    return text
+    for pause in (*ACCESS_PAUSES_SECONDS, None):
+        try:
+            text: str = client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT")["SecretString"]
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code != "AccessDeniedException" or pause is None:
+                raise UnreadableSecretError(f"The secret of {name} was not readable: {code}") from None
+            time.sleep(pause)
+        except (BotoCoreError, KeyError) as error:
+            raise UnreadableSecretError(f"The secret of {name} was not readable: {type(error).__name__}") from None
+        else:
+            return text
+    raise AssertionError  # the last one raises
 
 
 def send(url: str, answer: Mapping[str, Any]) -> None:

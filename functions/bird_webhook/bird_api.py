@@ -51,7 +51,13 @@ class BirdApi:
     subaccount: str = ""
 
     def event_types(self) -> list[str]:
-        return documented(self._ask("GET", "/webhooks/events/documentation"))
+        """Never none: a webhook without types would be sent nothing, and nobody would be told."""
+        try:
+            if found := documented(self._ask("GET", "/webhooks/events/documentation")):
+                return found
+        except (AttributeError, TypeError):
+            pass
+        raise RefusedError(HTTPStatus.OK, "its documentation names no types of events, name them in BirdEventTypes")
 
     def webhooks(self) -> list[Webhook]:
         found: list[Webhook] = self._ask("GET", "/webhooks")

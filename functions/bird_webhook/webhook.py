@@ -64,12 +64,12 @@ def wanted(properties: Mapping[str, Any], credentials: Mapping[str, str], event_
 def changed(current: Webhook, fields: Webhook, old_header: str | None = None) -> Webhook:
     """The fields for a webhook that is there: headers that are not ours stay, and so does a pause made at Bird."""
     ours = {name.lower() for name in [*fields.get("custom_headers", {}), *([old_header] if old_header else [])]}
-    others = {name: value for name, value in (current.get("custom_headers") or {}).items() if name.lower() not in ours}
-    return {
-        **fields,
-        "active": current.get("active", True),
-        "custom_headers": others | fields.get("custom_headers", {}),
-    }
+    there = current.get("custom_headers") or {}
+    others = {name: value for name, value in there.items() if name.lower() not in ours}
+    result = {**fields, "active": current.get("active", True)}
+    if there or ours:  # else not named at all: Bird may not show them, and an empty object would remove them
+        result["custom_headers"] = others | fields.get("custom_headers", {})
+    return result
 
 
 def chosen(event_types: str) -> list[str]:
@@ -82,8 +82,12 @@ def documented(documentation: Mapping[str, Any]) -> list[str]:
     return sorted({kind for group in documentation.values() for kind in group.get("events", {})})
 
 
-def same_target(one: str, other: str) -> bool:
-    return _address(one) == _address(other)
+def same_target(one: object, other: str) -> bool:
+    """One that is no address is nobody's target: an account may hold odd ones, from other times and hands."""
+    try:
+        return isinstance(one, str) and _address(one) == _address(other)
+    except ValueError:
+        return False
 
 
 def _address(target: str) -> tuple[str, str | None, int, str, str]:
@@ -97,14 +101,17 @@ def error_text(body: bytes) -> str:
     try:
         errors = json.loads(body)["errors"]
         said = [_words(error) for error in (errors if isinstance(errors, list) else [errors])]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError):
         said = []
     return "; ".join(filter(None, said)) or "no reason given"
 
 
-def _words(error: Mapping[str, Any]) -> str:
+def _words(error: object) -> str:
+    if not isinstance(error, dict):
+        return str(error or "")
     text = ": ".join(str(error[name]) for name in ("message", "description") if error.get(name))
-    answered = (error.get("response") or {}).get("status")
+    response = error.get("response")
+    answered = response.get("status") if isinstance(response, dict) else None
     return f"{text} (the target answered {answered})" if answered else text
 
 

@@ -86,6 +86,7 @@ class Secrets:
     def __init__(self) -> None:
         self.versions = {(WEBHOOK_SECRET, "AWSCURRENT"): json.dumps(LOGIN), (KEY_SECRET, "AWSCURRENT"): KEY}
         self.region = ""
+        self.denied = 0  # times that the next reader is
 
     def client(self, service: str, region_name: str) -> "Secrets":
         assert service == "secretsmanager"
@@ -96,6 +97,9 @@ class Secrets:
         self.versions[arn, stage] = text
 
     def get_secret_value(self, SecretId: str, VersionStage: str) -> dict[str, str]:  # noqa: N803
+        if self.denied:
+            self.denied -= 1
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
         if (SecretId, VersionStage) not in self.versions or self.region not in SecretId:
             raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetSecretValue")
         return {"SecretString": self.versions[SecretId, VersionStage]}
@@ -225,6 +229,25 @@ def test_a_webhook_with_the_same_target_is_adopted(ask, bird):
     assert (adopted["auth_credentials"], adopted["custom_headers"], adopted["active"]) == (LOGIN, theirs, True)
 
 
+def test_webhooks_with_odd_targets_are_passed_over(ask, bird):
+    odd = {"none": None, "port": "https://webhooks.example.com:99999/bird", "brackets": "https://[x/bird"}
+    bird.webhooks = {name: {"name": name, "target": target, "events": ["open"]} for name, target in odd.items()}
+    bird.webhooks["without"] = {"name": "without", "events": ["open"]}
+    assert ask("Create")["Data"]["Outcome"] == "created"
+    assert len(bird.webhooks) == 5
+
+
+def test_headers_that_bird_does_not_show_are_not_taken_away(ask, bird, monkeypatch):
+    bird.webhooks["by-hand"] = {"name": "by hand", "target": TARGET, "events": ["open"]}
+    updates = []
+    monkeypatch.setattr(bird, "update", lambda known, content: updates.append(content))
+    ask("Create")
+    ask("Update", "by-hand")
+    ask("Update", "by-hand", {"WebhookAuth": "HEADER"})
+    assert ["custom_headers" in content for content in updates] == [False, False, True]
+    assert updates[2]["custom_headers"] == {}
+
+
 def test_of_several_the_first_is_adopted_and_it_is_said(ask, bird):
     bird.webhooks = {name: {"name": name, "target": TARGET, "events": ["open"]} for name in ("one", "two")}
     answer = ask("Create")
@@ -260,6 +283,19 @@ def test_a_secret_that_holds_no_key_is_said(ask, secrets, bird, secret):
 def test_a_secret_that_is_not_there_is_said(ask):
     answer = ask("Create", ApiKeySecretArn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-abcdef")
     assert answer["Reason"] == "The secret of BirdApiKeySecretArn was not readable: ResourceNotFoundException"
+
+
+def test_a_role_that_may_read_the_secret_since_seconds_is_waited_for(ask, secrets, bird, pauses):
+    secrets.denied = 3
+    assert ask("Create")["Status"] == "SUCCESS"
+    assert pauses == [2, 4, 8]
+    assert len(bird.webhooks) == 1
+
+
+def test_a_role_that_may_not_read_the_secret_is_said(ask, secrets, pauses):
+    secrets.denied = 100
+    assert ask("Create")["Reason"] == ("The secret of BirdApiKeySecretArn was not readable: AccessDeniedException")
+    assert sum(pauses) == 30
 
 
 def test_a_subaccount_is_named_in_each_request(ask, bird):
@@ -365,6 +401,34 @@ def test_the_key_does_not_follow_a_redirection(ask, bird, target, monkeypatch):
 def test_an_answer_that_is_not_birds_is_said(ask, bird, monkeypatch):
     monkeypatch.setattr(bird, "answer", lambda *request: (200, {"hello": "I am a proxy"}))
     assert ask("Create")["Reason"] == "Bird refused: an answer that is not Bird's (HTTP 200)"
+
+
+@pytest.mark.parametrize("results", [{}, [], None, {"message_event": {"events": {}}}, {"message_event": None}])
+def test_no_webhook_is_left_without_types(ask, bird, registered, monkeypatch, results):
+    """Bird would send nothing any more, and all would look well."""
+    told = bird.answer
+
+    def answer(method, path, *rest):
+        return (200, {"results": results}) if path.endswith("/documentation") else told(method, path, *rest)
+
+    monkeypatch.setattr(bird, "answer", answer)
+    assert ask("Update", registered)["Reason"] == (
+        "Bird refused: its documentation names no types of events, name them in BirdEventTypes (HTTP 200)"
+    )
+    assert only(bird)[1]["events"] == ALL_TYPES
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["POST to webhook target URL failed", {"message": "POST to webhook target URL failed", "response": "refused"}],
+    ids=["text", "response is text"],
+)
+def test_birds_words_are_understood_in_other_shapes_too(ask, bird, pauses, monkeypatch, error):
+    refused = bird_api.Answer(400, "")
+    refused.error = error
+    bird.failures = [refused]
+    assert ask("Create")["Status"] == "SUCCESS"
+    assert pauses == [2]
 
 
 # --- update ---
