@@ -167,12 +167,31 @@ def test_senders_are_one_to_five_ranges(template, given, legal):
     assert bool(re.search(template["Parameters"]["SenderCidrs"]["AllowedPattern"], given)) is legal
 
 
+def test_bird_is_told_when_nothing_else_is_likely_to_fail(template):
+    """For a rollback deletes the webhook, an adopted one too."""
+    resources = template["Resources"]
+    before, waiting = set(), {"BirdWebhook"}
+    while waiting:
+        before |= waiting
+        named = [resources[name].get("DependsOn", []) for name in waiting]
+        depends = {name for names in named for name in ([names] if isinstance(names, str) else names)}
+        waiting = depends.union(*(check_template.references(resources[name]) for name in waiting))
+        waiting = waiting & resources.keys() - before
+    services = ("Serverless", "CloudWatch", "Glue", "EC2", "ElasticLoadBalancingV2", "Route53")
+    late = {name for name in resources.keys() - before if resources[name]["Type"].split("::")[1] in services}
+    assert {name for name in late if not name.endswith("View")} == set()
+    assert [resources[name]["Type"] for name in resources.keys() - before].count("AWS::S3::Bucket") == 0
+
+
 def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template):
     """By reference, not DependsOn: of the two front doors only one is there. Ingest has the credentials before Bird."""
     webhook = template["Resources"]["BirdWebhook"]
     waited_for = set(re.findall(r'"Ref": "(\w+)"', json.dumps(webhook["Properties"]["WaitsFor"]))) - {"AWS::NoValue"}
     assert waited_for == {
         "IngestFunction",
+        "Dashboard",
+        "ListExportView",
+        "LoadPostgresFunction",
         "WebhookListenerRule",
         "AddressRecord",
         "Ipv6AddressRecord",
