@@ -25,7 +25,7 @@ help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batches, show the rows as Athena finds them, clean up
+demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batches, show their rows, clean up: make demo [FRONT_DOOR=HTTP_API] [DOWNSTREAM=1]
 	@$(PYTHON) -m tools.demo
 
 .PHONY: test

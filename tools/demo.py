@@ -3,7 +3,7 @@
 Starts a local AWS on a free port (LOCAL_AWS_PORT names one), builds and deploys the real template, sends the
 batches of events/, waits for their rows, compares them with what was sent, and leaves nothing running.
 FRONT_DOOR=HTTP_API takes the other way in: the template for the Serverless Application Repository, packaged, with
-nothing but its defaults.
+nothing but its defaults. DOWNSTREAM=1 goes on with what the rows are for.
 """
 
 import json
@@ -12,12 +12,14 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 
-from tools import local_emulator, local_stack
+from tools import demo_downstream, local_emulator, local_stack
 from tools.local_aws import port_from_environment
 from tools.local_emulator import Emulator, LocalAwsError
 from tools.local_query import Row, poll, query, table
@@ -57,28 +59,44 @@ def interrupted(signal_number: int, frame: FrameType | None) -> None:
 def demonstrate() -> bool:
     port = port_from_environment() or local_emulator.free_port()
     progress(f"starting a local AWS (MiniStack) on port {port}")
-    with local_emulator.running(port) as emulator:
+    with ExitStack() as stay:
+        emulator = stay.enter_context(local_emulator.running(port))
+        downstream = stay.enter_context(demo_downstream.running(emulator)) if wants_downstream() else None
         progress("building the functions (sam build)")
         local_stack.build()
-        stack = deploy(emulator, os.environ.get("FRONT_DOOR", "ALB"))
+        parameters = downstream.parameters if downstream else {}
+        stack = deploy(emulator, os.environ.get("FRONT_DOOR", "ALB"), parameters)
         progress(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
         sent = send_batches(stack, recorded_batches())
         progress("waiting for the rows (S3, queue, process, Athena)")
         rows = poll(lambda: query(stack, COUNTS), lambda found: counts(found) == sent, ROWS_TIMEOUT_SECONDS)
         print(f"\n{table(rows)}\n", flush=True)
-        return report(sent, counts(rows))
+        agrees = report(sent, counts(rows))
+        if downstream:
+            agrees = demo_downstream.show(downstream, stack, recorded=sent.total()) and agrees
+        return agrees
 
 
-def deploy(emulator: Emulator, front_door: str) -> Stack:
+def wants_downstream() -> bool:
+    match os.environ.get("DOWNSTREAM", ""):
+        case "1":
+            return True
+        case "" | "0":
+            return False
+        case other:
+            raise LocalAwsError(f"DOWNSTREAM is 1 or nothing, not {other}")
+
+
+def deploy(emulator: Emulator, front_door: str, parameters: Mapping[str, str]) -> Stack:
     match front_door:
         case "ALB":
             progress("deploying template.yaml (sam deploy)")
-            return local_stack.deploy(emulator)
+            return local_stack.deploy(emulator, parameters=parameters)
         case "HTTP_API":
             progress("packaging the template for the Serverless Application Repository (sam package)")
             packaged = package_locally(emulator)
             progress("deploying it with its defaults (sam deploy)")
-            return local_stack.deploy(emulator, template=packaged.path)
+            return local_stack.deploy(emulator, parameters=parameters, template=packaged.path)
     raise LocalAwsError(f"FRONT_DOOR is ALB or HTTP_API, not {front_door}")
 
 

@@ -212,12 +212,18 @@ def of_secret(owner: Target, arn: str) -> str:
     return psycopg.conninfo.make_conninfo(**{"sslmode": "require", **given})
 
 
+def last_days(count: int) -> Period:
+    """Up to the end of this hour."""
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
+    return Period(end - timedelta(days=count), end)
+
+
 def asked_period(options: argparse.Namespace, engine: Engine) -> Period:
     """Up to the end of this hour, to a midnight, or to that after the newest event; in UTC."""
     end = options.until
     if end == "now":
-        end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
-    elif end == "latest":
+        return last_days(options.days)
+    if end == "latest":
         say("==> looking for the newest day")
         [row] = engine.rows({"newest day": latest_day()})["newest day"]
         if row["latest"] is None:
