@@ -35,6 +35,7 @@ from report.queries import Period, latest_day, queries
 from tools.operate.target import OperateError, Target, deployed, local, say
 
 OUTPUT = Path(".local/report.html")
+SCHEMA = "bird"  # the template's default
 LINK_DAYS = 7  # the longest that S3 takes
 HOUR = timedelta(hours=1)
 
@@ -68,7 +69,7 @@ class AthenaEngine(Engine):
 class PostgresEngine(Engine):
     name = "PostgreSQL"
 
-    def __init__(self, connection: str, schema: str | None = None) -> None:
+    def __init__(self, connection: str, schema: str = SCHEMA) -> None:
         self.connection = connection
         self.schema = schema
 
@@ -79,8 +80,7 @@ class PostgresEngine(Engine):
             "-c TimeZone=UTC -c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
         )
         with psycopg.connect(self.connection, options=options, row_factory=dict_row, connect_timeout=10) as database:
-            if self.schema:
-                database.execute("SELECT set_config('search_path', %s, true)", [self.schema])
+            database.execute("SELECT set_config('search_path', %s, true)", [self.schema])
             for name, sql in statements.items():
                 answers[name] = database.execute(sql.encode()).fetchall()
                 say(f"    {name}")
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     database.add_argument("--postgres", metavar="DSN", help="ask this PostgreSQL; '' for that of PGHOST")
     database.add_argument("--postgres-secret", metavar="ARN", help="ask the PostgreSQL of this secret")
     made.add_argument(
-        "--postgres-schema", metavar="NAME", help="that has the table; default: as the role's search_path"
+        "--postgres-schema", metavar="NAME", default=SCHEMA, help="that has the views; default %(default)s"
     )
     made.add_argument("--days", type=days, default=7, help=f"how many, 1 to {MOST_DAYS}; default %(default)s")
     made.add_argument(

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from datetime import date
 from functools import cache, partial
 from io import BytesIO, StringIO
 
@@ -12,8 +13,8 @@ import pytest
 from arro3.io import read_parquet
 from botocore.exceptions import ClientError
 
+from load_postgres import schema as tables
 from process.app import lambda_handler
-from process.columns import COLUMNS, ColumnType
 from tools import local_postgres
 from tools.make_events import created, sqs
 from tools.operate import __main__ as operate
@@ -364,8 +365,6 @@ def test_what_is_no_address_is_refused(run):
 
 # --- PostgreSQL ---
 
-SQL_TYPES = {ColumnType.TIMESTAMP: "timestamptz", ColumnType.JSON: "jsonb", ColumnType.DOUBLE: "double precision"}
-
 
 @pytest.fixture(scope="module")
 def postgres():
@@ -375,8 +374,7 @@ def postgres():
 
 @pytest.fixture
 def table(postgres):
-    """bird.events of seven rows, four of them of the person; the connection string."""
-    columns = [f"{column.name} {SQL_TYPES.get(column.type, column.type.value)}" for column in COLUMNS]
+    """bird.events as load_postgres makes it, seven rows, four of them of the person; the connection string."""
     told = [
         {"event_key": "1", "rcpt_to": PERSON},
         {"event_key": "2", "rcpt_to": OTHER},
@@ -387,10 +385,11 @@ def table(postgres):
         {"event_key": "7", "raw_reason": "dropped before it was loaded"},
     ]
     with postgres.connect() as connection:
-        connection.execute("CREATE SCHEMA bird")
-        connection.execute(f"CREATE TABLE bird.events ({', '.join(columns)}, event_date date)")
-        for row in told:
-            row = {"event_class": "message_event", "type": "bounce", **row}
+        tables.prepare(connection, "bird")
+        for number, row in enumerate(told):
+            day = date(2025, 11 + number % 2, 1)
+            tables.make_partition(connection, "bird", day)
+            row = {"event_class": "message_event", "type": "bounce", "event_date": day, **row}
             names, values = ", ".join(row), ", ".join(f"%({name})s" for name in row)
             connection.execute(f"INSERT INTO bird.events ({names}) VALUES ({values})", row)  # noqa: S608
         yield psycopg.conninfo.make_conninfo(

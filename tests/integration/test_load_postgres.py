@@ -28,6 +28,8 @@ from tools import local_postgres
 from tools.local_postgres import Postgres
 from tools.local_query import poll
 from tools.make_events import created, sqs
+from tools.operate import lists
+from tools.operate.target import Target
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
@@ -647,6 +649,51 @@ def test_views_are_applied_once_and_anew_when_they_change(server, database):
     assert tables.apply_views(database, "bird", first + " AS one") is True
     assert tables.apply_views(database, "bird", " \n") is False
     target.close()
+
+
+def test_views_stand_on_the_table_and_follow_the_rule_that_is_set(aws, database, monkeypatch):
+    today = str(int(datetime.now(UTC).timestamp()))
+    hard = event("1", type="bounce", bounce_class="10", rcpt_to="Hard@example.com", timestamp=today)
+    soft = event("2", type="bounce", bounce_class="40", rcpt_to="soft@example.com", timestamp=today)
+    aws.announce(*aws.process(hard, soft))
+    assert aws.deliver() == 0
+    candidates = "SELECT rcpt_to, reason FROM bird.suppression_candidates ORDER BY rcpt_to"
+    assert database.execute(candidates).fetchall() == [("hard@example.com", "hard_bounce")]
+    # WHEN the stack is updated: a new execution environment, and a file that comes
+    monkeypatch.setenv("SOFT_BOUNCE_LIMIT", "1")
+    load_postgres.app.database().close()
+    load_postgres.app.database.cache_clear()
+    aws.announce(*aws.process(event("3")))
+    assert aws.deliver() == 0
+    assert database.execute(candidates).fetchall() == [
+        ("hard@example.com", "hard_bounce"),
+        ("soft@example.com", "soft_bounces"),
+    ]
+
+
+def test_one_recipient_and_one_message_are_found_by_an_index(aws, database):
+    aws.announce(*aws.process(event("1", rcpt_to="one@example.com", message_id=UUID)))
+    assert aws.deliver() == 0
+    database.execute("SET enable_seqscan = off")
+    for sql, index in [
+        ("bird.recipient_engagement WHERE rcpt_to = 'one@example.com'", "events_2025_11_lower_idx"),
+        (f"bird.message_timeline WHERE message_id = '{UUID}'", "events_2025_11_message_id_idx"),
+    ]:
+        assert index in "\n".join(column(database, f"EXPLAIN SELECT * FROM {sql}"))  # noqa: S608
+
+
+def test_list_is_exported_with_the_secret_that_the_function_has(aws, database, server, monkeypatch):
+    aws.announce(*aws.process(event("1", type="bounce", bounce_class="10", rcpt_to="hard@example.com")))
+    assert aws.deliver() == 0
+    aws.new_secret({name: value for name, value in secret_of(server).items() if name != "port"})
+    monkeypatch.setenv("PGPORT", str(server.port))  # in the place of 5432
+    target = Target("stack", {"secretsmanager": aws.secrets}.__getitem__)
+    [name] = [one["Name"] for one in aws.secrets.list_secrets()["SecretList"] if one["ARN"] == aws.secret]
+    for where in (aws.secret, name):
+        rows = lists.from_postgres(target, where, "bird", lists.statement(None, "0"))
+        description = "Bounced: 10 Invalid Recipient"
+        expected = ("hard@example.com", "0", "hard_bounce", description, "all", "2025-11-01T12:26:40Z")
+        assert list(rows) == [expected]
 
 
 def test_broken_views_do_not_keep_rows_out(aws, database, monkeypatch):

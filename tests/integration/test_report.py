@@ -1,16 +1,15 @@
 """The same statements in PostgreSQL, asked by the tool, give the literal figures of the recorded events."""
 
 import json
-from datetime import UTC, datetime
-from io import BytesIO
+from contextlib import closing
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from arro3.io import read_parquet
-from psycopg import sql
 
+from load_postgres.database import Database
+from load_postgres.rows import rows_of
 from process.app import lambda_handler
-from process.columns import COLUMNS
 from report.figures import Quarantine, Rate, figures
 from report.queries import Period, queries
 from tools import local_postgres, report
@@ -18,14 +17,6 @@ from tools.make_events import created, sqs
 
 EVENTS = Path(__file__).resolve().parents[1] / "data/report_events.json"
 WEEK = Period(datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 11, tzinfo=UTC))
-TYPES = {
-    "TEXT": "text",
-    "JSON": "jsonb",
-    "BIGINT": "bigint",
-    "DOUBLE": "double precision",
-    "BOOLEAN": "boolean",
-    "TIMESTAMP": "timestamptz",
-}
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +27,18 @@ def postgres():
 
 @pytest.fixture
 def filled(postgres, s3):
-    """The events as process makes rows of them, in a table that is called as the view is."""
+    """The events as process makes rows of them and load_postgres loads them."""
     s3.put_object(Bucket="raw-bucket", Key="raw/report.json", Body=EVENTS.read_bytes())
     assert lambda_handler(sqs({"Records": [created("raw/report.json")]}), None) == {"batchItemFailures": []}
-    names = [column.name for column in COLUMNS]
-    columns = [*(f'"{column.name}" {TYPES[column.type]}' for column in COLUMNS), "event_date date"]
-    with postgres.connect() as database:
-        database.execute(f"CREATE TABLE events_deduplicated ({', '.join(columns)})")
-        insert = sql.SQL("INSERT INTO events_deduplicated VALUES ({})").format(
-            sql.SQL(", ").join([sql.Placeholder()] * len(columns))
-        )
+    secret = {**postgres.secret(), "sslrootcert": postgres.ca_certificate.read_text()}
+    with closing(Database(lambda: secret, "bird", verify=True)) as loader:
         for item in s3.list_objects_v2(Bucket="lake-bucket", Prefix="events/")["Contents"]:
-            body = s3.get_object(Bucket="lake-bucket", Key=item["Key"])["Body"].read()
-            day = item["Key"].split("event_date=")[1][:10]
-            for row in read_parquet(BytesIO(body)).read_all().to_struct_array().to_pylist():
-                database.execute(insert, [*(row[name] for name in names), day])
+            key = item["Key"]
+            body = s3.get_object(Bucket="lake-bucket", Key=key)["Body"].read()
+            loader.load(date.fromisoformat(key.split("event_date=")[1][:10]), rows_of(key, body))
     yield postgres
     with postgres.connect() as database:
-        database.execute("DROP TABLE events_deduplicated")
+        database.execute("DROP SCHEMA bird CASCADE")
 
 
 def dsn(server) -> str:

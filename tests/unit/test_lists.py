@@ -2,6 +2,7 @@
 
 import io
 
+from tools.operate import lists
 from tools.operate.lists import write
 
 ROW = ("4711", "hard_bounce", 'Bounced: "no such user"', "all", "2026-11-10T10:00:00Z")
@@ -28,3 +29,15 @@ def test_birds_form_has_a_line_for_each_kind_of_mail_that_is_to_stop(capsys):
         "b@example.com,non_transactional,y\r\n"
     )
     assert capsys.readouterr().err == ""
+
+
+def test_a_list_without_the_hashed_addresses_says_so(monkeypatch, capsys):
+    class Hashing:
+        outputs = {"HashKeyArn": "the-arn"}  # noqa: RUF012
+
+    monkeypatch.setattr(lists, "from_athena", lambda target, sql: iter([]))
+    lists.export(Hashing(), output=None, since=None, subaccount=None, bird=False, postgres=None, schema="bird")
+    assert capsys.readouterr().err.splitlines() == [
+        "0 addresses",
+        "without those that HashFields has made hashes of: find them in suppression_candidates",
+    ]

@@ -1,5 +1,6 @@
 """From the rows of the queries to the figures of the page. The rows are Athena's: all text."""
 
+import csv
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from report.app import whole_days
-from report.figures import Rate, Reason, figures, masked, moment
+from report.figures import BOUNCE_CLASSES, Rate, Reason, figures, masked, moment
 from report.queries import Period, queries
 
 ANSWERS = json.loads((Path(__file__).resolve().parents[1] / "data/report_answers.json").read_text())
@@ -91,6 +92,12 @@ def test_bounce_classes_have_their_names_and_unknown_ones_their_number(found):
         ("Class 999", "other", 50),
         ("No class", "other", 10),
     ]
+
+
+def test_bounce_classes_are_those_of_the_views():
+    with (Path(__file__).resolve().parents[2] / "sql/bounce_classes.csv").open(newline="") as file:
+        views = {int(row["bounce_class"]): row["bounce_group"].lower() for row in csv.DictReader(file)}
+    assert {code: group.replace("other", "undetermined") for code, (_, group) in BOUNCE_CLASSES.items()} == views
 
 
 def test_unknown_fields_are_counted_by_name_and_strange_names_not_shown(found):

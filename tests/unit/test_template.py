@@ -7,6 +7,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 import load_postgres.app
+from load_postgres.database import VIEW_PARAMETERS
 from tools import check_template
 from tools.sync_columns import POSTGRES_COLUMNS, postgres_columns, synced
 
@@ -325,3 +326,24 @@ def test_what_the_erasing_tool_puts_back_is_not_announced(template):
     assert [one["Event"] for one in raw] == ["s3:ObjectCreated:Put", "s3:ObjectCreated:Post", "s3:ObjectCreated:Copy"]
     rows = template["Resources"]["LakeBucket"]["Properties"]["NotificationConfiguration"]["TopicConfigurations"]
     assert [one["Event"] for one in rows] == ["s3:ObjectCreated:Put", "s3:ObjectCreated:Copy"]
+
+
+def test_announcements_that_a_queue_refuses_are_kept(template):
+    resources = template["Resources"]
+    subscriptions = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::SNS::Subscription"]
+    rows = [subscription for subscription in subscriptions if subscription["TopicArn"] == {"Ref": "RowsTopic"}]
+    assert len(rows) == 2
+    for subscription in rows:
+        dead = subscription["RedrivePolicy"]["deadLetterTargetArn"]
+        [policy] = [
+            r["Properties"]
+            for r in resources.values()
+            if r["Type"] == "AWS::SQS::QueuePolicy" and {"Ref": dead["Fn::GetAtt"][0]} in r["Properties"]["Queues"]
+        ]
+        [announce] = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == "AnnounceRows"]
+        assert announce["Resource"] == [subscription["Endpoint"], dead]
+
+
+def test_the_rule_of_soft_bounces_is_the_same_without_the_template(template):
+    defaults = {name: str(template["Parameters"][name]["Default"]) for name in VIEW_PARAMETERS}
+    assert defaults == VIEW_PARAMETERS

@@ -192,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--since", type=time_argument, metavar="TIME", help=f"added since; {form}; default: all")
     export.add_argument("--subaccount", type=subaccount, metavar="ID", help="of that one alone; 0: the primary account")
     export.add_argument("--bird", action="store_true", help="recipient, type, description, as Bird's upload wants them")
-    export.add_argument("--postgres", metavar="WHERE", help="from there: a connection string, or the ARN of its secret")
+    export.add_argument("--postgres", metavar="WHERE", help="name or ARN of its secret, or a connection string")
     export.add_argument("--schema", default="bird", help="of the views in PostgreSQL (%(default)s)")
     return whole
 

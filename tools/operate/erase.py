@@ -8,6 +8,7 @@ tell which rows are of the address where the rows themselves do not.
 import gzip
 import hmac
 import json
+import os
 import re
 import time
 import zlib
@@ -362,4 +363,5 @@ def known(person: Person) -> dict[str, Any]:
 def of_secret(target: Target, name: str) -> dict[str, Any]:
     secret = json.loads(target.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
     names = {"host": "host", "port": "port", "dbname": "dbname", "username": "user", "password": "password"}
-    return {"sslmode": "require", **{ours: secret[theirs] for theirs, ours in names.items() if theirs in secret}}
+    sslmode = os.environ.get("PGSSLMODE", "require")
+    return {"sslmode": sslmode, **{ours: secret[theirs] for theirs, ours in names.items() if theirs in secret}}

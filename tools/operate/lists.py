@@ -1,8 +1,6 @@
 """The view list_export as a CSV file, from Athena or from PostgreSQL, for the tools that import lists."""
 
 import csv
-import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import IO, Any
 import psycopg
 
 from tools.local_query import written_out
+from tools.operate.erase import of_secret
 from tools.operate.target import OperateError, Target, say
 
 COLUMNS = ("email", "subaccount_id", "reason", "description", "scope", "added_at")
@@ -42,6 +41,8 @@ def export(
         with output.open("w", encoding="utf-8", newline="") as file:
             count = write(file, rows, bird=bird)
     say(f"{count} addresses{f' in {output}' if output else ''}")
+    if not postgres and "HashKeyArn" in target.outputs:
+        say("without those that HashFields has made hashes of: find them in suppression_candidates")
 
 
 def statement(since: datetime | None, subaccount: str | None) -> str:
@@ -106,15 +107,10 @@ def from_athena(target: Target, sql: str) -> Iterator[Row]:
 
 
 def from_postgres(target: Target, where: str, schema: str, sql: str) -> Iterator[Row]:
-    """`where`: a connection string, or the ARN of a secret such as load_postgres has."""
-    given: dict[str, Any] = {}
-    if where.startswith("arn:"):
-        secret = json.loads(target.client("secretsmanager").get_secret_value(SecretId=where)["SecretString"])
-        given = {name: secret[name] for name in ("host", "port", "dbname", "password")}
-        given |= {"user": secret["username"], "sslmode": os.environ.get("PGSSLMODE", "require")}
-        where = ""
+    """`where`: a connection string, or the name or ARN of a secret such as load_postgres has."""
+    given = {"conninfo": where} if "=" in where or "://" in where else of_secret(target, where)
     try:
-        with psycopg.connect(where, **given) as connection:
+        with psycopg.connect(**given) as connection:
             connection.execute(
                 "SELECT set_config('search_path', %s, true), set_config('timezone', 'UTC', true)", [schema]
             )
