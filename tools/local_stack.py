@@ -1,6 +1,7 @@
 """`sam build` and `sam deploy` of the real template to the local AWS, and what the stack answers."""
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -51,15 +52,29 @@ def progress(text: str) -> None:
 
 
 def build(template: Path = TEMPLATE) -> Path:
-    """`sam build` of a template into .aws-sam beside it; what did not change comes from its cache. The built one."""
+    """`sam build` of a template into .aws-sam beside it, unless it is there as the sources are. The built template."""
     if not template.exists():
         raise LocalAwsError(f"there is no {template} to build")
     built = template.parent / ".aws-sam/build"
     options = ["--cached", "--parallel", "--template", str(template), "--build-dir", str(built)]
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
+    sources, built_from = digest(template), built / ".sources"
     with one_at_a_time():
-        sam("build", [*options, "--cache-dir", str(ROOT / ".aws-sam/cache")], environment)
+        # Building takes away what is there for a moment, under the feet of whoever runs it.
+        if not built_from.exists() or built_from.read_text() != sources:
+            sam("build", [*options, "--cache-dir", str(ROOT / ".aws-sam/cache")], environment)
+            built_from.write_text(sources)
     return built / "template.yaml"
+
+
+def digest(template: Path) -> str:
+    """Of all that a build reads."""
+    files = (path for path in sorted((template.parent / "functions").rglob("*")) if path.is_file())
+    read = hashlib.sha256(template.read_bytes())
+    for path in files:
+        if path.parent.name != "__pycache__":
+            read.update(f"{path.relative_to(template.parent)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return read.hexdigest()
 
 
 def deploy(
