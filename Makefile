@@ -30,7 +30,7 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 
 .PHONY: test
 test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
-	@$(PYTEST) --numprocesses 2 --dist loadfile tests/unit tests/integration tests/e2e
+	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
 
 ##@ Develop
 .PHONY: install
