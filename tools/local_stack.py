@@ -84,7 +84,8 @@ def deploy(
     template: Path = BUILT_TEMPLATE,
 ) -> Stack:
     """`sam deploy` of a built template; the load balancer's certificate, which an account supplies, is made first."""
-    takes_certificate = "FrontDoor" in yaml_parse(template.read_text())["Parameters"]
+    content = read_template(template)
+    takes_certificate = "FrontDoor" in content["Parameters"]
     values = {**({"CertificateArn": certificate_arn(emulator)} if takes_certificate else {}), **(parameters or {})}
     make_artefact_bucket(emulator)
     options = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
@@ -94,21 +95,26 @@ def deploy(
     if values:
         options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
     with one_at_a_time():
-        options += ["--template", str(without_what_is_unknown(template))]
+        options += ["--template", str(without_what_is_unknown(template, content))]
         try:
             sam("deploy", options, {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"})
         except LocalAwsError as error:
             if reason := failure_reason(emulator, stack_name):
                 raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
             raise
-    register_targets(emulator, stack_name, template)
+    register_targets(emulator, stack_name, content)
     mend_event_sources(emulator, stack_name)
     return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
 
 
-def without_what_is_unknown(template: Path) -> Path:
+def read_template(path: Path) -> dict[str, Any]:
+    """As written or as built, with CloudFormation's tags in their long form."""
+    content: dict[str, Any] = yaml_parse(path.read_text())
+    return content
+
+
+def without_what_is_unknown(template: Path, content: Mapping[str, Any]) -> Path:
     """The template, or a copy beside it, for its paths to hold, without the types that the local AWS does not know."""
-    content = yaml_parse(template.read_text())
     known = {name: resource for name, resource in content["Resources"].items() if resource["Type"] not in LEFT_OUT}
     if len(known) == len(content["Resources"]):
         return template
@@ -202,9 +208,8 @@ def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
     return None
 
 
-def register_targets(emulator: Emulator, stack_name: str, path: Path) -> None:
+def register_targets(emulator: Emulator, stack_name: str, template: Mapping[str, Any]) -> None:
     """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
-    template = yaml_parse(path.read_text())
     deployed = described(emulator, stack_name)
     client = emulator.client("elbv2")
     for logical_id, resource in template["Resources"].items():

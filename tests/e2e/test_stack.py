@@ -194,7 +194,7 @@ def test_load_balancer_added_to_the_one_click_stack(sar_stack):
         lambda: local_stack.stack_status(emulator, name), lambda s: "IN_PROGRESS" not in s, ROWS_TIMEOUT_SECONDS
     )
     assert done == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
-    local_stack.register_targets(emulator, name, ALB_TEMPLATE)
+    local_stack.register_targets(emulator, name, local_stack.read_template(ALB_TEMPLATE))
     door = local_stack.local_front_door(emulator, name)
     beside = Stack(emulator, sar_stack.name, {**sar_stack.outputs, "WebhookUrl": f"{door}/bird"})
     batch_id = str(uuid.uuid4())
