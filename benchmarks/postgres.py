@@ -85,7 +85,7 @@ class Bench:
         from load_postgres.database import Database
         from load_postgres.rows import rows_of
 
-        secret = {**server.secret(), "sslrootcert": server.ca_certificate.read_text()}
+        secret = server.secret()
         self.files = files
         self.database = Database(lambda: secret, "bench", verify=True)
         self.csv = [(day, rows_of("a.parquet", body)) for day, body, _ in files]

@@ -40,7 +40,7 @@ def running(emulator: Emulator) -> Iterator[Downstream]:
     """A PostgreSQL server, and the parameters with which a stack loads it and publishes events."""
     progress("starting a PostgreSQL, and a secret with its address and login")
     with local_postgres.running() as server:
-        text = json.dumps({**server.secret(), "sslrootcert": server.ca_certificate.read_text()})
+        text = json.dumps(server.secret())
         secret = emulator.client("secretsmanager").create_secret(Name="demo-postgres", SecretString=text)
         yield Downstream(server, {"PostgresSecretArn": secret["ARN"], "PublishEvents": "true"})
 

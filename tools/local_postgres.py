@@ -36,7 +36,7 @@ class Postgres:
         return self.directory / "server.crt"
 
     def secret(self) -> dict[str, Any]:
-        """What a Secrets Manager secret for this database holds."""
+        """What a Secrets Manager secret for this database holds, the authority for VERIFY_FULL too."""
         return {
             "engine": "postgres",
             "host": self.host,
@@ -44,6 +44,7 @@ class Postgres:
             "dbname": self.dbname,
             "username": self.username,
             "password": self.password,
+            "sslrootcert": self.ca_certificate.read_text(),
         }
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:

@@ -11,7 +11,6 @@ comes from PGPASSWORD or ~/.pgpass, never from the command line.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from report.athena import Athena, QueryFailedError
 from report.figures import Figures, figures
 from report.page import render
 from report.queries import Period, latest_day, queries
-from tools.operate.target import OperateError, Target, deployed, local, say
+from tools.operate.target import OperateError, Target, deployed, local, postgres_login, say
 
 OUTPUT = Path(".local/report.html")
 SCHEMA = "bird"  # the template's default
@@ -198,18 +197,11 @@ def chosen_engine(options: argparse.Namespace, target: Target | None) -> Engine:
         return PostgresEngine(options.postgres, options.postgres_schema)
     if options.postgres_secret:
         owner = target or deployed("", options.region, options.profile)
-        return PostgresEngine(of_secret(owner, options.postgres_secret), options.postgres_schema)
+        login = {"sslmode": "require", **postgres_login(owner, options.postgres_secret)}
+        return PostgresEngine(psycopg.conninfo.make_conninfo(**login), options.postgres_schema)
     if target is None:
         raise OperateError("where from? give --stack-name, --local, --postgres or --postgres-secret")
     return AthenaEngine(target)
-
-
-def of_secret(owner: Target, arn: str) -> str:
-    """What libpq wants, from a secret with host, port, dbname, username and password."""
-    secret = json.loads(owner.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
-    names = {"host": "host", "port": "port", "dbname": "dbname", "username": "user", "password": "password"}
-    given = {libpq: secret[ours] for ours, libpq in names.items() if ours in secret}
-    return psycopg.conninfo.make_conninfo(**{"sslmode": "require", **given})
 
 
 def last_days(count: int) -> Period:

@@ -59,7 +59,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def postgres_secret(emulator: Emulator, postgres: Postgres) -> str:
     """The ARN of the secret with the connection, as the user of PostgresSecretArn makes it."""
-    text = json.dumps({**postgres.secret(), "sslrootcert": postgres.ca_certificate.read_text()})
+    text = json.dumps(postgres.secret())
     made = emulator.client("secretsmanager").create_secret(Name="bird-postgres", SecretString=text)
     return str(made["ARN"])
 

@@ -69,10 +69,6 @@ def administrator(server: Postgres) -> psycopg.Connection:
     return psycopg.connect(host=str(server.directory), port=server.port, user="postgres", autocommit=True)
 
 
-def secret_of(server: Postgres) -> dict:
-    return {**server.secret(), "sslrootcert": server.ca_certificate.read_text()}
-
-
 @pytest.fixture
 def aws(s3, moto_endpoint, server, monkeypatch):
     """The queues, the secret, and the function set up to use them; answers `deliver()`."""
@@ -80,7 +76,7 @@ def aws(s3, moto_endpoint, server, monkeypatch):
     name = f"load-{next(numbers)}"
     queue = sqs_client.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
     dead = sqs_client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
-    arn = secrets.create_secret(Name=name, SecretString=json.dumps(secret_of(server)))["ARN"]
+    arn = secrets.create_secret(Name=name, SecretString=json.dumps(server.secret()))["ARN"]
     monkeypatch.setenv("QUEUE_URL", queue)
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", dead)
     monkeypatch.setenv("POSTGRES_SECRET_ARN", arn)
@@ -477,7 +473,7 @@ def test_changed_password_is_read_from_the_secret(aws, database, server):
             load_postgres.app.database().close()
             aws.announce(*second)
             assert aws.deliver() == 1  # changed in the database, and not yet in the secret
-            aws.new_secret({**secret_of(server), "password": "new"})
+            aws.new_secret({**server.secret(), "password": "new"})
             aws.time_passes()
             assert aws.deliver() == 0
         finally:
@@ -496,7 +492,7 @@ SECRETS = [
 
 @pytest.mark.parametrize(("changes", "reason"), SECRETS)
 def test_connection_that_cannot_be_made_says_why(server, changes, reason):
-    target = Database(lambda: {**secret_of(server), **changes}, "bird", verify=True)
+    target = Database(lambda: {**server.secret(), **changes}, "bird", verify=True)
     with pytest.raises(UnavailableError, match=reason) as error:
         target.load(date(2025, 11, 1), rows_of("a.csv", b"event_key\n1\n"))
     assert server.password not in str(error.value)
@@ -511,7 +507,7 @@ def test_server_without_tls_is_refused(server, database, verify):
             poll(
                 lambda: column(admin, "SELECT setting FROM pg_settings WHERE name = 'ssl'"), lambda s: s == ["off"], 10
             )
-            target = Database(lambda: secret_of(server), "bird", verify=verify)
+            target = Database(server.secret, "bird", verify=verify)
             with pytest.raises(UnavailableError, match="server does not support SSL, but SSL was required"):
                 target.load(date(2025, 11, 1), rows_of("a.csv", b"event_key\n1\n"))
         finally:
@@ -529,7 +525,7 @@ def test_tls_alone_takes_any_certificate_and_a_role_needs_only_the_schema(server
         admin.execute("CREATE ROLE dashboards LOGIN PASSWORD 'y'; GRANT USAGE ON SCHEMA bird TO dashboards")
         admin.execute("ALTER DEFAULT PRIVILEGES FOR ROLE loader IN SCHEMA bird GRANT SELECT ON TABLES TO dashboards")
         try:
-            secret = {**server.secret(), "username": "loader", "password": "x"}
+            secret = {**server.secret(), "username": "loader", "password": "x", "sslrootcert": None}
             target = Database(lambda: secret, "bird", verify=False)
             target.load(date(2025, 11, 1), rows_of("a.csv", b"event_class,type,event_key\nc,t,1\n"))
             encrypted = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'loader'"
@@ -564,7 +560,7 @@ def test_loaders_at_the_same_time_make_months_once_and_do_not_lock_each_other_ou
     failures = []
 
     def load(turn: int) -> None:
-        target = Database(lambda: secret_of(server), "bird", verify=True)
+        target = Database(server.secret, "bird", verify=True)
         together.wait()
         try:
             for key, body in files[turn * 3 :] + files[: turn * 3]:
@@ -611,7 +607,7 @@ def test_loader_that_is_killed_in_mid_load_leaves_nothing(aws, server, database,
     database.execute("SELECT pg_advisory_lock(42)")
     path = tmp_path / "killed.parquet"
     path.write_bytes(aws.body(killed[0]))
-    loader = subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(secret_of(server)), path], cwd=FUNCTIONS)
+    loader = subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(server.secret()), path], cwd=FUNCTIONS)
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'"
     assert poll(lambda: column(database, waits), lambda found: found == [1], TIMEOUT_SECONDS) == [1]
     # WHEN it is killed there
@@ -637,7 +633,7 @@ def test_row_that_cannot_be_loaded_keeps_the_whole_file_out(aws, database):
 
 
 def test_views_are_applied_once_and_anew_when_they_change(server, database):
-    target = Database(lambda: secret_of(server), "bird", verify=True)
+    target = Database(server.secret, "bird", verify=True)
     target.load(date(2025, 11, 1), rows_of("a.csv", b"event_class,type,event_key\nc,t,1\n"))
     first = "CREATE OR REPLACE VIEW keys AS SELECT event_key FROM events WHERE type <> $$x$$; SELECT 1"
     assert tables.apply_views(database, "bird", first) is True
@@ -685,7 +681,7 @@ def test_one_recipient_and_one_message_are_found_by_an_index(aws, database):
 def test_list_is_exported_with_the_secret_that_the_function_has(aws, database, server, monkeypatch):
     aws.announce(*aws.process(event("1", type="bounce", bounce_class="10", rcpt_to="hard@example.com")))
     assert aws.deliver() == 0
-    aws.new_secret({name: value for name, value in secret_of(server).items() if name != "port"})
+    aws.new_secret({name: value for name, value in server.secret().items() if name != "port"})
     monkeypatch.setenv("PGPORT", str(server.port))  # in the place of 5432
     target = Target("stack", {"secretsmanager": aws.secrets}.__getitem__)
     [name] = [one["Name"] for one in aws.secrets.list_secrets()["SecretList"] if one["ARN"] == aws.secret]

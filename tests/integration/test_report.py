@@ -30,8 +30,7 @@ def filled(postgres, s3):
     """The events as process makes rows of them and load_postgres loads them."""
     s3.put_object(Bucket="raw-bucket", Key="raw/report.json", Body=EVENTS.read_bytes())
     assert lambda_handler(sqs({"Records": [created("raw/report.json")]}), None) == {"batchItemFailures": []}
-    secret = {**postgres.secret(), "sslrootcert": postgres.ca_certificate.read_text()}
-    with closing(Database(lambda: secret, "bird", verify=True)) as loader:
+    with closing(Database(postgres.secret, "bird", verify=True)) as loader:
         for item in s3.list_objects_v2(Bucket="lake-bucket", Prefix="events/")["Contents"]:
             key = item["Key"]
             body = s3.get_object(Bucket="lake-bucket", Key=key)["Body"].read()

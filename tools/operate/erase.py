@@ -7,8 +7,6 @@ tell which rows are of the address where the rows themselves do not.
 
 import gzip
 import hmac
-import json
-import os
 import re
 import time
 import zlib
@@ -24,7 +22,7 @@ import psycopg.sql
 from botocore.exceptions import ClientError
 
 from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
-from tools.operate.target import OperateError, Progress, Target, confirm, say
+from tools.operate.target import OperateError, Progress, Target, confirm, postgres_connection, say
 
 AT_ONCE = 16
 LOOKS = 4
@@ -334,7 +332,7 @@ class Table:
 
     def __init__(self, target: Target, where: str, schema: str) -> None:
         self.schema = psycopg.sql.Identifier(schema)
-        self.where = {"conninfo": where} if "=" in where or "://" in where else of_secret(target, where)
+        self.where = postgres_connection(target, where)
         self._run("SELECT FROM {}.events LIMIT 1", {})  # before hours go into looking elsewhere
 
     def count(self, person: Person) -> int:
@@ -358,10 +356,3 @@ def known(person: Person) -> dict[str, Any]:
     events = sorted(person.events)
     columns = {name: [event[place] for event in events] for place, name in enumerate(("classes", "types", "keys"))}
     return {"expression": person.expression, "hashes": sorted(person.hashes), **columns}
-
-
-def of_secret(target: Target, name: str) -> dict[str, Any]:
-    secret = json.loads(target.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
-    names = {"host": "host", "port": "port", "dbname": "dbname", "username": "user", "password": "password"}
-    sslmode = os.environ.get("PGSSLMODE", "require")
-    return {"sslmode": sslmode, **{ours: secret[theirs] for theirs, ours in names.items() if theirs in secret}}

@@ -11,8 +11,7 @@ from typing import IO, Any
 import psycopg
 
 from tools.local_query import written_out
-from tools.operate.erase import of_secret
-from tools.operate.target import OperateError, Target, say
+from tools.operate.target import OperateError, Target, postgres_connection, say
 
 COLUMNS = ("email", "subaccount_id", "reason", "description", "scope", "added_at")
 BIRDS_COLUMNS = ("recipient", "type", "description")
@@ -107,8 +106,7 @@ def from_athena(target: Target, sql: str) -> Iterator[Row]:
 
 
 def from_postgres(target: Target, where: str, schema: str, sql: str) -> Iterator[Row]:
-    """`where`: a connection string, or the name or ARN of a secret such as load_postgres has."""
-    given = {"conninfo": where} if "=" in where or "://" in where else of_secret(target, where)
+    given = postgres_connection(target, where)
     try:
         with psycopg.connect(**given) as connection:
             connection.execute(

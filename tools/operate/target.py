@@ -1,6 +1,7 @@
 """The stack to operate on, and how to talk to its account. Nothing here changes anything."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,20 @@ def local() -> Target:
     if emulator is None:
         raise OperateError("the local AWS is not running: `make local` starts it")
     return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), 0.3, athena_lacks_views=True)
+
+
+def postgres_login(target: Target, secret_name: str) -> dict[str, Any]:
+    """In libpq's words, what a secret says of host, port, dbname, username and password."""
+    secret = json.loads(target.client("secretsmanager").get_secret_value(SecretId=secret_name)["SecretString"])
+    names = {"host": "host", "port": "port", "dbname": "dbname", "username": "user", "password": "password"}
+    return {libpq: secret[ours] for ours, libpq in names.items() if ours in secret}
+
+
+def postgres_connection(target: Target, where: str) -> dict[str, Any]:
+    """What psycopg connects with. `where`: a connection string, or the name or ARN of a secret as load_postgres has."""
+    if "=" in where or "://" in where:
+        return {"conninfo": where}
+    return {"sslmode": os.environ.get("PGSSLMODE", "require"), **postgres_login(target, where)}
 
 
 def moment(text: str) -> datetime:
