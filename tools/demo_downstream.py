@@ -50,7 +50,7 @@ def show(downstream: Downstream, stack: Stack, recorded: int) -> bool:
 
     Whether PostgreSQL and Athena agree on the counts of all events and on the suppression list.
     """
-    queue = listen(stack)
+    queue = listen(stack, "demo-automation", {})
     sent = recorded + send_a_fortnight(stack)
     progress("waiting for their rows, and for PostgreSQL")
     athena = poll(lambda: figures(query(stack, COUNTS.format("events_deduplicated"))), full(sent), TIMEOUT_SECONDS)
@@ -79,14 +79,16 @@ def show(downstream: Downstream, stack: Stack, recorded: int) -> bool:
     return agree and same
 
 
-def listen(stack: Stack) -> str:
-    """A queue to which a rule hands all that goes over the bus."""
+def listen(stack: Stack, name: str, detail: Mapping[str, Any]) -> str:
+    """The URL of a queue to which a rule, both of that name, hands what matches `detail` (nothing: all) on the bus."""
     events, sqs = stack.emulator.client("events"), stack.emulator.client("sqs")
-    queue = sqs.create_queue(QueueName="demo-automation")["QueueUrl"]
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     bus = stack.outputs["EventBusName"]
-    pattern = json.dumps({"source": ["bird-webhooks"], "detail-type": ["Bird Email Event"]})
-    rule = events.put_rule(Name="demo", EventBusName=bus, EventPattern=pattern)["RuleArn"]
+    pattern = {"source": ["bird-webhooks"], "detail-type": ["Bird Email Event"]} | (
+        {"detail": detail} if detail else {}
+    )
+    rule = events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
     allow = {
         "Effect": "Allow",
         "Principal": {"Service": "events.amazonaws.com"},
@@ -96,7 +98,7 @@ def listen(stack: Stack) -> str:
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
-    events.put_targets(Rule="demo", EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+    events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
     return str(queue)
 
 

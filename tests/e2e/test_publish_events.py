@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tools.demo_downstream import listen
 from tools.local_query import poll, query
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
 
@@ -16,22 +17,8 @@ EVENT_TIMEOUT_SECONDS = 60
 def target(stack) -> Iterator[tuple[str, str]]:
     """A batch's id, and the queue that a rule hands the events of that batch to."""
     batch_id = str(uuid.uuid4())
-    events, sqs = stack.emulator.client("events"), stack.emulator.client("sqs")
-    queue = sqs.create_queue(QueueName=batch_id)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    bus = stack.outputs["EventBusName"]
-    pattern = {"source": ["bird-webhooks"], "detail-type": ["Bird Email Event"], "detail": {"batch_id": [batch_id]}}
-    rule = events.put_rule(Name=batch_id, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
-    allow = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
-    }
-    policy = {"Version": "2012-10-17", "Statement": [allow]}
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
-    events.put_targets(Rule=batch_id, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+    queue = listen(stack, batch_id, {"batch_id": [batch_id]})
+    events, sqs, bus = stack.emulator.client("events"), stack.emulator.client("sqs"), stack.outputs["EventBusName"]
     yield batch_id, queue
     events.remove_targets(Rule=batch_id, EventBusName=bus, Ids=["queue"])
     events.delete_rule(Name=batch_id, EventBusName=bus)
