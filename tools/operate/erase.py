@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import batched
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, NamedTuple
 
-import psycopg
-import psycopg.sql
 from botocore.exceptions import ClientError
 
+from tools.operate.erase_postgres import Table
 from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
-from tools.operate.target import OperateError, Progress, Target, confirm, postgres_connection, say
+from tools.operate.target import OperateError, Progress, Target, confirm, say
 
 AT_ONCE = 16
 LOOKS = 4
@@ -148,7 +147,7 @@ def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
 # --- Looking ---
 
 
-def look_everywhere(target: Target, person: Person, table: "Table | None", since: datetime | None) -> Look:
+def look_everywhere(target: Target, person: Person, table: Table | None, since: datetime | None) -> Look:
     """The raw batches first: they name events whose rows are looked for then."""
     look, progress = Look(), Progress()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -261,7 +260,7 @@ def get(target: Target, stored: Stored) -> Any:
 # --- Taking out ---
 
 
-def take_out(target: Target, person: Person, found: list[Finding], table: "Table | None") -> None:
+def take_out(target: Target, person: Person, found: list[Finding], table: Table | None) -> None:
     progress, done = Progress(), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
@@ -317,42 +316,3 @@ def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
     except BaseException:
         s3.abort_multipart_upload(**place, UploadId=upload)
         raise
-
-
-# --- PostgreSQL ---
-
-
-class Table:
-    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
-
-    ROWS = """ FROM {}.events AS e WHERE e::text ~* %(expression)s
-        OR EXISTS (SELECT FROM unnest(%(hashes)s::text[]) AS hash WHERE position(hash IN e::text) > 0)
-        OR (event_class, coalesce(type, ''), event_key) IN (
-            SELECT * FROM unnest(%(classes)s::text[], %(types)s::text[], %(keys)s::text[]))"""
-
-    def __init__(self, target: Target, where: str, schema: str) -> None:
-        self.schema = psycopg.sql.Identifier(schema)
-        self.where = postgres_connection(target, where)
-        self._run("SELECT FROM {}.events LIMIT 1", {})  # before hours go into looking elsewhere
-
-    def count(self, person: Person) -> int:
-        [[count]] = self._run("SELECT count(*)" + self.ROWS, known(person))
-        return int(count)
-
-    def delete(self, person: Person) -> None:
-        self._run("DELETE" + self.ROWS, known(person))
-
-    def _run(self, statement: LiteralString, values: dict[str, Any]) -> list[Any]:
-        """Errors: OperateError, which tells no value of a row."""
-        try:
-            with psycopg.connect(**self.where) as connection:
-                answer = connection.execute(psycopg.sql.SQL(statement).format(self.schema), values)
-                return answer.fetchall() if answer.description else []
-        except psycopg.Error as error:
-            raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
-
-
-def known(person: Person) -> dict[str, Any]:
-    events = sorted(person.events)
-    columns = {name: [event[place] for event in events] for place, name in enumerate(("classes", "types", "keys"))}
-    return {"expression": person.expression, "hashes": sorted(person.hashes), **columns}
