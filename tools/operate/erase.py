@@ -6,6 +6,7 @@ tell which rows are of the address where the rows themselves do not.
 """
 
 import gzip
+import hashlib
 import hmac
 import re
 import time
@@ -28,10 +29,11 @@ LOOKS = 4
 # An invocation of process, or of a loader, that read what was there before has ended by then.
 SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
+GZIP = b"\x1f\x8b"
 MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
-KEPT = ("ContentType", "ContentEncoding", "CacheControl", "Metadata", "StorageClass")
+KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "query results", "other files of the lake"
 # In the order of erasing.
@@ -39,7 +41,8 @@ PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
 Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
 PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept. An address that is written otherwise (hashed by others, in base64) is not found.
+other readers of the rows, have kept. An address that is written otherwise (hashed by others, in base64, compressed by
+anything but gzip, cut in two) is not found, nor one in the key of an object.
 Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
 
 
@@ -194,7 +197,9 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
         if stored.place in (RESULTS, OTHER):
             found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
             return 0 if found else None
-        remainder = without(answer["Body"].read(), stored, answer.get("ContentEncoding", ""), person)
+        remainder = without(answer["Body"].read(), stored, person)
+        if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
+            return 0
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in CHANGED:  # gone since it was listed
@@ -220,12 +225,17 @@ class UnreadableError(Exception):
     """Nobody can say what the object holds."""
 
 
-def without(body: bytes, stored: Stored, encoding: str, person: Person) -> Remainder | None:
+def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
+    """The names of the members that hold the address, such as a batch id that could not be a key."""
+    return [name for name, value in metadata.items() if person.in_text(value)]
+
+
+def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
     try:
         match stored.place:
             case "raw batches":
-                remainder = batch_without(unzipped(body, encoding), person)
-                if remainder and remainder.body and encoding == "gzip":
+                remainder = batch_without(unzipped(body), person)
+                if remainder and remainder.body and body.startswith(GZIP):
                     return remainder._replace(body=gzip.compress(remainder.body))
                 return remainder
             case "quarantine":
@@ -240,16 +250,20 @@ def without(body: bytes, stored: Stored, encoding: str, person: Person) -> Remai
         raise UnreadableError from error
 
 
-def unzipped(body: bytes, encoding: str) -> bytes:
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise UnreadableError
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    whole = decompressor.decompress(body, MAX_UNZIPPED_BYTES)
-    if not decompressor.eof:
-        raise UnreadableError
-    return whole
+def unzipped(body: bytes) -> bytes:
+    """All members of a gzip body, also of one that is zipped twice; anything else as it is, whatever its label says."""
+    for _ in range(2):
+        if not body.startswith(GZIP):
+            break
+        whole = b""
+        while body.startswith(GZIP):
+            decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            whole += decompressor.decompress(body, MAX_UNZIPPED_BYTES - len(whole) + 1)
+            if not decompressor.eof or len(whole) > MAX_UNZIPPED_BYTES:
+                raise UnreadableError
+            body = decompressor.unused_data
+        body = whole + body
+    return body
 
 
 def get(target: Target, stored: Stored) -> Any:
@@ -283,13 +297,20 @@ def take_out_of(target: Target, person: Person, stored: Stored) -> None:
         if stored.place == RESULTS:
             delete(target, stored, answer["ETag"])
             return
-        remainder = without(answer["Body"].read(), stored, answer.get("ContentEncoding", ""), person)
-        if remainder is None:
+        body = answer["Body"].read()
+        remainder = without(body, stored, person)
+        if stored.place == RAW:
+            found = mentioned(answer["Metadata"], person)
+            if remainder is None and not found:
+                return
+            rest = remainder.body if remainder and remainder.body else body
+            replace(target, stored, rest, answer, raw_metadata(answer, body, found))
+        elif remainder is None:
             return
-        if remainder.body is None:
+        elif remainder.body is None:
             delete(target, stored, answer["ETag"])
         else:
-            replace(target, stored, remainder.body, answer)
+            replace(target, stored, remainder.body, answer, answer["Metadata"])
         if stored.version != "null":
             target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
     except ClientError as error:
@@ -301,14 +322,22 @@ def delete(target: Target, stored: Stored, etag: str) -> None:
     target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
 
 
-def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
+def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
+    """What process and ingest would otherwise take from the object itself: when it came, and what it was.
+
+    By the digest of the whole batch ingest knows it when Bird sends it again, and stores nothing.
+    """
+    kept = {name: value for name, value in was["Metadata"].items() if name not in without}
+    received_at = was["LastModified"].isoformat(timespec="milliseconds")
+    return {"received-at": received_at, "body-sha256": hashlib.sha256(body).hexdigest(), **kept}
+
+
+def replace(target: Target, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
     """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
     would be rows, be loaded and be sent once more."""
     s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
-    if stored.place == RAW:  # what process would otherwise take from the object itself
-        kept["Metadata"] = {"received-at": was["LastModified"].isoformat(timespec="milliseconds"), **was["Metadata"]}
-    upload = s3.create_multipart_upload(**place, **kept)["UploadId"]
+    upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata)["UploadId"]
     try:
         part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=body)
         parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
