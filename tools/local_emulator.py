@@ -135,6 +135,8 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
                 "AUTH": "true" if auth else "false",
                 "USE_SSL": "1" if auth else "0",
                 "AWS_ALLOW_HTTP": "true",
+                # How long tools/strict_aws imitates what takes time.
+                **{name: value for name, value in os.environ.items() if name.startswith("STRICT_AWS_")},
             },
         )
     _started[process.pid] = process

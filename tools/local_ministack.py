@@ -1,20 +1,26 @@
-"""MiniStack with an Athena that a function can use: run by .venv-ministack's Python in the place of `ministack`.
+"""MiniStack as a local AWS that says no: run by .venv-ministack's Python in the place of `ministack`.
 
-Its Athena knows tables only. Here a view that a statement names is written into it as a subquery, from the definition
-in Glue, before MiniStack reads it. And where policies are enforced, MiniStack does not see which workgroup a query
-belongs to once it has started; in AWS that is what the policy of a role names.
+What it adds, so that functions find what they would find in AWS: MiniStack's Athena knows tables only, so a view that a
+statement names is written into it as a subquery, from the definition in Glue. And where policies are enforced,
+MiniStack does not see which workgroup a query belongs to once it has started; in AWS that is what the policy of a role
+names. What it refuses, as AWS does, are the rules of tools/strict_aws.
 """
 
-import base64
 import json
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from ministack.app import main
+import ministack.app
 from ministack.core import iam_actions
 from ministack.services import athena, glue
 
-PREFIX, SUFFIX = "/* Presto View: ", " */"
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from tools.strict_aws import emulated
+from tools.strict_aws.emulated.athena import is_view, original_sql
+
 run_duckdb = athena._run_duckdb
 extract_resource_arn = iam_actions.extract_resource_arn
 
@@ -37,25 +43,23 @@ def with_views(query: str, database: str | None) -> str:
 def view(reference: Any, database: str | None) -> str | None:
     """The SQL of the view that is named there, if it is one."""
     table = glue._tables.get(f"{reference.database or database or 'default'}/{reference.table}") or {}
-    text = table.get("ViewOriginalText") or ""
-    if not text.startswith(PREFIX):
-        return None
-    return str(json.loads(base64.b64decode(text.removeprefix(PREFIX).removesuffix(SUFFIX)))["originalSql"])
+    return original_sql(table) if is_view(table) else None
 
 
 def resource_arn(
     service: str, method: str, path: str, headers: Any, body: bytes, query: Any, region: str, account: str
 ) -> str:
-    arn = extract_resource_arn(service, method, path, headers, body, query, region, account)
+    arn = str(extract_resource_arn(service, method, path, headers, body, query, region, account))
     if service == "athena" and arn == "*":
         with suppress(ValueError, AttributeError):
             execution = athena._executions.get(json.loads(body).get("QueryExecutionId"))
             if execution:
                 return f"arn:aws:athena:{region}:{account}:workgroup/{execution['WorkGroup']}"
-    return str(arn)
+    return arn.lower() if service == "glue" else arn  # Glue's names are in lower case, and so are its ARNs
 
 
 if __name__ == "__main__":
     athena._run_duckdb = run_with_views
     iam_actions.extract_resource_arn = resource_arn
-    main()
+    emulated.apply()
+    ministack.app.main()

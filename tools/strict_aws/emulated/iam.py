@@ -1,0 +1,73 @@
+"""IAM: what was just allowed is not allowed at once."""
+
+import time
+from typing import Any
+
+from ministack.core import iam_evaluator
+from ministack.core.responses import AccountScopedDict
+from ministack.services import iam
+
+from tools.strict_aws.emulated import RULES
+from tools.strict_aws.rules import rule, seconds
+
+
+@rule(
+    "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency",
+    RULES,
+)
+def new_permissions_take_seconds() -> None:
+    """The permissions of a new role, and a change of a role's policies, are in force some seconds later."""
+    length = seconds("ROLE", 2)
+    if not length:
+        return
+    gather = iam_evaluator._gather_role_policies
+
+    def gathered(role_name: str, account_id: str) -> Any:
+        role = iam._roles.get_scoped(account_id, None, role_name)
+        policies = role["InlinePolicies"] if role else None
+        if not isinstance(policies, Policies) or policies.age() >= length:
+            return gather(role_name, account_id)
+        parsed = [iam_evaluator.parse_policy_document(document) for document in policies.before.values()]
+        return [statements for statements in parsed if statements]
+
+    iam._roles = Roles()
+    iam_evaluator._gather_role_policies = gathered
+
+
+class Roles(AccountScopedDict):  # type: ignore[misc]
+    def __setitem__(self, name: str, role: dict[str, Any]) -> None:
+        role["InlinePolicies"] = Policies(role["InlinePolicies"])
+        super().__setitem__(name, role)
+
+
+class Policies(dict[str, str]):
+    """A role's documents by name, with those that were there before the last change."""
+
+    def __init__(self, documents: dict[str, str]) -> None:
+        super().__init__(documents)
+        self.before: dict[str, str] = {}
+        self.changed_at = time.monotonic()
+
+    def age(self) -> float:
+        return time.monotonic() - self.changed_at
+
+    def changes(self) -> None:
+        self.before, self.changed_at = dict(self), time.monotonic()
+
+    def __setitem__(self, name: str, document: str) -> None:
+        if self.get(name) != document:
+            self.changes()
+            super().__setitem__(name, document)
+
+    def __delitem__(self, name: str) -> None:
+        self.changes()
+        super().__delitem__(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        if name in self:
+            self.changes()
+        return super().pop(name, *default)
+
+    def update(self, others: Any) -> None:  # type: ignore[override]
+        for name, document in others.items():
+            self[name] = document
