@@ -73,7 +73,7 @@ def show(downstream: Downstream, stack: Stack, recorded: int) -> bool:
     )
     print(f"\n{table(candidates[:12])}\n", flush=True)
     path = LOCAL / "report.html"
-    target = Target(stack.name, cache(stack.emulator.client), 0.3, athena_lacks_views=True)
+    target = Target(stack.name, cache(stack.emulator.client), 0.3)
     write(AthenaEngine(target), last_days(7), target, path)
     progress(f"the report of the last seven days: {path}")
     return agree and same

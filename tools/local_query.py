@@ -2,11 +2,9 @@
 
 import base64
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 from tools.local_emulator import Emulator, LocalAwsError
 from tools.local_stack import Stack
@@ -21,7 +19,7 @@ def query(stack: Stack, sql: str) -> list[Row]:
     """The rows of one statement, every value as the text that Athena returns."""
     athena = client(stack.emulator, "athena")
     started = athena.start_query_execution(
-        QueryString=with_views(stack, sql),
+        QueryString=sql,
         QueryExecutionContext={"Database": stack.outputs["GlueDatabaseName"]},
         WorkGroup=stack.outputs["AthenaWorkGroupName"],
     )
@@ -39,31 +37,6 @@ def query(stack: Stack, sql: str) -> list[Row]:
         for line in page["ResultSet"]["Rows"]
     ]
     return [dict(zip([name or "" for name in header], line, strict=True)) for line in lines]
-
-
-def with_views(stack: Stack, sql: str) -> str:
-    """The statement with the deployed views that it names written out, for MiniStack's Athena knows tables only."""
-    return written_out(client(stack.emulator, "glue"), stack.outputs["GlueDatabaseName"], sql)
-
-
-def written_out(glue: Any, database: str, sql: str) -> str:
-    tables = glue.get_tables(DatabaseName=database)["TableList"]
-    views = {table["Name"]: original_sql(table["ViewOriginalText"]) for table in tables if "ViewOriginalText" in table}
-    needed: dict[str, str] = {}  # each after those that it names itself
-
-    def look_for_views(text: str) -> None:
-        for name, definition in views.items():
-            if name not in needed and re.search(rf"\b{name}\b", text):
-                look_for_views(definition)
-                needed[name] = definition
-
-    look_for_views(sql)
-    if not needed:
-        return sql
-    named = ", ".join(f"{name} AS ({definition})" for name, definition in needed.items())
-    if own := re.match(r"(?:\s|--.*\n)*WITH\b", sql, re.IGNORECASE):
-        return f"WITH {named},{sql[own.end() :]}"
-    return f"WITH {named} {sql}"
 
 
 def original_sql(view_original_text: str) -> str:

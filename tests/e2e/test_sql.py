@@ -307,7 +307,7 @@ def export(stack, rows, monkeypatch, tmp_path):
     """`export("--bird")` as from the command line: the bytes of the file, and what was said beside it."""
 
     def command(*options: str) -> bytes:
-        target = Target(stack.name, stack.emulator.client, 0.3, athena_lacks_views=True)
+        target = Target(stack.name, stack.emulator.client, 0.3)
         monkeypatch.setattr(operate, "deployed", lambda *names: target)
         file = tmp_path / "suppression.csv"
         assert operate.main(["list-export", "--output", str(file), *options]) == 0

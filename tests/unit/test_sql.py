@@ -9,7 +9,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from tools import sync_sql
-from tools.local_query import original_sql, written_out
+from tools.local_query import original_sql
 from tools.sync_sql import ROOT, TEMPLATE, Text
 
 SQL_FILES = [*sync_sql.views(), *sync_sql.queries()]
@@ -71,26 +71,6 @@ def test_queries_are_saved_word_for_word(resources):
     files = {path.stem: path.read_text() for path in (ROOT / "sql/queries").glob("*.sql")}
     assert {name: properties["QueryString"] for name, properties in saved.items()} == files
     assert {str(properties["WorkGroup"]) for properties in saved.values()} == {"{'Ref': 'AthenaWorkGroup'}"}
-
-
-class Glue:
-    def __init__(self, resources: dict) -> None:
-        self.tables = [
-            {"Name": view.name, "ViewOriginalText": view_text(resources[f"{view.logical_id}View"])}
-            for view in sync_sql.views()
-        ]
-
-    def get_tables(self, **asked: str) -> dict:
-        return {"TableList": self.tables}
-
-
-def test_views_of_views_are_written_out_in_the_order_that_they_need(resources):
-    sql = written_out(Glue(resources), "bird", "-- a comment\nWITH mine AS (SELECT 1) SELECT * FROM list_export, mine")
-    assert re.findall(r"\b(\w+) AS \((?:SELECT|WITH)", sql)[:1] == ["bounce_classes"]
-    places = [sql.index(f"{name} AS (") for name in ("bounce_classes", "suppression_candidates", "list_export", "mine")]
-    assert places == sorted(places)
-    assert "recipient_engagement" not in sql
-    assert written_out(Glue(resources), "bird", "SELECT 1") == "SELECT 1"
 
 
 def test_definition_of_a_view_is_read_back(resources):

@@ -35,7 +35,7 @@ from tools.bird_simulator.sender import (
 )
 from tools.bird_simulator.verify import Lake, verify
 from tools.local_emulator import LOCAL
-from tools.local_query import client, with_views
+from tools.local_query import client
 from tools.local_stack import Stack
 
 
@@ -189,7 +189,6 @@ def lake_of(stack: Stack) -> Lake:
         client(stack.emulator, "athena"),
         client(stack.emulator, "s3"),
         *names,
-        rewrite=lambda sql: with_views(stack, sql),
         result_key=lambda key: f"{key}/{key.rpartition('/')[2]}",
     )
 

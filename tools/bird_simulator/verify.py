@@ -48,7 +48,6 @@ class Lake:
     s3: Any
     database: str
     workgroup: str
-    rewrite: Callable[[str], str] = lambda sql: sql
     result_key: Callable[[str], str] = lambda key: key
 
     def columns(self) -> list[tuple[str, str]]:
@@ -61,7 +60,7 @@ class Lake:
     def query(self, sql: str) -> Iterator[Row]:
         """The rows of one statement, from the result file: far quicker than page by page."""
         started = self.athena.start_query_execution(
-            QueryString=self.rewrite(sql),
+            QueryString=sql,
             QueryExecutionContext={"Database": self.database},
             WorkGroup=self.workgroup,
         )

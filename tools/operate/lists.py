@@ -10,7 +10,6 @@ from typing import IO, Any, NamedTuple
 
 import psycopg
 
-from tools.local_query import written_out
 from tools.operate.private_file import private_file
 from tools.operate.quarantine import clean
 from tools.operate.target import OperateError, Target, postgres_connection, say
@@ -111,8 +110,6 @@ def plain(values: Any) -> Row:
 
 def from_athena(target: Target, sql: str) -> Iterator[Row]:
     athena, database = target.client("athena"), target.output("GlueDatabaseName")
-    if target.athena_lacks_views:
-        sql = written_out(target.client("glue"), database, sql)
     query = athena.start_query_execution(
         QueryString=sql,
         QueryExecutionContext={"Database": database},

@@ -31,7 +31,6 @@ class Target:
     name: str
     client: Client
     poll_seconds: float = 3
-    athena_lacks_views: bool = False  # the local AWS's does
 
     @cached_property
     def s3(self) -> Any:
@@ -104,7 +103,7 @@ def local() -> Target:
     emulator = local_emulator.recall() if path.exists() else None
     if emulator is None:
         raise OperateError("the local AWS is not running: `make local` starts it")
-    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), 0.3, athena_lacks_views=True)
+    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), 0.3)
 
 
 def postgres_login(target: Target, secret_name: str) -> dict[str, Any]:
