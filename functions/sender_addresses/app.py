@@ -10,12 +10,14 @@ import json
 import logging
 import os
 import socket
+import time
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -27,6 +29,8 @@ logger.setLevel(logging.INFO)
 LOOKUPS = 3  # a name server may answer with other addresses each time
 GRACE = timedelta(days=7)
 ANSWER_TIMEOUT_SECONDS = 10
+# IAM takes seconds to know a new role: a deployment runs this function moments after its own was made.
+ACCESS_PAUSES_SECONDS = (2, 4, 8)
 # What a rule of ours is described by: this, and the day when its address was seen last.
 SEEN = "Sender, seen "
 
@@ -118,6 +122,19 @@ def permission(addresses: list[str], seen: date | None = None) -> "list[IpPermis
     ]
 
 
+def update_once_allowed() -> None:
+    for pause in ACCESS_PAUSES_SECONDS:
+        try:
+            update()
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("UnauthorizedOperation", "AccessDenied"):
+                raise
+            time.sleep(pause)
+        else:
+            return
+    update()
+
+
 def answer_cloudformation(event: Mapping[str, Any]) -> None:
     """Update, then give the group's id back: the load balancer that asks for it is made after the group is filled."""
     answer = {
@@ -130,7 +147,7 @@ def answer_cloudformation(event: Mapping[str, Any]) -> None:
     }
     try:
         if event["RequestType"] != "Delete":
-            update()
+            update_once_allowed()
     except Exception as error:  # whatever it is, the stack's event shall name it
         logger.exception("sender addresses not updated")
         answer |= {"Status": "FAILED", "Reason": f"The sender's addresses were not found or not let in: {error}"}

@@ -7,11 +7,13 @@ digest tells nothing. CloudFormation asks again whenever a property changes, Cre
 import hashlib
 import json
 import logging
+import time
 import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 ANSWER_TIMEOUT_SECONDS = 10
+# IAM takes seconds to know a new role: this function runs moments after its own was made.
+ACCESS_PAUSES_SECONDS = (2, 4, 8)
 
 
 class EmptyPasswordError(Exception):
@@ -62,12 +66,23 @@ def digests(properties: Mapping[str, Any]) -> str:
 def read_secret(client: "SecretsManagerClient", arn: str, stage: str) -> dict[str, str] | None:
     """The secret's members; None where there is no version of that stage."""
     try:
-        secret: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"])
+        secret: dict[str, str] = json.loads(get_secret(client, arn, stage))
     except client.exceptions.ResourceNotFoundException:
         if stage == "AWSCURRENT":
             raise
         return None
     return secret
+
+
+def get_secret(client: "SecretsManagerClient", arn: str, stage: str) -> str:
+    for pause in ACCESS_PAUSES_SECONDS:
+        try:
+            return client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
+        time.sleep(pause)
+    return client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"]
 
 
 def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
