@@ -241,7 +241,7 @@ def update_stack(target: Target, *, accept_previous: bool) -> None:
             say(f"  {event['LogicalResourceId']}: {event['ResourceStatus']}")
             if event["ResourceStatus"].endswith("_FAILED"):
                 reason = reason or f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
-        if status in ("UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
+        if status == "UPDATE_COMPLETE":  # not before its clean-up is over: CloudFormation refuses another update
             return
         if not status.endswith("_IN_PROGRESS"):
             raise OperateError(f"the update ended as {status} ({reason}); what Bird has is still accepted")
