@@ -93,7 +93,11 @@ def move_by_sqs(target: Target) -> int:
     target.sqs.start_message_move_task(SourceArn=source, DestinationArn=arn(target, "ProcessQueueUrl"))
     progress = Progress()
     while True:
-        task = target.sqs.list_message_move_tasks(SourceArn=source, MaxResults=1)["Results"][0]
+        tasks = target.sqs.list_message_move_tasks(SourceArn=source, MaxResults=1).get("Results", [])
+        if not tasks:  # the list is behind for a moment
+            time.sleep(target.poll_seconds)
+            continue
+        task = tasks[0]
         moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
         progress.show(f"moving: {moved:,} of about {task.get('ApproximateNumberOfMessagesToMove', 0):,}")
         if task["Status"] == "COMPLETED":
