@@ -286,7 +286,9 @@ def test_looked_up_senders_leave_no_moment_without_ingress(template):
 
 def test_buckets_outlive_the_stack(template):
     buckets = [r for r in template["Resources"].values() if r["Type"] == "AWS::S3::Bucket"]
-    assert [(b["DeletionPolicy"], b["UpdateReplacePolicy"]) for b in buckets] == [("Retain", "Retain")] * 2
+    assert [(b["DeletionPolicy"], b["UpdateReplacePolicy"]) for b in buckets] == [
+        ("RetainExceptOnCreate", "Retain")
+    ] * 2
 
 
 def test_queue_waits_longer_than_six_times_the_function(template):
@@ -343,7 +345,7 @@ def test_security_groups_are_described_in_ec2s_characters(template):
 def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template):
     resources = template["Resources"]
     key, policy = resources["HashKey"], resources["ProcessReadsHashKey"]
-    assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
     assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}]
