@@ -17,6 +17,7 @@ from shutil import rmtree
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
@@ -80,7 +81,8 @@ class Emulator:
         login = credentials or {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
         session = boto3.session.Session(region_name=REGION, **login)  # type: ignore[arg-type]
         verify = str(self.certificate) if self.auth else None
-        return session.client(service, endpoint_url=self.endpoint_url, verify=verify)  # type: ignore[call-overload]
+        config = Config(signature_version="s3v4") if service == "s3" else None
+        return session.client(service, endpoint_url=self.endpoint_url, verify=verify, config=config)  # type: ignore[call-overload]
 
 
 def forget_real_aws() -> None:
