@@ -1,7 +1,8 @@
 """Checks of template.yaml that `sam validate --lint` does not make; one line for each finding.
 
 cfn-lint on the template as written (alb.yaml too) and after the SAM transform (only there are circular dependencies
-seen), every parameter described and bounded, every resource that SAR would have to take among those it takes.
+seen), every parameter described and bounded, every resource that SAR would have to take among those it takes, and the
+rules of AWS that tools/strict_aws has.
 """
 
 import json
@@ -15,6 +16,8 @@ from typing import Any
 
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+from tools.strict_aws import template as strict_aws
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
@@ -36,6 +39,7 @@ def main() -> int:
         *parameter_findings(written),
         *cycles(transformed),
         *sar_findings(transformed),
+        *strict_aws.findings(transformed),
     ]
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "transformed.json"
@@ -43,6 +47,7 @@ def main() -> int:
         findings += lint(path)
     for finding in findings:
         print(finding)
+    print(f"{len(strict_aws.RULES)} rules of AWS applied to the transformed template, {len(findings)} findings")
     return 1 if findings else 0
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,8 @@ def test_nothing_is_found_in_what_is_published(packaged):
         "metadata": [],
         "document_sizes": [],
         "template_size": [],
+        "artefact_size": [],
+        "rules_of_aws": [],
         "cycles": [],
     }
 
@@ -326,6 +329,19 @@ def test_big_documents_and_templates_are_refused(candidate, tmp_path):
     assert list(checks.document_sizes(made)) == ["LicenseUrl has 5000001 bytes"]
     large = Candidate(big, made.template, made.transformed, made.documents)
     assert list(checks.template_size(large)) == ["the template has 5000001 bytes"]
+
+
+def test_code_that_comes_near_sars_limit_is_refused(candidate):
+    assert list(checks.artefact_size(replace(candidate(), artefact_bytes=95_000_000))) == []
+    large = replace(candidate(), artefact_bytes=95_000_001)
+    assert list(checks.artefact_size(large)) == ["the code has 95000001 bytes"]
+
+
+def test_rules_of_aws_hold_for_sars_template_too(candidate):
+    spoiled = candidate()
+    spoiled.transformed["Description"] = "a\0b"
+    [finding] = checks.rules_of_aws(spoiled)
+    assert finding.startswith("template.Description holds the character U+0000 (text_can_be_xml: ")
 
 
 def test_what_cfn_lint_finds_is_refused(tmp_path, packaged):

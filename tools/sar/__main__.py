@@ -54,7 +54,8 @@ def report(candidate: Candidate) -> int:
         for finding in findings:
             print(f"         {finding}")
     counted = f"{len(candidate.template['Parameters'])} parameters, {len(candidate.transformed['Resources'])} resources"
-    print(f"  {counted}, {candidate.path.stat().st_size} bytes; to acknowledge: {', '.join(capabilities(candidate))}")
+    sizes = f"{candidate.path.stat().st_size} bytes and {candidate.artefact_bytes} of code"
+    print(f"  {counted}, {sizes}; to acknowledge: {', '.join(capabilities(candidate))}")
     for name, reason in NEWER_PROPERTIES.items():
         print(f"  only `sam publish` can tell whether SAR takes {name}: {reason}")
     print(f"not publishable: {found} findings" if found else "publishable")

@@ -12,6 +12,7 @@ from typing import Any
 
 from tools import check_template
 from tools.check_template import SAR_TYPES, Template
+from tools.strict_aws import template as strict_aws
 
 PARAMETER_TYPES = {"String", "Number", "List<Number>", "CommaDelimitedList"}
 METADATA = "AWS::ServerlessRepo::Application"
@@ -32,6 +33,8 @@ MOST_LABELS = 10
 LABEL = r"[a-zA-Z0-9+\-_:/@]{1,127}"
 MOST_DOCUMENT_BYTES = 5_000_000
 MOST_TEMPLATE_BYTES = 1_000_000  # CloudFormation's, which deploys it
+# SAR takes 104,857,600 bytes for a version (aws/serverless-application-model 1653); the rest is left for growth.
+MOST_ARTEFACT_BYTES = 95_000_000
 MOST = {"Parameters": 200, "Resources": 500, "Outputs": 200}
 
 # Seen in at least one of those 102 templates. SAR checks SAM's own types with a SAM of its own, which lags: it refused
@@ -79,6 +82,7 @@ class Candidate:
     template: Template
     transformed: Template
     documents: dict[str, Path]  # readme and licence, by the metadata's name for them
+    artefact_bytes: int = 0  # of the code of all functions, as it lies in S3
 
 
 def resource_types(candidate: Candidate) -> Iterator[str]:
@@ -181,6 +185,17 @@ def template_size(candidate: Candidate) -> Iterator[str]:
             yield f"{count} {section.lower()}, at most {most} are allowed"
 
 
+def artefact_size(candidate: Candidate) -> Iterator[str]:
+    """the code of all functions is below 95 MB, of the 105 MB that SAR takes for a version"""
+    if candidate.artefact_bytes > MOST_ARTEFACT_BYTES:
+        yield f"the code has {candidate.artefact_bytes} bytes"
+
+
+def rules_of_aws(candidate: Candidate) -> Iterator[str]:
+    """the rules of AWS that tools/strict_aws has are kept"""
+    yield from strict_aws.findings(candidate.transformed)
+
+
 def cycles(candidate: Candidate) -> Iterator[str]:
     """nothing depends on itself"""
     yield from check_template.cycles(candidate.transformed)
@@ -193,7 +208,7 @@ def lint(candidate: Candidate) -> Iterator[str]:
 
 CHECKS: list[Callable[[Candidate], Iterator[str]]] = [
     *(resource_types, custom_resources, parameters, sam_properties, artefacts, blocked_iam, metadata),
-    *(document_sizes, template_size, cycles, lint),
+    *(document_sizes, template_size, artefact_size, rules_of_aws, cycles, lint),
 ]
 
 

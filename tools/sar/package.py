@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import boto3
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from tools.check_template import transformed_template
+from tools.check_template import Template, transformed_template
 from tools.local_emulator import ROOT, Emulator
 from tools.local_stack import ARTEFACT_BUCKET, BUILT_TEMPLATE, make_artefact_bucket, one_at_a_time, sam
 from tools.sar.checks import METADATA, Candidate
@@ -13,6 +15,7 @@ from tools.sar.generate import generate, written
 
 # Beside the built one, whose relative paths then hold for it as well.
 GENERATED = BUILT_TEMPLATE.with_name("sar.yaml")
+LOGIN = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 PACKAGED = ROOT / ".aws-sam/sar/packaged.yaml"
 
 
@@ -26,7 +29,19 @@ def package(environment: Mapping[str, str], bucket: str, path: Path = PACKAGED) 
         sam("package", [*options, "--no-progressbar"], environment)
     about = template["Metadata"][METADATA]
     documents = {key: (GENERATED.parent / about[key]).resolve() for key in ("ReadmeUrl", "LicenseUrl")}
-    return Candidate(path, yaml_parse(path.read_text()), transformed_template(path), documents)
+    packaged = yaml_parse(path.read_text())
+    return Candidate(path, packaged, transformed_template(path), documents, artefact_bytes(environment, packaged))
+
+
+def artefact_bytes(environment: Mapping[str, str], packaged: Template) -> int:
+    """Of the code of all functions, each file once, as `sam package` put it into S3."""
+    login = {name.lower(): environment[name] for name in LOGIN if name in environment}
+    s3 = boto3.client(
+        "s3", endpoint_url=environment.get("AWS_ENDPOINT_URL"), verify=environment.get("AWS_CA_BUNDLE"), **login
+    )  # type: ignore[call-overload]
+    functions = [r for r in packaged["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
+    places = {urlsplit(function["Properties"]["CodeUri"]) for function in functions}
+    return sum(s3.head_object(Bucket=at.netloc, Key=at.path.lstrip("/"))["ContentLength"] for at in places)
 
 
 def package_locally(emulator: Emulator) -> Candidate:

@@ -9,12 +9,11 @@ from ministack.services import athena, glue
 
 from tools.strict_aws.emulated import RULES
 from tools.strict_aws.rules import rule
+from tools.strict_aws.template import VIEW_MEMBERS
 
 PREFIX, SUFFIX = "/* Presto View: ", " */"
 GUIDE = "https://docs.aws.amazon.com/athena/latest/ug/views.html"
 TRINO = "https://github.com/trinodb/trino/blob/476"
-# What the JSON of each view that Athena writes has, and of what type.
-MEMBERS = {"originalSql": str, "catalog": str, "schema": str, "columns": list, "runAsInvoker": bool}
 CHECKS: list[Callable[[dict[str, Any]], None]] = []
 
 
@@ -95,7 +94,7 @@ def has_a_views_json(table: dict[str, Any]) -> None:
     if not is_view(table):
         return
     view = definition(table)
-    for name, kind in MEMBERS.items():
+    for name, kind in VIEW_MEMBERS.items():
         if not isinstance(view.get(name), kind):
             raise QueryRefusedError(f"GENERIC_INTERNAL_ERROR: Invalid JSON bytes for ConnectorViewDefinition: {name}")
     if view["schema"] != view["schema"].lower():
