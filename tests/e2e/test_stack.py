@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import uuid
 from contextlib import redirect_stderr
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from tools.local_stack import Stack
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
 
 ROWS_TIMEOUT_SECONDS = 60
+IDLE_SECONDS = 3  # after which the local S3 resets a connection
 GOOD = object()
 
 
@@ -145,6 +147,28 @@ def test_one_click_stack_takes_batches_that_a_load_balancer_does_not(sar_stack, 
     assert rows == [{"size": str(megabytes * 1_000_000)}]
 
 
+def test_first_batch_after_a_pause_is_stored(each_stack):
+    """S3 has closed the connections that ingest kept, and ingest was frozen meanwhile."""
+    for pause_seconds in (0, IDLE_SECONDS + 0.5):
+        time.sleep(pause_seconds)
+        batch_id = str(uuid.uuid4())
+        body = batch({"type": "bounce", "event_id": batch_id})
+        assert post(each_stack, body, batch_id=batch_id)[:2] == (200, "stored")
+
+
+def test_load_balancer_refuses_more_than_a_megabyte(stack):
+    headers = {"content-type": "application/json", **basic(stack.credentials())}
+    assert send(stack, Request("POST", headers, b" " * 1024 * 1024)).status != 413
+    assert send(stack, Request("POST", headers, b" " * (1024 * 1024 + 1))).status == 413
+
+
+def test_http_api_refuses_more_than_lambda_takes(sar_stack):
+    headers = {"content-type": "application/json", **basic(sar_stack.credentials())}
+    assert send(sar_stack, Request("POST", headers, b"x" * 6 * 1024 * 1024)).status == 413
+    binary = {**headers, "content-type": "application/octet-stream"}  # passed on in base64
+    assert send(sar_stack, Request("POST", binary, b"x" * 5 * 1024 * 1024)).status == 413
+
+
 def test_one_click_stack_has_neither_load_balancer_nor_network(sar_stack):
     types = {
         resource["ResourceType"] for resource in local_stack.described(sar_stack.emulator, sar_stack.name).values()
@@ -252,10 +276,13 @@ def inventory(emulator) -> set[tuple[str, str]]:
 
 
 def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
-    """One stack through its life: CSV and a prefix with a space by update, gone by delete, its data still there."""
+    """One stack through its life: CSV and a prefix with a space by update, gone by delete, its data still there.
+
+    Its name has capital letters, which Glue does not keep.
+    """
     with redirect_stderr(io.StringIO()):
-        local_stack.deploy(emulator, "bird-life")
-        stack = local_stack.deploy(emulator, "bird-life", {"OutputFormat": "CSV", "RawPrefix": "B Event Data"})
+        local_stack.deploy(emulator, "Bird-Life")
+        stack = local_stack.deploy(emulator, "Bird-Life", {"OutputFormat": "CSV", "RawPrefix": "B Event Data"})
     batch_id = str(uuid.uuid4())
     bounce = {"type": "bounce", "rcpt_to": "nobody@example.com", "bounce_class": "10"}
     body = batch({**bounce, "event_id": "1", "reason": 'quoted "text", here', "msg_size": "12"})
