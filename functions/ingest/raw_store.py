@@ -1,5 +1,6 @@
 """Where batches are kept: one object each, written once."""
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import quote
@@ -10,6 +11,8 @@ from obstore.store import S3Store
 
 # S3 takes 2 kB of metadata in all.
 MAX_METADATA_CHARACTERS = 1024
+# A second put has to end within the 8 s of ingest.
+LAST_START_SECONDS = 4
 
 
 class StorageUnavailableError(Exception):
@@ -37,14 +40,7 @@ class RawBatchStore:
                 :MAX_METADATA_CHARACTERS
             ]
         try:
-            obstore.put(
-                self.store,
-                f"{self.prefix}/{name}.json",
-                body,
-                attributes=attributes,
-                mode="create",
-                use_multipart=False,
-            )
+            self._put(f"{self.prefix}/{name}.json", body, attributes)
         except AlreadyExistsError as error:
             # obstore raises it for 412 (the object is there) and for 409 (another request is at it, and may yet fail);
             # only its text tells which. No duplicate unless S3 said so: a batch must not be lost to a conflict.
@@ -54,6 +50,18 @@ class RawBatchStore:
         except (BaseError, OSError) as error:  # OSError: a bucket that is not there
             raise StorageUnavailableError(type(error).__name__) from error
         return True
+
+    def _put(self, path: str, body: bytes, attributes: dict[str, str]) -> None:
+        """Twice if need be: obstore does not repeat a conditional put whose connection S3 had closed in a pause."""
+        started = time.monotonic()
+        try:
+            obstore.put(self.store, path, body, attributes=attributes, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            raise
+        except BaseError:
+            if time.monotonic() - started > LAST_START_SECONDS:
+                raise
+            obstore.put(self.store, path, body, attributes=attributes, mode="create", use_multipart=False)
 
 
 def open_store(bucket: str, prefix: str, *, allow_http: bool) -> RawBatchStore:
@@ -65,6 +73,7 @@ def open_store(bucket: str, prefix: str, *, allow_http: bool) -> RawBatchStore:
         client_options={
             "timeout": timedelta(seconds=3.5),
             "connect_timeout": timedelta(seconds=1.5),
+            "pool_idle_timeout": timedelta(seconds=4),  # S3 closes an idle connection after some 5 s
             "allow_http": allow_http,
         },
         retry_config={
