@@ -26,6 +26,8 @@ ACCESS_KEY = "test"  # MiniStack's name for the root user of account 00000000000
 SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret)
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
+# Nothing of it is kept, so connections that clients hold open are not waited for.
+GRACE_SECONDS = 3
 
 # What this process started: a Popen that is forgotten while its process runs complains.
 _started: dict[int, subprocess.Popen[bytes]] = {}
@@ -198,7 +200,7 @@ def stop(emulator: Emulator) -> None:
 
 def has_ended(group: int) -> bool:
     """True once no process of the group is left; False if some still are after the time allowed."""
-    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):
             os.waitpid(group, os.WNOHANG)  # our own child, if it is one, or it would stay as a zombie
