@@ -24,6 +24,7 @@ from tools.local_query import poll
 BUCKET = "a-bucket"
 SERDE = {"SerializationLibrary": "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe"}
 IDLE_SECONDS = 1
+ROLE_SECONDS = 5  # time for a slow machine to ask before
 LAMBDA_MAY_ASSUME = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -39,6 +40,7 @@ def aws() -> Iterator[Emulator]:
     local_emulator.forget_real_aws()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRICT_AWS_IDLE", str(IDLE_SECONDS))
+        patch.setenv("STRICT_AWS_ROLE", str(ROLE_SECONDS))
         with local_emulator.running(auth=True) as started:
             s3 = started.client("s3")
             s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -362,12 +364,50 @@ def test_permissions_of_a_new_role_and_a_changed_policy_take_seconds(aws):
     }
     sqs, sns = aws.client("sqs", **login), aws.client("sns", **login)
     assert "AccessDenied" in str(refused(sqs.list_queues))
-    assert poll(lambda: refused(sqs.list_queues), lambda code: code is None, 10) is None
+    assert poll(lambda: refused(sqs.list_queues), lambda code: code is None, 20) is None
 
     allow("sns:ListTopics")
     assert (refused(sqs.list_queues), refused(sns.list_topics)) == (None, "AuthorizationError")
-    assert poll(lambda: refused(sns.list_topics), lambda code: code is None, 10) is None
+    assert poll(lambda: refused(sns.list_topics), lambda code: code is None, 20) is None
     assert "AccessDenied" in str(refused(sqs.list_queues))
+
+
+ASKS_ONCE = """
+import json, urllib.request
+import boto3
+def handler(event, context):
+    try:
+        boto3.client("sqs").list_queues()
+        said = "allowed"
+    except Exception as error:
+        said = error.response["Error"]["Code"]
+    answer = {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
+    answer |= {"PhysicalResourceId": "it", "Status": "SUCCESS", "Data": {"Said": said}}
+    request = urllib.request.Request(event["ResponseURL"], json.dumps(answer).encode(), method="PUT")
+    urllib.request.urlopen(request)
+"""
+
+
+def test_custom_resource_meets_a_new_role_too_early_however_slow_the_machine(aws):
+    iam, name = aws.client("iam"), unique("custom")
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(LAMBDA_MAY_ASSUME))["Role"]["Arn"]
+    statement = {"Effect": "Allow", "Action": "sqs:ListQueues", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName=name, PolicyName="may", PolicyDocument=document)
+    time.sleep(ROLE_SECONDS)
+    function = {"Runtime": "python3.13", "Handler": "index.handler", "Timeout": 30, "Role": arn}
+    asked = {"ServiceToken": {"Fn::GetAtt": ["Function", "Arn"]}, "ServiceTimeout": 60}
+    resources = {
+        "Function": {"Type": "AWS::Lambda::Function", "Properties": {**function, "Code": {"ZipFile": ASKS_ONCE}}},
+        "Custom": {"Type": "AWS::CloudFormation::CustomResource", "Properties": asked},
+    }
+    outputs = {"Said": {"Value": {"Fn::GetAtt": ["Custom", "Said"]}}}
+    template = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources, "Outputs": outputs}
+    client = aws.client("cloudformation")
+    client.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    assert poll(lambda: status(client, name), "CREATE_COMPLETE".__eq__, 60) == "CREATE_COMPLETE"
+    [said] = client.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
+    assert "AccessDenied" in said["OutputValue"]
 
 
 # --- Sizes -----------------------------------------------------------------------------------------------------------

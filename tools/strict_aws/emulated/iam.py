@@ -5,7 +5,8 @@ from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import AccountScopedDict
-from ministack.services import iam
+from ministack.services import iam, lambda_svc
+from ministack.services.cloudformation import custom_resource
 
 from tools.strict_aws.emulated import RULES
 from tools.strict_aws.rules import rule, seconds
@@ -16,21 +17,32 @@ from tools.strict_aws.rules import rule, seconds
     RULES,
 )
 def new_permissions_take_seconds() -> None:
-    """The permissions of a new role, and a change of a role's policies, are in force some seconds later."""
+    """The permissions of a new role, and a change of a role's policies, are in force some seconds later.
+
+    For the function of a custom resource they are counted from its first request, so that a slow machine hides nothing.
+    """
     length = seconds("ROLE", 2)
     if not length:
         return
-    gather = iam_evaluator._gather_role_policies
+    gather, invoke = iam_evaluator._gather_role_policies, custom_resource.invoke_custom_resource
+
+    def invoked(request_type: str, logical_id: str, properties: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        _, configuration, _ = lambda_svc._get_func_record_for_ref(properties.get("ServiceToken", ""))
+        role = iam._roles.get(str((configuration or {}).get("Role")).rpartition("/")[2])
+        if role:
+            role["InlinePolicies"].awaits_its_first_use()
+        return invoke(request_type, logical_id, properties, *rest, **named)
 
     def gathered(role_name: str, account_id: str) -> Any:
         role = iam._roles.get_scoped(account_id, None, role_name)
         policies = role["InlinePolicies"] if role else None
-        if not isinstance(policies, Policies) or policies.age() >= length:
+        if not isinstance(policies, Policies) or policies.age_when_used() >= length:
             return gather(role_name, account_id)
         parsed = [iam_evaluator.parse_policy_document(document) for document in policies.before.values()]
         return [statements for statements in parsed if statements]
 
     iam._roles = Roles()
+    custom_resource.invoke_custom_resource = invoked
     iam_evaluator._gather_role_policies = gathered
 
 
@@ -47,12 +59,20 @@ class Policies(dict[str, str]):
         super().__init__(documents)
         self.before: dict[str, str] = {}
         self.changed_at = time.monotonic()
+        self.used, self.awaited = False, False
 
-    def age(self) -> float:
+    def awaits_its_first_use(self) -> None:
+        """By a custom resource: the first request after a change is always too early."""
+        self.awaited = not self.used
+
+    def age_when_used(self) -> float:
+        if self.awaited:
+            self.changed_at, self.awaited = time.monotonic(), False
+        self.used = True
         return time.monotonic() - self.changed_at
 
     def changes(self) -> None:
-        self.before, self.changed_at = dict(self), time.monotonic()
+        self.before, self.changed_at, self.used = dict(self), time.monotonic(), False
 
     def __setitem__(self, name: str, document: str) -> None:
         if self.get(name) != document:
