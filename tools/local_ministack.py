@@ -2,7 +2,8 @@
 
 Its Athena knows tables only. Here a view that a statement names is written into it as a subquery, from the definition
 in Glue, before MiniStack reads it. And where policies are enforced, MiniStack does not see which workgroup a query
-belongs to once it has started; in AWS that is what the policy of a role names.
+belongs to once it has started; in AWS that is what the policy of a role names. Its Glue answers an absent description of
+a table as an empty one, which Athena's engine would take in place of the parameter `comment`; Glue leaves it out.
 """
 
 import base64
@@ -17,6 +18,7 @@ from ministack.services import athena, glue
 PREFIX, SUFFIX = "/* Presto View: ", " */"
 run_duckdb = athena._run_duckdb
 extract_resource_arn = iam_actions.extract_resource_arn
+json_response = glue.json_response
 
 
 async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
@@ -55,7 +57,20 @@ def resource_arn(
     return str(arn)
 
 
+def without_empty_descriptions(answer: dict[str, Any], *rest: Any, **named: Any) -> Any:
+    if "Table" in answer:
+        answer = {**answer, "Table": described(answer["Table"])}
+    if "TableList" in answer:
+        answer = {**answer, "TableList": [described(table) for table in answer["TableList"]]}
+    return json_response(answer, *rest, **named)
+
+
+def described(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if (name, value) != ("Description", "")}
+
+
 if __name__ == "__main__":
+    glue.json_response = without_empty_descriptions
     athena._run_duckdb = run_with_views
     iam_actions.extract_resource_arn = resource_arn
     main()

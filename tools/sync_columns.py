@@ -24,6 +24,9 @@ SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
  PARTITION BY event_date, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
 ) AS copy_number FROM events) WHERE copy_number = 1"""
 
+VIEW_COMMENT = "Each event once. Name event_date in the query, and Athena reads only those days"
+DAY = ("event_date", "date")
+
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
 # Functions import nothing of each other's, so load_postgres has a copy.
@@ -101,27 +104,47 @@ def column_lines(columns: list[tuple[str, str, str]]) -> list[str]:
 
 
 def view_lines() -> list[str]:
-    """The view's columns, and the definition that Athena keeps in it: JSON in base64, in a comment."""
-    glue = [f"{{Name: {column.name}, Type: {GLUE_TYPES[column.type]}}}" for column in COLUMNS]
-    trino = [{"name": column.name, "type": TRINO_TYPES[column.type]} for column in COLUMNS]
-    trino.append({"name": "event_date", "type": "date"})
+    """The view's columns, and the definition that Athena keeps in it."""
+    glue = [(column.name, GLUE_TYPES[column.type]) for column in COLUMNS]
+    trino = [(column.name, TRINO_TYPES[column.type]) for column in COLUMNS]
+    sql = [
+        "Sql: !If",
+        "  - UseCsv",
+        f"  - {json.dumps(one_line(view_sql(csv=True)))}",
+        f"  - {json.dumps(one_line(view_sql(csv=False)))}",
+    ]
+    return view_table("events_deduplicated", VIEW_COMMENT, [*glue, DAY], [*trino, DAY], sql)
+
+
+def view_table(
+    name: str, comment: str, glue: Sequence[tuple[str, str]], trino: Sequence[tuple[str, str]], sql: Sequence[str]
+) -> list[str]:
+    """The TableInput of a view as Athena itself makes one; `sql` gives the variable Sql.
+
+    Athena's guide ("Work with views") wants PartitionKeys; its engine refuses a table without a serde, and takes one
+    for a view only if the comment is `Presto View`. It reads a Glue description in place of that comment, so there
+    is none: what the view gives is said in the definition's `comment`.
+    """
     definition = '{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
-    definition += ', "columns": ${Columns}}'
+    definition += f', "columns": ${{Columns}}, "comment": {json.dumps(comment)}, "runAsInvoker": false, "path": []}}'
+    columns = json.dumps([{"name": column, "type": kind} for column, kind in trino])
     return [
+        f"Name: {name}",
+        "TableType: VIRTUAL_VIEW",
+        'Parameters: {presto_view: "true", comment: Presto View}',
+        "PartitionKeys: []",
         "StorageDescriptor:",
+        "  SerdeInfo: {SerializationLibrary: org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe}",
         "  Columns:",
-        *(f"    - {column}" for column in glue),
-        "    - {Name: event_date, Type: date}",
+        *(f"    - {{Name: {column}, Type: {kind}}}" for column, kind in glue),
+        "ViewExpandedText: /* Presto View */",
         "ViewOriginalText: !Sub",
         '  - "/* Presto View: ${View} */"',
         "  - View:",
         "      Fn::Base64: !Sub",
-        f"        - '{definition}'",
-        "        - Sql: !If",
-        "            - UseCsv",
-        f"            - {json.dumps(one_line(view_sql(csv=True)))}",
-        f"            - {json.dumps(one_line(view_sql(csv=False)))}",
-        f"          Columns: '{json.dumps(trino)}'",
+        "        - '{}'".format(definition.replace("'", "''")),
+        *(f"        {'  ' if number else '- '}{line}" for number, line in enumerate(sql)),
+        f"          Columns: '{columns}'",
     ]
 
 

@@ -21,7 +21,7 @@ import sqlglot
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
 from process.columns import COLUMNS
-from tools.sync_columns import TEMPLATE, one_line, replaced
+from tools.sync_columns import TEMPLATE, one_line, replaced, view_table
 
 ROOT = TEMPLATE.parent
 BOUNCE_CLASSES = ROOT / "sql/bounce_classes.csv"
@@ -167,11 +167,11 @@ def template_text() -> str:
 
 
 def view_resource(view: Text) -> list[str]:
-    """A Glue table that Athena takes for a view, as tools/sync_columns.py has it for events_deduplicated."""
     sql = statement(view)
     if '"' in sql or "\\" in sql:
         raise SystemExit(f"sql: {view.name} becomes a JSON string as it is: no quotation marks, no backslashes")
-    trino = json.dumps([{"name": name, "type": VIEW_TYPES[kind][1]} for name, kind in view.columns])
+    glue, trino = ([(name, VIEW_TYPES[kind][engine]) for name, kind in view.columns] for engine in (0, 1))
+    given = [f"Sql: {'!Sub ' if '${' in sql else ''}{json.dumps(sql)}"]
     return [
         f"{view.logical_id}View:",
         "  Type: AWS::Glue::Table",
@@ -180,22 +180,7 @@ def view_resource(view: Text) -> list[str]:
         "    CatalogId: !Ref AWS::AccountId",
         "    DatabaseName: !Ref GlueDatabase",
         "    TableInput:",
-        f"      Name: {view.name}",
-        f"      Description: {json.dumps(view.answers)}",
-        "      TableType: VIRTUAL_VIEW",
-        '      Parameters: {presto_view: "true", comment: Presto View}',
-        "      ViewExpandedText: /* Presto View */",
-        "      StorageDescriptor:",
-        "        Columns:",
-        *(f"          - {{Name: {name}, Type: {VIEW_TYPES[kind][0]}}}" for name, kind in view.columns),
-        "      ViewOriginalText: !Sub",
-        '        - "/* Presto View: ${View} */"',
-        "        - View:",
-        "            Fn::Base64: !Sub",
-        '              - \'{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
-        ', "columns": ${Columns}}\'',
-        f"              - Sql: {'!Sub ' if '${' in sql else ''}{json.dumps(sql)}",
-        f"                Columns: '{trino}'",
+        *(f"      {line}" for line in view_table(view.name, view.answers, glue, trino, given)),
         "",
     ]
 

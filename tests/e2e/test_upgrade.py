@@ -78,8 +78,11 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     [report] = reports
     assert report.batches > 10
     assert (report.accepted, report.given_up) == (report.batches, 0)
-    kept = ["RawBucketName", "LakeBucketName", "WebhookSecretArn", "GlueDatabaseName", "WebhookUrl"]
+    kept = ["RawBucketName", "LakeBucketName", "WebhookSecretArn", "WebhookUrl"]
     assert {name: new.outputs[name] for name in kept} == {name: old.outputs[name] for name in kept}
+    databases = [database["Name"] for database in emulator.client("glue").get_databases()["DatabaseList"]]
+    assert new.outputs["GlueDatabaseName"] in databases
+    assert old.outputs["GlueDatabaseName"] not in databases, "0.1.0 named it after the stack, capital letters and all"
     assert new.credentials() == old.credentials()
     assert sender.run([maker.batch(9999, events=3)]).accepted == 1
     result = verify(ledger, lake_of(new), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=True)

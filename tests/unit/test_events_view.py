@@ -35,14 +35,18 @@ def definition(table, *, csv: bool) -> dict:
 def test_it_is_a_view_as_athena_makes_them(table):
     assert table["Name"] == "events_deduplicated"
     assert table["TableType"] == "VIRTUAL_VIEW"
-    assert table["Parameters"]["presto_view"] == "true"
+    assert table["Parameters"] == {"presto_view": "true", "comment": "Presto View"}
+    assert table["PartitionKeys"] == []
+    assert table["StorageDescriptor"]["SerdeInfo"]["SerializationLibrary"].endswith(".LazySimpleSerDe")
     assert table["ViewExpandedText"] == "/* Presto View */"
+    assert "Description" not in table, "Athena's engine reads it in place of the comment, and knows no view then"
 
 
 @pytest.mark.parametrize("csv", [False, True], ids=["Parquet", "CSV"])
 def test_definition_decodes_and_its_columns_are_those_of_process(table, csv):
     view = definition(table, csv=csv)
     assert (view["catalog"], view["schema"]) == ("awsdatacatalog", "the_database")
+    assert (view["comment"].partition(".")[0], view["runAsInvoker"], view["path"]) == ("Each event once", False, [])
     names = [column.name for column in COLUMNS] + ["event_date"]
     types = [TRINO_TYPES[column.type] for column in COLUMNS] + ["date"]
     assert [(column["name"], column["type"]) for column in view["columns"]] == list(zip(names, types, strict=True))

@@ -57,10 +57,14 @@ def test_what_an_engine_cannot_read_is_found(sql, finding):
 def test_views_are_as_athena_makes_them(resources, view):
     table = resources[f"{view.logical_id}View"]["Properties"]["TableInput"]
     assert (table["Name"], table["TableType"]) == (view.name, "VIRTUAL_VIEW")
-    assert (table["Parameters"]["presto_view"], table["ViewExpandedText"]) == ("true", "/* Presto View */")
+    assert table["Parameters"] == {"presto_view": "true", "comment": "Presto View"}
+    assert (table["PartitionKeys"], table["ViewExpandedText"]) == ([], "/* Presto View */")
+    assert table["StorageDescriptor"]["SerdeInfo"]["SerializationLibrary"].endswith(".LazySimpleSerDe")
+    assert "Description" not in table, "Athena's engine reads it in place of the comment, and knows no view then"
     encoded = view_text(resources[f"{view.logical_id}View"]).removeprefix("/* Presto View: ").removesuffix(" */")
     definition = json.loads(base64.b64decode(encoded, validate=True))
     assert (definition["catalog"], definition["schema"]) == ("awsdatacatalog", "bird")
+    assert (definition["comment"], definition["runAsInvoker"], definition["path"]) == (view.answers, False, [])
     names = [name for name, _ in view.columns]
     assert [column["name"] for column in definition["columns"]] == names
     assert [column["Name"] for column in table["StorageDescriptor"]["Columns"]] == names

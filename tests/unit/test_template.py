@@ -39,6 +39,40 @@ def test_sar_takes_all_but_the_load_balancer(template):
     assert list(check_template.sar_findings(template)) == []
 
 
+def test_name_of_the_database_is_lower_case_whatever_the_stack_is_called(template):
+    """Glue folds it to lower case; the ARNs of ReportRole and the schema of the views would keep capital letters."""
+    properties = template["Resources"]["GlueDatabase"]["Properties"]
+    first_of_the_guid = {"Fn::Select": [0, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]}  # fmt: skip
+    assert properties["DatabaseName"] == {"Fn::Join": ["_", ["bird", first_of_the_guid]]}
+    assert properties["DatabaseInput"]["Name"] == properties["DatabaseName"]
+
+
+def test_report_may_look_up_the_database_default(template):
+    """Athena may ask for it in the name of who asks it, whatever database the query is about."""
+    [statement] = [
+        statement
+        for policy in template["Resources"]["ReportRole"]["Properties"]["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Sid"] == "ReadDefinitions"
+    ]
+    assert [arn["Fn::Sub"].rpartition(":")[2] for arn in statement["Resource"]] == [
+        "catalog",
+        "database/${GlueDatabase}",
+        "database/default",
+        "table/${GlueDatabase}/events*",
+    ]
+
+
+def test_template_has_no_control_character(template):
+    """Whatever refuses a NUL (a parser of CloudFormation's, SAR's, Glue's) would refuse the whole template."""
+    text = json.dumps(template, ensure_ascii=False)
+    assert sorted({character for character in text if ord(character) < 32}) == []
+    csv = template["Resources"]["EventsTable"]["Properties"]["TableInput"]["StorageDescriptor"]["SerdeInfo"]["Fn::If"][
+        1
+    ]
+    assert csv["Parameters"]["escapeChar"] == "\ue000"
+
+
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
     assert len(functions) == 8
