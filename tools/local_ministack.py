@@ -2,8 +2,8 @@
 
 Its Athena knows tables only. Here a view that a statement names is written into it as a subquery, from the definition
 in Glue, before MiniStack reads it. And where policies are enforced, MiniStack does not see which workgroup a query
-belongs to once it has started; in AWS that is what the policy of a role names. Its Glue answers an absent description of
-a table as an empty one, which Athena's engine would take in place of the parameter `comment`; Glue leaves it out.
+belongs to once it has started; in AWS that is what the policy of a role names. Its Glue answers an absent description
+of a table as an empty one, which Athena's engine takes in place of the parameter `comment`; AWS's leaves it out.
 """
 
 import base64

@@ -128,7 +128,7 @@ def _write(rows: Rows, written: metrics.Written, part: str) -> int:
         files += 1
     for day, table, sizes in days:
         if _output_format() == "CSV":
-            lake().write(f"events/event_date={_date(day)}/{part}.csv", to_csv(table), "text/csv")
+            lake().write(f"events-csv/event_date={_date(day)}/{part}.csv", to_csv(table), "text/csv")
         else:
             body = to_parquet(table)
             lake().write(f"events/event_date={_date(day)}/{part}.parquet", body, "application/vnd.apache.parquet")
