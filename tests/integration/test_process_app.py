@@ -180,6 +180,7 @@ def test_logs_hold_counts_and_no_values(s3, caplog):
     [record] = [record for record in caplog.records if record.message == "raw batches processed"]
     assert (record.events, record.rows, record.quarantined) == (2, 1, 1)
     assert record.extra_fields == {"brand_new": 1}
+    assert record.extra_field_names == "brand_new"
     assert "example.com" not in logged
     assert "secret" not in logged
 
