@@ -26,7 +26,7 @@ INDEXES = {
     # Whether an event is there already; also finds an event by its id. Two nulls are the same type.
     "events_identity": "UNIQUE INDEX {name} ON {events} (event_key, type, event_class, event_date) NULLS NOT DISTINCT",
     # Everything about one address, as the views ask for it.
-    "events_rcpt_to": "INDEX {name} ON {events} (lower(rcpt_to))",
+    "events_recipient": "INDEX {name} ON {events} (lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)))",
     # The timeline of a message.
     "events_message_id": "INDEX {name} ON {events} (message_id)",
     # The figures of a campaign.

@@ -1,7 +1,7 @@
 -- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others made of
 -- it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 
--- The table holds each event once. To be made anew when it gets a column: event_class type timestamp event_id event_key batch_id received_at customer_id subaccount_id message_id transmission_id campaign_id template_id template_version ab_test_id ab_test_version ab_test rcpt_to raw_rcpt_to rcpt_hash rcpt_type recipient_domain routing_domain mailbox_provider mailbox_provider_region rcpt_meta rcpt_tags rcpt_subs friendly_from msg_from mailfrom subject msg_size injection_time scheduled_time queue_time num_retries recv_method delv_method ip_pool sending_ip ip_address remote_addr outbound_tls transactional open_tracking click_tracking initial_pixel amp_enabled bounce_class error_code reason raw_reason fbtype report_by report_to target_link_name target_link_url user_agent user_agent_parsed_agent_family user_agent_parsed_device_brand user_agent_parsed_device_family user_agent_parsed_os_family user_agent_parsed_os_version user_agent_parsed_is_mobile user_agent_parsed_is_proxy user_agent_parsed_is_prefetched geo_ip_country geo_ip_region geo_ip_city geo_ip_latitude geo_ip_longitude geo_ip_zip geo_ip_postal_code relay_id origination device_token sms_coding sms_dst sms_dst_npi sms_dst_ton sms_src sms_src_npi sms_src_ton sms_remoteids sms_segments sms_text stat_type stat_state dr_latency ingest_batch_id expiration_timestamp number_succeeded number_duplicates number_failed error_type retryable href extra
+-- The table holds each event once. To be made anew when it gets a column: event_class type timestamp event_id event_key batch_id received_at customer_id subaccount_id message_id transmission_id campaign_id template_id template_version ab_test_id ab_test_version ab_test rcpt_to raw_rcpt_to rcpt_hash rcpt_type recipient_domain routing_domain mailbox_provider mailbox_provider_region rcpt_meta rcpt_tags rcpt_subs friendly_from msg_from mailfrom subject msg_size injection_time scheduled_time queue_time num_retries recv_method delv_method ip_pool sending_ip ip_address remote_addr outbound_tls transactional open_tracking click_tracking initial_pixel amp_enabled bounce_class error_code reason raw_reason fbtype report_by report_to target_link_name target_link_url user_agent user_agent_parsed_agent_family user_agent_parsed_device_brand user_agent_parsed_device_family user_agent_parsed_os_family user_agent_parsed_os_version user_agent_parsed_is_mobile user_agent_parsed_is_proxy user_agent_parsed_is_prefetched geo_ip_country geo_ip_region geo_ip_city geo_ip_latitude geo_ip_longitude geo_ip_zip geo_ip_postal_code relay_id origination device_token sms_coding sms_dst sms_dst_npi sms_dst_ton sms_src sms_src_npi sms_src_ton sms_remoteids sms_segments sms_text stat_type stat_state dr_latency ingest_batch_id expiration_timestamp number_succeeded number_duplicates number_failed error_type retryable href extra list_id
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 
 CREATE OR REPLACE VIEW bounce_classes AS
@@ -14,7 +14,8 @@ FROM (VALUES
   (CAST(22 AS bigint), CAST('Mailbox Full' AS varchar), CAST('Soft' AS varchar), CAST('The mailbox is over its quota' AS varchar), CAST('count' AS varchar), CAST('it is emptied or it is abandoned' AS varchar)),
   (CAST(23 AS bigint), CAST('Too Large' AS varchar), CAST('Soft' AS varchar), CAST('The message was too large for the recipient' AS varchar), CAST('none' AS varchar), CAST('it speaks of the message' AS varchar)),
   (CAST(24 AS bigint), CAST('Timeout' AS varchar), CAST('Soft' AS varchar), CAST('No answer in time' AS varchar), CAST('count' AS varchar), CAST('a fault of the day or a dead server' AS varchar)),
-  (CAST(25 AS bigint), CAST('Admin Failure' AS varchar), CAST('Admin' AS varchar), CAST('Failed by Bird''s own policies' AS varchar), CAST('suppress' AS varchar), CAST('Bird refuses the recipient: on its suppression list or known as invalid' AS varchar)),
+  (CAST(25 AS bigint), CAST('Admin Failure' AS varchar), CAST('Admin' AS varchar), CAST('Bird did not send it: its own policies or its suppression list' AS varchar), CAST('none' AS varchar), CAST('it repeats what Bird knew already or that the sender cancelled' AS varchar)),
+  (CAST(26 AS bigint), CAST('Smart Send Suppression' AS varchar), CAST('Admin' AS varchar), CAST('Bird did not send it: Smart Send left the recipient out' AS varchar), CAST('none' AS varchar), CAST('it says nothing of the mailbox' AS varchar)),
   (CAST(30 AS bigint), CAST('Generic Bounce: No RCPT' AS varchar), CAST('Hard' AS varchar), CAST('No recipient could be determined' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar)),
   (CAST(40 AS bigint), CAST('Generic Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Failed without a reason given' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar)),
   (CAST(50 AS bigint), CAST('Mail Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked by the receiver' AS varchar), CAST('none' AS varchar), CAST('it speaks of the sender' AS varchar)),
@@ -57,7 +58,7 @@ SELECT
     END AS bigint
   ) AS step,
   type,
-  rcpt_to,
+  COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) AS rcpt_to,
   campaign_id,
   COALESCE(raw_reason, reason, target_link_url, fbtype) AS detail,
   bounce_class,
@@ -65,16 +66,18 @@ SELECT
   queue_time,
   user_agent_parsed_is_prefetched AS by_machine,
   user_agent,
-  event_key
+  event_key,
+  customer_id
 FROM events_deduplicated
-WHERE message_id IS NOT NULL;
+WHERE message_id <> '';
 
 CREATE OR REPLACE VIEW recipient_engagement AS
 WITH engagement AS (
   SELECT
-    lower(rcpt_to) AS rcpt_to,
-    COALESCE(subaccount_id, '0') AS subaccount_id,
-    COALESCE(message_id, event_key) AS message,
+    COALESCE(customer_id, '') AS customer_id,
+    lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)) AS rcpt_to,
+    COALESCE(NULLIF(subaccount_id, ''), '0') AS subaccount_id,
+    COALESCE(NULLIF(message_id, ''), event_key) AS message,
     type,
     COALESCE(timestamp, received_at) AS seen,
     type IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') AS is_open,
@@ -86,7 +89,8 @@ WITH engagement AS (
       'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
       'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
     )
-    AND rcpt_to <> ''
+    AND COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) <> ''
+    AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
 )
 SELECT
   rcpt_to,
@@ -101,70 +105,133 @@ SELECT
   max(CASE WHEN is_open AND NOT by_machine THEN seen END) AS last_open,
   max(CASE WHEN is_click AND NOT by_machine THEN seen END) AS last_click,
   count(*) FILTER (WHERE type IN ('list_unsubscribe', 'link_unsubscribe')) > 0 AS unsubscribed,
-  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained
+  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained,
+  NULLIF(customer_id, '') AS customer_id
 FROM engagement
-GROUP BY rcpt_to, subaccount_id;
+GROUP BY customer_id, rcpt_to, subaccount_id;
 
 CREATE OR REPLACE VIEW suppression_candidates AS
 WITH signals AS (
   SELECT
-    lower(e.rcpt_to) AS rcpt_to,
-    COALESCE(e.subaccount_id, '0') AS subaccount_id,
+    COALESCE(e.customer_id, '') AS customer_id,
+    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
+    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
+    CASE WHEN e.type IN ('list_unsubscribe', 'link_unsubscribe') THEN COALESCE(e.list_id, '') ELSE '' END AS list_id,
     CASE
       WHEN e.type NOT IN ('bounce', 'out_of_band') THEN CAST(e.type AS varchar)
       WHEN COALESCE(c.action, 'count') = 'count' THEN CAST('soft_bounces' AS varchar)
-      WHEN c.bounce_group = 'Admin' THEN CAST('admin_bounce' AS varchar)
       ELSE CAST('hard_bounce' AS varchar)
     END AS reason,
+    e.type,
     COALESCE(e.timestamp, e.received_at) AS seen,
     e.event_date,
     e.event_key,
+    COALESCE(e.message_id, '') AS message_id,
     CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
-    e.campaign_id,
+    NULLIF(e.campaign_id, '') AS campaign_id,
     CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
   FROM events_deduplicated e
   LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
-    AND e.rcpt_to <> ''
+    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
     AND (e.type NOT IN ('bounce', 'out_of_band') OR COALESCE(c.action, 'count') <> 'none')
+    AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
 ),
--- What was taken and came back as an out-of-band bounce was no delivery.
-deliveries AS (
+-- Only these recipients can become candidates by soft bounces, so only their deliveries are read.
+often AS (
+  SELECT customer_id, rcpt_to, subaccount_id
+  FROM signals
+  WHERE reason = 'soft_bounces' AND event_date >= current_date - interval '${SoftBounceDays}' day
+  GROUP BY customer_id, rcpt_to, subaccount_id
+  HAVING count(*) >= ${SoftBounceLimit}
+),
+mail AS (
   SELECT
-    lower(e.rcpt_to) AS rcpt_to,
-    COALESCE(e.subaccount_id, '0') AS subaccount_id,
-    max(COALESCE(e.timestamp, e.received_at)) AS delivered
+    s.customer_id, s.rcpt_to, s.subaccount_id, s.type, 1 AS step, s.seen, s.event_date, s.event_key, s.message_id,
+    s.bounce_class, s.campaign_id
+  FROM signals s
+  JOIN often o ON o.customer_id = s.customer_id AND o.rcpt_to = s.rcpt_to AND o.subaccount_id = s.subaccount_id
+  WHERE s.reason = 'soft_bounces' AND s.event_date >= current_date - interval '${SoftBounceDays}' day
+  UNION ALL
+  SELECT
+    o.customer_id, o.rcpt_to, o.subaccount_id, e.type, 0 AS step, COALESCE(e.timestamp, e.received_at) AS seen,
+    e.event_date, e.event_key, COALESCE(e.message_id, '') AS message_id, e.bounce_class, e.campaign_id
   FROM events_deduplicated e
+  JOIN often o ON o.customer_id = COALESCE(e.customer_id, '')
+    AND o.rcpt_to = lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to))
+    AND o.subaccount_id = COALESCE(NULLIF(e.subaccount_id, ''), '0')
+  WHERE e.type = 'delivery' AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+),
+-- An out-of-band bounce without message_id belongs to the recipient's latest delivery before it.
+ordered AS (
+  SELECT
+    customer_id, rcpt_to, subaccount_id, type, seen, event_date, event_key, message_id, bounce_class, campaign_id,
+    max(CASE WHEN type = 'delivery' THEN seen END) OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS delivery_before,
+    min(CASE WHEN type = 'delivery' THEN seen END) OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
+      ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) AS next_delivery,
+    min(CASE WHEN type = 'out_of_band' AND message_id = '' THEN seen END) OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
+      ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) AS next_return
+  FROM mail
+),
+-- A message that came back as an out-of-band bounce was not delivered.
+deliveries AS (
+  SELECT o.customer_id, o.rcpt_to, o.subaccount_id, max(o.seen) AS delivered
+  FROM ordered o
   LEFT JOIN (
-    SELECT DISTINCT message_id FROM events_deduplicated WHERE type = 'out_of_band'
-      AND event_date >= current_date - interval '${SoftBounceDays}' day
-  ) returned ON returned.message_id = e.message_id
-  WHERE e.type = 'delivery'
-    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+    SELECT DISTINCT COALESCE(e.customer_id, '') AS customer_id, e.message_id
+    FROM events_deduplicated e
+    LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
+    WHERE e.type = 'out_of_band' AND e.message_id <> '' AND COALESCE(c.action, 'count') <> 'none'
+      AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+  ) returned ON returned.customer_id = o.customer_id AND returned.message_id = o.message_id
+  WHERE o.type = 'delivery'
     AND returned.message_id IS NULL
-  GROUP BY 1, 2
+    AND (o.next_return IS NULL OR o.next_delivery <= o.next_return)
+  GROUP BY o.customer_id, o.rcpt_to, o.subaccount_id
 ),
 soft_bounces AS (
   SELECT
-    s.rcpt_to, s.subaccount_id, s.reason, s.seen, s.event_key, s.bounce_class, s.campaign_id, s.stops_all,
-    count(*) OVER (PARTITION BY s.rcpt_to, s.subaccount_id) AS soft
-  FROM signals s
-  LEFT JOIN deliveries d ON d.rcpt_to = s.rcpt_to AND d.subaccount_id = s.subaccount_id
-  WHERE s.reason = 'soft_bounces'
-    AND s.event_date >= current_date - interval '${SoftBounceDays}' day
-    AND (d.delivered IS NULL OR s.seen > d.delivered)
+    o.customer_id, o.rcpt_to, o.subaccount_id, o.seen, o.event_key, o.bounce_class, o.campaign_id,
+    CASE
+      WHEN o.message_id <> '' THEN 'message ' || o.message_id
+      WHEN o.type = 'out_of_band' THEN 'delivery ' || COALESCE(CAST(o.delivery_before AS varchar), CAST(o.event_date AS varchar))
+      ELSE 'event ' || o.event_key
+    END AS message
+  FROM ordered o
+  LEFT JOIN deliveries d
+    ON d.customer_id = o.customer_id AND d.rcpt_to = o.rcpt_to AND d.subaccount_id = o.subaccount_id
+  WHERE o.type <> 'delivery' AND (d.delivered IS NULL OR o.seen > d.delivered)
 ),
 counted AS (
-  SELECT rcpt_to, subaccount_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
+  SELECT customer_id, rcpt_to, subaccount_id, list_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
   FROM signals WHERE reason <> 'soft_bounces'
   UNION ALL
-  SELECT rcpt_to, subaccount_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
-  FROM soft_bounces WHERE ${SoftBounceLimit} > 0 AND soft >= ${SoftBounceLimit}
+  SELECT
+    s.customer_id, s.rcpt_to, s.subaccount_id, '', CAST('soft_bounces' AS varchar), s.seen, s.event_key, s.bounce_class,
+    s.campaign_id, 1
+  FROM soft_bounces s
+  JOIN (
+    SELECT customer_id, rcpt_to, subaccount_id
+    FROM soft_bounces
+    GROUP BY customer_id, rcpt_to, subaccount_id
+    HAVING count(DISTINCT message) >= ${SoftBounceLimit}
+  ) failing
+    ON failing.customer_id = s.customer_id AND failing.rcpt_to = s.rcpt_to AND failing.subaccount_id = s.subaccount_id
+  WHERE ${SoftBounceLimit} > 0
 ),
 numbered AS (
   SELECT
-    rcpt_to, subaccount_id, reason, seen, bounce_class, campaign_id, stops_all,
-    row_number() OVER (PARTITION BY rcpt_to, subaccount_id ORDER BY seen DESC, reason, event_key) AS place
+    customer_id, rcpt_to, subaccount_id, list_id, reason, seen, bounce_class, campaign_id, stops_all,
+    row_number() OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id, list_id ORDER BY seen DESC, reason, event_key
+    ) AS place
   FROM counted
 )
 SELECT
@@ -176,9 +243,15 @@ SELECT
   count(*) AS events,
   min(seen) AS first_seen,
   max(seen) AS last_seen,
-  CASE WHEN max(stops_all) = 1 THEN CAST('all' AS varchar) ELSE CAST('non_transactional' AS varchar) END AS scope
+  CASE
+    WHEN list_id <> '' THEN CAST('list' AS varchar)
+    WHEN max(stops_all) = 1 THEN CAST('all' AS varchar)
+    ELSE CAST('non_transactional' AS varchar)
+  END AS scope,
+  NULLIF(customer_id, '') AS customer_id,
+  NULLIF(list_id, '') AS list_id
 FROM numbered
-GROUP BY rcpt_to, subaccount_id;
+GROUP BY customer_id, rcpt_to, subaccount_id, list_id;
 
 CREATE OR REPLACE VIEW list_export AS
 SELECT
@@ -196,7 +269,9 @@ SELECT
       END || COALESCE(CAST(s.bounce_class AS varchar), 'no class') || ' ' || COALESCE(c.name, 'Unknown')
   END AS description,
   s.scope,
-  s.last_seen AS added_at
+  s.last_seen AS added_at,
+  s.customer_id,
+  s.list_id
 FROM suppression_candidates s
 LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
 WHERE s.rcpt_to LIKE '%@%';
@@ -224,6 +299,7 @@ COMMENT ON COLUMN message_timeline.queue_time IS 'milliseconds since Bird accept
 COMMENT ON COLUMN message_timeline.by_machine IS 'an open or click of a machine';
 COMMENT ON COLUMN message_timeline.user_agent IS 'of an open or click';
 COMMENT ON COLUMN message_timeline.event_key IS 'tells events of one type and second apart';
+COMMENT ON COLUMN message_timeline.customer_id IS 'account at Bird';
 
 COMMENT ON VIEW recipient_engagement IS 'what each recipient did with the mail, machines told apart';
 COMMENT ON COLUMN recipient_engagement.rcpt_to IS 'the address, in lower case';
@@ -239,22 +315,27 @@ COMMENT ON COLUMN recipient_engagement.last_open IS 'when a human opened last';
 COMMENT ON COLUMN recipient_engagement.last_click IS 'when a human clicked last';
 COMMENT ON COLUMN recipient_engagement.unsubscribed IS 'by the mail client''s button or a link';
 COMMENT ON COLUMN recipient_engagement.complained IS 'marked a message as spam';
+COMMENT ON COLUMN recipient_engagement.customer_id IS 'account at Bird; NULL if the events name none';
 
 COMMENT ON VIEW suppression_candidates IS 'who must not be mailed any more, and why';
 COMMENT ON COLUMN suppression_candidates.rcpt_to IS 'the address, in lower case';
 COMMENT ON COLUMN suppression_candidates.subaccount_id IS '0 for the primary account';
-COMMENT ON COLUMN suppression_candidates.reason IS 'the latest: hard_bounce, admin_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe';
+COMMENT ON COLUMN suppression_candidates.reason IS 'the latest: hard_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe';
 COMMENT ON COLUMN suppression_candidates.bounce_class IS 'of the latest reason, if it is a bounce';
 COMMENT ON COLUMN suppression_candidates.campaign_id IS 'that the latest reason came from';
 COMMENT ON COLUMN suppression_candidates.events IS 'how many such events there are';
 COMMENT ON COLUMN suppression_candidates.first_seen IS 'when the first of them happened';
 COMMENT ON COLUMN suppression_candidates.last_seen IS 'when the latest of them happened';
-COMMENT ON COLUMN suppression_candidates.scope IS 'all - no mail at all; non_transactional - mail marked as transactional may go on';
+COMMENT ON COLUMN suppression_candidates.scope IS 'all - no mail at all; non_transactional - mail marked as transactional may go on; list - mail of list_id';
+COMMENT ON COLUMN suppression_candidates.customer_id IS 'account at Bird; NULL if the events name none';
+COMMENT ON COLUMN suppression_candidates.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';
 
 COMMENT ON VIEW list_export IS 'the suppression candidates as tools that import lists want them';
 COMMENT ON COLUMN list_export.email IS 'the address, in lower case';
 COMMENT ON COLUMN list_export.subaccount_id IS '0 for the primary account; at Bird each subaccount has its own list';
 COMMENT ON COLUMN list_export.reason IS 'as in suppression_candidates';
 COMMENT ON COLUMN list_export.description IS 'the same for people';
-COMMENT ON COLUMN list_export.scope IS 'all, or non_transactional';
+COMMENT ON COLUMN list_export.scope IS 'all, non_transactional or list';
 COMMENT ON COLUMN list_export.added_at IS 'when the latest reason happened';
+COMMENT ON COLUMN list_export.customer_id IS 'account at Bird; NULL if the events name none';
+COMMENT ON COLUMN list_export.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';

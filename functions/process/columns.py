@@ -145,4 +145,5 @@ COLUMNS: tuple[Column, ...] = (
     _bird("retryable", BOOLEAN, "The ingest batch may be sent again"),
     _bird("href", TEXT, "Link to the failed ingest batch"),
     _ours("extra", JSON, "Fields without a column, or whose value did not fit theirs, as Bird sent them"),
+    _bird("list_id", TEXT, "List that the recipient unsubscribed from, if the event names one"),
 )

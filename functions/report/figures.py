@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +34,7 @@ BOUNCE_CLASSES = {
     23: ("Too large", "soft"),
     24: ("Timeout", "soft"),
     25: ("Admin failure", "admin"),
+    26: ("Smart Send suppression", "admin"),
     30: ("Generic bounce, no recipient", "hard"),
     40: ("Generic bounce", "soft"),
     50: ("Mail block", "block"),
@@ -135,7 +136,8 @@ class Figures:
     now: Headline
     before: Headline | None
     rejected: int
-    out_of_band: int
+    returned: int
+    replies: int
     delays: int
     unsubscribes: int
     types: list[tuple[str, str, int]]
@@ -166,17 +168,17 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
         now[str(row["type"])] += number(row["events"])
         before[str(row["type"])] += number(row["events_before"])
     [totals] = answers["totals"]
+    events, events_before = number(totals["events"]), number(totals["events_before"])
     extra_events, unknown = unknown_fields(answers["extras"])
     return Figures(
         period=period,
-        events=now.total(),
-        events_before=before.total(),
-        now=headline(now, number(totals["opened_by_people"]), number(totals["clicked_by_people"])),
-        before=headline(before, number(totals["opened_by_people_before"]), number(totals["clicked_by_people_before"]))
-        if before.total()
-        else None,
+        events=events,
+        events_before=events_before,
+        now=headline(now, totals, ""),
+        before=headline(before, totals, "_before") if events_before else None,
         rejected=sum(now[name] for name in REJECTIONS),
-        out_of_band=now["out_of_band"],
+        returned=number(totals["returned"]),
+        replies=now["out_of_band"] - number(totals["returned"]),
         delays=now["delay"],
         unsubscribes=now["list_unsubscribe"] + now["link_unsubscribe"],
         types=[
@@ -192,7 +194,7 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
             "machine": number(totals["opens_by_machine"]),
         },
         opened=number(totals["opened"]),
-        campaigns=[group(row) for row in answers["campaigns"]],
+        campaigns=campaigns(answers["campaigns"]),
         all_campaigns=number(answers["campaigns"][0]["all_groups"]) if answers["campaigns"] else 0,
         providers=[group(row) for row in answers["providers"]],
         all_providers=number(answers["providers"][0]["all_groups"]) if answers["providers"] else 0,
@@ -204,23 +206,35 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
         latest=latest(row["latest"] for row in answers["types"]),
         latest_received=latest(row["latest_received"] for row in answers["types"]),
         lags=lags(totals),
-        with_extra=sum(number(row["with_extra"]) for row in answers["types"]),
+        with_extra=number(totals["with_extra"]),
         unknown_fields=unknown,
         extra_events_read=extra_events,
         quarantine=quarantine,
     )
 
 
-def headline(events: Mapping[str, int], opened: int, clicked: int) -> Headline:
+def headline(events: Mapping[str, int], totals: Row, which: str) -> Headline:
+    """`which`: the suffix of the columns of `totals`, "_before" for the period before."""
     delivered, bounced = events["delivery"], events["bounce"]
     return Headline(
         sent=delivered + bounced,
         delivered=Rate(delivered, delivered + bounced),
-        bounced=Rate(bounced + events["out_of_band"], delivered + bounced),
-        complaints=Rate(events["spam_complaint"], delivered),
-        opened_by_people=Rate(opened, delivered),
-        clicked_by_people=Rate(clicked, delivered),
+        bounced=Rate(bounced + number(totals[f"returned{which}"]), delivered + bounced),
+        complaints=Rate(number(totals[f"complaints{which}"]), delivered),
+        opened_by_people=Rate(number(totals[f"opened_by_people{which}"]), delivered),
+        clicked_by_people=Rate(number(totals[f"clicked_by_people{which}"]), delivered),
     )
+
+
+def campaigns(rows: Sequence[Row]) -> list[Group]:
+    """The account is in the name where there are several."""
+    several = len({row["account"] for row in rows}) > 1
+    return [
+        replace(group(row), name=f"{masked(row['name'])} (account {masked(row['account']) or 'unknown'})")
+        if several
+        else group(row)
+        for row in rows
+    ]
 
 
 def group(row: Row) -> Group:

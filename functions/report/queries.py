@@ -13,12 +13,21 @@ OPENS = ("open", "initial_open", "amp_open", "amp_initial_open")
 CLICKS = ("click", "amp_click")
 UNSUBSCRIBES = ("list_unsubscribe", "link_unsubscribe")
 REJECTIONS = ("policy_rejection", "generation_failure", "generation_rejection")
+# Bird's other types. Known types come first in the answer, so that a flood of invented types hides none of them.
+RELAYS = ("relay_delivery", "relay_injection", "relay_permfail", "relay_rejection", "relay_tempfail")
+OTHERS = ("sms_status", *RELAYS, "ab_test_completed", "ab_test_cancelled", "success", "error")
 FAILURES = ("bounce", "out_of_band", "delay", *REJECTIONS)
+# Classes of action `none` in sql/bounce_classes.csv: an out-of-band bounce of one of them, such as an automatic reply,
+# returns no message.
+RETURN_NOTHING = (23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
+# Feedback types (RFC 5965, RFC 6591) that are no complaint of the reader.
+NO_COMPLAINTS = ("not-spam", "auth-failure")
 OF_MESSAGES = ("injection", "delivery", *FAILURES, "spam_complaint", *OPENS, *CLICKS, *UNSUBSCRIBES)
 
 # How late an event may be when it arrives, in seconds. No function for percentiles is common to all three.
 LAGS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 
+MOST_TYPES = 200
 MOST_GROUPS = 25
 MOST_REASONS = 300
 MOST_EXTRAS = 500
@@ -52,9 +61,18 @@ def queries(period: Period) -> dict[str, str]:
               count(*) FILTER (WHERE {before}) AS events_before, count(extra) FILTER (WHERE {now}) AS with_extra,
               max("timestamp") AS latest, max(received_at) AS latest_received
             FROM events_deduplicated WHERE {days(both)} AND {within(both)}
-            GROUP BY event_class, type ORDER BY events DESC, event_class, type""",
+            GROUP BY event_class, type
+            ORDER BY CASE WHEN type IN {names((*OF_MESSAGES, *OTHERS))} THEN 0 ELSE 1 END,
+              events DESC, event_class, type
+            LIMIT {MOST_TYPES}""",
         "totals": f"""
-            SELECT {messages(OPENS, now, people=True)} AS opened_by_people,
+            SELECT count(*) FILTER (WHERE {now}) AS events, count(*) FILTER (WHERE {before}) AS events_before,
+              count(extra) FILTER (WHERE {now}) AS with_extra,
+              count(*) FILTER (WHERE {RETURNED} AND {now}) AS returned,
+              count(*) FILTER (WHERE {RETURNED} AND {before}) AS returned_before,
+              count(*) FILTER (WHERE {COMPLAINT} AND {now}) AS complaints,
+              count(*) FILTER (WHERE {COMPLAINT} AND {before}) AS complaints_before,
+              {messages(OPENS, now, people=True)} AS opened_by_people,
               {messages(OPENS, now)} AS opened, {messages(CLICKS, now, people=True)} AS clicked_by_people,
               {messages(OPENS, before, people=True)} AS opened_by_people_before,
               {messages(CLICKS, before, people=True)} AS clicked_by_people_before,
@@ -66,17 +84,17 @@ def queries(period: Period) -> dict[str, str]:
             FROM events_deduplicated WHERE {days(both)} AND {within(both)}""",
         "hours": f"""
             SELECT date_trunc('hour', {MOMENT}) AS hour, count(*) AS events,
-              {count("delivery")} AS delivered, {count("bounce", "out_of_band")} AS bounced,
-              {count("delay")} AS delayed, {count("spam_complaint")} AS complaints,
+              {count("delivery")} AS delivered, count(*) FILTER (WHERE {BOUNCED}) AS bounced,
+              {count("delay")} AS delayed, count(*) FILTER (WHERE {COMPLAINT}) AS complaints,
               {count(*OPENS, people=True)} AS opens, {count(*OPENS, people=False)} AS machine_opens,
               {count(*CLICKS, people=True)} AS clicks
             FROM events_deduplicated WHERE {days(period)} AND {now}
             GROUP BY date_trunc('hour', {MOMENT}) ORDER BY hour""",
-        "campaigns": groups("campaign_id", period),
+        "campaigns": groups("campaign_id", period, by_account=True),
         "providers": groups("mailbox_provider", period),
         "bounce_classes": f"""
             SELECT bounce_class, count(*) AS events FROM events_deduplicated
-            WHERE {days(period)} AND {now} AND type IN {names(("bounce", "out_of_band"))}
+            WHERE {days(period)} AND {now} AND {BOUNCED}
             GROUP BY bounce_class ORDER BY events DESC""",
         "reasons": f"""
             SELECT type, bounce_class, reason, count(*) AS events, sum(count(*)) OVER () AS all_events
@@ -97,7 +115,11 @@ def latest_day() -> str:
 MOMENT = 'coalesce("timestamp", received_at)'
 BY_PEOPLE = "(NOT coalesce(user_agent_parsed_is_prefetched, false))"
 PROXY = "coalesce(user_agent_parsed_is_proxy, false)"
-MESSAGE = "coalesce(message_id, event_key)"
+# Two accounts may use one id for two messages.
+MESSAGE = "coalesce(customer_id, '') || ' ' || coalesce(nullif(message_id, ''), event_key)"
+RETURNED = f"(type = 'out_of_band' AND coalesce(bounce_class, 0) NOT IN {RETURN_NOTHING})"
+BOUNCED = f"(type = 'bounce' OR {RETURNED})"
+COMPLAINT = f"(type = 'spam_complaint' AND lower(coalesce(fbtype, '')) NOT IN {NO_COMPLAINTS})"
 
 
 def days(period: Period) -> str:
@@ -132,13 +154,16 @@ def arrived_within(seconds: int, condition: str) -> str:
     return f"count(*) FILTER (WHERE {condition} AND received_at <= \"timestamp\" + INTERVAL '{seconds}' SECOND)"
 
 
-def groups(column: str, period: Period) -> str:
+def groups(column: str, period: Period, *, by_account: bool = False) -> str:
     """The same figures for each value of a column, those with most messages sent first."""
     now = within(period)
+    account = "coalesce(customer_id, '')" if by_account else "''"
     return f"""
-        SELECT coalesce({column}, '') AS name, {count("delivery", "bounce")} AS sent, {count("delivery")} AS delivered,
-          {count("bounce", "out_of_band")} AS bounced, {count("spam_complaint")} AS complaints,
+        SELECT coalesce({column}, '') AS name, {account} AS account, {count("delivery", "bounce")} AS sent,
+          {count("delivery")} AS delivered,
+          count(*) FILTER (WHERE {BOUNCED}) AS bounced, count(*) FILTER (WHERE {COMPLAINT}) AS complaints,
           {count(*UNSUBSCRIBES)} AS unsubscribes, {messages(OPENS, now, people=True)} AS opened_by_people,
           {messages(CLICKS, now, people=True)} AS clicked_by_people, count(*) OVER () AS all_groups
         FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(OF_MESSAGES)}
-        GROUP BY coalesce({column}, '') ORDER BY sent DESC, name LIMIT {MOST_GROUPS}"""
+        GROUP BY coalesce({column}, ''){", " + account if by_account else ""}
+        ORDER BY sent DESC, name, account LIMIT {MOST_GROUPS}"""

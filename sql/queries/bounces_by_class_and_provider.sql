@@ -5,20 +5,24 @@
 --   bounce_class bigint: Bird's class
 --   name varchar: what the class is called
 --   bounce_group varchar: Hard, Soft, Block, Admin, Undetermined
---   bounces bigint: bounces, out-of-band ones included
---   recipients bigint: different addresses among them
+--   bounces bigint: bounces, and out-of-band bounces but for automatic replies and the like
+--   recipients bigint: different addresses among them, those of each account on their own
 --   bounce_rate decimal(12,4): percent of what was sent to that provider: delivered or bounced
 -- Parameters: the days, in the line with `interval`
 WITH ended AS (
   SELECT
-    COALESCE(mailbox_provider, '(unknown)') AS mailbox_provider,
-    bounce_class,
-    count(*) FILTER (WHERE type <> 'delivery') AS bounces,
-    count(DISTINCT lower(rcpt_to)) FILTER (WHERE type <> 'delivery') AS recipients,
-    count(*) FILTER (WHERE type <> 'out_of_band') AS sent
-  FROM events_deduplicated
-  WHERE event_date >= current_date - interval '30' day
-    AND type IN ('delivery', 'bounce', 'out_of_band')
+    COALESCE(NULLIF(e.mailbox_provider, ''), '(unknown)') AS mailbox_provider,
+    e.bounce_class,
+    count(*) FILTER (WHERE e.type <> 'delivery') AS bounces,
+    count(
+      DISTINCT COALESCE(e.customer_id, '') || ' ' || lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to))
+    ) FILTER (WHERE e.type <> 'delivery') AS recipients,
+    count(*) FILTER (WHERE e.type <> 'out_of_band') AS sent
+  FROM events_deduplicated e
+  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
+  WHERE e.event_date >= current_date - interval '30' day
+    AND e.type IN ('delivery', 'bounce', 'out_of_band')
+    AND (e.type <> 'out_of_band' OR COALESCE(c.action, 'count') <> 'none')
   GROUP BY 1, 2
 ),
 shares AS (

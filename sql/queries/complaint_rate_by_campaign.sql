@@ -8,17 +8,20 @@
 --   delivered bigint: messages delivered
 --   complaints bigint: messages marked as spam
 --   complaint_rate decimal(12,4): percent of those delivered
+--   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `interval`
 SELECT
-  COALESCE(campaign_id, '(none)') AS campaign_id,
+  COALESCE(NULLIF(campaign_id, ''), '(none)') AS campaign_id,
   count(*) FILTER (WHERE type = 'delivery') AS delivered,
   count(*) FILTER (WHERE type = 'spam_complaint') AS complaints,
   CAST(
     100 * CAST(count(*) FILTER (WHERE type = 'spam_complaint') AS double precision)
     / NULLIF(count(*) FILTER (WHERE type = 'delivery'), 0) AS decimal(12, 4)
-  ) AS complaint_rate
+  ) AS complaint_rate,
+  customer_id
 FROM events_deduplicated
 WHERE event_date >= current_date - interval '30' day
   AND type IN ('delivery', 'spam_complaint')
-GROUP BY 1
-ORDER BY 4 DESC NULLS LAST, 3 DESC, 1
+  AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
+GROUP BY COALESCE(NULLIF(campaign_id, ''), '(none)'), customer_id
+ORDER BY 4 DESC NULLS LAST, 3 DESC, 1, customer_id

@@ -5,25 +5,26 @@
 --   accepted bigint: messages that Bird accepted for sending
 --   delivered bigint: messages that the remote server took
 --   bounced bigint: messages that it refused for good
---   returned bigint: messages that were taken and came back (out of band)
+--   returned bigint: messages that were taken and came back (out of band), automatic replies and the like left out
 --   rejected bigint: messages that Bird did not send, by its policies or for lack of content
 --   delivery_rate decimal(12,4): percent delivered of those delivered, bounced or rejected that day
 -- Parameters: the days, in the line with `interval`
 SELECT
-  event_date AS day,
+  e.event_date AS day,
   count(*) FILTER (WHERE type = 'injection') AS accepted,
   count(*) FILTER (WHERE type = 'delivery') AS delivered,
   count(*) FILTER (WHERE type = 'bounce') AS bounced,
-  count(*) FILTER (WHERE type = 'out_of_band') AS returned,
+  count(*) FILTER (WHERE type = 'out_of_band' AND COALESCE(c.action, 'count') <> 'none') AS returned,
   count(*) FILTER (WHERE type IN ('policy_rejection', 'generation_failure', 'generation_rejection')) AS rejected,
   CAST(
     100 * CAST(count(*) FILTER (WHERE type = 'delivery') AS double precision)
     / NULLIF(count(*) FILTER (WHERE type NOT IN ('injection', 'out_of_band')), 0) AS decimal(12, 4)
   ) AS delivery_rate
-FROM events_deduplicated
-WHERE event_date >= current_date - interval '30' day
+FROM events_deduplicated e
+LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
+WHERE e.event_date >= current_date - interval '30' day
   AND type IN (
     'injection', 'delivery', 'bounce', 'out_of_band', 'policy_rejection', 'generation_failure', 'generation_rejection'
   )
-GROUP BY event_date
+GROUP BY e.event_date
 ORDER BY day DESC

@@ -10,11 +10,13 @@
 --   clicks bigint: messages of which a human followed a link
 --   open_rate decimal(12,4): percent human opens of those delivered
 --   click_rate decimal(12,4): percent clicks of those delivered
+--   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `interval`
 WITH messages AS (
   SELECT
-    COALESCE(campaign_id, '(none)') AS campaign_id,
-    COALESCE(message_id, event_key) AS message,
+    customer_id,
+    COALESCE(NULLIF(campaign_id, ''), '(none)') AS campaign_id,
+    COALESCE(NULLIF(message_id, ''), event_key) AS message,
     count(*) FILTER (WHERE type = 'delivery') AS deliveries,
     count(*) FILTER (
       WHERE type IN ('open', 'initial_open', 'amp_open', 'amp_initial_open')
@@ -30,17 +32,18 @@ WITH messages AS (
   FROM events_deduplicated
   WHERE event_date >= current_date - interval '30' day
     AND type IN ('delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click')
-  GROUP BY 1, 2
+  GROUP BY 1, 2, 3
 ),
 campaigns AS (
   SELECT
+    customer_id,
     campaign_id,
     count(*) FILTER (WHERE deliveries > 0) AS delivered,
     count(*) FILTER (WHERE by_human > 0) AS human_opens,
     count(*) FILTER (WHERE by_machine > 0 AND by_human = 0) AS machine_opens,
     count(*) FILTER (WHERE clicked > 0) AS clicks
   FROM messages
-  GROUP BY campaign_id
+  GROUP BY customer_id, campaign_id
 )
 SELECT
   campaign_id,
@@ -49,6 +52,7 @@ SELECT
   machine_opens,
   clicks,
   CAST(100 * CAST(human_opens AS double precision) / NULLIF(delivered, 0) AS decimal(12, 4)) AS open_rate,
-  CAST(100 * CAST(clicks AS double precision) / NULLIF(delivered, 0) AS decimal(12, 4)) AS click_rate
+  CAST(100 * CAST(clicks AS double precision) / NULLIF(delivered, 0) AS decimal(12, 4)) AS click_rate,
+  customer_id
 FROM campaigns
-ORDER BY delivered DESC, campaign_id
+ORDER BY delivered DESC, campaign_id, customer_id

@@ -13,10 +13,10 @@
 -- Parameters: the days, in the line with `interval`
 WITH ranked AS (
   SELECT
-    COALESCE(mailbox_provider, '(unknown)') AS mailbox_provider,
+    COALESCE(NULLIF(mailbox_provider, ''), '(unknown)') AS mailbox_provider,
     queue_time,
-    row_number() OVER (PARTITION BY COALESCE(mailbox_provider, '(unknown)') ORDER BY queue_time) AS place,
-    count(*) OVER (PARTITION BY COALESCE(mailbox_provider, '(unknown)')) AS total
+    row_number() OVER (PARTITION BY COALESCE(NULLIF(mailbox_provider, ''), '(unknown)') ORDER BY queue_time) AS place,
+    count(*) OVER (PARTITION BY COALESCE(NULLIF(mailbox_provider, ''), '(unknown)')) AS total
   FROM events_deduplicated
   WHERE event_date >= current_date - interval '30' day
     AND type = 'delivery'

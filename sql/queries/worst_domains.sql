@@ -18,7 +18,8 @@ WITH domains AS (
   FROM events_deduplicated
   WHERE event_date >= current_date - interval '30' day
     AND type IN ('delivery', 'bounce', 'delay', 'spam_complaint')
-    AND recipient_domain IS NOT NULL
+    AND recipient_domain <> ''
+    AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
   GROUP BY 1
 )
 SELECT

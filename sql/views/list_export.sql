@@ -1,14 +1,16 @@
 -- list_export: the suppression candidates as tools that import lists want them
 --
--- One row per address and subaccount; what stands in rcpt_to and is no address (a hash, a telephone number) is left out.
+-- One row per account, address, subaccount and list. A recipient that is not an address (a hash, a telephone number) is left out.
 --
 -- Columns:
 --   email varchar: the address, in lower case
 --   subaccount_id varchar: 0 for the primary account; at Bird each subaccount has its own list
 --   reason varchar: as in suppression_candidates
 --   description varchar: the same for people
---   scope varchar: all, or non_transactional
+--   scope varchar: all, non_transactional or list
 --   added_at timestamp: when the latest reason happened
+--   customer_id varchar: account at Bird; NULL if the events name none
+--   list_id varchar: the one list that the recipient left; NULL if the reason is not about one list
 SELECT
   s.rcpt_to AS email,
   s.subaccount_id,
@@ -24,7 +26,9 @@ SELECT
       END || COALESCE(CAST(s.bounce_class AS varchar), 'no class') || ' ' || COALESCE(c.name, 'Unknown')
   END AS description,
   s.scope,
-  s.last_seen AS added_at
+  s.last_seen AS added_at,
+  s.customer_id,
+  s.list_id
 FROM suppression_candidates s
 LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
 WHERE s.rcpt_to LIKE '%@%'

@@ -19,6 +19,7 @@
 --   by_machine boolean: an open or click of a machine
 --   user_agent varchar: of an open or click
 --   event_key varchar: tells events of one type and second apart
+--   customer_id varchar: account at Bird
 SELECT
   message_id,
   event_date,
@@ -46,7 +47,7 @@ SELECT
     END AS bigint
   ) AS step,
   type,
-  rcpt_to,
+  COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) AS rcpt_to,
   campaign_id,
   COALESCE(raw_reason, reason, target_link_url, fbtype) AS detail,
   bounce_class,
@@ -54,6 +55,7 @@ SELECT
   queue_time,
   user_agent_parsed_is_prefetched AS by_machine,
   user_agent,
-  event_key
+  event_key,
+  customer_id
 FROM events_deduplicated
-WHERE message_id IS NOT NULL
+WHERE message_id <> ''

@@ -1,6 +1,6 @@
 -- recipient_engagement: what each recipient did with the mail, machines told apart
 --
--- One row per address and subaccount. Opens and clicks are messages, each counted once however often it was opened.
+-- One row per account, address and subaccount. Opens and clicks are messages, each counted once however often it was opened.
 -- An open is a machine's if Bird says prefetched: the pixel was fetched before anybody read. An image proxy alone fetches
 -- when somebody reads, only for him: that is a human open, whose client and place are the proxy's.
 --
@@ -18,11 +18,13 @@
 --   last_click timestamp: when a human clicked last
 --   unsubscribed boolean: by the mail client's button or a link
 --   complained boolean: marked a message as spam
+--   customer_id varchar: account at Bird; NULL if the events name none
 WITH engagement AS (
   SELECT
-    lower(rcpt_to) AS rcpt_to,
-    COALESCE(subaccount_id, '0') AS subaccount_id,
-    COALESCE(message_id, event_key) AS message,
+    COALESCE(customer_id, '') AS customer_id,
+    lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)) AS rcpt_to,
+    COALESCE(NULLIF(subaccount_id, ''), '0') AS subaccount_id,
+    COALESCE(NULLIF(message_id, ''), event_key) AS message,
     type,
     COALESCE(timestamp, received_at) AS seen,
     type IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') AS is_open,
@@ -34,7 +36,8 @@ WITH engagement AS (
       'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
       'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
     )
-    AND rcpt_to <> ''
+    AND COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) <> ''
+    AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
 )
 SELECT
   rcpt_to,
@@ -49,6 +52,7 @@ SELECT
   max(CASE WHEN is_open AND NOT by_machine THEN seen END) AS last_open,
   max(CASE WHEN is_click AND NOT by_machine THEN seen END) AS last_click,
   count(*) FILTER (WHERE type IN ('list_unsubscribe', 'link_unsubscribe')) > 0 AS unsubscribed,
-  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained
+  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained,
+  NULLIF(customer_id, '') AS customer_id
 FROM engagement
-GROUP BY rcpt_to, subaccount_id
+GROUP BY customer_id, rcpt_to, subaccount_id

@@ -142,7 +142,6 @@ NOT_ALL = "non_transactional"
 SUPPRESSED = [
     # address, subaccount, reason, class, campaign, events, first, last, scope
     ("447700900123", "4711", "hard_bounce", "10", None, "1", (12, "10:00:00"), (12, "10:00:00"), "all"),
-    ("admin", "4711", "admin_bounce", "25", None, "1", (12, "10:00:00"), (12, "10:00:00"), "all"),
     ("five-returned", "4711", "soft_bounces", "22", None, "5", (11, "12:30:00"), (7, "12:30:00"), "all"),
     ("five-soft", "4711", "soft_bounces", "24", None, "5", (11, "11:00:00"), (7, "11:00:00"), "all"),
     ("hard", "0", "link_unsubscribe", None, "known-primary", "1", (9, "08:00:00"), (9, "08:00:00"), NOT_ALL),
@@ -153,12 +152,13 @@ SUPPRESSED = [
     ("receipts", "4711", "list_unsubscribe", None, None, "1", (6, "09:00:00"), (6, "09:00:00"), "all"),
     ("unsubscribe-request", "4711", "hard_bounce", "90", None, "1", (12, "10:00:00"), (12, "10:00:00"), "all"),
 ]  # fmt: skip
-# And not: spam-block, subscribe-request, policy, four-soft, four-and-an-old, five-then-delivered.
+# And not: admin (Bird's own refusal), spam-block, subscribe-request, policy, four-soft, four-and-an-old,
+# five-then-delivered.
 
 
 def test_suppression_candidates_and_their_latest_reason(ask):
     expected = [
-        (name if name.isdigit() else f"{name}@known-a.example.com", *middle, ago(*first), ago(*last), scope)
+        (name if name.isdigit() else f"{name}@known-a.example.com", *middle, ago(*first), ago(*last), scope, None, None)
         for name, *middle, first, last, scope in SUPPRESSED
     ]
     found = ask(f"SELECT * FROM suppression_candidates WHERE {KNOWN}")  # noqa: S608
@@ -195,7 +195,6 @@ def test_list_export_describes_the_reasons_and_leaves_out_what_is_no_address(ask
     found = ask(sql)
     assert [row[0] for row in found] == [f"{name}@known-a.example.com" for name, *_ in SUPPRESSED if not name.isdigit()]
     assert [row[3] for row in found] == [
-        "Bounced: 25 Admin Failure",
         "Repeated bounces, the last one: 22 Mailbox Full",
         "Repeated bounces, the last one: 24 Timeout",
         "Unsubscribed by the link in the mail",
@@ -206,13 +205,15 @@ def test_list_export_describes_the_reasons_and_leaves_out_what_is_no_address(ask
         "Unsubscribed by the button of the mail client",
         "Bounced: 90 Unsubscribe",
     ]
-    assert found[4] == (
+    assert found[3] == (
         "hard@known-a.example.com",
         "4711",
         "hard_bounce",
         "Bounced: 30 Generic Bounce: No RCPT",
         "all",
         ago(10, "10:00:00"),
+        None,
+        None,
     )
 
 
@@ -263,8 +264,7 @@ def test_all_bounce_classes_have_an_action(ask):
         ("Soft", "count"): [20, 21, 22, 24, 40, 70],
         ("Soft", "none"): [23, 60, 100],
         ("Block", "none"): [50, 51, 52, 53, 54],
-        ("Admin", "suppress"): [25],
-        ("Admin", "none"): [80],
+        ("Admin", "none"): [25, 26, 80],
     }
 
 
@@ -283,12 +283,12 @@ def test_bounces_by_class_and_provider(ask):
 
 def test_complaint_rate_by_campaign(ask):
     found = [row for row in ask(saved("complaint_rate_by_campaign")) if str(row[0]).startswith("known-")]
-    assert found == [("known-spring", "5", "1", "20.0000"), ("known-empty", "0", "1", None)]
+    assert found == [("known-spring", "5", "1", "20.0000", None), ("known-empty", "0", "1", None, None)]
 
 
 def test_opens_and_clicks_by_campaign(ask):
     found = [row for row in ask(saved("opens_and_clicks_by_campaign")) if row[0] == "known-spring"]
-    assert found == [("known-spring", "5", "2", "1", "1", "40.0000", "20.0000")]
+    assert found == [("known-spring", "5", "2", "1", "1", "40.0000", "20.0000", None)]
 
 
 def test_time_to_inbox(ask):
@@ -328,11 +328,11 @@ def connection_string(server) -> str:
 def test_list_export_writes_the_same_file_from_both_engines(export, database, server):
     from_athena = export("--subaccount", "4711")
     lines = from_athena.split(b"\r\n")
-    assert lines[0] == b"email,subaccount_id,reason,description,scope,added_at"
+    assert lines[0] == b"email,subaccount_id,reason,description,scope,added_at,customer_id,list_id"
     spring = (
         f'five-soft@known-a.example.com,4711,soft_bounces,"Repeated bounces, the last one: 24 Timeout",all,{ago(7)}'
     )
-    assert f"{spring}T11:00:00Z".encode() in lines
+    assert f"{spring}T11:00:00Z,,".encode() in lines
     assert export("--subaccount", "4711", "--postgres", connection_string(server)) == from_athena
 
 

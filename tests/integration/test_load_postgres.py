@@ -686,9 +686,9 @@ def test_list_is_exported_with_the_secret_that_the_function_has(aws, database, s
     target = Target("stack", {"secretsmanager": aws.secrets}.__getitem__)
     [name] = [one["Name"] for one in aws.secrets.list_secrets()["SecretList"] if one["ARN"] == aws.secret]
     for where in (aws.secret, name):
-        rows = lists.from_postgres(target, where, "bird", lists.statement(None, "0"))
+        rows = lists.from_postgres(target, where, "bird", lists.statement(None, "0", None))
         description = "Bounced: 10 Invalid Recipient"
-        expected = ("hard@example.com", "0", "hard_bounce", description, "all", "2025-11-01T12:26:40Z")
+        expected = ("hard@example.com", "0", "hard_bounce", description, "all", "2025-11-01T12:26:40Z", "", "")
         assert list(rows) == [expected]
 
 

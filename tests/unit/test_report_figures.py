@@ -9,7 +9,7 @@ import pytest
 
 from report.app import whole_days
 from report.figures import BOUNCE_CLASSES, Rate, Reason, figures, masked, moment
-from report.queries import Period, queries
+from report.queries import RETURN_NOTHING, Period, queries
 
 ANSWERS = json.loads((Path(__file__).resolve().parents[1] / "data/report_answers.json").read_text())
 WEEK = Period(datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 11, tzinfo=UTC))
@@ -38,9 +38,32 @@ def test_the_period_before_has_its_own(found):
 
 def test_counts_beside_the_rates(found):
     assert (found.events, found.events_before) == (31_224, 28_214)
-    assert (found.rejected, found.out_of_band, found.delays, found.unsubscribes) == (8, 60, 1300, 42)
+    assert (found.rejected, found.returned, found.delays, found.unsubscribes) == (8, 60, 1300, 42)
     assert found.opens == {"direct": 4000, "proxy": 3000, "machine": 2000}
     assert found.with_extra == 5
+
+
+def test_automatic_replies_and_reports_that_are_no_complaint_are_in_no_rate():
+    [totals] = ANSWERS["totals"]
+    found = figures(WEEK, {**ANSWERS, "totals": [{**totals, "returned": "20", "complaints": "3"}]})
+    assert (found.now.bounced, found.returned, found.replies) == (Rate(420, 20_000), 20, 40)
+    assert found.now.complaints == Rate(3, 19_600)
+
+
+def test_campaigns_of_several_accounts_are_told_apart():
+    first = ANSWERS["campaigns"][0]
+    rows = [{**first, "account": "1"}, {**first, "account": ""}]
+    found = figures(WEEK, {**ANSWERS, "campaigns": rows})
+    assert [group.name for group in found.campaigns] == [
+        "Autumn sale (account 1)",
+        "Autumn sale (account unknown)",
+    ]
+
+
+def test_what_returns_nothing_is_what_has_no_action_in_the_views():
+    with (Path(__file__).resolve().parents[2] / "sql/bounce_classes.csv").open(newline="") as file:
+        none = [int(row["bounce_class"]) for row in csv.DictReader(file) if row["action"] == "none"]
+    assert list(RETURN_NOTHING) == none
 
 
 def test_no_rate_of_nothing():

@@ -131,9 +131,9 @@ def test_few_messages_in_all_are_said_to_be_few():
 
 
 def test_without_a_period_before_nothing_is_compared():
-    new = [{**row, "events_before": "0"} for row in ANSWERS["types"]]
+    new = [{**row, "events_before": "0"} for row in ANSWERS["totals"]]
     assert "Sent | 20,000 | messages delivered or bounced | nothing before to compare with" in words(
-        page({**ANSWERS, "types": new})
+        page({**ANSWERS, "totals": new})
     )
 
 

@@ -96,6 +96,8 @@ def run(target: Target, options: argparse.Namespace) -> None:
                 output=options.output,
                 since=since,
                 subaccount=options.subaccount,
+                account=options.account,
+                of_list=options.list,
                 bird=options.bird,
                 postgres=options.postgres,
                 schema=options.schema,
@@ -191,6 +193,8 @@ def parser() -> argparse.ArgumentParser:
     form = "30m, 2h, 3d ago, or 2026-11-24T10:30 (UTC)"
     export.add_argument("--since", type=time_argument, metavar="TIME", help=f"added since; {form}; default: all")
     export.add_argument("--subaccount", type=subaccount, metavar="ID", help="of that one alone; 0: the primary account")
+    export.add_argument("--account", type=account, metavar="ID", help="of that account at Bird alone (customer_id)")
+    export.add_argument("--list", metavar="ID", help="those who left this one list (list_id), and no others")
     export.add_argument("--bird", action="store_true", help="recipient, type, description, as Bird's upload wants them")
     export.add_argument("--postgres", metavar="WHERE", help="name or ARN of its secret, or a connection string")
     export.add_argument("--schema", default="bird", help="of the views in PostgreSQL (%(default)s)")
@@ -213,6 +217,12 @@ def time_argument(text: str) -> datetime:
         return moment(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"no time: {text}") from error
+
+
+def account(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"not an account: {text}")
+    return text
 
 
 def subaccount(text: str) -> str:

@@ -6,19 +6,31 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psycopg
 
 from tools.local_query import written_out
+from tools.operate.private_file import private_file
+from tools.operate.quarantine import clean
 from tools.operate.target import OperateError, Target, postgres_connection, say
 
-COLUMNS = ("email", "subaccount_id", "reason", "description", "scope", "added_at")
 BIRDS_COLUMNS = ("recipient", "type", "description")
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet takes for the beginning of a formula. Some skip white space before it.
+FORMULA = ("=", "+", "-", "@")
 
-Row = tuple[str, ...]
+
+class Row(NamedTuple):
+    """One line of the view, times in ISO 8601. '' where the view has NULL."""
+
+    email: str
+    subaccount_id: str
+    reason: str
+    description: str
+    scope: str
+    added_at: str
+    customer_id: str
+    list_id: str
 
 
 def export(
@@ -27,50 +39,65 @@ def export(
     output: Path | None,
     since: datetime | None,
     subaccount: str | None,
+    account: str | None,
+    of_list: str | None,
     bird: bool,
     postgres: str | None,
     schema: str,
 ) -> None:
-    sql = statement(since, subaccount)
+    """Write the list to `output`, or to the standard output. `of_list`: only those who left this one list."""
+    sql = statement(since, subaccount, account)
     rows = from_postgres(target, postgres, schema, sql) if postgres else from_athena(target, sql)
     if output is None:
-        count = write(sys.stdout, rows, bird=bird)
+        count = write(sys.stdout, rows, of_list=of_list, bird=bird)
     else:
-        output.touch(mode=0o600)  # the addresses of people
-        with output.open("w", encoding="utf-8", newline="") as file:
-            count = write(file, rows, bird=bird)
+        with private_file(output) as file:
+            count = write(file, rows, of_list=of_list, bird=bird)
     say(f"{count} addresses{f' in {output}' if output else ''}")
     if not postgres and "HashKeyArn" in target.outputs:
         say("without those that HashFields has made hashes of: find them in suppression_candidates")
 
 
-def statement(since: datetime | None, subaccount: str | None) -> str:
+def statement(since: datetime | None, subaccount: str | None, account: str | None) -> str:
     conditions = []
     if since:
         conditions.append(f"added_at >= timestamp '{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}'")
     if subaccount is not None:  # digits, as the command line sees to
         conditions.append(f"subaccount_id = '{subaccount}'")
+    if account is not None:  # letters, digits, - and _
+        conditions.append(f"customer_id = '{account}'")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"SELECT {', '.join(COLUMNS)} FROM list_export{where} ORDER BY subaccount_id, email"  # noqa: S608
+    order = "customer_id, subaccount_id, email, list_id"
+    return f"SELECT {', '.join(Row._fields)} FROM list_export{where} ORDER BY {order}"  # noqa: S608
 
 
-def write(file: IO[str], rows: Iterator[Row], *, bird: bool) -> int:
+def write(file: IO[str], rows: Iterator[Row], *, of_list: str | None = None, bird: bool = False) -> int:
     """RFC 4180. How many addresses.
 
-    An address is written as it is, even where a spreadsheet would take it for a formula: changed it suppresses nobody.
+    An address is written as it is, even where a spreadsheet would take it for a formula: a changed address would
+    suppress no recipient. Only on a terminal, which would obey them, control characters are replaced.
     """
     writer = csv.writer(file)
-    writer.writerow(BIRDS_COLUMNS if bird else COLUMNS)
-    count = formulas = 0
-    for email, subaccount_id, reason, description, scope, added_at in rows:
-        count += 1
-        formulas += email.startswith(FORMULA)
-        if not bird:
-            writer.writerow([email, subaccount_id, reason, description, scope, added_at])
+    writer.writerow(BIRDS_COLUMNS if bird else Row._fields)
+    count = formulas = left_out = 0
+    accounts: set[str] = set()
+    for row in rows:
+        if row.list_id != (of_list or ""):
+            left_out += 1
             continue
-        writer.writerow([email, "non_transactional", description])
-        if scope == "all":
-            writer.writerow([email, "transactional", description])
+        count += 1
+        formulas += row.email.lstrip().startswith(FORMULA)
+        if not bird:
+            writer.writerow(row if not file.isatty() else map(clean, row))
+            continue
+        accounts.add(row.customer_id)
+        if len(accounts) > 1:
+            names = " and ".join(sorted(name or "(none)" for name in accounts))
+            raise OperateError(f"Bird keeps a list for each account, and these addresses are of {names}: use --account")
+        stopped = ["non_transactional", *(["transactional"] if row.scope == "all" else [])]
+        writer.writerows([row.email, kind, row.description] for kind in stopped)
+    if left_out and of_list is None:
+        say(f"{left_out} left one list only and are not in this file: use --list ID for the recipients of one list")
     if formulas:
         say(f"{formulas} begin like a formula: import the file, do not open it in a spreadsheet")
     return count
@@ -78,8 +105,8 @@ def write(file: IO[str], rows: Iterator[Row], *, bird: bool) -> int:
 
 def plain(values: Any) -> Row:
     """Both engines' times as ISO 8601."""
-    *others, added_at = [str(value) for value in values]
-    return (*others, f"{added_at[:10]}T{added_at[11:19]}Z")
+    row = Row(*("" if value is None else str(value) for value in values))
+    return row._replace(added_at=f"{row.added_at[:10]}T{row.added_at[11:19]}Z")
 
 
 def from_athena(target: Target, sql: str) -> Iterator[Row]:

@@ -1,0 +1,245 @@
+"""Who is suppressed, by awkward events: DuckDB (in the place of Athena) and PostgreSQL give the same rows.
+
+The batches of tests/data/inputs go through process; their times are moved so that the newest is an hour ago.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from process.columns import COLUMNS
+from process.normalise import StoredBatch
+from process.rows import Rows
+from process.table import to_parquet
+from report.queries import Period, queries
+from tools import local_postgres, sync_sql
+
+INPUTS = Path(__file__).parent.parent / "data/inputs"
+FILES = ("04", "05", "06", "07", "08", "09", "18", "19", "20")
+RULE = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}
+POSTGRES_TYPES = {
+    "TEXT": "text",
+    "JSON": "jsonb",
+    "BIGINT": "bigint",
+    "DOUBLE": "double precision",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP": "timestamptz",
+}
+HOUR = 3600
+DAY = 24 * HOUR
+EPOCH = date(1970, 1, 1)
+LAST = int(time.time()) - HOUR
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+Event = dict[str, Any]
+
+
+def event(kind: str, ago: int, address: str | None, **fields: str) -> Event:
+    """An element of a batch; `ago` in seconds before the newest event."""
+    event_class = "unsubscribe_event" if "unsubscribe" in kind else "message_event"
+    known = {"type": kind, "timestamp": str(LAST - ago), "event_id": f"{kind}-{ago}-{address}-{sorted(fields.items())}"}
+    return {"msys": {event_class: {**known, **({"rcpt_to": address} if address else {}), **fields}}}
+
+
+def recorded(name: str) -> list[Event]:
+    [path] = INPUTS.glob(f"{name}-*.json")
+    events: list[Event] = json.loads(path.read_text())
+    insides = [inside for element in events for inside in element["msys"].values()]
+    late = LAST - max(int(inside["timestamp"]) for inside in insides)
+    for inside in insides:
+        inside["timestamp"] = str(int(inside["timestamp"]) + late)
+    return events
+
+
+MADE = [
+    # A cancelled campaign: Bird answers each recipient with class 25, between two deliveries.
+    event("delivery", 3 * DAY, "cancelled@example.com", message_id="c1"),
+    event("bounce", 2 * DAY, "cancelled@example.com", message_id="c2", bounce_class="25"),
+    # An automatic reply undoes no delivery, so four and one are not five.
+    *[
+        event("bounce", day * DAY, "holiday@example.com", bounce_class="22", message_id=f"h{day}")
+        for day in (9, 8, 7, 6)
+    ],
+    event("delivery", 5 * DAY, "holiday@example.com", message_id="h5"),
+    event("out_of_band", 5 * DAY - 60, "holiday@example.com", message_id="h5", bounce_class="60"),
+    event("bounce", 4 * DAY, "holiday@example.com", message_id="h4", bounce_class="22"),
+    # One message, five notices without its id.
+    event("delivery", 2 * DAY, "one-message@example.com", message_id="o1"),
+    *[event("out_of_band", DAY + hour * HOUR, "one-message@example.com", bounce_class="70") for hour in range(5)],
+    # The same address and ids in two accounts, and without an account: three persons.
+    event("bounce", DAY, "shared@example.com", bounce_class="10", customer_id="1"),
+    event("list_unsubscribe", DAY, "shared@example.com", customer_id="2", campaign_id="spring"),
+    event("spam_complaint", DAY, "shared@example.com", fbtype="abuse"),
+    # Four soft bounces in each of two accounts are not eight of one person.
+    *[
+        event(
+            "bounce",
+            day * DAY,
+            "split@example.com",
+            bounce_class="22",
+            customer_id=account,
+            message_id=f"{account}{day}",
+        )
+        for day in (4, 3, 2, 1)
+        for account in ("1", "2")
+    ],
+    # Two accounts with a campaign of one name, and a message of one id: one of them is opened.
+    *[
+        event("delivery", DAY, "both@example.com", customer_id=account, message_id="b1", campaign_id="both")
+        for account in "12"
+    ],
+    event("open", HOUR, "both@example.com", customer_id="2", message_id="b1", campaign_id="both"),
+    # A flood of invented types.
+    *[event(f"invented_{number}", HOUR + copy, None) for number in range(300) for copy in range(2)],
+    # Left one list, and later everything.
+    event("list_unsubscribe", 2 * DAY, "two-lists@example.com", list_id="weekly"),
+    event("link_unsubscribe", DAY, "two-lists@example.com", list_id="daily"),
+    event("link_unsubscribe", HOUR, "two-lists@example.com", list_id=""),
+    # The recipient stands in raw_rcpt_to only.
+    event("bounce", DAY, None, raw_rcpt_to="Raw.Only@Example.com", bounce_class="10", subaccount_id=""),
+]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The rows as process writes them, and the views, in DuckDB."""
+    gathered = Rows()
+    for number, events in enumerate([*map(recorded, FILES), MADE]):
+        body = json.dumps(events).encode()
+        gathered.add(StoredBatch(f"batch-{number}", f"raw/batch-{number}.json", LAST * 1000, body))
+    folder = tmp_path_factory.mktemp("lake")
+    for day, table, _ in gathered.take_days():
+        partition = folder / f"event_date={EPOCH + timedelta(days=day)}"
+        partition.mkdir()
+        (partition / "rows.parquet").write_bytes(to_parquet(table))
+    with duckdb.connect() as connection:
+        files = f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
+        connection.execute(f"CREATE VIEW events_deduplicated AS SELECT * FROM {files}")  # noqa: S608
+        for view in sync_sql.views():
+            connection.execute(f"CREATE VIEW {view.name} AS {Template(view.sql).substitute(RULE)}")
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def database(rows) -> Iterator[psycopg.Connection[Any]]:
+    """The same rows in PostgreSQL, with its views."""
+    definitions = [SQL("{} {}").format(Identifier(c.name), SQL(POSTGRES_TYPES[c.type])) for c in COLUMNS]
+    found = rows.execute("SELECT * FROM events_deduplicated")
+    names = [column[0] for column in found.description]
+    with local_postgres.running() as server, server.connect() as connection:
+        connection.execute("CREATE SCHEMA bird; SET search_path TO bird; SET timezone TO 'UTC'")
+        connection.execute(SQL("CREATE TABLE events ({}, event_date date)").format(SQL(", ").join(definitions)))
+        with connection.cursor().copy(
+            SQL("COPY events ({}) FROM STDIN").format(SQL(", ").join(map(Identifier, names)))
+        ) as copy:
+            for row in found.fetchall():
+                copy.write_row(row)
+        connection.execute(Template(sync_sql.POSTGRES_VIEWS.read_text()).substitute(RULE).encode())
+        yield connection
+
+
+@pytest.fixture(params=["DuckDB", "PostgreSQL"])
+def ask(request) -> Ask:
+    if request.param == "DuckDB":
+        connection = request.getfixturevalue("rows")
+        return lambda sql: connection.execute(sql).fetchall()
+    database = request.getfixturevalue("database")
+    return lambda sql: database.execute(sql.encode()).fetchall()
+
+
+SUPPRESSED = [
+    # address, subaccount, reason, class, events, scope, account, list
+    ("ann@example.com", "0", "list_unsubscribe", None, 1, "non_transactional", None, None),
+    ("carl@example.com", "0", "soft_bounces", 22, 6, "all", None, None),
+    ("cora@example.com", "0", "soft_bounces", 22, 6, "all", None, None),
+    ("ida@example.com", "0", "hard_bounce", 10, 2, "all", None, None),
+    ("jane@example.com", "0", "list_unsubscribe", None, 1, "non_transactional", None, None),
+    ("joan@example.com", "0", "spam_complaint", None, 1, "non_transactional", None, None),
+    ("kim@example.com", "0", "list_unsubscribe", None, 1, "list", None, "newsletter-weekly.example.com"),
+    ("raw.only@example.com", "0", "hard_bounce", 10, 1, "all", None, None),
+    ("shared@example.com", "0", "hard_bounce", 10, 1, "all", "1", None),
+    ("shared@example.com", "0", "list_unsubscribe", None, 1, "non_transactional", "2", None),
+    ("shared@example.com", "0", "spam_complaint", None, 1, "non_transactional", None, None),
+    ("two-lists@example.com", "0", "link_unsubscribe", None, 1, "list", None, "daily"),
+    ("two-lists@example.com", "0", "link_unsubscribe", None, 1, "non_transactional", None, None),
+    ("two-lists@example.com", "0", "list_unsubscribe", None, 1, "list", None, "weekly"),
+]
+# And not: cancelled (Bird's own refusal), ben and holiday (automatic replies), dora and one-message (one message each),
+# emil (Smart Send), fred and gina (no complaints), split (four in each account).
+
+
+def test_candidates(ask):
+    found = ask(
+        """SELECT rcpt_to, subaccount_id, reason, bounce_class, events, scope, customer_id, list_id
+        FROM suppression_candidates"""
+    )
+    assert sorted(found, key=str) == sorted(SUPPRESSED, key=str)
+
+
+def test_export_names_account_and_list(ask):
+    found = ask("SELECT email, description, scope, customer_id, list_id FROM list_export WHERE email LIKE 'shared@%'")
+    assert sorted(found, key=str) == [
+        ("shared@example.com", "Bounced: 10 Invalid Recipient", "all", "1", None),
+        ("shared@example.com", "Marked as spam", "non_transactional", None, None),
+        ("shared@example.com", "Unsubscribed by the button of the mail client", "non_transactional", "2", None),
+    ]
+
+
+def test_complaints_that_are_none_are_in_no_figure(ask):
+    assert ask("SELECT rcpt_to FROM recipient_engagement WHERE complained ORDER BY rcpt_to") == [
+        ("joan@example.com",),
+        ("shared@example.com",),
+    ]
+    assert ask("SELECT count(*) FROM recipient_engagement WHERE rcpt_to = 'shared@example.com'") == [(2,)]
+
+
+def query(name: str) -> str:
+    return (sync_sql.ROOT / f"sql/queries/{name}.sql").read_text()
+
+
+def test_automatic_replies_return_nothing_in_the_saved_queries(ask):
+    found = ask(query("bounces_by_class_and_provider"))
+    assert {row[1]: (row[2], row[4]) for row in found} == {
+        10: ("Invalid Recipient", 4),
+        22: ("Mailbox Full", 30),
+        25: ("Admin Failure", 2),
+        26: ("Smart Send Suppression", 6),
+        70: ("Transient Failure", 10),
+    }
+    returned = sum(row[4] for row in ask(query("delivered")))
+    assert returned == 12 + 5 + 5  # 06, 07 and one-message; not the replies of 05 and holiday
+
+
+def test_a_campaign_name_that_is_empty_is_none(ask):
+    found = {(row[0], row[4]): row[1] for row in ask(query("complaint_rate_by_campaign"))}
+    assert found == {("(none)", None): 26, ("weekly", None): 1, ("both", "1"): 1, ("both", "2"): 1}
+
+
+def test_figures_of_a_campaign_are_those_of_one_account(ask):
+    found = [row for row in ask(query("opens_and_clicks_by_campaign")) if row[0] == "both"]
+    assert [(row[1], row[2], row[7]) for row in found] == [(1, 0, "1"), (1, 1, "2")]
+
+
+def test_a_flood_of_invented_types_hides_no_known_type_from_the_report(ask):
+    period = Period(datetime.fromtimestamp(LAST - 40 * DAY, UTC), datetime.fromtimestamp(LAST + HOUR, UTC))
+    statements = queries(period)
+    types = ask(statements["types"])
+    assert len(types) == 200
+    assert {"bounce", "injection", "list_unsubscribe", "spam_complaint"} < {row[1] for row in types[:10]}
+    assert ask(statements["totals"])[0][0] == ask("SELECT count(*) FROM events_deduplicated")[0][0]
+
+
+def test_the_report_counts_no_automatic_reply_and_no_report_that_is_no_complaint(ask):
+    period = Period(datetime.fromtimestamp(LAST - 40 * DAY, UTC), datetime.fromtimestamp(LAST + HOUR, UTC))
+    [totals] = ask(queries(period)["totals"])
+    assert totals[3] == 22  # 06, 07 and one-message; not the replies of 05 and holiday
+    assert totals[5] == 2  # joan and shared; not fred and gina
