@@ -35,7 +35,7 @@ HOME = CACHE / f"trino-{VERSION}"
 JAVAS = Path("/usr/lib/jvm")  # where Debian puts them
 OLDEST_JAVA = 24  # https://trino.io/docs/476/installation/deployment.html
 CATALOG = "awsdatacatalog"  # what the views' JSON names
-START_TIMEOUT_SECONDS = 120
+START_TIMEOUT_SECONDS = 300
 STOP_TIMEOUT_SECONDS = 20
 
 # The second line and the third are what Trino asks for at its start. Only the quick compiler: on two cores, the one for

@@ -11,7 +11,6 @@ from tools.bird_simulator.verify import Lake as SimulatorsLake
 from tools.bird_simulator.verify import verify
 from tools.local_stack import TEMPLATE, read_template
 from tools.operate import __main__ as operate
-from tools.operate import lists
 from tools.report import AthenaEngine, write
 
 RESOURCES = read_template(TEMPLATE)["Resources"].values()
@@ -44,9 +43,11 @@ def test_all_of_it_without_a_date(lake, name):
 
 @pytest.mark.parametrize("name", ["events", "events_deduplicated", "message_timeline"])
 def test_days_of_it(lake, name):
-    days = lake.ask(f"SELECT event_date, count(*) AS found FROM {name} GROUP BY event_date ORDER BY event_date DESC")
-    assert len(days) > 5
-    for chosen in (f"= DATE '{days[0][0]}'", f"> DATE '{days[3][0]}'", f"< DATE '{days[-2][0]}'"):
+    for chosen in (
+        "= current_date",
+        "> current_date - interval '30' day",
+        "BETWEEN DATE '2016-04-01' AND DATE '2016-05-01'",
+    ):
         assert lake.ask(f"SELECT * FROM {name} WHERE event_date {chosen}")
 
 
@@ -69,22 +70,14 @@ def test_the_report_itself(lake, tmp_path):
     assert write(AthenaEngine(lake.target), WEEK, lake.target, tmp_path / "report.html").events > 1000
 
 
-LISTS = [
-    pytest.param([], lists.statement(None, None), id="all"),
-    pytest.param(["--since", "2024-01-01"], lists.statement(datetime(2024, 1, 1, tzinfo=UTC), None), id="since"),
-    pytest.param(["--subaccount", "4711"], lists.statement(None, "4711"), id="subaccount"),
-]
-
-
-@pytest.mark.parametrize(("options", "statement"), LISTS)
-def test_list_export(lake, monkeypatch, tmp_path, options, statement):
+@pytest.mark.parametrize("options", [[], ["--since", "2024-01-01", "--subaccount", "4711"]], ids=["all", "some"])
+def test_list_export(lake, monkeypatch, tmp_path, options):
     """The command line over Trino, and its statement in all three engines."""
     monkeypatch.setattr(operate, "deployed", lambda *names: lake.target)
     file = tmp_path / "suppression.csv"
     assert operate.main(["list-export", "--output", str(file), *options]) == 0
-    assert lake.athena.asked[-1] == statement
-    found = lake.ask(statement, postgres=True)
-    assert len(file.read_text().splitlines()) == len(found) + 1
+    assert lake.ask(lake.athena.asked[-1], postgres=True)
+    assert "hard@known-a.example.com" in file.read_text()
 
 
 def test_verification_of_the_simulator_closes_and_its_statements_agree(lake):
