@@ -1,7 +1,7 @@
 """The answers to the queries -> what the page shows: rates, names, series. Pure.
 
 Answers are rows as Athena gives them (text) or PostgreSQL does (numbers and times); both come out the same. Text that
-senders or remote servers chose has its addresses masked here: no personal data is on the page.
+senders or remote servers chose has its addresses masked here.
 """
 
 import json
@@ -342,11 +342,27 @@ def plain(name: str) -> str:
     return name if name.isidentifier() and len(name) <= 64 else "(not a plain name)"
 
 
-ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:=]+@[^\s<>()\[\]\"',;]+")
+# As it is, full-width, in a URL, in HTML, in JSON, in quoted-printable.
+AT = re.compile(r"@|\uff20|%(?:25)*40|&#0*64;|&#x0*40;|&commat;|\\+u0040|=40", re.IGNORECASE)
+BEFORE_AT = re.compile(r'(?:"[^"]*"|[^\s<>()\[\]",;:]+)$')
+AFTER_AT = re.compile(r"\[[^\]\s]*\]?|[^\s<>()\[\]\"',;]+")
+LONGEST_TEXT = 500  # of a mail server's answer or a campaign's name; it also bounds the time
 
 
 def masked(text: Any) -> str:
-    return ADDRESS.sub("<address>", "" if text is None else str(text))
+    """Without addresses, however an @ is written in them. What leads up to an address in one word goes with it."""
+    whole = "" if text is None else str(text)
+    if len(whole) > LONGEST_TEXT:
+        whole = f"{whole[:LONGEST_TEXT]}…"
+    parts, end = [], 0
+    for at in AT.finditer(whole):
+        if at.start() < end:
+            continue
+        before, after = BEFORE_AT.search(whole[end : at.start()]), AFTER_AT.match(whole, at.end())
+        if before and after:
+            parts += [whole[end : end + before.start()], "<address>"]
+            end = after.end()
+    return "".join([*parts, whole[end:]])
 
 
 def number(value: Any) -> int:

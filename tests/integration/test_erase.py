@@ -2,10 +2,12 @@
 
 import csv
 import gzip
+import hashlib
 import json
 from datetime import date
 from functools import cache, partial
 from io import BytesIO, StringIO
+from pathlib import Path
 
 import boto3
 import psycopg
@@ -93,7 +95,7 @@ def fill(s3, *, output_format: str = "PARQUET") -> None:
     for key, elements in (MINE | OTHERS).items():
         body, more = json.dumps(elements, indent=1).encode(), {}
         if key == "raw/zipped.json":
-            body, more = gzip.compress(body), {"ContentEncoding": "gzip"}
+            body, more = gzip.compress(body, mtime=0), {"ContentEncoding": "gzip"}
         metadata = {"batch-id": key, "received-at": "2016-04-18T15:00:00.000+00:00"}
         s3.put_object(Bucket=RAW, Key=key, Body=body, Metadata=metadata, ContentType="application/json", **more)
     s3.put_object(Bucket=RAW, Key="raw/broken.json", Body=f"no JSON, but {PERSON}".encode())
@@ -189,7 +191,12 @@ def test_a_batch_stays_what_it_was_but_for_the_events(s3, run):
     other = json.dumps(MINE["raw/zipped.json"], indent=1)[2:].split("},\n {")[0].strip()
     assert gzip.decompress(kept["Body"].read()).decode().startswith(f"[{other}")
     assert (kept["ContentEncoding"], kept["ContentType"]) == ("gzip", "application/json")
-    assert kept["Metadata"] == {"batch-id": "raw/zipped.json", "received-at": "2016-04-18T15:00:00.000+00:00"}
+    before = gzip.compress(json.dumps(MINE["raw/zipped.json"], indent=1).encode(), mtime=0)
+    assert kept["Metadata"] == {
+        "batch-id": "raw/zipped.json",
+        "received-at": "2016-04-18T15:00:00.000+00:00",
+        "body-sha256": hashlib.sha256(before).hexdigest(),
+    }
     # An empty batch stays, so that Bird cannot deliver it again; so does one that was no JSON.
     assert s3.get_object(Bucket=RAW, Key="raw/alone.json")["Body"].read() == b"[]"
     assert s3.get_object(Bucket=RAW, Key="raw/broken.json")["Body"].read() == b"[]"
@@ -335,13 +342,55 @@ def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
 
 
 def test_what_cannot_be_read_is_named_and_is_status_1(s3, run):
-    s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"?", ContentEncoding="br")
+    s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"\x1f\x8b cut", ContentEncoding="gzip")
     s3.put_object(Bucket=LAKE, Key="events/event_date=2016-04-18/odd.parquet", Body=b"?")
     s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
     assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
     status, printed, said = run("--yes")
     assert (status, said) == (1, "operate: 3 objects could not be read: they may hold the address\n")
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
+
+
+def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run):
+    fill(s3)
+    s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"\x8b\x03\x80?\x03", ContentEncoding="br")
+    assert run("--yes")[0] == 0
+    assert holders(s3) == []
+
+
+HIDDEN = {
+    "escaped": (json.dumps([event("20"), event("21", OTHER)]).replace('"person', '"p\\u0065rson'), {}),
+    "percent": ([event("22", OTHER, target_link_url="https://www.example.com/?to=%70erson%40example.com")], {}),
+    "entity": ([event("23", OTHER, raw_reason="550 &lt;person&#64;example.com&gt;")], {}),
+    "quoted": ([event("24", '"person"@example.com')], {}),
+    "verp": ([event("25", OTHER, msg_from="bounces+7-person=example.com@lists.example.com")], {}),
+    "metadata": ([event("26", OTHER)], {"batch-id-original": f"mail of {PERSON}", "batch-id": "sha256-1"}),
+}
+
+
+def test_every_spelling_is_found_in_raw_batches_and_rows(s3, run):
+    for name, (elements, metadata) in HIDDEN.items():
+        body = elements if isinstance(elements, str) else json.dumps(elements)
+        s3.put_object(Bucket=RAW, Key=f"raw/{name}.json", Body=body.encode(), Metadata=metadata)
+    two = gzip.compress(json.dumps([event("27", OTHER)]).encode()) + gzip.compress(json.dumps([event("28")]).encode())
+    s3.put_object(Bucket=RAW, Key="raw/members.json", Body=two, ContentEncoding="gzip")
+    process(s3)
+    assert run("--yes")[0] == 0
+    process(s3)  # and no replay brings the person back
+    assert not set(ids(s3)) & {"20", "22", "23", "24", "25", "28"}
+    assert {"21", "26"} <= set(ids(s3))
+    kept = s3.get_object(Bucket=RAW, Key="raw/metadata.json")
+    assert json.loads(kept["Body"].read()) == HIDDEN["metadata"][0]
+    assert kept["Metadata"]["batch-id"] == "sha256-1"
+    assert "batch-id-original" not in kept["Metadata"]
+
+
+def test_nobody_else_is_erased(s3, run):
+    inputs = Path(__file__).parents[1] / "data/inputs/03-erase-apostrophe.json"
+    s3.put_object(Bucket=RAW, Key="raw/brien.json", Body=inputs.read_bytes())
+    process(s3)
+    assert run("--yes", address="brien@example.com")[0] == 0
+    assert {row["rcpt_to"] for row in rows(s3)} == {"o'brien@example.com", "tom&brien@example.com"}
 
 
 def test_what_was_stored_before_is_left_out_and_said(s3, run):
@@ -374,7 +423,7 @@ def postgres():
 
 @pytest.fixture
 def table(postgres):
-    """bird.events as load_postgres makes it, seven rows, four of them of the person; the connection string."""
+    """bird.events as load_postgres makes it, twelve rows, eight of them of the person; the connection string."""
     told = [
         {"event_key": "1", "rcpt_to": PERSON},
         {"event_key": "2", "rcpt_to": OTHER},
@@ -383,6 +432,12 @@ def table(postgres):
         {"event_key": "5", "rcpt_to": "6e77cda37ef7ca4e6ef330d76ff49e71cb1aa17fb767e8f8e72dcc32d5de83a3"},
         {"event_key": "6", "raw_reason": 'of "person@example.community"'},
         {"event_key": "7", "raw_reason": "dropped before it was loaded"},
+        # What stopped every erasure: a number of many digits, often, and a NUL in an id (as the loader writes it).
+        {"event_key": "8", "rcpt_meta": f"[{','.join(['1e131071'] * 9000)}]", "rcpt_to": OTHER},
+        {"event_key": "9", "rcpt_meta": '{"n": 1e131071, "person@example.com": 1}'},
+        {"event_key": "\\u0000", "raw_reason": "dropped before it was loaded"},
+        {"event_key": "11", "raw_reason": "550 p\\u0065rson@example.com"},
+        {"event_key": "12", "rcpt_to": "o'person@example.com"},
     ]
     with postgres.connect() as connection:
         tables.prepare(connection, "bird")
@@ -411,18 +466,22 @@ def test_rows_of_postgresql_go_with_the_others(s3, aws, run, postgres, table):
     secrets = aws.real("secretsmanager")
     key = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
     database = secrets.create_secret(Name="database", SecretString=json.dumps(postgres.secret()))["ARN"]
-    s3.put_object(Bucket=RAW, Key="raw/seventh.json", Body=json.dumps([event("7", raw_reason=PERSON)]).encode())
+    s3.put_object(
+        Bucket=RAW,
+        Key="raw/seventh.json",
+        Body=json.dumps([event(key, raw_reason=PERSON) for key in ("7", "\0")]).encode(),
+    )
     try:
         status, printed, _ = run("--dry-run", "--postgres", table)
-        assert (status, printed.splitlines()[5].split()[1:3]) == (0, ["4", "rows"])
-        assert left(postgres) == ["1", "2", "3", "4", "5", "6", "7"]
+        assert (status, printed.splitlines()[5].split()[1:3]) == (0, ["7", "rows"])
+        assert len(left(postgres)) == 12
         status, printed, _ = run("--yes", "--postgres", database, "--hash-key", key)
-        assert (status, printed.count("5 rows with the address"), printed.count(" 0 rows with the address")) == (
+        assert (status, printed.count("8 rows with the address"), printed.count(" 0 rows with the address")) == (
             0,
             1,
             1,
         )
-        assert left(postgres) == ["2", "6"]
+        assert left(postgres) == ["12", "2", "6", "8"]
     finally:
         for secret in (key, database):
             secrets.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)

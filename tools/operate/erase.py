@@ -6,6 +6,7 @@ tell which rows are of the address where the rows themselves do not.
 """
 
 import gzip
+import hashlib
 import hmac
 import re
 import time
@@ -15,24 +16,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import batched
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, NamedTuple
 
-import psycopg
-import psycopg.sql
 from botocore.exceptions import ClientError
 
+from tools.operate.erase_postgres import Table
 from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
-from tools.operate.target import OperateError, Progress, Target, confirm, postgres_connection, say
+from tools.operate.target import OperateError, Progress, Target, confirm, say
 
 AT_ONCE = 16
 LOOKS = 4
 # An invocation of process, or of a loader, that read what was there before has ended by then.
 SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
+GZIP = b"\x1f\x8b"
 MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
-KEPT = ("ContentType", "ContentEncoding", "CacheControl", "Metadata", "StorageClass")
+KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "query results", "other files of the lake"
 # In the order of erasing.
@@ -40,7 +41,8 @@ PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
 Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
 PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept. An address that is written otherwise (hashed by others, in base64) is not found.
+other readers of the rows, have kept. An address that is written otherwise (hashed by others, in base64, compressed by
+anything but gzip, cut in two) is not found, nor one in the key of an object.
 Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
 
 
@@ -148,7 +150,7 @@ def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
 # --- Looking ---
 
 
-def look_everywhere(target: Target, person: Person, table: "Table | None", since: datetime | None) -> Look:
+def look_everywhere(target: Target, person: Person, table: Table | None, since: datetime | None) -> Look:
     """The raw batches first: they name events whose rows are looked for then."""
     look, progress = Look(), Progress()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -195,7 +197,9 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
         if stored.place in (RESULTS, OTHER):
             found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
             return 0 if found else None
-        remainder = without(answer["Body"].read(), stored, answer.get("ContentEncoding", ""), person)
+        remainder = without(answer["Body"].read(), stored, person)
+        if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
+            return 0
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in CHANGED:  # gone since it was listed
@@ -221,12 +225,17 @@ class UnreadableError(Exception):
     """Nobody can say what the object holds."""
 
 
-def without(body: bytes, stored: Stored, encoding: str, person: Person) -> Remainder | None:
+def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
+    """The names of the members that hold the address, such as a batch id that could not be a key."""
+    return [name for name, value in metadata.items() if person.in_text(value)]
+
+
+def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
     try:
         match stored.place:
             case "raw batches":
-                remainder = batch_without(unzipped(body, encoding), person)
-                if remainder and remainder.body and encoding == "gzip":
+                remainder = batch_without(unzipped(body), person)
+                if remainder and remainder.body and body.startswith(GZIP):
                     return remainder._replace(body=gzip.compress(remainder.body))
                 return remainder
             case "quarantine":
@@ -241,16 +250,20 @@ def without(body: bytes, stored: Stored, encoding: str, person: Person) -> Remai
         raise UnreadableError from error
 
 
-def unzipped(body: bytes, encoding: str) -> bytes:
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise UnreadableError
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    whole = decompressor.decompress(body, MAX_UNZIPPED_BYTES)
-    if not decompressor.eof:
-        raise UnreadableError
-    return whole
+def unzipped(body: bytes) -> bytes:
+    """All members of a gzip body, also of one that is zipped twice; anything else as it is, whatever its label says."""
+    for _ in range(2):
+        if not body.startswith(GZIP):
+            break
+        whole = b""
+        while body.startswith(GZIP):
+            decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            whole += decompressor.decompress(body, MAX_UNZIPPED_BYTES - len(whole) + 1)
+            if not decompressor.eof or len(whole) > MAX_UNZIPPED_BYTES:
+                raise UnreadableError
+            body = decompressor.unused_data
+        body = whole + body
+    return body
 
 
 def get(target: Target, stored: Stored) -> Any:
@@ -261,7 +274,7 @@ def get(target: Target, stored: Stored) -> Any:
 # --- Taking out ---
 
 
-def take_out(target: Target, person: Person, found: list[Finding], table: "Table | None") -> None:
+def take_out(target: Target, person: Person, found: list[Finding], table: Table | None) -> None:
     progress, done = Progress(), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
@@ -284,13 +297,20 @@ def take_out_of(target: Target, person: Person, stored: Stored) -> None:
         if stored.place == RESULTS:
             delete(target, stored, answer["ETag"])
             return
-        remainder = without(answer["Body"].read(), stored, answer.get("ContentEncoding", ""), person)
-        if remainder is None:
+        body = answer["Body"].read()
+        remainder = without(body, stored, person)
+        if stored.place == RAW:
+            found = mentioned(answer["Metadata"], person)
+            if remainder is None and not found:
+                return
+            rest = remainder.body if remainder and remainder.body else body
+            replace(target, stored, rest, answer, raw_metadata(answer, body, found))
+        elif remainder is None:
             return
-        if remainder.body is None:
+        elif remainder.body is None:
             delete(target, stored, answer["ETag"])
         else:
-            replace(target, stored, remainder.body, answer)
+            replace(target, stored, remainder.body, answer, answer["Metadata"])
         if stored.version != "null":
             target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
     except ClientError as error:
@@ -302,14 +322,22 @@ def delete(target: Target, stored: Stored, etag: str) -> None:
     target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
 
 
-def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
+def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
+    """What process and ingest would otherwise take from the object itself: when it came, and what it was.
+
+    By the digest of the whole batch ingest knows it when Bird sends it again, and stores nothing.
+    """
+    kept = {name: value for name, value in was["Metadata"].items() if name not in without}
+    received_at = was["LastModified"].isoformat(timespec="milliseconds")
+    return {"received-at": received_at, "body-sha256": hashlib.sha256(body).hexdigest(), **kept}
+
+
+def replace(target: Target, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
     """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
     would be rows, be loaded and be sent once more."""
     s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
-    if stored.place == RAW:  # what process would otherwise take from the object itself
-        kept["Metadata"] = {"received-at": was["LastModified"].isoformat(timespec="milliseconds"), **was["Metadata"]}
-    upload = s3.create_multipart_upload(**place, **kept)["UploadId"]
+    upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata)["UploadId"]
     try:
         part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=body)
         parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
@@ -317,42 +345,3 @@ def replace(target: Target, stored: Stored, body: bytes, was: Any) -> None:
     except BaseException:
         s3.abort_multipart_upload(**place, UploadId=upload)
         raise
-
-
-# --- PostgreSQL ---
-
-
-class Table:
-    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
-
-    ROWS = """ FROM {}.events AS e WHERE e::text ~* %(expression)s
-        OR EXISTS (SELECT FROM unnest(%(hashes)s::text[]) AS hash WHERE position(hash IN e::text) > 0)
-        OR (event_class, coalesce(type, ''), event_key) IN (
-            SELECT * FROM unnest(%(classes)s::text[], %(types)s::text[], %(keys)s::text[]))"""
-
-    def __init__(self, target: Target, where: str, schema: str) -> None:
-        self.schema = psycopg.sql.Identifier(schema)
-        self.where = postgres_connection(target, where)
-        self._run("SELECT FROM {}.events LIMIT 1", {})  # before hours go into looking elsewhere
-
-    def count(self, person: Person) -> int:
-        [[count]] = self._run("SELECT count(*)" + self.ROWS, known(person))
-        return int(count)
-
-    def delete(self, person: Person) -> None:
-        self._run("DELETE" + self.ROWS, known(person))
-
-    def _run(self, statement: LiteralString, values: dict[str, Any]) -> list[Any]:
-        """Errors: OperateError, which tells no value of a row."""
-        try:
-            with psycopg.connect(**self.where) as connection:
-                answer = connection.execute(psycopg.sql.SQL(statement).format(self.schema), values)
-                return answer.fetchall() if answer.description else []
-        except psycopg.Error as error:
-            raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
-
-
-def known(person: Person) -> dict[str, Any]:
-    events = sorted(person.events)
-    columns = {name: [event[place] for event in events] for place, name in enumerate(("classes", "types", "keys"))}
-    return {"expression": person.expression, "hashes": sorted(person.hashes), **columns}

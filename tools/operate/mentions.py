@@ -26,19 +26,11 @@ from process.normalise import (
     split,
 )
 from process.table import to_parquet
+from tools.operate.spellings import names
 
-# A character that is not part of a name, as percent-encoding and JSON write it.
-_PUNCTUATION = "(?:[01][0-9a-f]|2[0-9acf]|3[a-f]|5[bd]|7[bd])"
-# Not in the midst of a longer address. Python and PostgreSQL both read these.
-_BEFORE = (
-    r"(?:(?<![\w.+-])"
-    rf"|(?<=%{_PUNCTUATION})|(?<=%25{_PUNCTUATION})|(?<=\\u00{_PUNCTUATION})"
-    r"|(?<=\\[bfnrt]))"
-)
-_AFTER = r"(?![\w-]|\.\w)"
-
-# What an event is known by in every place: class, type, key.
-type Identity = tuple[str, str, str]
+# What an event is known by in every place: account, class, type, key; '' for what it lacks.
+type Identity = tuple[str, str, str, str]
+IDENTITY = ("customer_id", "event_class", "type", "event_key")
 
 
 class Remainder(NamedTuple):
@@ -56,28 +48,11 @@ class Person:
     hashes: frozenset[str] = frozenset()
     events: set[Identity] = field(default_factory=set)
 
-    @cached_property
-    def expression(self) -> str:
-        """In any case, with JSON's escapes, percent-encoded; a regular expression to be read without case."""
-        return _BEFORE + "".join(map(_written, self.address)) + _AFTER
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(self.expression, re.IGNORECASE)
-
-    @cached_property
-    def _certain(self) -> str:
-        """What every way of writing it has in it: a search for it is quick, and mostly in vain."""
-        return max(re.findall(r"[a-z0-9]+", self.address.partition("@")[0].lower()), key=len, default="")
-
     def in_text(self, text: str) -> bool:
-        return (self._certain in text.lower() and self._pattern.search(text) is not None) or any(
-            hashed in text for hashed in self.hashes
-        )
+        """Of any length; JSON or not."""
+        return (self.possibly_in(text) and names(text, self.address)) or any(hashed in text for hashed in self.hashes)
 
     def in_bytes(self, body: bytes) -> bool:
-        if self._certain.encode() not in body.lower() and not any(hashed.encode() in body for hashed in self.hashes):
-            return False  # and nothing had to be decoded
         return self.in_text(body.decode(errors="replace"))
 
     def in_any(self, chunks: Iterable[bytes]) -> bool:
@@ -89,16 +64,27 @@ class Person:
             before = (before + chunk)[-4096:]
         return False
 
+    def possibly_in(self, text: str) -> bool:
+        """Quick, and False for most of what does not name the address; never for what does."""
+        return self.certain in text.lower() or self._hidden.search(text) is not None
 
-def _written(character: str) -> str:
-    if character.isascii() and character.isalnum():
-        return character
-    ways = [re.escape(character)]
-    for one in dict.fromkeys([character, character.lower(), character.upper()]):
-        ways.append("".join(f"%(?:25)*{byte:02x}" for byte in one.encode()))
-        units = one.encode("utf-16-be").hex()
-        ways.append("".join(rf"\\+u{units[start : start + 4]}" for start in range(0, len(units), 4)))
-    return f"(?:{'|'.join(ways)})"
+    @cached_property
+    def certain(self) -> str:
+        """The longest run of letters and digits of the address: where it is missing, one of them is encoded."""
+        return max(re.findall(r"[a-z0-9]+", self.address.partition("@")[0].lower()), key=len, default="")
+
+    @cached_property
+    def hidden(self) -> str:
+        """An encoded character of `certain`, or of the escapes themselves; for Python and PostgreSQL, without case."""
+        codes = {ord(way) for one in self.certain for way in (one, one.upper())} | set(b"\\%&#=u")
+        hexadecimal = "|".join(sorted(f"{code:02x}" for code in codes))
+        decimal = "|".join(map(str, sorted(codes)))
+        characters = rf"(?:\\u00|%|&#x0*|=)(?:{hexadecimal})|&#0*(?:{decimal})(?![0-9])|&[a-z]+;|[\uff01-\uff5e]"
+        return characters + r"|=\?[^ ?]+\?[bq]\?"
+
+    @cached_property
+    def _hidden(self) -> re.Pattern[str]:
+        return re.compile(self.hidden, re.IGNORECASE)
 
 
 def batch_without(body: bytes, person: Person) -> Remainder | None:
@@ -124,7 +110,7 @@ def batch_without(body: bytes, person: Person) -> Remainder | None:
             continue
         values, _ = normalise(event)
         key = values.get("event_id") or content_key(event.raw)
-        person.events.add((event.event_class, values.get("type") or "", key))
+        person.events.add((values.get("customer_id") or "", event.event_class, values.get("type") or "", key))
     return Remainder(b"[%b]" % b",".join(kept), len(elements) - len(kept))
 
 
@@ -137,11 +123,11 @@ def parquet_without(body: bytes, person: Person) -> Remainder | None:
     for name in rows.schema.names:  # one at a time, for all of them take much memory
         if rows.schema.field(name).type == DataType.utf8():
             values = rows[name].to_pylist()
-            if person.in_text("\n".join(filter(None, values))):
+            if person.possibly_in("\n".join(filter(None, values))) or person.hashes:
                 erased |= {row for row, value in enumerate(values) if value and person.in_text(value)}
     if person.events:
-        identities = zip(*(rows[name].to_pylist() for name in ("event_class", "type", "event_key")), strict=True)
-        erased |= {row for row, (of, kind, key) in enumerate(identities) if (of, kind or "", key) in person.events}
+        identities = zip(*([value or "" for value in rows[name].to_pylist()] for name in IDENTITY), strict=True)
+        erased |= {row for row, identity in enumerate(identities) if identity in person.events}
     if not erased:
         return None
     kept = Array([row for row in range(rows.num_rows) if row not in erased], DataType.uint32())
@@ -154,10 +140,8 @@ def parquet_without(body: bytes, person: Person) -> Remainder | None:
 def csv_without(body: bytes, person: Person) -> Remainder | None:
     """The header and the other rows, byte for byte."""
     header, *records = _records(body.decode())
-    places = [next(csv.reader([header.rstrip("\r\n")])).index(name) for name in ("event_class", "type", "event_key")]
-    kept = [
-        record for record in records if not person.in_text(record) and _identity(record, places) not in person.events
-    ]
+    columns = next(csv.reader([header.rstrip("\r\n")]))
+    kept = [record for record in records if not _is_of(record, columns, person)]
     if len(kept) == len(records):
         return None
     return Remainder("".join([header, *kept]).encode() if kept else None, len(records) - len(kept))
@@ -174,10 +158,11 @@ def _records(text: str) -> Iterator[str]:
             record, quotes = "", 0
 
 
-def _identity(record: str, places: list[int]) -> Identity:
-    fields = next(csv.reader(StringIO(record, newline="")))
-    of, kind, key = (fields[place] for place in places)
-    return of, kind, key
+def _is_of(record: str, columns: list[str], person: Person) -> bool:
+    row = dict(zip(columns, next(csv.reader(StringIO(record, newline=""))), strict=True))
+    return tuple(row[name] for name in IDENTITY) in person.events or (
+        (person.possibly_in(record) or bool(person.hashes)) and any(map(person.in_text, row.values()))
+    )
 
 
 def quarantine_without(body: bytes, person: Person) -> Remainder | None:
@@ -189,5 +174,10 @@ def quarantine_without(body: bytes, person: Person) -> Remainder | None:
 
 
 def _quarantined_mentions(line: bytes, person: Person) -> bool:
-    encoded = json.loads(line).get("original_base64", "")
-    return person.in_bytes(line) or person.in_bytes(base64.b64decode(encoded))
+    if person.in_bytes(line):
+        return True
+    try:
+        encoded = json.loads(line).get("original_base64", "")
+        return person.in_bytes(base64.b64decode(encoded))
+    except (ValueError, AttributeError, RecursionError):  # not as process writes it: read as it is, above
+        return False
