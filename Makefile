@@ -71,6 +71,14 @@ test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliabili
 test-browser: $(INSTALLED) ## The report in a headless Chromium (Debian: apt-get install chromium chromium-driver)
 	@$(PYTEST) tests/browser
 
+.PHONY: trino
+trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks, if it is not there
+	@$(PYTHON) -m tools.local_trino
+
+.PHONY: test-trino
+test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
+	@$(PYTEST) tests/trino
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container

@@ -128,7 +128,7 @@ def _write(rows: Rows, written: metrics.Written, part: str) -> int:
         files += 1
     for day, table, sizes in days:
         if _output_format() == "CSV":
-            lake().write(f"events/event_date={_date(day)}/{part}.csv", to_csv(table), "text/csv")
+            lake().write(f"events-csv/event_date={_date(day)}/{part}.csv", to_csv(table), "text/csv")
         else:
             body = to_parquet(table)
             lake().write(f"events/event_date={_date(day)}/{part}.parquet", body, "application/vnd.apache.parquet")
@@ -149,7 +149,10 @@ def _log(rows: Rows, written: metrics.Written, raw_batches: int, files: int) -> 
         "files": files,
         "unknown_fields": sum(counts.extra_fields.values()),
         # Names only, and only such as Bird's are: a stranger could put anything into a name.
-        "extra_fields": {name: count for name, count in common if name.isidentifier() and len(name) <= 64},
+        "extra_fields": (named := {name: count for name, count in common if name.isidentifier() and len(name) <= 64}),
+        "extra_field_names": ", ".join(
+            named
+        ),  # as text: Logs Insights shows an object's members only, each by its name
     }
     name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
     logger.info("raw batches processed", extra=metrics.counted(facts, written, name, datetime.now(UTC)))

@@ -61,7 +61,9 @@ READ_RAW = get("{RawBucket}", "raw/by-a-test.json")
 WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
 LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
+WRITE_CSV_ROWS = put("{LakeBucket}", "events-csv/by-a-test")
 READ_ROWS = get("{LakeBucket}", "events/by-a-test")
+READ_CSV_ROWS = get("{LakeBucket}", "events-csv/by-a-test")
 LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
 AN_EVENT = {"Source": "by-a-test", "DetailType": "by a test", "Detail": "{}"}
@@ -78,6 +80,7 @@ MUST: dict[str, list[Call]] = {
     "IngestRole": [WRITE_RAW],
     "LoadPostgresRole": [
         READ_ROWS,
+        READ_CSV_ROWS,
         LIST_LAKE,
         read_secret("{PostgresSecret}"),
         on_queue("receive_message", "{PostgresQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
@@ -96,6 +99,7 @@ MUST: dict[str, list[Call]] = {
         READ_RAW,
         LIST_RAW,
         WRITE_ROWS,
+        WRITE_CSV_ROWS,
         WRITE_QUARANTINE,
         READ_HASH_KEY,
         RECEIVE,
@@ -105,6 +109,7 @@ MUST: dict[str, list[Call]] = {
     ],
     "PublishEventsRole": [
         READ_ROWS,
+        READ_CSV_ROWS,
         LIST_LAKE,
         PUBLISH,
         on_queue("receive_message", "{PublishEventsQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
@@ -123,6 +128,7 @@ MUST: dict[str, list[Call]] = {
         READ_TABLE,
         Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events_deduplicated"}),
         READ_ROWS,
+        READ_CSV_ROWS,
         LIST_LAKE,
         WRITE_RESULTS,
         get("{LakeBucket}", "athena-results/by-a-test"),
@@ -143,6 +149,7 @@ MAY_NOT: list[Call] = [
     WRITE_RAW,
     LIST_RAW,
     WRITE_ROWS,
+    WRITE_CSV_ROWS,
     WRITE_QUARANTINE,
     RECEIVE,
     read_secret(),
@@ -151,6 +158,7 @@ MAY_NOT: list[Call] = [
     read_secret("{PostgresSecret}"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     READ_ROWS,
+    READ_CSV_ROWS,
     get("{LakeBucket}", "quarantine/by-a-test"),
     get("{LakeBucket}", "athena-results/by-a-test"),
     delete("{RawBucket}", "raw/by-a-test.json"),
@@ -224,11 +232,13 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     s3 = stack.emulator.client("s3")
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
-    s3.put_object(Bucket=found["LakeBucket"], Key="events/by-a-test", Body=b"[]")
+    for key in ("events/by-a-test", "events-csv/by-a-test"):
+        s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     yield {**found, "BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),
+        ("LakeBucket", "events-csv/by-a-test"),
         ("LakeBucket", "quarantine/by-a-test"),
         ("LakeBucket", "athena-results/by-a-test"),
         ("LakeBucket", "reports/by-a-test"),

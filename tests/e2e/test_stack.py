@@ -14,6 +14,8 @@ from tools.check_template import ALB_TEMPLATE
 from tools.local_query import poll, query
 from tools.local_stack import Stack
 from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
+from tools.operate import __main__ as operate
+from tools.operate.target import Target
 
 ROWS_TIMEOUT_SECONDS = 60
 IDLE_SECONDS = 3  # after which the local S3 resets a connection
@@ -275,19 +277,25 @@ def inventory(emulator) -> set[tuple[str, str]]:
     return {(kind, name) for kind, names in found.items() for name in names}
 
 
-def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
-    """One stack through its life: CSV and a prefix with a space by update, gone by delete, its data still there.
+def test_update_to_csv_and_the_guides_prefix_then_delete(emulator, monkeypatch, capsys):
+    """One stack through its life: a prefix with a space, CSV by update, gone by delete, its data still there.
 
     Its name has capital letters, which Glue does not keep.
     """
-    with redirect_stderr(io.StringIO()):
-        local_stack.deploy(emulator, "Bird-Life")
-        stack = local_stack.deploy(emulator, "Bird-Life", {"OutputFormat": "CSV", "RawPrefix": "B Event Data"})
     batch_id = str(uuid.uuid4())
     bounce = {"type": "bounce", "rcpt_to": "nobody@example.com", "bounce_class": "10"}
     body = batch({**bounce, "event_id": "1", "reason": 'quoted "text", here', "msg_size": "12"})
-    assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
+    with redirect_stderr(io.StringIO()):
+        stack = local_stack.deploy(emulator, "Bird-Life", {"RawPrefix": "B Event Data"})
+        assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
+        assert rows_of(stack, batch_id, "msg_size", 1) == [{"msg_size": "12"}]
+        stack = local_stack.deploy(emulator, "Bird-Life", {"RawPrefix": "B Event Data", "OutputFormat": "CSV"})
     assert raw_keys(stack) == [f"B Event Data/{batch_id}.json"]
+    assert query(stack, "SELECT count(*) AS rows FROM events_deduplicated") == [{"rows": "0"}]
+    monkeypatch.setattr(operate, "deployed", lambda *names: Target(stack.name, emulator.client, 0.3))
+    assert operate.main(["status"]) == 0
+    assert "\nrows          0 days in CSV; 1 in PARQUET, 1 of them only there: " in capsys.readouterr().out
+    assert operate.main(["replay", "--since", "2014-01-01"]) == 0
     rows = rows_of(stack, batch_id, "type, reason, msg_size", 1)
     assert rows == [{"type": "bounce", "reason": 'quoted "text", here', "msg_size": "12"}]
     view = "SELECT msg_size + 1 AS size, year(timestamp) AS year, event_date FROM events_deduplicated"
@@ -298,7 +306,7 @@ def test_update_to_csv_and_the_guides_prefix_then_delete(emulator):
     s3 = emulator.client("s3")
     kept = s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
     assert [item["Key"] for item in kept] == [f"B Event Data/{batch_id}.json"]
-    assert s3.list_objects_v2(Bucket=stack.outputs["LakeBucketName"], Prefix="events/")["KeyCount"] == 1
+    assert s3.list_objects_v2(Bucket=stack.outputs["LakeBucketName"], Prefix="events-csv/")["KeyCount"] == 1
 
 
 def test_file_of_rows_is_announced_to_whoever_subscribes(stack):

@@ -142,7 +142,7 @@ def holders(s3, text: str = PERSON) -> list[str]:
 
 def rows(s3) -> list[dict]:
     found = []
-    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/").get("Contents", []):
+    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events").get("Contents", []):
         body = s3.get_object(Bucket=LAKE, Key=item["Key"])["Body"].read()
         if item["Key"].endswith(".csv"):
             found += list(csv.DictReader(StringIO(body.decode())))

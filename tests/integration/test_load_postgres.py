@@ -159,7 +159,7 @@ class Aws:
         return sorted(self.lake_keys() - before)
 
     def lake_keys(self) -> set[str]:
-        found = self.s3.list_objects_v2(Bucket=LAKE_BUCKET, Prefix="events/").get("Contents", [])
+        found = self.s3.list_objects_v2(Bucket=LAKE_BUCKET, Prefix="events").get("Contents", [])
         return {item["Key"] for item in found}
 
     def body(self, key: str) -> bytes:

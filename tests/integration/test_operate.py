@@ -23,6 +23,7 @@ TEMPLATE = {
             "WebhookHeader": "x-webhook-token",
             "FrontDoor": "ALB",
             "RawPrefix": "B Event Data",
+            "OutputFormat": "PARQUET",
             "SenderCidrs": "192.0.2.0/24",
             "SenderPrefixListId": "",
             "SenderHostName": "",
@@ -684,13 +685,29 @@ def test_status_tells_all_in_one_screen(aws, run):
         "credentials   BASIC; rotation: none is open",
     ]
     assert lines[4].startswith("last batch    stored 20")
-    assert lines[5:8] == [
+    assert lines[5:9] == [
         "queue         0 waiting, 0 being processed",
         "dead letters  1: see `redrive --dry-run`",
+        "rows          0 days in PARQUET",
         "quarantined   0 today (UTC)",
     ]
-    assert lines[9] == "alarms        0 of 0 in ALARM"
+    assert lines[10] == "alarms        0 of 0 in ALARM"
     assert len(lines) <= 24
+
+
+def test_status_counts_the_days_that_are_in_another_format(aws, run):
+    def rows(prefix: str, day: int, name: str) -> None:
+        aws.s3.put_object(Bucket="the-lake-bucket", Key=f"{prefix}/event_date=2026-11-{day:02}/{name}", Body=b"1")
+
+    for day in (1, 2):
+        rows("events", day, "a.parquet")
+        rows("events", day, "b.parquet")
+    assert "\nrows          2 days in PARQUET\n" in run("status")[1]
+    for day in (2, 3, 4):
+        rows("events-csv", day, "a.csv")
+    [line] = [line for line in run("status")[1].splitlines() if line.startswith("rows")]
+    assert line.startswith("rows          2 days in PARQUET; 3 in CSV, 2 of them only there: ")
+    assert "replay" in line
 
 
 class Forbidden:

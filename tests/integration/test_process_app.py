@@ -167,6 +167,7 @@ def test_csv_by_setting(s3, monkeypatch):
     put(s3, "raw/a.json", [element()])
     lambda_handler(announce("raw/a.json"), None)
     [(key, body)] = lake(s3).items()
+    assert key.startswith("events-csv/event_date=2016-04-18/")  # Parquet and CSV under one prefix could not be read
     assert key.endswith(".csv")
     assert body.decode().splitlines()[1].startswith("track_event,open,2016-04-18T14:25:07Z,1,1,a,")
 
@@ -179,6 +180,7 @@ def test_logs_hold_counts_and_no_values(s3, caplog):
     [record] = [record for record in caplog.records if record.message == "raw batches processed"]
     assert (record.events, record.rows, record.quarantined) == (2, 1, 1)
     assert record.extra_fields == {"brand_new": 1}
+    assert record.extra_field_names == "brand_new"
     assert "example.com" not in logged
     assert "secret" not in logged
 

@@ -253,7 +253,7 @@ def notification(key: str, event_name: str = "ObjectCreated:Put") -> str:
 
 MESSAGES = [
     pytest.param(notification("events/event_date%3D2016-04-18/a.parquet"), [FILE], id="file of rows"),
-    pytest.param(notification("events/a+b.csv"), [LakeFile("lake-bucket", "events/a b.csv")], id="CSV"),
+    pytest.param(notification("events-csv/a+b.csv"), [LakeFile("lake-bucket", "events-csv/a b.csv")], id="CSV"),
     pytest.param(notification("events/README.txt"), [], id="another object"),
     pytest.param(notification("events/a.parquet", "ObjectRemoved:Delete"), [], id="removed"),
     pytest.param('{"Service":"Amazon S3","Event":"s3:TestEvent"}', [], id="test event"),

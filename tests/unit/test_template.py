@@ -42,7 +42,8 @@ def test_sar_takes_all_but_the_load_balancer(template):
 def test_name_of_the_database_is_lower_case_whatever_the_stack_is_called(template):
     """Glue folds it to lower case; the ARNs of ReportRole and the schema of the views would keep capital letters."""
     properties = template["Resources"]["GlueDatabase"]["Properties"]
-    first_of_the_guid = {"Fn::Select": [0, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]}  # fmt: skip
+    guid = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+    first_of_the_guid = {"Fn::Select": [0, {"Fn::Split": ["-", guid]}]}
     assert properties["DatabaseName"] == {"Fn::Join": ["_", ["bird", first_of_the_guid]]}
     assert properties["DatabaseInput"]["Name"] == properties["DatabaseName"]
 
@@ -361,7 +362,13 @@ def test_what_the_erasing_tool_puts_back_is_not_announced(template):
     raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
     assert [one["Event"] for one in raw] == ["s3:ObjectCreated:Put", "s3:ObjectCreated:Post", "s3:ObjectCreated:Copy"]
     rows = template["Resources"]["LakeBucket"]["Properties"]["NotificationConfiguration"]["TopicConfigurations"]
-    assert [one["Event"] for one in rows] == ["s3:ObjectCreated:Put", "s3:ObjectCreated:Copy"]
+    announced = [(one["Event"], one["Filter"]["S3Key"]["Rules"][0]["Value"]) for one in rows]
+    assert announced == [
+        ("s3:ObjectCreated:Put", "events/"),
+        ("s3:ObjectCreated:Copy", "events/"),
+        ("s3:ObjectCreated:Put", "events-csv/"),
+        ("s3:ObjectCreated:Copy", "events-csv/"),
+    ]
 
 
 def test_announcements_that_a_queue_refuses_are_kept(template):

@@ -181,7 +181,7 @@ def versions(target: Target, bucket: str, since: datetime | None, *, raw: bool) 
 
 
 def place_of(key: str) -> str:
-    prefixes = {"events": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
+    prefixes = {"events": ROWS, "events-csv": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
     return prefixes.get(key.partition("/")[0], OTHER)
 
 

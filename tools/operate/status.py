@@ -12,6 +12,7 @@ from tools.operate.target import Target
 
 DAY = timedelta(days=1)
 PERIOD_SECONDS = 300
+PREFIXES = {"PARQUET": "events/", "CSV": "events-csv/"}
 
 
 def show(target: Target) -> None:
@@ -23,6 +24,7 @@ def show(target: Target) -> None:
         ("last batch", last_batch),
         ("queue", queue),
         ("dead letters", dead_letters),
+        ("rows", rows),
         ("quarantined", quarantined),
         ("errors, 24 h", errors),
         ("alarms", alarms),
@@ -100,6 +102,29 @@ def queue(target: Target) -> str:
 def dead_letters(target: Target) -> str:
     count = redrive.waiting(target)
     return f"{count:,}" + (": see `redrive --dry-run`" if count else "")
+
+
+def rows(target: Target) -> str:
+    """Days with rows in the format of the stack, and those that a change of OutputFormat left in the other."""
+    written = target.parameters()["OutputFormat"]
+    days = {name: days_under(target, prefix) for name, prefix in PREFIXES.items()}
+    said = f"{len(days[written]):,} days in {written}"
+    for other in days.keys() - {written}:
+        if days[other]:
+            only = len(days[other] - days[written])
+            said += (
+                f"; {len(days[other]):,} in {other}, {only:,} of them only there: Athena does not see them; `replay`"
+            )
+            said += " makes them anew (docs/operating.md, Another format)"
+    return said
+
+
+def days_under(target: Target, prefix: str) -> set[str]:
+    """One request for a thousand days."""
+    pages = target.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=target.output("LakeBucketName"), Prefix=f"{prefix}event_date=", Delimiter="/"
+    )
+    return {found["Prefix"].removeprefix(prefix) for page in pages for found in page.get("CommonPrefixes", [])}
 
 
 def quarantined(target: Target) -> str:

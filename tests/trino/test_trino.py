@@ -1,0 +1,130 @@
+"""What a user asks Athena, asked of Trino over the stack as it was deployed: equal to what the other tests judge by."""
+
+# ruff: noqa: S608  (names of tables of the template, days that were found)
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from trino.exceptions import TrinoQueryError
+
+from report.queries import Period, latest_day, queries
+from tools.bird_simulator.verify import Lake as SimulatorsLake
+from tools.bird_simulator.verify import verify
+from tools.local_stack import TEMPLATE, read_template
+from tools.operate import __main__ as operate
+from tools.report import AthenaEngine, write
+
+RESOURCES = read_template(TEMPLATE)["Resources"].values()
+TABLES = {
+    resource["Properties"]["TableInput"]["Name"]: resource["Properties"]["TableInput"]["TableType"]
+    for resource in RESOURCES
+    if resource["Type"] == "AWS::Glue::Table"
+}
+VIEWS = [name for name, kind in TABLES.items() if kind == "VIRTUAL_VIEW"]
+SAVED = {
+    resource["Properties"]["Name"]: resource["Properties"]["QueryString"]
+    for resource in RESOURCES
+    if resource["Type"] == "AWS::Athena::NamedQuery"
+}
+NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+WEEK, MONTHS = Period(NOW - timedelta(days=7), NOW), Period(NOW - timedelta(days=90), NOW)
+JSON_IN_POSTGRES = ["events_deduplicated"]  # jsonb there: same values, other text
+
+
+def test_the_table_and_six_views_are_asked_about():
+    assert {"events": "EXTERNAL_TABLE", "events_deduplicated": "VIRTUAL_VIEW"}.items() <= TABLES.items()
+    assert len(VIEWS) >= 6
+    assert len(SAVED) >= 6
+
+
+def without_serde(view: dict) -> None:
+    del view["StorageDescriptor"]["SerdeInfo"]
+
+
+def with_description(view: dict) -> None:
+    view["Description"] = "Bird's bounce classes"
+
+
+REFUSED = [
+    pytest.param(without_serde, "SerDeInfo is null", id="no serde"),
+    pytest.param(with_description, "does not exist", id="a description in place of the comment"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), REFUSED)
+def test_a_view_registered_as_athena_does_not_take_it_is_refused(lake, spoil, words):
+    """What the tests below would meet. Version 0.1.0 had both faults."""
+    glue, database = lake.client("glue"), lake.stack.outputs["GlueDatabaseName"]
+    view = glue.get_table(DatabaseName=database, Name="bounce_classes")["Table"]
+    names = ("TableType", "Parameters", "PartitionKeys", "StorageDescriptor", "ViewOriginalText", "ViewExpandedText")
+    copy = {"Name": "spoilt", **{name: view[name] for name in names}}
+    spoil(copy)
+    glue.create_table(DatabaseName=database, TableInput=copy)
+    try:
+        with pytest.raises(TrinoQueryError, match=words):
+            lake.engine.query("SELECT * FROM spoilt", database)
+    finally:
+        glue.delete_table(DatabaseName=database, Name="spoilt")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_all_of_it_without_a_date(lake, name):
+    assert lake.ask(f"SELECT * FROM {name}", postgres=name in VIEWS and name not in JSON_IN_POSTGRES)
+
+
+@pytest.mark.parametrize("name", ["events", "events_deduplicated", "message_timeline"])
+def test_days_of_it(lake, name):
+    for chosen in (
+        "= current_date",
+        "> current_date - interval '30' day",
+        "BETWEEN DATE '2016-04-01' AND DATE '2016-05-01'",
+    ):
+        assert lake.ask(f"SELECT * FROM {name} WHERE event_date {chosen}")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_saved_query(lake, name):
+    assert lake.ask(SAVED[name], postgres=True)
+
+
+@pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
+@pytest.mark.parametrize("name", queries(WEEK))
+def test_statement_of_the_report(lake, name, period):
+    assert lake.ask(queries(period)[name], postgres=True)
+
+
+def test_newest_day_of_the_report(lake):
+    assert lake.ask(latest_day()) != [(None,)]
+
+
+def make_report(lake, directory):
+    assert write(AthenaEngine(lake.target), WEEK, lake.target, directory / "report.html").events > 1000
+
+
+def export_lists(lake, directory):
+    for options in ([], ["--since", "2024-01-01", "--subaccount", "4711"]):
+        file = directory / "suppression.csv"
+        assert operate.main(["list-export", "--output", str(file), *options]) == 0
+        assert "hard@known-a.example.com" in file.read_text()
+
+
+def verify_ledger(lake, directory):
+    names = lake.stack.outputs["GlueDatabaseName"], lake.stack.outputs["AthenaWorkGroupName"]
+    result = verify(lake.ledger, SimulatorsLake(lake.athena, lake.client("s3"), *names), wait_seconds=1, progress=say)
+    assert result.closes, str(result)
+
+
+@pytest.mark.parametrize("tool", [make_report, export_lists, verify_ledger], ids=lambda tool: tool.__name__)
+def test_what_a_tool_asks(lake, monkeypatch, tmp_path, tool):
+    """It works over Trino, and each of its statements gives the same in all engines."""
+    monkeypatch.setattr(operate, "deployed", lambda *names: lake.target)
+    before = len(lake.athena.asked)
+    tool(lake, tmp_path)
+    asked = dict.fromkeys(lake.athena.asked[before:])
+    assert asked
+    for sql in asked:
+        assert lake.ask(sql, postgres=tool is not verify_ledger)  # that one writes a text into columns of jsonb
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
