@@ -3,20 +3,25 @@
 Its Athena knows tables only. Here a view that a statement names is written into it as a subquery, from the definition
 in Glue, before MiniStack reads it. And where policies are enforced, MiniStack does not see which workgroup a query
 belongs to once it has started; in AWS that is what the policy of a role names.
+
+S3 compares the filter of a notification with the key as the notification writes it, a space as +; MiniStack with the
+key itself. Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html
 """
 
 import base64
 import json
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote_plus
 
 from ministack.app import main
 from ministack.core import iam_actions
-from ministack.services import athena, glue
+from ministack.services import athena, glue, s3
 
 PREFIX, SUFFIX = "/* Presto View: ", " */"
 run_duckdb = athena._run_duckdb
 extract_resource_arn = iam_actions.extract_resource_arn
+key_matches_filter = s3._key_matches_filter
 
 
 async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
@@ -55,7 +60,12 @@ def resource_arn(
     return str(arn)
 
 
+def encoded_key_matches_filter(key: str, prefix: str | None, suffix: str | None) -> bool:
+    return bool(key_matches_filter(quote_plus(key, safe="/!'()*"), prefix, suffix))
+
+
 if __name__ == "__main__":
+    s3._key_matches_filter = encoded_key_matches_filter
     athena._run_duckdb = run_with_views
     iam_actions.extract_resource_arn = resource_arn
     main()
