@@ -74,7 +74,9 @@ def parse_request(event: Mapping[str, Any]) -> Request:
             a2b_base64(text, strict_mode=True) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
         )
         target_group = (context.get("elb") or {}).get("targetGroupArn")
-        return Request(method.upper(), headers, body, target_group if isinstance(target_group, str) else None)
+        if not isinstance(method, str):
+            raise TypeError("method")
+        return Request(method, headers, body, target_group if isinstance(target_group, str) else None)
     except (KeyError, TypeError, AttributeError, Base64Error, ValueError) as error:
         raise UnreadableRequestError(type(error).__name__) from error
 

@@ -183,7 +183,8 @@ def test_health_check_is_answered(s3, load_event, method):
     assert keys(s3) == []
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+# Methods differ by case (RFC 9110), for a load balancer's rules too.
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "post", "Post", "get"])
 def test_other_method_is_refused(s3, load_event, method):
     answer = lambda_handler({**load_event("alb_all_types"), "httpMethod": method}, None)
     assert said(answer) == (405, "rejected")
