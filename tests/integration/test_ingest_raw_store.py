@@ -168,7 +168,7 @@ def test_trouble_that_passes_is_waited_out(strict_s3, code):
 
 
 def test_a_put_that_hangs_once_is_repeated_in_time(strict_s3):
-    strict_s3.hangs = [3.7]
+    strict_s3.hangs = [3.4]
     started = time.monotonic()
     assert sent("one") == (200, "stored")
     assert time.monotonic() - started < 8
