@@ -22,6 +22,7 @@ from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
 TEMPLATE = ROOT / "template.yaml"
 BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 STACK_NAME = "bird-webhooks"
+DOMAIN_NAME = "webhooks.example.com"
 ARTEFACT_BUCKET = "local-artefacts"
 DELETE_TIMEOUT_SECONDS = 60
 # What MiniStack's CloudFormation refuses, and nothing else refers to.
@@ -83,10 +84,12 @@ def deploy(
     parameters: Mapping[str, str] | None = None,
     template: Path = BUILT_TEMPLATE,
 ) -> Stack:
-    """`sam deploy` of a built template; the load balancer's certificate, which an account supplies, is made first."""
-    content = read_template(template)
-    takes_certificate = "FrontDoor" in content["Parameters"]
-    values = {**({"CertificateArn": certificate_arn(emulator)} if takes_certificate else {}), **(parameters or {})}
+    """`sam deploy` of a built template; the load balancer's name and certificate are those that an account supplies."""
+    content, given = read_template(template), dict(parameters or {})
+    values = given
+    if "FrontDoor" in content["Parameters"]:
+        named = {} if given.get("FrontDoor") == "HTTP_API" else {"DomainName": DOMAIN_NAME}
+        values = {"CertificateArn": certificate_arn(emulator), **named, **given}
     make_artefact_bucket(emulator)
     options = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
     options += ["--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
@@ -169,11 +172,10 @@ def one_at_a_time() -> Iterator[None]:
 def certificate_arn(emulator: Emulator) -> str:
     """A certificate such as the account would have; made on the first call."""
     client = emulator.client("acm")
-    name = "webhooks.example.com"
     for certificate in client.list_certificates()["CertificateSummaryList"]:
-        if certificate["DomainName"] == name:
+        if certificate["DomainName"] == DOMAIN_NAME:
             return str(certificate["CertificateArn"])
-    return str(client.request_certificate(DomainName=name, ValidationMethod="DNS")["CertificateArn"])
+    return str(client.request_certificate(DomainName=DOMAIN_NAME, ValidationMethod="DNS")["CertificateArn"])
 
 
 def make_artefact_bucket(emulator: Emulator) -> None:

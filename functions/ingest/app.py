@@ -1,4 +1,4 @@
-"""One POST of Bird's -> one object in the raw bucket -> 200. The body is not read, so that no change of it is refused.
+"""One POST of Bird's -> one object in the raw bucket -> 200. The body is not parsed, so no change of it is refused.
 
 Bird waits 10 s for exactly 200 and otherwise sends the same batch again, 12 times within 8 hours.
 Source: https://docs.bird.com/api/email-api/webhooks
@@ -29,12 +29,13 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         request = parse_request(event)
     except UnreadableRequestError as error:
         return _reject(event, 400, "unreadable request", error=str(error))
-    if request.method in ("GET", "HEAD"):  # a health check
+    if request.method in ("GET", "HEAD"):
+        logger.info("health check answered", extra=_counted("health_checks", {}))
         return answer(event, 200, '{"status":"ok"}')
     if request.method != "POST":
         return _reject(event, 405, "method not allowed", headers={"Allow": "GET, HEAD, POST"})
     if is_ping(request.body):  # Bird may probe before it has the credentials
-        logger.info("ping answered")
+        logger.info("ping answered", extra=_counted("pings", {}))
         return answer(event, 200, '{"status":"ping"}')
     reason = refusal(request, settings())
     if reason is not None:
@@ -46,7 +47,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     facts: dict[str, Any] = {"batch_id": name, "body_bytes": len(request.body)}
     started = time.perf_counter()
     try:
-        stored = raw_batches().put(
+        outcome = raw_batches().put(
             name,
             request.body,
             received_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -58,11 +59,13 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         logger.error("batch not stored", extra=_counted("batches_not_stored", facts))
         return answer(event, 503, '{"status":"unavailable"}', {"Retry-After": str(RETRY_AFTER_SECONDS)})
     facts |= _elapsed(started)
-    if stored:
-        logger.info("batch stored", extra=_counted("batches_stored", facts))
-        return answer(event, 200, '{"status":"stored"}')
-    logger.info("batch was a duplicate", extra=_counted("batches_duplicate", facts))
-    return answer(event, 200, '{"status":"duplicate"}')
+    if outcome == "duplicate":
+        logger.info("batch was a duplicate", extra=_counted("batches_duplicate", facts))
+        return answer(event, 200, '{"status":"duplicate"}')
+    if outcome == "reused":
+        logger.warning("batch id came again with another body", extra=_counted("batch_ids_reused", facts))
+    logger.info("batch stored", extra=_counted("batches_stored", facts))
+    return answer(event, 200, '{"status":"stored"}')
 
 
 def _reject(

@@ -15,8 +15,8 @@ def refusal(request: Request, settings: Settings) -> str | None:
         case "BASIC" | "HEADER":
             pass
         case "OAUTH2":
-            # The load balancer verified the token before it invoked us. Whoever came by another door was not asked.
-            if not request.from_load_balancer:
+            # The stack's own load balancer verified the token before it invoked ingest. Another one may not have.
+            if not settings.target_group or not (request.target_group_arn or "").startswith(settings.target_group):
                 return "not by the load balancer"
             return None if (request.only("authorization") or "").lower().startswith("bearer ") else "no token"
         case "NONE":

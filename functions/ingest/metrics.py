@@ -36,7 +36,10 @@ def _directive(name: str, *others: dict[str, str], dimensions: list[list[str]]) 
 DIRECTIVES = {
     "batches_stored": _directive("batches_stored", *_OF_A_BATCH, dimensions=[["FunctionName"]]),
     "batches_duplicate": _directive("batches_duplicate", *_OF_A_BATCH, dimensions=[["FunctionName"]]),
+    "batch_ids_reused": _directive("batch_ids_reused", dimensions=[["FunctionName"]]),
     "batches_not_stored": _directive("batches_not_stored", *_OF_A_BATCH, dimensions=[["FunctionName"]]),
+    "health_checks": _directive("health_checks", dimensions=[["FunctionName"]]),
+    "pings": _directive("pings", dimensions=[["FunctionName"]]),
     "requests_rejected": _directive("requests_rejected", dimensions=[["FunctionName"], ["FunctionName", "Reason"]]),
 }
 

@@ -1,18 +1,27 @@
 """Where batches are kept: one object each, written once."""
 
+import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 from urllib.parse import quote
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError
 from obstore.store import S3Store
 
 # S3 takes 2 kB of metadata in all.
 MAX_METADATA_CHARACTERS = 1024
-# A second put has to end within the 8 s of ingest.
-LAST_START_SECONDS = 4
+# A request ends by itself after 3.2 s. None starts later than this, so that all end within 8 s, before Bird gives up
+# at 10 s and Lambda at 9 s.
+REQUEST_SECONDS = 3.2
+LAST_START_SECONDS = 4.4
+PAUSES_SECONDS = (0.05, 0.1, 0.2)
+
+# `reused`: the batch id came before with another body. Both are kept.
+Outcome = Literal["stored", "duplicate", "reused"]
 
 
 class StorageUnavailableError(Exception):
@@ -26,12 +35,19 @@ class RawBatchStore:
 
     def put(
         self, name: str, body: bytes, *, received_at: str, content_encoding: str | None, original: str | None
-    ) -> bool:
-        """Write `<prefix>/<name>.json` unless it is there: True if written, False if it was there before.
+    ) -> Outcome:
+        """Write `<prefix>/<name>.json`; where another body has that name, `<prefix>/<name>.<16 hex of SHA-256>.json`.
 
         Errors: StorageUnavailableError.
         """
-        attributes = {"Content-Type": "application/json", "batch-id": name, "received-at": received_at}
+        last_start = time.monotonic() + LAST_START_SECONDS
+        digest = hashlib.sha256(body).hexdigest()
+        attributes = {
+            "Content-Type": "application/json",
+            "batch-id": name,
+            "received-at": received_at,
+            "body-sha256": digest,
+        }
         if content_encoding:
             attributes["Content-Encoding"] = content_encoding
         if original is not None:
@@ -40,50 +56,86 @@ class RawBatchStore:
                 :MAX_METADATA_CHARACTERS
             ]
         try:
-            self._put(f"{self.prefix}/{name}.json", body, attributes)
-        except AlreadyExistsError as error:
-            # obstore raises it for 412 (the object is there) and for 409 (another request is at it, and may yet fail);
-            # only its text tells which. No duplicate unless S3 said so: a batch must not be lost to a conflict.
-            if "status code: 412" not in str(error):
-                raise StorageUnavailableError("conflict") from error
-            return False
+            # A sender may have sent the second name as a batch id of its own; then the third one is free.
+            for taken, key in enumerate((name, f"{name}.{digest[:16]}", f"{name}.{digest}")):
+                outcome = self._put_once(f"{self.prefix}/{key}.json", body, attributes, last_start)
+                if outcome is not None:
+                    return "reused" if taken and outcome == "stored" else outcome
         except (BaseError, OSError) as error:  # OSError: a bucket that is not there
-            raise StorageUnavailableError(type(error).__name__) from error
-        return True
+            conflict = isinstance(error, AlreadyExistsError)
+            raise StorageUnavailableError("conflict" if conflict else type(error).__name__) from error
+        raise StorageUnavailableError("no name is free")
 
-    def _put(self, path: str, body: bytes, attributes: dict[str, str]) -> None:
-        """Twice if need be: obstore does not repeat a conditional put whose connection S3 had closed in a pause."""
-        started = time.monotonic()
+    def _put_once(self, path: str, body: bytes, attributes: dict[str, str], last_start: float) -> Outcome | None:
+        """None if the object is there with another body, or with one that ingest may not read: then nothing is lost."""
+        tries = 0
+
+        def put() -> None:
+            nonlocal tries
+            tries += 1
+            obstore.put(self.store, path, body, attributes=attributes, mode="create", use_multipart=False)
+
         try:
-            obstore.put(self.store, path, body, attributes=attributes, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            raise
-        except BaseError:
-            if time.monotonic() - started > LAST_START_SECONDS:
+            _repeated(put, last_start)
+        except AlreadyExistsError as error:
+            if not _is_there(error):
                 raise
-            obstore.put(self.store, path, body, attributes=attributes, mode="create", use_multipart=False)
+        else:
+            return "stored"
+        try:
+            there = _repeated(lambda: obstore.get(self.store, path, options={"head": True}), last_start)
+            if "body-sha256" in there.attributes:
+                same = there.attributes["body-sha256"] == attributes["body-sha256"]
+            else:  # by an older version or another tool; an ETag is no digest under KMS or after a multipart upload
+                same = there.meta["size"] == len(body) and body == _repeated(
+                    lambda: bytes(obstore.get(self.store, path).bytes()), last_start
+                )
+        except PermissionDeniedError:
+            return None
+        if not same:
+            return None
+        # S3 stored it, but its answer to an earlier try of this call was lost.
+        ours = tries > 1 and there.attributes.get("received-at") == attributes["received-at"]
+        return "stored" if ours else "duplicate"
+
+
+def _repeated[T](request: Callable[[], T], last_start: float) -> T:
+    """The request's answer, after up to three repetitions. Errors: those of obstore; StorageUnavailableError.
+
+    obstore itself never repeats a conditional put whose connection broke, as happens to the first batch after a pause:
+    S3 has closed the connection meanwhile. A repetition is safe, because it writes only what is not there.
+    """
+    pauses = iter(PAUSES_SECONDS)
+    while time.monotonic() < last_start:
+        try:
+            return request()
+        except (GenericError, AlreadyExistsError) as error:  # connection, time-out, 5xx; 409: another request is at it
+            pause = next(pauses, None)
+            if _is_there(error) or pause is None:
+                raise
+        time.sleep(pause)
+    raise StorageUnavailableError("out of time")
+
+
+def _is_there(error: BaseError) -> bool:
+    """obstore raises AlreadyExistsError for 412 (it is there) and 409 (it may yet fail); only the text tells which."""
+    return isinstance(error, AlreadyExistsError) and "status code: 412" in str(error)
 
 
 def open_store(bucket: str, prefix: str, *, allow_http: bool) -> RawBatchStore:
-    """Timeouts and retries end within 8 s, before Bird gives up at 10 s and Lambda at 9 s."""
     store = S3Store(
         bucket,
         # TLS guards the body on its way already; its SHA-256 in the signature would be half of the time spent here.
         unsigned_payload=True,
+        # A bucket under Object Lock takes no object without a checksum; this is the one that costs least.
+        checksum_algorithm="crc64nvme",
         client_options={
-            "timeout": timedelta(seconds=3.5),
+            "timeout": timedelta(seconds=REQUEST_SECONDS),
             "connect_timeout": timedelta(seconds=1.5),
-            "pool_idle_timeout": timedelta(seconds=4),  # S3 closes an idle connection after some 5 s
+            # S3 closes idle connections after 5 s or more; a connection that may be closed is not worth trying.
+            "pool_idle_timeout": timedelta(seconds=4),
             "allow_http": allow_http,
         },
-        retry_config={
-            "max_retries": 3,
-            "retry_timeout": timedelta(seconds=3.5),
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=50),
-                "max_backoff": timedelta(milliseconds=500),
-                "base": 2,
-            },
-        },
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=REQUEST_SECONDS)},
     )
     return RawBatchStore(store, prefix)

@@ -10,6 +10,7 @@ class Settings(NamedTuple):
     webhook_auth: str  # BASIC, HEADER, OAUTH2, NONE; anything else refuses every request
     webhook_header: str  # lower case
     credential_digests: tuple[bytes, ...]
+    target_group: str  # ARN of the stack's own target group, up to its last part; for OAUTH2
 
 
 def load_settings() -> Settings:
@@ -22,4 +23,5 @@ def load_settings() -> Settings:
         credential_digests=tuple(
             digest.strip().encode() for digest in environ.get("CREDENTIAL_DIGESTS", "").split(",") if digest.strip()
         ),
+        target_group=environ.get("TARGET_GROUP", ""),
     )

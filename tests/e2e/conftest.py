@@ -70,6 +70,7 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
     optional = {
         "SenderHostName": "localhost",
         "DomainName": DOMAIN_NAME,
+        "WebhookPath": "/bird",
         "DropFields": "sms_text",
         "HashFields": "remote_addr",
         "PublishEvents": "true",

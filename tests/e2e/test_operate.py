@@ -194,7 +194,7 @@ def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
         local_stack.deploy(emulator, "bird-oauth2-api", {**issuer, "FrontDoor": "HTTP_API", "CertificateArn": ""})
     stack = local_stack.deploy(emulator, "bird-oauth2", issuer)
     rules = emulator.client("elbv2").describe_rules(ListenerArn=stack.resources()["Listener"])["Rules"]
-    [actions] = [rule["Actions"] for rule in rules if not rule.get("IsDefault")]
+    [actions] = [rule["Actions"] for rule in rules if rule["Priority"] == "1"]
     assert [action["Type"] for action in sorted(actions, key=lambda action: action["Order"])] == [
         "jwt-validation",
         "forward",
@@ -202,7 +202,18 @@ def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
     # The emulator verifies no tokens. Whoever reaches the function otherwise is refused by the function.
     event = json.loads((EVENTS / "http_api_batch.json").read_text())
     event["headers"]["authorization"] = "Bearer forged"
-    invoked = emulator.client("lambda").invoke(
+    assert invoked(stack, event) == 401
+    # Another load balancer before the same function verified nothing; the stack's own did.
+    event = json.loads((EVENTS / "alb_all_types.json").read_text())
+    event["headers"]["authorization"] = "Bearer token"
+    assert invoked(stack, event) == 401
+    event["requestContext"]["elb"]["targetGroupArn"] = stack.resources()["IngestTargetGroup"]
+    assert invoked(stack, event) == 200
+
+
+def invoked(stack, event) -> int:
+    """The status that ingest answers to an event of a load balancer or an HTTP API."""
+    answer = stack.emulator.client("lambda").invoke(
         FunctionName=stack.resources()["IngestFunction"], Payload=json.dumps(event).encode()
     )
-    assert json.loads(invoked["Payload"].read())["statusCode"] == 401
+    return json.loads(answer["Payload"].read())["statusCode"]

@@ -77,7 +77,7 @@ NO_HANDLE = "ReceiptHandleIsInvalid"
 
 MUST: dict[str, list[Call]] = {
     "BirdWebhookRole": [read_secret("{BirdApiKeySecret}"), read_secret()],
-    "IngestRole": [WRITE_RAW],
+    "IngestRole": [WRITE_RAW, READ_RAW],
     "LoadPostgresRole": [
         READ_ROWS,
         READ_CSV_ROWS,

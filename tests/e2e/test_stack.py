@@ -209,7 +209,9 @@ def test_load_balancer_added_to_the_one_click_stack(sar_stack):
     ]
     values = {
         "IngestFunctionArn": sar_stack.outputs["IngestFunctionArn"],
+        "DomainName": "alb.example.com",
         "CertificateArn": local_stack.certificate_arn(emulator),
+        "WebhookPath": sar_stack.outputs["WebhookPath"],
         "VpcId": vpc,
         "SubnetIds": ",".join(subnets),
     }
@@ -222,7 +224,9 @@ def test_load_balancer_added_to_the_one_click_stack(sar_stack):
     assert done == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
     local_stack.register_targets(emulator, name, local_stack.read_template(ALB_TEMPLATE))
     door = local_stack.local_front_door(emulator, name)
-    beside = Stack(emulator, sar_stack.name, {**sar_stack.outputs, "WebhookUrl": f"{door}/bird"})
+    beside = Stack(
+        emulator, sar_stack.name, {**sar_stack.outputs, "WebhookUrl": door + sar_stack.outputs["WebhookPath"]}
+    )
     batch_id = str(uuid.uuid4())
     body = batch({"type": "injection", "event_id": batch_id})
     assert post(beside, body, batch_id=batch_id, credentials=None)[:2] == (401, "rejected")
@@ -237,7 +241,7 @@ def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulato
     before = inventory(emulator)
     given = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": "hooks.example.com", "HostedZoneId": zone_id}
     stack = local_stack.deploy(emulator, "bird-named", given)
-    assert stack.outputs["PublicWebhookUrl"] == "https://hooks.example.com/bird"
+    assert stack.outputs["PublicWebhookUrl"] == f"https://hooks.example.com{stack.outputs['WebhookPath']}"
     records = emulator.client("route53").list_resource_record_sets(HostedZoneId=zone_id)["ResourceRecordSets"]
     [address] = [record for record in records if record["Type"] == "A"]
     assert address["AliasTarget"]["DNSName"].rstrip(".") == stack.outputs["HttpApiDnsName"]

@@ -9,13 +9,16 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from ingest.app import lambda_handler
-from tools.make_events import alb, basic, compact
+from ingest.app import lambda_handler, settings
+from tools.make_events import TARGET_GROUP, alb, basic, compact
 
 RAW_BUCKET = "raw-bucket"
+INPUTS = Path(__file__).resolve().parents[1] / "data/inputs"
+PROBE_OBJECT = (INPUTS / "15a-probe-object.json").read_text()
 
 
 def keys(s3) -> list[str]:
@@ -39,17 +42,22 @@ def test_batch_is_stored_once_under_its_id(s3, load_event, name):
     assert stored["ContentType"] == "application/json"
     assert stored["Metadata"]["batch-id"] == batch_id
     assert stored["Metadata"]["received-at"].endswith("Z")
+    assert stored["Metadata"]["body-sha256"] == hashlib.sha256(event["body"].encode()).hexdigest()
 
 
-def test_first_body_stays_when_the_id_comes_again(s3):
+def test_the_same_id_with_another_body_is_kept_beside_the_first(s3):
     first, second = alb("[1]", batch_id="one"), alb("[2]", batch_id="one")
-    assert said(lambda_handler(first, None)) == (200, "stored")
-    assert said(lambda_handler(second, None)) == (200, "duplicate")
+    for expected in ("stored", "duplicate"):
+        assert said(lambda_handler(first, None)) == (200, expected)
+        assert said(lambda_handler(second, None)) == (200, expected)
+    # The second name ends with the first 16 hex digits of the SHA-256 of "[2]".
+    assert keys(s3) == ["raw/one.038966de9f6b9a90.json", "raw/one.json"]
     assert s3.get_object(Bucket=RAW_BUCKET, Key="raw/one.json")["Body"].read() == b"[1]"
+    assert s3.get_object(Bucket=RAW_BUCKET, Key="raw/one.038966de9f6b9a90.json")["Body"].read() == b"[2]"
 
 
 @pytest.mark.parametrize("authorization", [None, basic("bird", "wrong")], ids=["without", "with wrong credentials"])
-@pytest.mark.parametrize("body", ['[{"msys":{}}]', "[]", ""])
+@pytest.mark.parametrize("body", [PROBE_OBJECT, '{"msys":{}}', '[{"msys":{}}]', "[]", ""])
 def test_probe_is_answered_and_not_stored(s3, body, authorization):
     assert said(lambda_handler(alb(body, batch_id=None, authorization=authorization), None)) == (200, "ping")
     assert keys(s3) == []
@@ -124,7 +132,12 @@ def test_a_function_url_or_http_api_is_no_way_around_the_load_balancers_token_ch
     event["headers"]["authorization"] = "Bearer forged"
     assert said(lambda_handler(event, None)) == (401, "rejected")
     by_alb = alb("[1]", batch_id="one", authorization="Bearer verified")
+    assert said(lambda_handler(by_alb, None)) == (401, "rejected")  # until ingest knows which one is its own
+    settings.cache_clear()
+    monkeypatch.setenv("TARGET_GROUP", TARGET_GROUP.rpartition("/")[0] + "/")
     assert said(lambda_handler(by_alb, None)) == (200, "stored")
+    by_alb["requestContext"]["elb"]["targetGroupArn"] = TARGET_GROUP.replace("targetgroup/", "targetgroup/x")
+    assert said(lambda_handler(by_alb, None)) == (401, "rejected")
 
 
 def test_both_credentials_of_a_rotation_get_in_and_the_old_one_is_told_in_the_log(s3, monkeypatch, caplog):
@@ -148,13 +161,30 @@ def test_nobody_gets_in_while_unconfigured(s3, load_event, monkeypatch):
     assert said(lambda_handler(load_event("alb_all_types"), None)) == (401, "rejected")
 
 
+def test_a_probe_beside_an_event_is_stored_with_it(s3):
+    body = (INPUTS / "15b-probe-beside-event.json").read_text()
+    assert said(lambda_handler(alb(body, batch_id="one", authorization=None), None)) == (401, "rejected")
+    assert said(lambda_handler(alb(body, batch_id="one"), None)) == (200, "stored")
+    assert s3.get_object(Bucket=RAW_BUCKET, Key="raw/one.json")["Body"].read() == body.encode()
+
+
+def test_what_strangers_may_ask_for_is_counted(s3, load_event, caplog):
+    caplog.set_level(logging.INFO)
+    lambda_handler(load_event("alb_health_check"), None)
+    lambda_handler(alb("[]", batch_id=None, authorization=None), None)
+    lines = [vars(record) for record in caplog.records]
+    assert [line.get("health_checks", line.get("pings")) for line in lines] == [1, 1]
+    assert caplog.messages == ["health check answered", "ping answered"]
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_health_check_is_answered(s3, load_event, method):
     assert said(lambda_handler({**load_event("alb_health_check"), "httpMethod": method}, None)) == (200, "ok")
     assert keys(s3) == []
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+# Methods differ by case (RFC 9110), for a load balancer's rules too.
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "post", "Post", "get"])
 def test_other_method_is_refused(s3, load_event, method):
     answer = lambda_handler({**load_event("alb_all_types"), "httpMethod": method}, None)
     assert said(answer) == (405, "rejected")

@@ -34,6 +34,7 @@ OF_AWS = {
     ),
     "AWS/ApiGateway": ({"4xx", "5xx"}, {"ApiId"}),
 }
+[OF_THE_API] = RESOURCES["HttpApiRefusals"]["Properties"]["MetricTransformations"]
 STACKS = {
     "ALB": {"UseAlb"},
     "ALB with OAuth2, silence watched": {"UseAlb", "UseJwt", "UseAlbJwt", "WatchSilence"},
@@ -83,6 +84,8 @@ def metrics_alarmed() -> list[tuple[str, str, dict]]:
 
 
 def is_emitted(namespace: str, name: str, dimensions: dict) -> bool:
+    if name == OF_THE_API["MetricName"]:
+        return namespace == OF_THE_API["MetricNamespace"] and dimensions.keys() == {"ApiId"}
     if namespace == ingest.metrics.NAMESPACE == process.metrics.NAMESPACE:
         function = dimensions["FunctionName"]
         if function in ("${IngestFunction}", {"Ref": "IngestFunction"}):
@@ -182,4 +185,4 @@ def test_alarms_keep_to_what_cloudwatch_can_look_back_on():
 def test_only_the_watch_for_silence_rings_without_data():
     assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] != "notBreaching"] == ["NoBatchesAlarm"]
     assert CONDITIONS["NoBatchesAlarm"] == "WatchSilence"
-    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 0
+    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough to be told of

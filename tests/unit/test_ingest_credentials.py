@@ -9,13 +9,15 @@ from ingest.credentials import challenge, refusal, uses_previous
 from ingest.settings import Settings
 from ingest.webhook import Request
 
+OWN_TARGET_GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/ingest-0a1b2c3d/"
+
 
 def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
 def settings(auth: str = "BASIC", *credentials: str) -> Settings:
-    return Settings("raw-bucket", "raw", auth, "x-api-key", tuple(map(digest, credentials)))
+    return Settings("raw-bucket", "raw", auth, "x-api-key", tuple(map(digest, credentials)), OWN_TARGET_GROUP)
 
 
 def request(**headers: str) -> Request:
@@ -104,7 +106,7 @@ def test_header_mode_without_a_header_name_refuses():
 
 
 def both(name: str, *values: str) -> Request:
-    return Request("POST", {name: list(values)}, b"", from_load_balancer=True)
+    return Request("POST", {name: list(values)}, b"", OWN_TARGET_GROUP + "0123456789abcdef")
 
 
 def test_two_contradicting_credentials_are_refused_wherever_the_good_one_stands():
@@ -135,14 +137,29 @@ def test_the_previous_credentials_are_told_from_the_current_ones():
     assert not uses_previous(request(), settings("NONE", "bird:new", "bird:old"))
 
 
+def by_oauth2(target_group_arn: str | None, own: str = OWN_TARGET_GROUP) -> str | None:
+    came = request(authorization="Bearer abc")._replace(target_group_arn=target_group_arn)
+    return refusal(came, settings("OAUTH2")._replace(target_group=own))
+
+
 def test_oauth2_needs_the_token_that_the_load_balancer_verified():
-    by_alb = request(authorization="Bearer abc")._replace(from_load_balancer=True)
-    assert refusal(by_alb, settings("OAUTH2")) is None
-    assert refusal(by_alb._replace(headers={}), settings("OAUTH2")) == "no token"
+    assert by_oauth2(OWN_TARGET_GROUP + "0123456789abcdef") is None
+    assert refusal(both("x", "y"), settings("OAUTH2")) == "no token"
 
 
-def test_oauth2_refuses_whoever_comes_by_another_door():
-    assert refusal(request(authorization="Bearer abc"), settings("OAUTH2")) == "not by the load balancer"
+@pytest.mark.parametrize(
+    ("target_group_arn", "own"),
+    [
+        pytest.param(None, OWN_TARGET_GROUP, id="HTTP API or function URL"),
+        pytest.param(OWN_TARGET_GROUP.replace("0a1b2c3d", "99999999") + "1", OWN_TARGET_GROUP, id="alb.yaml's"),
+        pytest.param(OWN_TARGET_GROUP.replace("1234", "4321") + "1", OWN_TARGET_GROUP, id="another account's"),
+        pytest.param("x" + OWN_TARGET_GROUP + "1", OWN_TARGET_GROUP, id="ARN in the middle"),
+        pytest.param(OWN_TARGET_GROUP + "1", "", id="own one not known"),
+        pytest.param("", "", id="neither"),
+    ],
+)
+def test_oauth2_takes_the_word_of_the_stacks_own_load_balancer_only(target_group_arn, own):
+    assert by_oauth2(target_group_arn, own) == "not by the load balancer"
 
 
 def test_basic_refusal_says_how_to_authenticate():

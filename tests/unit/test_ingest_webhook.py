@@ -1,6 +1,7 @@
 """The envelope of a request, its batch id, and what counts as a ping."""
 
 import base64
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from ingest.webhook import (
     is_ping,
     parse_request,
 )
+from tools.make_events import TARGET_GROUP
 
 
 @pytest.mark.parametrize("name", ["alb_all_types", "alb_multi_value_headers", "http_api_batch"])
@@ -24,10 +26,17 @@ def test_every_envelope_gives_method_headers_and_body(load_event, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("alb_all_types", True), ("alb_multi_value_headers", True), ("http_api_batch", False)]
+    ("name", "expected"),
+    [("alb_all_types", TARGET_GROUP), ("alb_multi_value_headers", TARGET_GROUP), ("http_api_batch", None)],
 )
-def test_a_request_knows_whether_the_load_balancer_sent_it(load_event, name, expected):
-    assert parse_request(load_event(name)).from_load_balancer is expected
+def test_a_request_knows_by_which_target_group_it_came(load_event, name, expected):
+    assert parse_request(load_event(name)).target_group_arn == expected
+
+
+@pytest.mark.parametrize("elb", [None, {}, {"targetGroupArn": None}, {"targetGroupArn": ["arn"]}])
+def test_a_context_without_a_target_group_has_none(elb):
+    event = {"httpMethod": "POST", "headers": {}, "body": "", "requestContext": {"elb": elb}}
+    assert parse_request(event).target_group_arn is None
 
 
 def test_header_names_that_differ_in_case_are_one_header():
@@ -63,16 +72,33 @@ def test_unreadable_envelope_is_refused(event):
         parse_request(event)
 
 
-@pytest.mark.parametrize("body", [b'[{"msys":{}}]', b' [ { "msys" : { } } ]\r\n', b"[]", b"[ ]", b"", b"  \n"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b'[{"msys":{}}]', b' [ { "msys" : { } } ]\r\n', b"[]", b"[ ]", b"", b"  \n", b" " * 5000),
+        *(b'{"msys":{}}', b'\n{ "msys"\t: {\r\n} } ', b"[" + b"\n" * 5000 + b'{"msys":{}}]'),
+    ],
+)
 def test_probe_in_any_white_space_is_a_ping(body):
     assert is_ping(body)
 
 
 @pytest.mark.parametrize(
-    "body", [b'[{"msys":{"a":{}}}]', b"[{}]", b"{}", b'[{"msys":{}},{"msys":{}}]', b"x", b" " * 2000]
+    "body",
+    [
+        *(b'[{"msys":{"a":{}}}]', b"[{}]", b"{}", b'[{"msys":{}},{"msys":{}}]', b"x", b'{"msys":{}}{"msys":{}}'),
+        *(b'{"msys":{"a":{}}}', b'{"msys":{}} x', b'[{"msys":{}}', b'{"msys":[]}'),
+    ],
 )
 def test_anything_else_is_no_ping(body):
     assert not is_ping(body)
+
+
+@pytest.mark.parametrize("start", [b"", b"[", b"[{", b'{"msys":{'], ids=["nothing", "array", "object", "probe"])
+def test_a_stranger_cannot_make_the_search_for_a_probe_slow(start):
+    started = time.process_time()
+    assert not is_ping(start + b" " * 6_000_000 + b"x")
+    assert time.process_time() - started < 1
 
 
 def request(*batch_ids: str, body: bytes = b"body") -> Request:

@@ -44,7 +44,7 @@ def test_no_load_balancer_and_no_network_is_left(template):
 
 def test_only_what_means_something_there_is_asked(template):
     parameters = template["Parameters"]
-    gone = {"FrontDoor", "Architecture", "VpcId", "SubnetIds", "IpAddressType", "AccessLogsBucketName"}
+    gone = {"FrontDoor", "Architecture", "VpcId", "SubnetIds", "AccessLogsBucketName"}
     gone |= {"JwtIssuer", "JwksEndpoint", "JwtClaimName", "JwtClaimFormat", "JwtClaimValue"}
     gone |= {"SenderCidrs", "SenderPrefixListId", "SenderHostName"}
     kept = {"DomainName", "HostedZoneId", "CertificateArn", "WebhookPath", "WebhookAuth", "OutputFormat", "AlarmEmail"}
@@ -355,6 +355,14 @@ def test_the_load_balancer_of_alb_yaml_is_as_strict_as_the_templates(source):
     """It is kept by hand; what guards the door is not to drift."""
     alb = yaml_parse(check_template.ALB_TEMPLATE.read_text())["Resources"]
     ours = source["Resources"]
+    rules = {name for name, resource in ours.items() if resource["Type"].endswith("::ListenerRule")}
+    for name in rules:
+        given, wanted = alb[name]["Properties"], ours[name]["Properties"]
+        assert (given["Priority"], given["Conditions"][1:]) == (wanted["Priority"], wanted["Conditions"][1:])
+    assert (
+        alb["HealthCheckListenerRule"]["Properties"]["Actions"]
+        == ours["HealthCheckListenerRule"]["Properties"]["Actions"]
+    )
     for name, key in [("Listener", "SslPolicy"), ("Listener", "DefaultActions")]:
         assert alb[name]["Properties"][key] == ours[name]["Properties"][key]
     for key in ("HealthCheckEnabled", "TargetGroupAttributes", "Name"):

@@ -3,13 +3,17 @@
 import json
 import re
 
+import obstore
 import pytest
+from obstore.store import MemoryStore
 from samtranslator.yaml_helper import yaml_parse
 
 import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
 from tools import check_template
 from tools.sync_columns import POSTGRES_COLUMNS, postgres_columns, synced
+
+RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values.txt"
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +191,177 @@ def test_the_token_check_comes_before_ingest_and_can_ask_for_a_claim(template):
     assert "AdditionalClaims" in with_token[0]["JwtValidationConfig"]
 
 
+def test_oauth2_believes_the_stacks_own_load_balancer(template):
+    """What ingest compares with is the start of the ARN that the target group of this stack has."""
+    name = template["Resources"]["IngestTargetGroup"]["Properties"]["Name"]
+    variables = template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"]
+    start = "arn:${AWS::Partition}:elasticloadbalancing:${AWS::Region}:${AWS::AccountId}:targetgroup/${Name}/"
+    told = {"Fn::Sub": [start, {"Name": name}]}
+    assert variables["TARGET_GROUP"] == {"Fn::If": ["UseAlbJwt", told, {"Ref": "AWS::NoValue"}]}
+
+
+def test_what_only_looks_reaches_ingest_by_no_load_balancer(template):
+    """GET and HEAD are answered by the load balancer as ingest would; any other method by ingest, with Allow."""
+    rules = {
+        rule["Properties"]["Priority"]: (
+            [c["HttpRequestMethodConfig"]["Values"] for c in rule["Properties"]["Conditions"][1:]],
+            rule["Properties"]["Actions"],
+        )
+        for rule in template["Resources"].values()
+        if rule["Type"] == "AWS::ElasticLoadBalancingV2::ListenerRule"
+    }
+    assert {priority: methods for priority, (methods, _) in rules.items()} == {
+        1: [["POST"]],
+        2: [["GET", "HEAD"]],
+        3: [],
+    }
+    [health] = rules[2][1]
+    assert health["FixedResponseConfig"] == {
+        "StatusCode": "200",
+        "ContentType": "application/json",
+        "MessageBody": '{"status":"ok"}',
+    }
+    assert rules[3][1] == rules[1][1]  # the token check of OAUTH2 included: `post` is no POST to a load balancer
+
+
+def chosen(value, parameters, stack_id):
+    """A value of the template, with these parameters and that stack id."""
+    match value:
+        case {"Fn::If": ["HasWebhookPath", yes, no]}:
+            return chosen(yes if parameters["WebhookPath"] else no, parameters, stack_id)
+        case {"Fn::Join": [separator, parts]}:
+            parts = parts if isinstance(parts, list) else chosen(parts, parameters, stack_id)
+            return separator.join(chosen(part, parameters, stack_id) for part in parts)
+        case {"Fn::Select": [index, listed]}:
+            return chosen(listed, parameters, stack_id)[index]
+        case {"Fn::Split": [separator, text]}:
+            return chosen(text, parameters, stack_id).split(separator)
+        case {"Fn::Sub": text}:
+            return text.replace("${RawPrefix}", parameters["RawPrefix"])
+        case {"Ref": "AWS::StackId"}:
+            return stack_id
+        case {"Ref": name}:
+            return parameters[name]
+    return value
+
+
+STACK_ID = "arn:aws:cloudformation:eu-west-1:111122223333:stack/bird/8d3e0f50-8f0b-11ec-b7ab-0a7d1a2b3c4d"
+PATHS = [
+    pytest.param("", "/bird/8d3e0f50-8f0b-11ec-b7ab-0a7d1a2b3c4d", id="default, or what a reset of parameters leaves"),
+    pytest.param("/bird", "/bird", id="stored by a stack of version 0.2.0, or explicit"),
+]
+
+
+@pytest.mark.parametrize(("given", "path"), PATHS)
+def test_the_path_has_a_part_that_strangers_do_not_know_unless_one_is_named(template, given, path):
+    assert chosen(template["Outputs"]["WebhookPath"]["Value"], {"WebhookPath": given}, STACK_ID) == path
+    assert re.search(template["Parameters"]["WebhookPath"]["AllowedPattern"], path)
+    [by_path, _] = template["Resources"]["WebhookListenerRule"]["Properties"]["Conditions"]
+    route = template["Resources"]["HttpApiRoute"]["Properties"]["RouteKey"]
+    [pattern] = by_path["PathPatternConfig"]["Values"]
+    assert chosen(pattern, {"WebhookPath": given}, STACK_ID) == path
+    assert chosen(route, {"WebhookPath": given}, STACK_ID) == f"ANY {path}"
+    assert template["Parameters"]["WebhookPath"]["Default"] == ""
+
+
+def test_nothing_names_the_path_but_by_its_one_definition(template):
+    """`${WebhookPath}` is empty by default."""
+    text = json.dumps(template["Resources"]) + json.dumps(template["Outputs"])
+    assert "${WebhookPath}" not in text
+
+
+RAW_PREFIXES = [
+    *(pytest.param(text, False, id=text) for text in RAW_PREFIX_INPUTS.read_text().splitlines()),
+    *(pytest.param(text, False, id=text) for text in ("a/..", "../a", "a//b", "/a", "a/", "a\tb", "a")),
+    *(
+        pytest.param(text, True, id=text)
+        for text in ("raw", "B Event Data", "a/b", "a.b/..c/d..", "..a", "a/.b", "(x)*'!")
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "legal"), RAW_PREFIXES)
+def test_a_prefix_that_s3s_library_would_refuse_is_refused_at_once(template, given, legal):
+    assert bool(re.search(template["Parameters"]["RawPrefix"]["AllowedPattern"], given)) is legal
+    if legal:
+        obstore.put(MemoryStore(), f"{given}/one.json", b"")
+
+
+@pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
+def test_notifications_are_filtered_in_s3s_encoding(template, prefix, filtered):
+    raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    for one in raw:
+        [rule] = one["Filter"]["S3Key"]["Rules"]
+        assert (rule["Name"], chosen(rule["Value"], {"RawPrefix": prefix}, "")) == ("prefix", filtered)
+
+
+def holds(expression, parameters) -> bool:
+    match expression:
+        case {"Fn::And": parts}:
+            return all(holds(part, parameters) for part in parts)
+        case {"Fn::Or": parts}:
+            return any(holds(part, parameters) for part in parts)
+        case {"Fn::Not": [part]}:
+            return not holds(part, parameters)
+        case {"Fn::Equals": [{"Ref": name}, value]}:
+            return parameters[name] == value
+        case {"Fn::Contains": [{"Ref": name}, value]}:
+            return value in parameters[name].split(",")
+    raise AssertionError(expression)
+
+
+ALB_NEEDS_NAME = "FrontDoor ALB needs DomainName"
+DEPLOYMENTS = [
+    pytest.param({"DomainName": "a.example.com", "HostedZoneId": "Z1"}, None, id="name and zone"),
+    pytest.param({"DomainName": "a.example.com", "CertificateArn": "arn"}, None, id="name and certificate"),
+    pytest.param({}, ALB_NEEDS_NAME, id="nothing"),
+    pytest.param({"CertificateArn": "arn"}, ALB_NEEDS_NAME, id="certificate that fits no name of the load balancer"),
+    pytest.param({"FrontDoor": "HTTP_API"}, None, id="HTTP API"),
+    pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1"}, "VpcId needs SubnetIds", id="VPC without subnets"),
+    pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}, None, id="VPC"),
+]
+
+
+@pytest.mark.parametrize(("given", "refused"), DEPLOYMENTS)
+def test_what_would_fail_late_is_refused_at_once(template, given, refused):
+    parameters = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()} | given
+    said = [
+        assertion["AssertDescription"]
+        for rule in template["Rules"].values()
+        if "RuleCondition" not in rule or holds(rule["RuleCondition"], parameters)
+        for assertion in rule["Assertions"]
+        if not holds(assertion["Assert"], parameters)
+    ]
+    assert [text[: len(refused or "")] for text in said] == ([refused] if refused else [])
+
+
+def test_the_access_log_of_the_api_tells_refusals_apart_and_holds_no_address(template):
+    stage = template["Resources"]["HttpApiStage"]["Properties"]
+    logged = json.loads(stage["AccessLogSettings"]["Format"])
+    assert set(logged.values()) == {
+        "$context.requestId",
+        "$context.requestTimeEpoch",
+        "$context.apiId",
+        "$context.routeKey",
+        "$context.status",
+        "$context.error.responseType",
+    }
+    counted = template["Resources"]["HttpApiRefusals"]["Properties"]
+    assert re.findall(r'\$\.(\w+) = "(\d+)"', counted["FilterPattern"]) == [
+        ("status", "403"),
+        ("status", "413"),
+        ("status", "429"),
+    ]
+    [metric] = counted["MetricTransformations"]
+    assert metric["Dimensions"] == [{"Key": "ApiId", "Value": "$.apiId"}]
+    assert "apiId" in logged
+
+
+def test_the_name_moves_when_the_new_front_door_answers(template):
+    waited_for = re.findall(r"\$\{(\w+)\}", json.dumps(template["Resources"]["AddressRecord"]["Properties"]["Comment"]))
+    assert waited_for == ["WebhookListenerRule", "HttpApiDomainMapping", "HttpApiRoute", "HttpApiPermission"]
+
+
 CIDRS = [
     pytest.param("0.0.0.0/0", True, id="default"),
     pytest.param("192.0.2.0/24,198.51.100.7/32", True, id="two"),
@@ -229,8 +404,9 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
         "ListExportView",
         "LoadPostgresFunction",
         "WebhookListenerRule",
+        "HealthCheckListenerRule",
+        "OtherMethodsListenerRule",
         "AddressRecord",
-        "Ipv6AddressRecord",
         "InternetRoute",
         "FirstSubnetRoutes",
         "SecondSubnetRoutes",
