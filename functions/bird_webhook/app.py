@@ -147,19 +147,21 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> 
         logger.info("webhook left at Bird", extra={"webhook_id": known})
         return
     # An update deletes this resource when BirdApiKeySecretArn becomes empty, and nobody may have meant that: an update
-    # from the Serverless Application Repository empties what is not typed in again. Only the end of the stack counts.
+    # from the Serverless Application Repository empties what is not typed in again. Only the end of the stack counts,
+    # or that of a Create without an answer, which nobody relies on.
+    answered = not made_up(known, event["LogicalResourceId"])
     status = stack_status(event["StackId"])
-    if status not in ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"):
+    if answered and status not in ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"):
         logger.warning("webhook left at Bird", extra={"webhook_id": known, "stack_status": status})
         return
     try:
         api = open_api(secrets)
-        if made_up(known, event["LogicalResourceId"]):
-            credentials = own_credentials(secrets)
-            persist(lambda: delete_ours(api, credentials), deadline)
-        else:
+        if answered:
             persist(lambda: api.delete(known), deadline)
             logger.info("webhook deleted", extra={"webhook_id": known})
+        else:
+            credentials = own_credentials(secrets)
+            persist(lambda: delete_ours(api, credentials), deadline)
     except Exception as error:
         text = without(reason(error), secrets)
         logger.error("webhook not deleted", extra={"reason": text, "webhook_id": known})

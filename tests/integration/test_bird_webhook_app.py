@@ -661,9 +661,12 @@ MADE_UP = json.loads((Path(__file__).parents[1] / "data/inputs2/12-delete-event.
 
 
 @pytest.mark.parametrize("auth", ["BASIC", "HEADER"])
-def test_a_webhook_whose_create_was_given_up_is_found_by_target_and_credentials(ask, bird, stack_state, caplog, auth):
+@pytest.mark.parametrize("status", ["ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"])
+def test_a_webhook_whose_create_was_given_up_is_found_by_target_and_credentials(
+    ask, bird, stack_state, caplog, status, auth
+):
     ask("Create", WebhookAuth=auth)
-    stack_state.status = "ROLLBACK_IN_PROGRESS"
+    stack_state.status = status
     theirs = {"name": "theirs", "target": TARGET, "events": ["open"], "auth_type": "basic"}
     bird.webhooks["theirs"] = theirs | {"auth_credentials": {"username": "bird", "password": "of-somebody-else"}}
     bird.webhooks["elsewhere"] = {**only_of(bird, "bird-webhooks"), "target": "https://elsewhere.example.com/bird"}
