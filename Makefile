@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-UV_VERSION := 0.13.9
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements-uv.txt)
 PYTHON_VERSION := 3.13
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -101,7 +101,7 @@ events: $(INSTALLED) ## Write the invocation events of events/ anew from the ven
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
-	@uv=$$(command -v uv || echo .tools/uv/bin/uv); for name in dev ministack review bench; do \
+	@$(find_uv); for name in dev ministack review bench uv; do \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
 	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
 
@@ -166,13 +166,14 @@ python=; for name in python3 python$(PYTHON_VERSION) python3.14 python3.12 pytho
 [ -n "$$python" ] || { echo "make: no Python with pip found: install Python 3.9 or later and its pip" >&2; exit 1; }
 endef
 
-# uv, from PATH or by pip into .tools; it then asks the package index that pip is set up for, and trusts whom the
+# uv, from PATH, or by pip and by its hash into .tools; it then asks the package index that pip is set up for, and trusts whom the
 # system trusts, as behind a company's proxy (the second name is that of older versions).
 define find_uv
 uv=$$(command -v uv || true); \
 if [ -z "$$uv" ]; then uv=$(CURDIR)/.tools/uv-$(UV_VERSION)/bin/uv; fi; \
 if [ ! -x "$$uv" ]; then $(find_python); echo "==> getting uv $(UV_VERSION)"; \
-  "$$python" -m pip install -qq --disable-pip-version-check --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION) \
+  "$$python" -m pip install -qq --disable-pip-version-check --target .tools/uv-$(UV_VERSION) \
+    --require-hashes --only-binary :all: -r requirements-uv.txt \
     || { echo "make: pip could not install uv $(UV_VERSION): is a package index reachable?" >&2; exit 1; }; fi; \
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
 endef

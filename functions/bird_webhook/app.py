@@ -3,12 +3,17 @@
 Bird is given the current credentials of the webhook's secret, always: ingest accepts those before, during and after a
 rotation. What is there already is adopted (same target), what was deleted at Bird is made anew. Bird tries the target
 before it takes a webhook, and a name or certificate that is minutes old may not answer yet: hence the patience.
+
+Addresses, ARNs and all other facts of the stack come from the environment, which only a deployment can change: whoever
+may invoke this function must not choose where a key goes. Of the event it uses what CloudFormation asks for, and the
+name of the header that an update replaces.
 """
 
 import json
 import logging
+import os
+import re
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from itertools import chain, repeat
 from typing import Any, NamedTuple
@@ -17,7 +22,17 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bird_webhook.bird_api import BirdApi, BirdError, NotNowError
-from bird_webhook.webhook import UnusableSettingError, api_key, changed, chosen, same_target, wanted, without
+from bird_webhook.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from bird_webhook.webhook import (
+    UnusableSettingError,
+    api_key,
+    carries,
+    changed,
+    chosen,
+    same_target,
+    wanted,
+    without,
+)
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -25,12 +40,10 @@ logger.setLevel(logging.INFO)
 NOT_REGISTERED = "not-registered"  # the physical id of what Bird never took: to delete it is to do nothing
 PAUSES_SECONDS = (2, 5, 10, 20)  # and 30 from then on
 LAST_PAUSE_SECONDS = 30
-# What IAM was told in this very deployment, who may read the secret, takes it some seconds to know everywhere.
-ACCESS_PAUSES_SECONDS = (2, 4, 8, 16)
+ACCESS_SECONDS = 60  # how long IAM may take to know who may read a secret
 # The last attempt may begin this long before the function's own end, with its few requests and CloudFormation's answer.
 RESERVE_SECONDS = 100
 DELETE_SECONDS = 60
-ANSWER_TIMEOUT_SECONDS = 10
 
 
 class Outcome(NamedTuple):
@@ -42,18 +55,23 @@ class UnreadableSecretError(Exception):
     """Secrets Manager did not give a secret; says which, and why."""
 
 
+class ForeignStackError(Exception):
+    """The event names another stack than the function's own."""
+
+
+class StackGoesError(Exception):
+    """The stack is deleted or rolled back, so a webhook must not be made any more."""
+
+
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
-    answer = {
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-        "PhysicalResourceId": event.get("PhysicalResourceId", NOT_REGISTERED),
-    }
+    answer = answer_to(event, NOT_REGISTERED)
     secrets: list[str] = []
-    seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    seconds = seconds_left(context) - RESERVE_SECONDS
     now = time.monotonic()
     try:
+        if event["StackId"] != os.environ["STACK_ID"]:
+            raise ForeignStackError
         if event["RequestType"] == "Delete":
             delete(event, secrets, deadline=now + min(seconds, DELETE_SECONDS))
             answer |= {"Status": "SUCCESS"}
@@ -61,10 +79,10 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
             done = register(event, secrets, deadline=now + seconds)
             data = {"Outcome": done.words}
             answer |= {"Status": "SUCCESS", "PhysicalResourceId": done.webhook_id, "Data": data}
-    except Exception as error:  # whatever it is, the stack's event shall say it
+    except Exception as error:  # whatever it is, the stack's event must say it
         answer |= {"Status": "FAILED", "Reason": without(reason(error), secrets)}
         logger.error("webhook not registered", extra={"reason": answer["Reason"]})
-    send(event["ResponseURL"], answer)
+    send(event["ResponseURL"], answer, context)
 
 
 def reason(error: Exception) -> str:
@@ -75,25 +93,26 @@ def reason(error: Exception) -> str:
             return f"Bird refused: {error}"
         case UnusableSettingError() | UnreadableSecretError():
             return str(error)
+        case ForeignStackError():
+            return "The webhook was left alone: this function serves another stack"
+        case StackGoesError():
+            return "The webhook was not made: the stack is being deleted or rolled back"
     return f"The webhook was not registered: {type(error).__name__}"  # its text may hold anything
 
 
 def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> Outcome:
     """Puts what must not be printed into `secrets` as soon as it is known."""
-    properties = event["ResourceProperties"]
-    api = open_api(properties, secrets)
-    credentials: dict[str, str] = {}
-    if properties["WebhookAuth"] in ("BASIC", "HEADER"):
-        credentials = json.loads(read_secret(properties["WebhookSecretArn"], "WebhookSecretArn"))
-        secrets.append(credentials["password"])
-    old = event.get("OldResourceProperties", {})
-    old_header = old.get("WebhookHeader") if old.get("WebhookAuth") == "HEADER" else None
+    settings = os.environ
+    api = open_api(secrets)
+    credentials = own_credentials(secrets)
+    old = event.get("OldResourceProperties", {}).get("Settings", {})
+    old_header = old.get("WEBHOOK_HEADER") if old.get("WEBHOOK_AUTH") == "HEADER" else None
     known = event.get("PhysicalResourceId", NOT_REGISTERED)
 
     # Each attempt looks anew: the webhook of one whose answer was lost is found by the next, and none is made twice.
     def attempt() -> Outcome:
-        event_types = chosen(properties["EventTypes"]) or api.event_types()
-        fields = wanted(properties, credentials, event_types)
+        event_types = chosen(settings["EVENT_TYPES"]) or api.event_types()
+        fields = wanted(settings, credentials, event_types)
         if known != NOT_REGISTERED and (current := api.read(known)) is not None:
             api.update(known, changed(current, fields, old_header))
             return Outcome(known, "updated")
@@ -103,6 +122,7 @@ def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -
             api.update(adopted["id"], {**changed(adopted, fields), "active": True})
             more = f", the first of {len(found)} with this target" if len(found) > 1 else ""
             return Outcome(adopted["id"], f"adopted, it was there{more}")
+        require_stack_stays(event)
         return Outcome(api.create(fields), "created" if known == NOT_REGISTERED else "created anew, it was gone")
 
     done = persist(attempt, deadline)
@@ -110,20 +130,57 @@ def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -
     return done
 
 
+def require_stack_stays(event: Mapping[str, Any]) -> None:
+    """Errors: StackGoesError, where this request waited so long that its Delete comes, or came, before it.
+
+    An Update may be part of a rollback, which restores the webhook; what a rollback does with a Create is to delete it.
+    """
+    status = stack_status(event["StackId"])
+    if status.startswith("DELETE_") or (event["RequestType"] == "Create" and "ROLLBACK" in status):
+        raise StackGoesError
+
+
 def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> None:
     """A webhook that Bird does not delete is left behind and said in the log: nobody shall be stuck with a stack."""
-    properties, known = event["ResourceProperties"], event["PhysicalResourceId"]
-    if known == NOT_REGISTERED or properties["DeleteWithStack"] != "true":
+    known = event["PhysicalResourceId"]
+    if known == NOT_REGISTERED or os.environ["DELETE_WITH_STACK"] != "true":
         logger.info("webhook left at Bird", extra={"webhook_id": known})
         return
+    # An update deletes this resource when BirdApiKeySecretArn becomes empty, and nobody may have meant that: an update
+    # from the Serverless Application Repository empties what is not typed in again. Only the end of the stack counts,
+    # or that of a Create without an answer, which nobody relies on.
+    answered = not made_up(known, event["LogicalResourceId"])
+    status = stack_status(event["StackId"])
+    if answered and status not in ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"):
+        logger.warning("webhook left at Bird", extra={"webhook_id": known, "stack_status": status})
+        return
     try:
-        api = open_api(properties, secrets)
-        persist(lambda: api.delete(known), deadline)
+        api = open_api(secrets)
+        if answered:
+            persist(lambda: api.delete(known), deadline)
+            logger.info("webhook deleted", extra={"webhook_id": known})
+        else:
+            credentials = own_credentials(secrets)
+            persist(lambda: delete_ours(api, credentials), deadline)
     except Exception as error:
         text = without(reason(error), secrets)
         logger.error("webhook not deleted", extra={"reason": text, "webhook_id": known})
-    else:
-        logger.info("webhook deleted", extra={"webhook_id": known})
+
+
+def made_up(physical_id: str, logical_id: str) -> bool:
+    """Whether CloudFormation made the id up, as it does for a Create that it got no answer to: stack_resource_ABC."""
+    return re.search(rf"[-_]{re.escape(logical_id)}[-_]", physical_id) is not None
+
+
+def delete_ours(api: BirdApi, credentials: Mapping[str, str]) -> None:
+    """Webhooks with our target that carry our credentials, as one has that a Create made whose answer was lost."""
+    target = os.environ["WEBHOOK_URL"]
+    for webhook in [each for each in api.webhooks() if same_target(each.get("target"), target)]:
+        if carries(webhook, os.environ, credentials):
+            api.delete(webhook["id"])
+            logger.info("webhook deleted", extra={"webhook_id": webhook["id"]})
+        else:
+            logger.warning("webhook left at Bird, its credentials are not ours", extra={"webhook_id": webhook["id"]})
 
 
 def persist[T](attempt: Callable[[], T], deadline: float) -> T:
@@ -139,33 +196,33 @@ def persist[T](attempt: Callable[[], T], deadline: float) -> T:
     raise AssertionError  # the pauses have no end
 
 
-def open_api(properties: Mapping[str, Any], secrets: list[str]) -> BirdApi:
-    text = read_secret(properties["ApiKeySecretArn"], "BirdApiKeySecretArn")
+def open_api(secrets: list[str]) -> BirdApi:
+    text = read_secret(os.environ["BIRD_API_KEY_SECRET_ARN"], "BirdApiKeySecretArn")
     secrets.append(text)
     key = api_key(text)
     secrets.append(key)
-    return BirdApi(properties["ApiUrl"].rstrip("/"), key, properties["Subaccount"])
+    return BirdApi(os.environ["BIRD_API_URL"].rstrip("/"), key, os.environ["BIRD_SUBACCOUNT"])
+
+
+def own_credentials(secrets: list[str]) -> dict[str, str]:
+    """User name and password that Bird is given; none where it sends none of ours."""
+    if os.environ["WEBHOOK_AUTH"] not in ("BASIC", "HEADER"):
+        return {}
+    credentials: dict[str, str] = json.loads(read_secret(os.environ["WEBHOOK_SECRET_ARN"], "WebhookSecretArn"))
+    secrets += [credentials["password"], f"{credentials['username']}:{credentials['password']}"]
+    return credentials
 
 
 def read_secret(arn: str, name: str) -> str:
     """The current version's text, from the region that the ARN names. Errors: UnreadableSecretError."""
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3])
-    for pause in (*ACCESS_PAUSES_SECONDS, None):
-        try:
-            text: str = client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT")["SecretString"]
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code != "AccessDeniedException" or pause is None:
-                raise UnreadableSecretError(f"The secret of {name} was not readable: {code}") from None
-            time.sleep(pause)
-        except (BotoCoreError, KeyError) as error:
-            raise UnreadableSecretError(f"The secret of {name} was not readable: {type(error).__name__}") from None
-        else:
-            return text
-    raise AssertionError  # the last one raises
-
-
-def send(url: str, answer: Mapping[str, Any]) -> None:
-    request = urllib.request.Request(url, json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_SECONDS):  # noqa: S310
-        pass
+    try:
+        found = when_allowed(
+            lambda: client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT"), seconds=ACCESS_SECONDS
+        )
+        return str(found["SecretString"])
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise UnreadableSecretError(f"The secret of {name} was not readable: {code}") from None
+    except (BotoCoreError, KeyError) as error:
+        raise UnreadableSecretError(f"The secret of {name} was not readable: {type(error).__name__}") from None

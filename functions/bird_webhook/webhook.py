@@ -3,14 +3,17 @@
 Source: https://docs.bird.com/api/email-api/webhooks
 """
 
+import base64
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 MAX_NAME_CHARACTERS = 24  # what Bird's own form takes
 MAX_TEXT_CHARACTERS = 500
+SHORTEST_FRAGMENT = 8  # characters of base64; shorter ones would blot out innocent words
 
 Webhook = dict[str, Any]
 
@@ -37,21 +40,21 @@ def api_key(secret: str) -> str:
     return key
 
 
-def wanted(properties: Mapping[str, Any], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
-    """The fields of the webhook as Bird is to have them."""
+def wanted(settings: Mapping[str, str], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
+    """The fields of the webhook as Bird is to have them. `settings` is the function's environment."""
     fields: Webhook = {
-        "name": properties["Name"][:MAX_NAME_CHARACTERS].strip(),
-        "target": properties["Target"],
+        "name": settings["WEBHOOK_NAME"][:MAX_NAME_CHARACTERS].strip(),
+        "target": settings["WEBHOOK_URL"],
         "events": event_types,
         "active": True,
         "auth_type": "none",
     }
-    match properties["WebhookAuth"]:
+    match settings["WEBHOOK_AUTH"]:
         case "BASIC":
             login = {name: credentials[name] for name in ("username", "password")}
             fields |= {"auth_type": "basic", "auth_credentials": login}
         case "HEADER":
-            fields["custom_headers"] = {properties["WebhookHeader"]: credentials["password"]}
+            fields["custom_headers"] = {settings["WEBHOOK_HEADER"]: credentials["password"]}
         case "NONE":
             pass
         case other:
@@ -70,6 +73,18 @@ def changed(current: Webhook, fields: Webhook, old_header: str | None = None) ->
     if there or ours:  # else not named at all: Bird may not show them, and an empty object would remove them
         result["custom_headers"] = others | fields.get("custom_headers", {})
     return result
+
+
+def carries(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[str, str]) -> bool:
+    """Whether Bird shows that this webhook sends our credentials. Where it shows none, or there are none: no."""
+    match settings["WEBHOOK_AUTH"]:
+        case "BASIC":
+            shown = webhook.get("auth_credentials") or {}
+            return all(shown.get(name) == credentials[name] for name in ("username", "password"))
+        case "HEADER":
+            shown = {name.lower(): value for name, value in (webhook.get("custom_headers") or {}).items()}
+            return bool(shown.get(settings["WEBHOOK_HEADER"].lower()) == credentials["password"])
+    return False
 
 
 def chosen(event_types: str) -> list[str]:
@@ -116,8 +131,25 @@ def _words(error: object) -> str:
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """One line of bounded length in which no secret stands, for events and logs."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "[secret]")
+    """One line of bounded length in which no secret stands in any usual spelling, for events and logs."""
+    known = {spelling for secret in filter(None, secrets) for spelling in spellings(secret)}
+    for spelling in sorted(known, key=len, reverse=True):
+        text = text.replace(spelling, "[secret]")
     text = " ".join(text.split())
     return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}..."
+
+
+def spellings(secret: str) -> set[str]:
+    """The secret as it is, in JSON, HTML, a URL, hexadecimal, and base64, alone or within a longer text."""
+    raw = secret.encode()
+    found = {secret, json.dumps(secret)[1:-1], html.escape(secret), quote(secret, safe=""), quote_plus(secret)}
+    found |= {raw.hex(), raw.hex().upper()}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        found |= {encode(raw).decode(), encode(raw).decode().rstrip("=")}
+        for before in range(3):  # bytes of a group of three that another text, such as the user name, takes
+            encoded = encode(bytes(before) + raw).decode()
+            # Only characters all of whose six bits are the secret's.
+            inner = encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+            if len(inner) >= SHORTEST_FRAGMENT:
+                found.add(inner)
+    return found

@@ -6,18 +6,17 @@ are let in before old ones go, and those go only after they have not been seen f
 may hold a part of the addresses. Rules that others made in the group are left alone.
 """
 
-import json
 import logging
 import os
 import socket
-import time
-import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.exceptions import ClientError
+
+from sender_addresses.cloudformation import answer_to, seconds_left, send, when_allowed
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -28,9 +27,7 @@ logger.setLevel(logging.INFO)
 
 LOOKUPS = 3  # a name server may answer with other addresses each time
 GRACE = timedelta(days=7)
-ANSWER_TIMEOUT_SECONDS = 10
-# IAM takes seconds to know a new role: a deployment runs this function moments after its own was made.
-ACCESS_PAUSES_SECONDS = (2, 4, 8)
+ANSWER_RESERVE_SECONDS = 30
 # What a rule of ours is described by: this, and the day when its address was seen last.
 SEEN = "Sender, seen "
 
@@ -46,15 +43,24 @@ class Rule(NamedTuple):
     seen: date | None
 
 
-def lambda_handler(event: Mapping[str, Any], context: object) -> None:
+def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     if "RequestType" in event:
-        answer_cloudformation(event)
+        answer_cloudformation(event, context)
     else:
         update()
 
 
 def update() -> None:
     """Let in what the name resolves to; drop what it has not resolved to for a week. Errors leave it, for the alarm."""
+    try:
+        change_rules()
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InvalidPermission.Duplicate":
+            raise
+        change_rules()  # schedule and deployment ran at the same moment: now it sees the other's rules
+
+
+def change_rules() -> None:
     found = resolve(os.environ["SENDER_HOST_NAME"])
     group = os.environ["SECURITY_GROUP_ID"]
     today = datetime.now(UTC).date()
@@ -122,36 +128,14 @@ def permission(addresses: list[str], seen: date | None = None) -> "list[IpPermis
     ]
 
 
-def update_once_allowed() -> None:
-    for pause in ACCESS_PAUSES_SECONDS:
-        try:
-            update()
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("UnauthorizedOperation", "AccessDenied"):
-                raise
-            time.sleep(pause)
-        else:
-            return
-    update()
-
-
-def answer_cloudformation(event: Mapping[str, Any]) -> None:
+def answer_cloudformation(event: Mapping[str, Any], context: Any) -> None:
     """Update, then give the group's id back: the load balancer that asks for it is made after the group is filled."""
-    answer = {
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-        "PhysicalResourceId": event.get("PhysicalResourceId", "sender-addresses"),
-        "Status": "SUCCESS",
-        "Data": {"SecurityGroupId": os.environ["SECURITY_GROUP_ID"]},
-    }
+    data = {"SecurityGroupId": os.environ["SECURITY_GROUP_ID"]}
+    answer = {**answer_to(event, "sender-addresses"), "Status": "SUCCESS", "Data": data}
     try:
         if event["RequestType"] != "Delete":
-            update_once_allowed()
-    except Exception as error:  # whatever it is, the stack's event shall name it
+            when_allowed(update, seconds_left(context) - ANSWER_RESERVE_SECONDS)
+    except Exception as error:  # whatever it is, the stack's event must name it
         logger.exception("sender addresses not updated")
         answer |= {"Status": "FAILED", "Reason": f"The sender's addresses were not found or not let in: {error}"}
-    body = json.dumps(answer).encode()
-    request = urllib.request.Request(event["ResponseURL"], body, {"Content-Type": ""}, method="PUT")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_SECONDS):  # noqa: S310
-        pass
+    send(event["ResponseURL"], answer, context)

@@ -1,19 +1,23 @@
-"""Custom resource: the webhook's secret -> SHA-256 digests of the credentials that ingest accepts.
+"""Custom resources: digests of the credentials that ingest accepts, and a guard against settings that are lost.
 
-The digests go into ingest's environment, so that ingest never reads a secret. The password has 256 random bits: its
-digest tells nothing. CloudFormation asks again whenever a property changes, CredentialsVersion above all.
+WebhookCredentials: the webhook's secret -> SHA-256 digests, which go into ingest's environment, so that ingest never
+reads a secret. The password has 256 random bits: its digest tells nothing. CloudFormation asks again whenever a
+property changes, CredentialsVersion above all; the answer depends on the labels of the secret's versions alone.
+
+SettingsGuard: the first step of each update, which fails it if a setting would go back to its default unasked.
 """
 
 import hashlib
 import json
 import logging
-import time
-import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError
+
+from webhook_credentials.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from webhook_credentials.settings import SettingsLostError, lost, sentence
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -21,9 +25,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-ANSWER_TIMEOUT_SECONDS = 10
-# IAM takes seconds to know a new role: this function runs moments after its own was made.
-ACCESS_PAUSES_SECONDS = (2, 4, 8)
+ANSWER_RESERVE_SECONDS = 30
+# The labels of the accepted versions. The first is what a rotation goes to: ingest takes the others for previous ones.
+# ALSO_ACCEPTED is our own label: AWSPREVIOUS stays on a version for ever, and would let back in what was dropped.
+ACCEPTED_LABELS = ("AWSPENDING", "AWSCURRENT", "ALSO_ACCEPTED")
 
 
 class EmptyPasswordError(Exception):
@@ -31,58 +36,58 @@ class EmptyPasswordError(Exception):
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
-    """Always answers CloudFormation, which would otherwise wait for an hour."""
-    answer = {
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-        "PhysicalResourceId": event.get("PhysicalResourceId", "webhook-credentials"),
-    }
+    """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
+    properties = event["ResourceProperties"]
+    guards = "Settings" in properties
+    answer = answer_to(event, "settings-guard" if guards else "webhook-credentials")
     try:
-        data = {} if event["RequestType"] == "Delete" else {"Digests": digests(event["ResourceProperties"])}
+        if event["RequestType"] == "Delete":
+            data = {}
+        elif guards:
+            data = require_no_setting_lost(event)
+        else:
+            data = {"Digests": digests(properties, seconds_left(context) - ANSWER_RESERVE_SECONDS)}
         answer |= {"Status": "SUCCESS", "Data": data}
-    except Exception as error:  # whatever it is, the stack's event shall name it
+    except SettingsLostError as error:
+        answer |= {"Status": "FAILED", "Reason": str(error)}
+    except Exception as error:  # whatever it is, the stack's event must name it
         logger.exception("digests not computed")
-        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {type(error).__name__}"}
-    send(event["ResponseURL"], answer)
-    logger.info("digests sent", extra={"status": answer["Status"]})
+        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {named(error)}"}
+    send(event["ResponseURL"], answer, context)
+    logger.info("custom resource answered", extra={"status": answer["Status"], "guards": guards})
 
 
-def digests(properties: Mapping[str, Any]) -> str:
-    """Comma-separated lower-case hex digests: of the current version, then of the others that a rotation wants.
+def require_no_setting_lost(event: Mapping[str, Any]) -> dict[str, str]:
+    """Errors: SettingsLostError. A rollback goes on: it restores what was there, which may be the defaults."""
+    names = lost(event.get("OldResourceProperties", {}), event["ResourceProperties"])
+    if names and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
+        raise SettingsLostError(sentence(names))
+    return {}
 
-    A rotation first brings its new version in as AWSPENDING and makes it the current one afterwards, so that an update
-    that CloudFormation rolls back finds the credentials that Bird has, whenever that may be.
+
+def digests(properties: Mapping[str, Any], seconds: float) -> str:
+    """Comma-separated lower-case hex digests of the accepted versions; waits for IAM for so many seconds at most.
+
+    It is the same whenever it is asked between two steps of a rotation: no deployment in between ends one.
     """
     client = boto3.client("secretsmanager")
-    stages = ["AWSCURRENT"]
-    if properties.get("AcceptPreviousCredentials") == "true":
-        stages += ["AWSPENDING", "AWSPREVIOUS"]
-    secrets = [read_secret(client, properties["SecretArn"], stage) for stage in stages]
-    found = [digest(secret, properties["WebhookAuth"]) for secret in secrets if secret is not None]
+    arn = properties["SecretArn"]
+    # AWSCURRENT is always there: it is the one to wait for IAM with.
+    current = when_allowed(lambda: read_secret(client, arn, "AWSCURRENT"), seconds)
+    versions = [current if label == "AWSCURRENT" else read_secret(client, arn, label) for label in ACCEPTED_LABELS]
+    found = [digest(secret, properties["WebhookAuth"]) for secret in versions if secret is not None]
     return ",".join(dict.fromkeys(found))
 
 
-def read_secret(client: "SecretsManagerClient", arn: str, stage: str) -> dict[str, str] | None:
-    """The secret's members; None where there is no version of that stage."""
+def read_secret(client: "SecretsManagerClient", arn: str, label: str) -> dict[str, str] | None:
+    """The secret's members; None where no version has that label."""
     try:
-        secret: dict[str, str] = json.loads(get_secret(client, arn, stage))
-    except client.exceptions.ResourceNotFoundException:
-        if stage == "AWSCURRENT":
+        secret: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn, VersionStage=label)["SecretString"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException" or label == "AWSCURRENT":
             raise
         return None
     return secret
-
-
-def get_secret(client: "SecretsManagerClient", arn: str, stage: str) -> str:
-    for pause in ACCESS_PAUSES_SECONDS:
-        try:
-            return client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "AccessDeniedException":
-                raise
-        time.sleep(pause)
-    return client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"]
 
 
 def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
@@ -96,8 +101,6 @@ def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
-def send(url: str, answer: Mapping[str, Any]) -> None:
-    body = json.dumps(answer).encode()
-    request = urllib.request.Request(url, data=body, method="PUT", headers={"Content-Type": ""})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_SECONDS):  # noqa: S310
-        pass
+def named(error: Exception) -> str:
+    """The error's kind: AWS's own code where there is one. Its text may hold anything."""
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

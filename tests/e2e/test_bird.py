@@ -55,7 +55,7 @@ def registered(stack, registration):
     template = client.get_template(StackName=stack.name, TemplateStage="Original")["TemplateBody"]
     bucket, key = local_stack.ARTEFACT_BUCKET, f"{name}.template"
     emulator.client("s3").put_object(Bucket=bucket, Key=key, Body=template.encode())
-    parameters = {"FrontDoor": "HTTP_API", **registration}
+    parameters = {"FrontDoor": "HTTP_API", "DeleteBirdWebhook": "true", **registration}
     client.create_stack(
         StackName=name,
         TemplateURL=f"https://s3.{REGION}.amazonaws.com/{bucket}/{key}",
@@ -87,7 +87,7 @@ def test_a_webhook_made_by_hand_is_adopted(stack, bird):
     assert len(adopted["events"]) == 27
 
 
-def test_the_webhook_lives_and_dies_with_its_stack(registered, bird):
+def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bird):
     webhook_id = registered.outputs["BirdWebhookId"]
     target = registered.outputs["PublicWebhookUrl"]
     username, old = registered.credentials()
@@ -125,7 +125,25 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, bird):
     assert "Bird refused: Invalid event type: bonuce (HTTP 400)" in reasons
     assert bird.webhooks[webhook_id]["events"] == ["bounce", "click"]
 
-    # deleted with the stack, and no other
+    # an update that empties the key, as one from SAR does where it is not typed in again, is refused
+    bucket = registered.outputs["RawBucketName"]
+    assert update(registered, BirdApiKeySecretArn="") == "UPDATE_ROLLBACK_COMPLETE"
+    events = client.describe_stack_events(StackName=registered.name)["StackEvents"]
+    [guard] = [e for e in events if e["LogicalResourceId"] == "SettingsGuard" and "FAILED" in e["ResourceStatus"]]
+    assert guard["ResourceStatusReason"].startswith(
+        "Refused, because these settings would go back to their defaults: BirdApiKeySecretArn. "
+    )
+    assert webhook_id in bird.webhooks
+    # meant, it is done, and the webhook goes on sending
+    assert update(registered, BirdApiKeySecretArn="", SettingsToReset="BirdApiKeySecretArn") == "UPDATE_COMPLETE"
+    assert play(bird, webhook_id, registered) == 200
+    again = {"BirdApiKeySecretArn": registration["BirdApiKeySecretArn"], "SettingsToReset": ""}
+    assert update(registered, **again) == "UPDATE_COMPLETE"
+    outputs = local_stack.local_outputs(registered.emulator, registered.name)
+    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (webhook_id, "adopted, it was there")
+    assert outputs["RawBucketName"] == bucket
+
+    # deleted with the stack, for DeleteBirdWebhook says so, and no other
     others = set(bird.webhooks) - {webhook_id}
     local_stack.delete(registered)
     assert set(bird.webhooks) == others

@@ -138,6 +138,10 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
         assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
         bird["login"] = basic(new)
+        # WHEN somebody deploys meanwhile, with a parameter that a file has kept, THEN both are accepted as before
+        local_stack.deploy(emulator, stack.name, {"CredentialsVersion": "1"})
+        assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
+        assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
         status, _, said = run(stack, "rotate", "finish", "--force")
         assert status == 0, said
         seen = len(answers)

@@ -74,9 +74,10 @@ ASK_ATHENA = Call("athena", "start_query_execution", {"QueryString": "SELECT 1",
 READ_TABLE = Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"})
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
+SEE_STACK = Call("cloudformation", "describe_stacks", {"StackName": "{StackId}"})
 
 MUST: dict[str, list[Call]] = {
-    "BirdWebhookRole": [read_secret("{BirdApiKeySecret}"), read_secret()],
+    "BirdWebhookRole": [read_secret("{BirdApiKeySecret}"), read_secret(), SEE_STACK],
     "IngestRole": [WRITE_RAW, READ_RAW],
     "LoadPostgresRole": [
         READ_ROWS,
@@ -140,7 +141,7 @@ MUST: dict[str, list[Call]] = {
         Call("ec2", "authorize_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
         Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
     ],
-    "WebhookCredentialsRole": [read_secret()],
+    "WebhookCredentialsRole": [read_secret(), SEE_STACK],
 }
 
 # What no role may do, unless its row above says that it must.
@@ -199,6 +200,7 @@ MAY_NOT: list[Call] = [
     READ_TABLE,
     Call("glue", "delete_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"}),
     Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
+    SEE_STACK,
     Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
     Call("ec2", "describe_vpcs", {}),
     Call("ec2", "authorize_security_group_ingress", {"GroupId": "sg-0123456789abcdef0", **ONE_ADDRESS}),
@@ -234,7 +236,9 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
     for key in ("events/by-a-test", "events-csv/by-a-test"):
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
-    yield {**found, "BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
+    [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
+    secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
+    yield {**found, **secrets, "StackId": described["StackId"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),

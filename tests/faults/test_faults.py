@@ -4,13 +4,12 @@ import json
 import random
 import re
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from tests.faults.harness import ROOT, Front, Poller, invocation
-from tools import local_stack
 from tools.bird_simulator.__main__ import lake_of
 from tools.bird_simulator.batches import Batch, BatchMaker, as_batch
 from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP
@@ -19,6 +18,8 @@ from tools.bird_simulator.verify import verify
 from tools.fault_proxy import REFUSED, Fault
 from tools.load import notification
 from tools.local_query import client, poll, query
+from tools.operate import rotation
+from tools.operate.target import Target
 
 ANSWER_LIMIT_SECONDS = 8  # what ingest promises; Bird waits for 10
 HIDDEN_SECONDS = 2
@@ -200,9 +201,7 @@ def test_an_alarm_tells_of_413_and_the_readme_what_to_do():
 
 
 def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judge):
-    secrets, secret_id = client(emulator, "secretsmanager"), stack.outputs["WebhookSecretArn"]
-    old = stack.credentials()
-    new = (old[0], "another-example-password")
+    old, operated = stack.credentials(), Target(stack.name, emulator.client, poll_seconds=0.3)
     going_on, batches = threading.Event(), []
     going_on.set()
 
@@ -218,14 +217,13 @@ def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judg
     thread = threading.Thread(target=lambda: reports.append(sender.run(until_told())))
     thread.start()
     try:
-        secrets.put_secret_value(SecretId=secret_id, SecretString=json.dumps({"username": new[0], "password": new[1]}))
-        both = {"CredentialsVersion": "2", "AcceptPreviousCredentials": "true"}
-        local_stack.deploy(emulator, stack.name, both)
+        rotation.start(operated, show=False, username="bird-2")
+        new = stack.credentials()
+        assert new[0] == "bird-2"
         sender.credentials = Basic(*new)  # in Bird's form
         seen = len(batches)
         poll(lambda: len(batches), lambda count: count > seen + 10, QUEUE_TIMEOUT_SECONDS)
-        one = {"CredentialsVersion": "3", "AcceptPreviousCredentials": "false"}
-        local_stack.deploy(emulator, stack.name, one)
+        rotation.finish(operated, quiet=timedelta(minutes=15), force=True)
     finally:
         going_on.clear()
         thread.join()

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 RAW_BUCKET = "raw-bucket"
@@ -67,3 +68,35 @@ def cloudformation() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     yield f"http://127.0.0.1:{server.server_port}/", answers
     server.shutdown()
     server.server_close()
+
+
+class LambdaContext:
+    """Lambda's, with seconds left; they pass while `time.sleep` of the function is told to."""
+
+    def __init__(self, seconds: float = 90) -> None:
+        self.seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+@pytest.fixture
+def lambda_context() -> LambdaContext:
+    return LambdaContext()
+
+
+class StackState:
+    """CloudFormation's word on the stack's state; `denied` as a role without the right to ask hears."""
+
+    status = "CREATE_IN_PROGRESS"
+    denied = False
+
+    def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+        if self.denied:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "DescribeStacks")
+        return {"Stacks": [{"StackName": StackName, "StackStatus": self.status}]}
+
+
+@pytest.fixture
+def stack_state() -> StackState:
+    return StackState()

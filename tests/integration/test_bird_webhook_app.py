@@ -3,13 +3,18 @@
 import base64
 import json
 import logging
+import re
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from botocore.exceptions import ClientError
 
 import bird_webhook.app as app
+from bird_webhook.webhook import without
 from tests import bird_api
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -17,16 +22,6 @@ TARGET = "https://webhooks.example.com/bird"
 ALL_TYPES = sorted(kind for kinds in bird_api.event_types().values() for kind in kinds)
 PASSWORD = "example-password-of-the-stack"
 LOGIN = {"username": "bird", "password": PASSWORD}
-
-
-class Context:
-    """Lambda's, with seconds left."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(self.seconds * 1000)
 
 
 class Target:
@@ -88,7 +83,9 @@ class Secrets:
         self.region = ""
         self.denied = 0  # times that the next reader is
 
-    def client(self, service: str, region_name: str) -> "Secrets":
+    def client(self, service: str, region_name: str = ""):
+        if service == "cloudformation":
+            return self.stack_state
         assert service == "secretsmanager"
         self.region = region_name
         return self
@@ -106,20 +103,37 @@ class Secrets:
 
 
 @pytest.fixture
-def secrets(monkeypatch):
+def secrets(monkeypatch, stack_state):
     account = Secrets()
     monkeypatch.setattr(app.boto3, "client", account.client)
+    account.stack_state = stack_state
     return account
 
 
+STACK_ID = "arn:aws:cloudformation:eu-west-1:123456789012:stack/bird-webhooks/1"
+# The function's environment by the words of these tests.
+ENVIRONMENT = {
+    "ApiKeySecretArn": "BIRD_API_KEY_SECRET_ARN",
+    "ApiUrl": "BIRD_API_URL",
+    "Subaccount": "BIRD_SUBACCOUNT",
+    "Name": "WEBHOOK_NAME",
+    "Target": "WEBHOOK_URL",
+    "EventTypes": "EVENT_TYPES",
+    "WebhookAuth": "WEBHOOK_AUTH",
+    "WebhookHeader": "WEBHOOK_HEADER",
+    "WebhookSecretArn": "WEBHOOK_SECRET_ARN",
+    "DeleteWithStack": "DELETE_WITH_STACK",
+}
+
+
 @pytest.fixture
-def ask(secrets, bird, cloudformation, pauses, caplog):
+def ask(secrets, bird, cloudformation, pauses, lambda_context, stack_state, caplog, monkeypatch):
     """`ask("Create", Name="…")`: what CloudFormation is answered; no secret ever stands in it or in the log."""
     url, answers = cloudformation
     caplog.set_level(logging.INFO)
 
     def request(kind: str, webhook_id: str | None = None, old: dict | None = None, seconds: float = 600, **changes):
-        properties = {
+        settings = {
             "ApiKeySecretArn": KEY_SECRET,
             "ApiUrl": bird.url,
             "Subaccount": "",
@@ -131,18 +145,33 @@ def ask(secrets, bird, cloudformation, pauses, caplog):
             "WebhookSecretArn": WEBHOOK_SECRET,
             "DeleteWithStack": "true",
         }
-        event = {"RequestType": kind, "ResponseURL": url, "StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
-        event["ResourceProperties"] = properties | changes
+        monkeypatch.setenv("STACK_ID", STACK_ID)
+        for name, value in (settings | changes).items():
+            monkeypatch.setenv(ENVIRONMENT[name], value)
+        event = {"RequestType": kind, "ResponseURL": url, "StackId": STACK_ID, "RequestId": "r"}
+        event |= {"LogicalResourceId": "BirdWebhook", "ResourceProperties": {"Settings": {"WEBHOOK_URL": "not used"}}}
         if kind == "Update":
-            event["OldResourceProperties"] = properties | (old or {})
+            before = {ENVIRONMENT[name]: value for name, value in (settings | (old or {})).items()}
+            event["OldResourceProperties"] = {"Settings": before}
         if webhook_id:
             event["PhysicalResourceId"] = webhook_id
-        app.lambda_handler(event, Context(seconds))
+        return invoke(event, seconds)
+
+    def invoke(event: dict, seconds: float = 600):
+        lambda_context.seconds = seconds
+        app.lambda_handler(event, lambda_context)
         said = json.dumps(answers) + "".join(str(vars(record)) for record in caplog.records)
-        assert [secret for secret in (KEY, PASSWORD, "another-password") if secret in said] == []
+        pairs = [base64.b64encode(f"bird:{word}".encode()).decode() for word in (PASSWORD, "another-password")]
+        assert [secret for secret in (KEY, PASSWORD, "another-password", *pairs) if secret in said] == []
         return answers.pop()
 
+    request.invoke, request.url = invoke, url
     return request
+
+
+@pytest.fixture
+def stack_goes(stack_state):
+    stack_state.status = "DELETE_IN_PROGRESS"
 
 
 def only(bird) -> tuple[str, dict]:
@@ -295,7 +324,7 @@ def test_a_role_that_may_read_the_secret_since_seconds_is_waited_for(ask, secret
 def test_a_role_that_may_not_read_the_secret_is_said(ask, secrets, pauses):
     secrets.denied = 100
     assert ask("Create")["Reason"] == ("The secret of BirdApiKeySecretArn was not readable: AccessDeniedException")
-    assert sum(pauses) == 30
+    assert sum(pauses) == 46
 
 
 def test_a_subaccount_is_named_in_each_request(ask, bird):
@@ -332,7 +361,7 @@ def test_a_target_that_never_answers_fails_in_time_with_birds_words(ask, bird, t
     assert bird.webhooks == {}
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])  # 15-answers-once.txt: 408
 def test_a_bird_that_is_busy_is_asked_again(ask, bird, pauses, status):
     bird.fail(3, status, "Too many requests")
     assert ask("Create")["Status"] == "SUCCESS"
@@ -381,9 +410,63 @@ def test_a_type_that_bird_does_not_know_is_refused_in_birds_words(ask, bird, pau
 def test_long_words_are_cut_and_secrets_in_them_covered(ask, bird):
     bird.fail(1, 400, f"no good: {KEY} bird:{PASSWORD} " + "x" * 10_000)
     answer = ask("Create", EventTypes="bounce")
-    assert answer["Reason"].startswith("Bird refused: no good: [secret] bird:[secret] xxx")
+    assert answer["Reason"].startswith("Bird refused: no good: [secret] [secret] xxx")
     assert len(answer["Reason"]) == 503
     assert len(json.dumps(answer)) < 4096
+
+
+SPELLINGS = {
+    "plain": "bird:{password}",
+    "Authorization": "Authorization: Basic {basic}",
+    "base64 of the password": "{base64}",
+    "base64 of more": "{json}",
+    "base64 for URLs": "{urlsafe}",
+    "URL": "https://bird:{quoted}@webhooks.example.com/bird",
+    "JSON": "{escaped}",
+    "hexadecimal": "{hex}",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
+@pytest.mark.parametrize("password", ["Sn7UcMZVJ4gxSy5NmWexample", 'p"ä ss&word/+?>>>??', "abc"])
+def test_no_spelling_of_the_credentials_passes_into_events_or_logs(password, spelling):
+    pair = f"bird:{password}".encode()
+    words = {
+        "password": password,
+        "basic": base64.b64encode(pair).decode(),
+        "base64": base64.b64encode(password.encode()).decode(),
+        "json": base64.b64encode(b'{"user":"bird","password":"' + password.encode() + b'","x":1}').decode(),
+        "urlsafe": base64.urlsafe_b64encode(pair).decode(),
+        "quoted": quote(password, safe=""),
+        "escaped": json.dumps(password)[1:-1],
+        "hex": password.encode().hex(),
+    }
+    if password == "abc" and spelling == "{json}":
+        return  # four characters of base64 in a longer text: nothing to tell them by, and no password of ours
+    text = without(f"no good: {spelling.format(**words)} (HTTP 400)", [password, pair.decode()])
+    assert text.startswith("no good: ")
+    assert text.endswith(" (HTTP 400)")
+    assert "[secret]" in text
+    told = [
+        password,
+        words["basic"],
+        words["base64"],
+        words["urlsafe"],
+        words["quoted"],
+        words["escaped"],
+        words["hex"],
+    ]
+    assert [word for word in told if word in text] == []
+    for part in re.findall(r"[A-Za-z0-9+/_-]{8,}=*", text):
+        with suppress(ValueError):
+            assert password.encode() not in base64.b64decode(part + "===", altchars=b"-_")
+
+
+def test_birds_echo_of_the_authorization_is_covered(ask, bird):
+    bird.fail(1, 400, f"no good: {{Authorization: {basic('bird', PASSWORD)}}}")
+    assert ask("Create", EventTypes="bounce")["Reason"] == (
+        "Bird refused: no good: {Authorization: Basic [secret]} (HTTP 400)"
+    )
 
 
 def test_the_key_does_not_follow_a_redirection(ask, bird, target, monkeypatch):
@@ -485,13 +568,14 @@ def test_what_was_set_at_bird_by_hand_stays(ask, bird, registered):
     assert only(bird)[1]["auth_credentials"] == LOGIN
 
 
-def test_a_webhook_deleted_at_bird_is_made_anew(ask, bird, registered):
+def test_a_webhook_deleted_at_bird_is_made_anew(ask, bird, registered, stack_state):
     bird.webhooks.clear()
     answer = ask("Update", registered)
     assert answer["Data"]["Outcome"] == "created anew, it was gone"
     new = only(bird)[0]
     assert answer["PhysicalResourceId"] == new != registered
     # THEN CloudFormation deletes the old id, and that does not touch the new one
+    stack_state.status = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
     assert ask("Delete", registered)["Status"] == "SUCCESS"
     assert list(bird.webhooks) == [new]
 
@@ -506,31 +590,31 @@ def test_an_update_that_is_refused_keeps_its_id_so_that_nothing_is_deleted(ask, 
 # --- delete ---
 
 
-def test_delete_takes_the_webhook_and_no_other(ask, bird, registered):
+def test_delete_takes_the_webhook_and_no_other(ask, bird, registered, stack_goes):
     bird.webhooks["other"] = {"name": "other", "target": TARGET, "events": ["open"]}
     assert ask("Delete", registered)["Status"] == "SUCCESS"
     assert list(bird.webhooks) == ["other"]
 
 
-def test_a_webhook_already_gone_is_fine(ask, bird, registered):
+def test_a_webhook_already_gone_is_fine(ask, bird, registered, stack_goes):
     bird.webhooks.clear()
     assert ask("Delete", registered)["Status"] == "SUCCESS"
 
 
-def test_delete_leaves_the_webhook_if_told_so(ask, bird, registered):
+def test_delete_leaves_the_webhook_if_told_so(ask, bird, registered, stack_goes):
     assert ask("Delete", registered, DeleteWithStack="false")["Status"] == "SUCCESS"
     assert list(bird.webhooks) == [registered]
     assert bird.requests == []
 
 
-def test_what_was_never_made_is_not_deleted(ask, bird):
+def test_what_was_never_made_is_not_deleted(ask, bird, stack_goes):
     assert ask("Delete", "not-registered")["Status"] == "SUCCESS"
     assert bird.requests == []
 
 
 @pytest.mark.parametrize("failure", ["key revoked", "Bird down", "secret gone"])
 def test_a_delete_that_fails_lets_the_stack_go_and_says_why_in_the_log(
-    ask, secrets, bird, registered, pauses, caplog, failure
+    ask, secrets, bird, registered, pauses, caplog, stack_goes, failure
 ):
     match failure:
         case "key revoked":
@@ -547,3 +631,111 @@ def test_a_delete_that_fails_lets_the_stack_go_and_says_why_in_the_log(
     [said] = [record for record in caplog.records if record.msg == "webhook not deleted"]
     assert (said.reason, said.webhook_id) == (reason, registered)
     assert list(bird.webhooks) == [registered]
+
+
+@pytest.mark.parametrize(
+    ("status", "left"),
+    [
+        pytest.param("DELETE_IN_PROGRESS", False, id="the stack is deleted"),
+        pytest.param("ROLLBACK_IN_PROGRESS", False, id="its creation is rolled back"),
+        pytest.param("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", True, id="an update emptied the key"),
+        pytest.param(
+            "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", True, id="an update that registered is rolled back"
+        ),
+        pytest.param("", True, id="CloudFormation does not tell"),
+    ],
+)
+def test_only_the_end_of_the_stack_deletes_the_webhook(ask, bird, registered, stack_state, caplog, status, left):
+    """An update from SAR empties BirdApiKeySecretArn if it is not typed in again: Bird must go on sending."""
+    stack_state.status, stack_state.denied = status, not status
+    assert ask("Delete", registered)["Status"] == "SUCCESS"
+    assert list(bird.webhooks) == [registered] * left
+    assert ("webhook left at Bird" in caplog.messages) is left
+
+
+# --- an id that CloudFormation made up: it got no answer to the Create ---
+
+MADE_UP = json.loads((Path(__file__).parents[1] / "data/inputs2/12-delete-event.json").read_text())[
+    "PhysicalResourceId"
+]
+
+
+@pytest.mark.parametrize("auth", ["BASIC", "HEADER"])
+@pytest.mark.parametrize("status", ["ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"])
+def test_a_webhook_whose_create_was_given_up_is_found_by_target_and_credentials(
+    ask, bird, stack_state, caplog, status, auth
+):
+    ask("Create", WebhookAuth=auth)
+    stack_state.status = status
+    theirs = {"name": "theirs", "target": TARGET, "events": ["open"], "auth_type": "basic"}
+    bird.webhooks["theirs"] = theirs | {"auth_credentials": {"username": "bird", "password": "of-somebody-else"}}
+    bird.webhooks["elsewhere"] = {**only_of(bird, "bird-webhooks"), "target": "https://elsewhere.example.com/bird"}
+    answer = ask("Delete", MADE_UP, WebhookAuth=auth)
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", MADE_UP)
+    assert list(bird.webhooks) == ["theirs", "elsewhere"]
+    [left] = [record for record in caplog.records if record.msg == "webhook left at Bird, its credentials are not ours"]
+    assert left.webhook_id == "theirs"
+
+
+def only_of(bird, name: str) -> dict:
+    [webhook] = [webhook for webhook in bird.webhooks.values() if webhook["name"] == name]
+    return webhook
+
+
+def test_without_credentials_of_ours_no_webhook_can_be_told_to_be_ours(ask, bird, stack_goes):
+    bird.webhooks["theirs"] = {"name": "theirs", "target": TARGET, "events": ["open"]}
+    assert ask("Delete", MADE_UP, WebhookAuth="NONE")["Status"] == "SUCCESS"
+    assert list(bird.webhooks) == ["theirs"]
+
+
+@pytest.mark.parametrize("status", ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"])
+def test_a_create_that_still_waits_when_its_delete_comes_makes_nothing(ask, bird, target, pauses, stack_state, status):
+    target.status = 502
+    told = bird.reach
+
+    def reach(name: str) -> str | None:
+        if len(pauses) == 3:  # the deployment is given up while this attempt runs; the target answers from now on
+            stack_state.status, target.status = status, 200
+            return None
+        return told(name)
+
+    bird.reach = reach
+    answer = ask("Create")
+    assert answer["Reason"] == "The webhook was not made: the stack is being deleted or rolled back"
+    assert len(pauses) == 4
+    assert bird.webhooks == {}
+
+
+# --- whoever may invoke the function ---
+
+
+def test_an_event_chooses_no_address_and_no_secret(ask, bird, target, secrets):
+    """lambda:InvokeFunction must not become secretsmanager:GetSecretValue."""
+    ask("Create")
+    stranger = f"http://127.0.0.1:{target.server.server_port}"
+    came = len(target.came)
+    properties = {
+        "ApiUrl": stranger,
+        "ApiKeySecretArn": WEBHOOK_SECRET,
+        "Target": stranger,
+        "Settings": {"BIRD_API_URL": stranger, "BIRD_API_KEY_SECRET_ARN": WEBHOOK_SECRET, "WEBHOOK_URL": stranger},
+    }
+    event = {"RequestType": "Create", "ResponseURL": ask.url, "StackId": STACK_ID, "RequestId": "r"}
+    event |= {"LogicalResourceId": "BirdWebhook", "ResourceProperties": properties}
+    assert ask.invoke(event)["Data"]["Outcome"] == "adopted, it was there"
+    assert only(bird)[1]["target"] == TARGET
+    assert len(target.came) == came
+    assert {headers["authorization"] for headers in bird.headers} == {KEY}
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update", "Delete"])
+def test_another_stack_is_refused(ask, bird, registered, stack_goes, kind):
+    event = {"RequestType": kind, "ResponseURL": ask.url, "StackId": STACK_ID.replace("bird", "another")}
+    event |= {"RequestId": "r", "LogicalResourceId": "BirdWebhook", "ResourceProperties": {}}
+    answer = ask.invoke(event | {"PhysicalResourceId": registered})
+    assert (answer["Status"], answer["Reason"]) == (
+        "FAILED",
+        "The webhook was left alone: this function serves another stack",
+    )
+    assert list(bird.webhooks) == [registered]
+    assert bird.requests == []

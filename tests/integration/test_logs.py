@@ -227,18 +227,15 @@ def test_process_that_fails_logs_nothing_private(s3, logged, monkeypatch, failur
 
 
 @pytest.mark.parametrize("secret", ["hunter2, jane", '{"password": 7, "username": "jane"}', '"hunter2"', "[]"])
-def test_credentials_resource_logs_nothing_private(logged, monkeypatch, secret):
+def test_credentials_resource_logs_nothing_private(logged, monkeypatch, lambda_context, secret):
     class Secrets:
-        class exceptions:  # noqa: N801  (boto3's name)
-            class ResourceNotFoundException(Exception):  # noqa: N818
-                pass
-
         def get_secret_value(self, **_: str) -> dict[str, str]:
             return {"SecretString": secret}
 
     monkeypatch.setattr(webhook_credentials.app.boto3, "client", lambda service: Secrets())
-    monkeypatch.setattr(webhook_credentials.app, "send", lambda url, answer: None)
-    properties = {"SecretArn": "arn", "WebhookAuth": "BASIC", "AcceptPreviousCredentials": "true"}
+    monkeypatch.setattr(webhook_credentials.app, "send", lambda url, answer, context: None)
+    properties = {"SecretArn": "arn", "WebhookAuth": "BASIC"}
     event = {"RequestType": "Create", "StackId": "s", "RequestId": "r", "LogicalResourceId": "l", "ResponseURL": "u"}
-    run(webhook_credentials.app.lambda_handler, {**event, "ResourceProperties": properties}, logged)
+    handler = webhook_credentials.app.lambda_handler
+    run(lambda event, _: handler(event, lambda_context), {**event, "ResourceProperties": properties}, logged)
     assert_clean(logged.getvalue())

@@ -13,7 +13,8 @@ from moto import mock_aws
 from process.notification import Message, raw_objects
 from tools.operate import __main__ as operate
 from tools.operate import batches, redrive, replay, rotation
-from tools.operate.target import Target
+from tools.operate.target import OperateError, Target
+from webhook_credentials.app import ACCEPTED_LABELS
 
 TEMPLATE = {
     "Parameters": {
@@ -28,7 +29,6 @@ TEMPLATE = {
             "SenderPrefixListId": "",
             "SenderHostName": "",
             "CredentialsVersion": "1",
-            "AcceptPreviousCredentials": "false",
             "BirdApiKeySecretArn": "",
         }.items()
     },
@@ -44,7 +44,7 @@ TEMPLATE = {
             "Properties": {
                 "Type": "String",
                 "Name": "rotation",
-                "Value": {"Fn::Sub": "${CredentialsVersion} ${AcceptPreviousCredentials}"},
+                "Value": {"Ref": "CredentialsVersion"},
             },
         },
     },
@@ -70,11 +70,19 @@ class Aws:
     def __init__(self, session: boto3.session.Session) -> None:
         self.made = cache(session.client)
         self.messages: list[str] = []
+        self.running: set[str | None] = {"the-first"}  # the passwords that ingest takes since the last update
         self.s3, self.sqs, self.secrets = self.made("s3"), self.made("sqs"), self.made("secretsmanager")
         self.cloudformation = self.made("cloudformation")
 
     def client(self, service: str):
+        if service == "cloudformation":
+            return Guarded(self.cloudformation, {"update_stack": self.update_stack})
         return Logs(self.messages) if service == "logs" else self.made(service)
+
+    def update_stack(self, **request):
+        answer = self.cloudformation.update_stack(**request)
+        self.running = self.accepted()
+        return answer
 
     def store(self, *ids: str) -> None:
         for one in ids:
@@ -107,11 +115,8 @@ class Aws:
         return json.loads(found["SecretString"])["password"]
 
     def accepted(self) -> set[str | None]:
-        """What ingest takes after the last update, as the custom resource reads it then."""
-        stages = ["AWSCURRENT"]
-        if parameters(self)["AcceptPreviousCredentials"] == "true":
-            stages += ["AWSPENDING", "AWSPREVIOUS"]
-        return {self.secret(stage) for stage in stages} - {None}
+        """What any update, whoever makes it, would have ingest take, as the custom resource reads it."""
+        return {self.secret(label) for label in ACCEPTED_LABELS} - {None}
 
 
 class Logs:
@@ -422,9 +427,9 @@ def test_a_rotation_from_start_to_finish(aws, run):
     assert run("rotate", "status")[1].startswith("rotation: open, old and new credentials are accepted")
     assert run("rotate", "show")[1] == f"username: bird\npassword: {new}\n"
     aws.log("batch stored")
-    assert run("rotate", "finish")[:2] == (0, "Only the new credentials are accepted.\n")
-    assert aws.accepted() == {new}
-    assert aws.secret("AWSPREVIOUS") is None
+    assert run("rotate", "finish")[:2] == (0, "Only the current credentials are accepted.\n")
+    assert aws.running == aws.accepted() == {new}
+    assert [aws.secret(label) for label in ("AWSPREVIOUS", "AWSPENDING", "ALSO_ACCEPTED")] == [None] * 3
     assert parameters(aws) == {
         **{name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()},
         "CredentialsVersion": "3",
@@ -447,7 +452,7 @@ def test_a_second_rotation_waits_for_the_first(aws, run):
     new = aws.secret()
     status, _, said = run("rotate", "start")
     assert (status, said) == (1, "operate: a rotation is open: `rotate finish` or `rotate abort` first\n")
-    assert (aws.secret(), aws.secret("AWSPREVIOUS")) == (new, "the-first")
+    assert aws.running == aws.accepted() == {new, "the-first"}
 
 
 @pytest.mark.parametrize(
@@ -478,7 +483,8 @@ def test_abort_gives_bird_its_old_credentials_back(aws, run):
         "The new credentials were dropped; only the old ones are accepted.\n",
     )
     assert aws.accepted() == {"the-first"}
-    assert [aws.secret(stage) for stage in ("AWSPREVIOUS", "AWSPENDING", "ROTATION_ABORTED")] == [None] * 3
+    assert aws.running == {"the-first"}
+    assert [aws.secret(label) for label in ("AWSPREVIOUS", "AWSPENDING", "ALSO_ACCEPTED")] == [None] * 3
     assert run("rotate", "abort", "--yes")[2] == "operate: no rotation is open: there is nothing to abort\n"
 
 
@@ -487,7 +493,133 @@ def test_credentials_once_dropped_never_come_back(aws, run):
     aws.secrets.put_secret_value(SecretId="webhook", SecretString='{"username":"bird","password":"the-second"}')
     assert aws.secret("AWSPREVIOUS") == "the-first"
     run("rotate", "start")
-    assert aws.accepted() == {"the-second", aws.secret()}
+    assert aws.running == aws.accepted() == {"the-second", aws.secret()}
+
+
+def username(aws: Aws) -> str:
+    return json.loads(aws.secrets.get_secret_value(SecretId="webhook", VersionStage="AWSCURRENT")["SecretString"])[
+        "username"
+    ]
+
+
+def test_a_rotation_changes_the_user_name_with_old_and_new_accepted(aws, run):
+    assert run("rotate", "start", "--username", "bird-2", "--show")[0] == 0
+    assert username(aws) == "bird-2"
+    assert aws.running == {"the-first", aws.secret()}
+    assert run("rotate", "abort", "--yes")[0] == 0
+    assert username(aws) == "bird"
+    run("rotate", "start")
+    assert username(aws) == "bird"  # it stays unless told otherwise
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a:b", "x" * 65])
+def test_what_cannot_be_a_user_name_is_refused_before_anything_is_done(aws, run, name):
+    assert run("rotate", "start", "--username", name)[::2] == (
+        1,
+        "operate: --username takes 1 to 64 letters, digits, dots, hyphens and underscores\n",
+    )
+    assert aws.accepted() == {"the-first"}
+
+
+def test_a_header_carries_no_user_name(aws, run):
+    update(aws, WebhookAuth="HEADER")
+    said = run("rotate", "start", "--username", "bird-2")[2]
+    assert said == "operate: --username is for WebhookAuth BASIC: a header carries no user name\n"
+
+
+def test_a_start_with_another_user_name_is_not_taken_up(aws, run):
+    assert interrupt(aws, 3, lambda target: rotation.start(target, show=False, username="bird-2"))
+    said = run("rotate", "start", "--username", "bird-3")[2]
+    assert said.endswith("operate: a start with another user name was interrupted: `rotate abort` first\n")
+    assert run("rotate", "start")[0] == 0
+    assert username(aws) == "bird-2"
+
+
+def test_a_deployment_in_the_middle_of_a_rotation_does_not_end_it(aws, run):
+    """One that sets CredentialsVersion back, as a samconfig.toml or SAR does, makes the digests be computed anew."""
+    run("rotate", "start")
+    aws.client("cloudformation").update_stack(
+        StackName="bird-webhooks",
+        UsePreviousTemplate=True,
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": "1" if name == "CredentialsVersion" else value}
+            for name, value in parameters(aws).items()
+        ],
+    )
+    assert parameters(aws)["CredentialsVersion"] == "1"
+    assert aws.running == {"the-first", aws.secret()}
+    assert run("rotate", "status")[1].startswith("rotation: open")
+    assert run("rotate", "finish", "--force")[0] == 0
+    assert aws.running == {aws.secret()}
+
+
+def test_a_rotation_that_secrets_manager_made_itself_is_none_of_ours(aws, run):
+    """Its usual function leaves AWSPENDING on the version that became the current one."""
+    [current] = [
+        version
+        for version, labels in aws.secrets.describe_secret(SecretId="webhook")["VersionIdsToStages"].items()
+        if "AWSCURRENT" in labels
+    ]
+    aws.secrets.update_secret_version_stage(SecretId="webhook", VersionStage="AWSPENDING", MoveToVersionId=current)
+    assert run("rotate", "status")[1] == "rotation: none is open\n"
+    assert run("rotate", "abort", "--yes")[0] == 1
+    assert run("rotate", "start")[0] == 0
+    assert aws.running == {"the-first", aws.secret()}
+    assert aws.secret() != "the-first"
+
+
+def test_a_stack_of_an_older_version_is_not_rotated(aws, run, monkeypatch):
+    """Its function would leave out what Bird has, for it knows nothing of the label."""
+    older = parameters(aws) | {"AcceptPreviousCredentials": "false"}
+    monkeypatch.setattr(Target, "parameters", lambda self: older)
+    said = run("rotate", "start")[2]
+    assert said == (
+        "operate: stack bird-webhooks was deployed by an older version of the template: deploy this version first\n"
+    )
+    assert aws.accepted() == {"the-first"}
+
+
+class CleaningUp:
+    """CloudFormation as AWS's: after each update it cleans up for a while, and refuses the next one until it is done.
+
+    Source: `… is in UPDATE_COMPLETE_CLEANUP_IN_PROGRESS state and can not be updated` (serverless/serverless 7217).
+    """
+
+    def __init__(self, aws: Aws) -> None:
+        self.aws, self.polls_left, self.updates = aws, 0, 0
+
+    def client(self, service: str):
+        real = self.aws.client(service)
+        changes = {"update_stack": self.update_stack, "describe_stacks": self.describe_stacks}
+        return Guarded(real, changes) if service == "cloudformation" else real
+
+    def update_stack(self, **request):
+        if self.polls_left:
+            message = "Stack: … is in UPDATE_COMPLETE_CLEANUP_IN_PROGRESS state and can not be updated."
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "UpdateStack")
+        self.polls_left, self.updates = 3, self.updates + 1
+        return self.aws.client("cloudformation").update_stack(**request)
+
+    def describe_stacks(self, **request):
+        answer = self.aws.cloudformation.describe_stacks(**request)
+        if self.polls_left:
+            self.polls_left -= 1
+            answer["Stacks"][0]["StackStatus"] = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+        return answer
+
+
+def test_each_update_waits_until_cloudformation_has_cleaned_up(aws):
+    update(aws, BirdApiKeySecretArn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:key-abcdef")
+    stack = CleaningUp(aws)
+    target = Target("bird-webhooks", stack.client, 0)
+    rotation.start(target, show=False)
+    assert stack.updates == 2
+    rotation.abort(target, yes=True)
+    assert stack.updates == 4
+    assert aws.running == {"the-first"}
+    stack.polls_left = 9
+    with pytest.raises(OperateError, match="is UPDATE_COMPLETE_CLEANUP_IN_PROGRESS: wait until it is at rest"):
+        rotation.start(target, show=False)
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -536,45 +668,48 @@ def interrupt(aws: Aws, last: int, step) -> bool:
     return False
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 4])
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5])
 def test_a_start_cut_short_anywhere_keeps_bird_in_and_is_taken_up_again(aws, run, last):
     assert interrupt(aws, last, lambda target: rotation.start(target, show=False))
-    assert "the-first" in aws.accepted()
+    assert "the-first" in aws.accepted() & aws.running
     made = aws.secret("AWSPENDING")
     assert run("rotate", "start")[0] == 0
     assert made in (None, aws.secret())  # no second one was made
-    assert aws.accepted() == {"the-first", aws.secret()}
+    assert aws.running == aws.accepted() == {"the-first", aws.secret()}
 
 
-@pytest.mark.parametrize("last", [2, 3, 4])
+@pytest.mark.parametrize("last", [2, 3, 4, 5])
 def test_a_start_cut_short_anywhere_can_be_aborted(aws, run, last):
     assert interrupt(aws, last, lambda target: rotation.start(target, show=False))
+    assert "interrupted" in run("rotate", "status")[1]
     assert run("rotate", "abort", "--yes")[0] == 0
-    assert aws.accepted() == {"the-first"}
+    assert aws.running == aws.accepted() == {"the-first"}
     assert run("rotate", "status")[1] == "rotation: none is open\n"
     assert run("rotate", "start")[0] == 0
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6])
 def test_an_abort_cut_short_anywhere_keeps_the_old_in_and_is_taken_up_again(aws, run, last):
     run("rotate", "start")
     assert interrupt(aws, last, lambda target: rotation.abort(target, yes=True))
-    assert "the-first" in aws.accepted()
+    assert "the-first" in aws.accepted() & aws.running
+    assert run("rotate", "status")[1] != "rotation: none is open\n"
     assert run("rotate", "abort", "--yes")[0] == 0
-    assert aws.accepted() == {"the-first"}
+    assert aws.running == aws.accepted() == {"the-first"}
     assert run("rotate", "status")[1] == "rotation: none is open\n"
 
 
-@pytest.mark.parametrize("last", [1, 2])
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
 def test_a_finish_cut_short_anywhere_keeps_the_new_in(aws, run, last):
     run("rotate", "start")
     new = aws.secret()
     assert interrupt(aws, last, lambda target: rotation.finish(target, quiet=timedelta(minutes=15), force=True))
-    assert new in aws.accepted()
-    run("rotate", "finish", "--force")
-    assert aws.accepted() == {new}
+    assert new in aws.accepted() & aws.running
+    assert run("rotate", "finish", "--force")[0] == 0
+    assert aws.running == aws.accepted() == {new}
+    assert run("rotate", "status")[1] == "rotation: none is open\n"
     assert run("rotate", "start")[0] == 0
-    assert aws.accepted() == {new, aws.secret()}
+    assert aws.running == {new, aws.secret()}
 
 
 @pytest.mark.parametrize("auth", ["OAUTH2", "NONE"])
@@ -604,7 +739,8 @@ class Registered:
     def updated(self, real):
         def update_stack(**request):
             answer = real.update_stack(**request)
-            assert self.bird in self.aws.accepted()  # ingest has its digests before Bird its credentials
+            # Ingest has its digests before Bird its credentials.
+            assert {self.bird, self.aws.secret()} <= self.aws.running
             if self.bird != self.aws.secret():
                 self.bird = self.aws.secret()
                 self.had.append(self.bird)
@@ -640,13 +776,13 @@ def test_a_registered_bird_is_given_its_old_credentials_back_by_an_abort(aws):
     assert aws.accepted() == {"the-first"}
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("then", ["start", "abort"])
 def test_a_start_cut_short_never_leaves_out_what_a_registered_bird_has(aws, last, then):
     stack = Registered(aws, Fragile(aws, last).client)
     with pytest.raises(Interrupted):
         rotation.start(stack.target, show=False)
-    assert stack.bird in aws.accepted()
+    assert stack.bird in aws.accepted() & aws.running
     stack.next = aws.client
     if then == "start" or last == 1:  # nothing had been done yet
         rotation.start(stack.target, show=False)
@@ -656,14 +792,14 @@ def test_a_start_cut_short_never_leaves_out_what_a_registered_bird_has(aws, last
     assert stack.bird in aws.accepted()
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6, 7])
 def test_an_abort_cut_short_never_leaves_out_what_a_registered_bird_has(aws, last):
     stack = Registered(aws, aws.client)
     rotation.start(stack.target, show=False)
     stack.next = Fragile(aws, last).client
     with pytest.raises(Interrupted):
         rotation.abort(stack.target, yes=True)
-    assert stack.bird in aws.accepted()
+    assert stack.bird in aws.accepted() & aws.running
     stack.next = aws.client
     rotation.abort(stack.target, yes=True)
     assert stack.bird == "the-first"

@@ -1,5 +1,6 @@
 """The sender's name -> rules of a security group (moto's EC2), and that the sender is never locked out."""
 
+import json
 import logging
 import socket
 from datetime import UTC, date, datetime, timedelta
@@ -10,6 +11,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 import sender_addresses.app as app
+import sender_addresses.cloudformation as waiting
 
 NAME = "egress.example.com"
 TODAY = date(2026, 11, 24)
@@ -160,13 +162,68 @@ def test_the_log_names_no_address(group, dns, caplog):
         pytest.param("Delete", [], "SUCCESS", set(), id="delete"),
     ],
 )
-def test_a_deployment_waits_for_the_addresses(group, dns, cloudformation, request_type, answer, status, let_in):
+def test_a_deployment_waits_for_the_addresses(
+    group, dns, cloudformation, lambda_context, request_type, answer, status, let_in
+):
     url, answers = cloudformation
     dns(answer)
     event = {"RequestType": request_type, "ResponseURL": url, "StackId": "s", "RequestId": "r"}
-    app.lambda_handler({**event, "LogicalResourceId": "l"}, None)
+    app.lambda_handler({**event, "LogicalResourceId": "l"}, lambda_context)
     [sent] = answers
     assert (sent["Status"], sent["Data"]["SecurityGroupId"]) == (status, group)
     assert set(rules(group)) == let_in
     if status == "FAILED":
         assert sent["Reason"].endswith(f"{NAME} has no address")
+
+
+class Denied:
+    """EC2 that does not know the role's rights yet, so many times; then moto's."""
+
+    def __init__(self, times: int, code: str, text: str = "") -> None:
+        self.times, self.answer = times, {"Error": {"Code": code, "Message": text}}
+        self.real = boto3.client("ec2")
+
+    def authorize_security_group_ingress(self, **request):
+        if self.times:
+            self.times -= 1
+            raise ClientError(self.answer, "AuthorizeSecurityGroupIngress")
+        return self.real.authorize_security_group_ingress(**request)
+
+    def __getattr__(self, name: str):
+        return getattr(self.real, name)
+
+
+@pytest.fixture
+def deploy(group, dns, cloudformation, lambda_context, monkeypatch):
+    """`deploy(denied)`: the answer to a Create, and the pauses."""
+
+    def create(denied: Denied):
+        slept: list[float] = []
+        monkeypatch.setattr(waiting.time, "sleep", slept.append)
+        monkeypatch.setattr(waiting.time, "monotonic", lambda: float(sum(slept)))
+        monkeypatch.setattr(app.boto3, "client", lambda service: denied)
+        dns(["192.0.2.1"])
+        url, answers = cloudformation
+        event = {"RequestType": "Create", "ResponseURL": url, "StackId": "s", "RequestId": "r"}
+        app.lambda_handler({**event, "LogicalResourceId": "l"}, lambda_context)
+        return answers.pop(), slept
+
+    return create
+
+
+def test_a_role_that_may_let_senders_in_since_seconds_is_waited_for(deploy):
+    answer, slept = deploy(Denied(3, "UnauthorizedOperation"))
+    assert (answer["Status"], slept) == ("SUCCESS", [2, 4, 8])
+
+
+def test_a_role_that_may_not_is_said_in_an_answer_that_cloudformation_takes(deploy):
+    """EC2 adds an encoded message of some 5 kB."""
+    answer, slept = deploy(Denied(100, "UnauthorizedOperation", "Encoded authorization failure message: " + "x" * 5000))
+    assert answer["Status"] == "FAILED"
+    assert "UnauthorizedOperation" in answer["Reason"]
+    assert len(json.dumps(answer)) <= 4096
+    assert sum(slept) <= 60
+
+
+def test_addresses_that_the_schedule_let_in_at_the_same_moment_are_no_error(deploy):
+    assert deploy(Denied(1, "InvalidPermission.Duplicate"))[0]["Status"] == "SUCCESS"

@@ -4,27 +4,32 @@ import hashlib
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
 import webhook_credentials.app as app
+import webhook_credentials.cloudformation as cloudformation_module
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code}}, "GetSecretValue")
+
+
 class Secrets:
-    """Two versions of a secret, as Secrets Manager would give them."""
+    """Versions of a secret by label, as Secrets Manager would give them; `denied` times the reader is refused first."""
 
-    class exceptions:  # noqa: N801  (boto3's name)
-        class ResourceNotFoundException(Exception):  # noqa: N818
-            pass
-
-    def __init__(self, **versions: dict) -> None:
-        self.versions = versions
+    def __init__(self, versions: dict[str, dict], denied: int = 0) -> None:
+        self.versions, self.denied = versions, denied
 
     def get_secret_value(self, SecretId: str, VersionStage: str) -> dict:  # noqa: N803
+        if self.denied:
+            self.denied -= 1
+            raise refusal("AccessDeniedException")
         if VersionStage not in self.versions:
-            raise self.exceptions.ResourceNotFoundException
+            raise refusal("ResourceNotFoundException")
         return {"SecretString": json.dumps(self.versions[VersionStage])}
 
 
@@ -32,53 +37,77 @@ NEW, OLD = {"username": "bird", "password": "new"}, {"username": "bird", "passwo
 
 
 @pytest.fixture
-def secrets(monkeypatch):
-    def use(**versions: dict) -> None:
-        monkeypatch.setattr(app.boto3, "client", lambda service: Secrets(**versions))
+def secrets(monkeypatch, stack_state):
+    def use(denied: int = 0, **versions: dict) -> None:
+        clients = {"secretsmanager": Secrets(versions, denied), "cloudformation": stack_state}
+        monkeypatch.setattr(app.boto3, "client", clients.__getitem__)
 
     return use
 
 
-def properties(auth: str = "BASIC", previous: str = "false") -> dict:
-    return {"SecretArn": "arn", "WebhookAuth": auth, "AcceptPreviousCredentials": previous}
+@pytest.fixture
+def pauses(monkeypatch):
+    """Time that passes only while the function pauses; and the pauses."""
+    slept: list[float] = []
+    monkeypatch.setattr(cloudformation_module.time, "sleep", slept.append)
+    monkeypatch.setattr(cloudformation_module.time, "monotonic", lambda: float(sum(slept)))
+    return slept
 
 
-def test_digest_is_of_username_and_password(secrets):
-    secrets(AWSCURRENT=NEW, AWSPREVIOUS=OLD)
-    assert app.digests(properties()) == sha256("bird:new")
+def properties(auth: str = "BASIC") -> dict:
+    return {"SecretArn": "arn", "WebhookAuth": auth}
 
 
-def test_previous_credentials_are_accepted_when_asked_for(secrets):
-    secrets(AWSCURRENT=NEW, AWSPREVIOUS=OLD)
-    assert app.digests(properties(previous="true")) == f"{sha256('bird:new')},{sha256('bird:old')}"
+ACCEPTED = [
+    pytest.param({"AWSCURRENT": NEW}, "new", id="at rest"),
+    pytest.param({"AWSCURRENT": NEW, "AWSPREVIOUS": OLD}, "new", id="what was dropped does not come back"),
+    pytest.param({"AWSCURRENT": OLD, "ALSO_ACCEPTED": OLD, "AWSPENDING": NEW}, "new,old", id="a rotation begins"),
+    pytest.param({"AWSCURRENT": NEW, "ALSO_ACCEPTED": OLD, "AWSPENDING": NEW}, "new,old", id="Bird gets the new"),
+    pytest.param({"AWSCURRENT": NEW, "ALSO_ACCEPTED": OLD, "AWSPREVIOUS": OLD}, "new,old", id="a rotation is open"),
+    pytest.param({"AWSCURRENT": NEW, "ALSO_ACCEPTED": NEW, "AWSPREVIOUS": OLD}, "new", id="a rotation ends"),
+    pytest.param({"AWSCURRENT": OLD, "AWSPENDING": NEW}, "new,old", id="pending only"),
+]
 
 
-def test_a_first_secret_has_no_previous_version(secrets):
-    secrets(AWSCURRENT=NEW)
-    assert app.digests(properties(previous="true")) == sha256("bird:new")
+@pytest.mark.parametrize(("versions", "accepted"), ACCEPTED)
+def test_what_is_accepted_is_told_by_the_labels_alone_the_new_first(secrets, versions, accepted):
+    """ingest takes the first for the new one: a batch with another is `previous credentials used`."""
+    secrets(**versions)
+    expected = ",".join(sha256(f"bird:{password}") for password in accepted.split(","))
+    assert app.digests(properties(), 60) == expected
 
 
-def test_a_rotation_that_begins_brings_its_new_version_in_beside_the_current_one(secrets):
-    secrets(AWSCURRENT=OLD, AWSPENDING=NEW)
-    assert app.digests(properties(previous="true")) == f"{sha256('bird:old')},{sha256('bird:new')}"
-    assert app.digests(properties()) == sha256("bird:old")  # and an update rolled back finds what Bird has
-
-
-def test_a_version_with_two_stages_counts_once(secrets):
-    secrets(AWSCURRENT=NEW, AWSPENDING=NEW, AWSPREVIOUS=OLD)
-    assert app.digests(properties(previous="true")) == f"{sha256('bird:new')},{sha256('bird:old')}"
+def test_user_name_and_password_both_count(secrets):
+    secrets(AWSCURRENT={"username": "bird-2", "password": "new"}, ALSO_ACCEPTED=NEW)
+    assert app.digests(properties(), 60) == f"{sha256('bird-2:new')},{sha256('bird:new')}"
 
 
 def test_header_mode_digests_the_password_alone(secrets):
     secrets(AWSCURRENT=NEW)
-    assert app.digests(properties("HEADER")) == sha256("new")
+    assert app.digests(properties("HEADER"), 60) == sha256("new")
 
 
 def test_an_empty_password_is_legal_for_basic_but_no_secret_for_a_header(secrets):
     secrets(AWSCURRENT={"username": "bird", "password": ""})
-    assert app.digests(properties()) == sha256("bird:")
+    assert app.digests(properties(), 60) == sha256("bird:")
     with pytest.raises(app.EmptyPasswordError):
-        app.digests(properties("HEADER"))
+        app.digests(properties("HEADER"), 60)
+
+
+@pytest.fixture
+def ask(cloudformation, lambda_context):
+    """`ask("Create", properties)`: what CloudFormation is answered."""
+    url, answers = cloudformation
+
+    def request(kind: str, asked: dict, old: dict | None = None) -> dict:
+        event = {"RequestType": kind, "ResponseURL": url, "StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
+        event["ResourceProperties"] = asked
+        if old is not None:
+            event["OldResourceProperties"] = old
+        app.lambda_handler(event, lambda_context)
+        return answers.pop()
+
+    return request
 
 
 @pytest.mark.parametrize(
@@ -90,13 +119,74 @@ def test_an_empty_password_is_legal_for_basic_but_no_secret_for_a_header(secrets
         pytest.param("Create", {}, "FAILED", None, id="no secret"),
     ],
 )
-def test_cloudformation_is_always_answered(secrets, cloudformation, request_type, versions, status, data):
+def test_cloudformation_is_always_answered(secrets, ask, request_type, versions, status, data):
     secrets(**versions)
-    url, answers = cloudformation
-    event = {"RequestType": request_type, "ResponseURL": url, "StackId": "s", "RequestId": "r"}
-    app.lambda_handler({**event, "LogicalResourceId": "l", "ResourceProperties": properties()}, None)
-    [answer] = answers
+    answer = ask(request_type, properties())
     assert (answer["Status"], answer.get("Data")) == (status, data)
     assert answer["PhysicalResourceId"] == "webhook-credentials"
     if status == "FAILED":
         assert answer["Reason"] == "The webhook's secret could not be read: ResourceNotFoundException"
+
+
+def test_a_role_that_may_read_the_secret_since_seconds_is_waited_for(secrets, ask, pauses):
+    secrets(denied=4, AWSCURRENT=NEW)
+    assert ask("Create", properties())["Data"] == {"Digests": sha256("bird:new")}
+    assert pauses == [2, 4, 8, 16]
+
+
+def test_a_role_that_may_not_read_the_secret_is_said_in_time(secrets, ask, pauses):
+    secrets(denied=100, AWSCURRENT=NEW)
+    answer = ask("Create", properties())
+    assert answer["Reason"] == "The webhook's secret could not be read: AccessDeniedException"
+    assert sum(pauses) <= 60  # of the 90 s that the function has
+
+
+# --- the guard of settings ---
+
+
+def settings(**values: str) -> dict:
+    defaults = {"HashFields": "", "RawPrefix": "raw", "WebhookAuth": "BASIC"}
+    given = {name: {"Value": values.get(name, default), "Default": default} for name, default in defaults.items()}
+    return {"SettingsToReset": values.get("SettingsToReset", ""), "Settings": given}
+
+
+SET = settings(HashFields="rcpt_to", RawPrefix="B Event Data")
+UPDATES = [
+    pytest.param(SET, SET, [], id="nothing changes"),
+    pytest.param(settings(), SET, [], id="set"),
+    pytest.param(SET, settings(HashFields="rcpt_to,subject", RawPrefix="other"), [], id="set to something else"),
+    pytest.param(SET, settings(), ["HashFields", "RawPrefix"], id="both lost"),
+    pytest.param(SET, settings(RawPrefix="B Event Data"), ["HashFields"], id="one lost"),
+    pytest.param(SET, settings(SettingsToReset="HashFields, RawPrefix"), [], id="meant"),
+    pytest.param(SET, settings(SettingsToReset="HashFields"), ["RawPrefix"], id="one meant"),
+    pytest.param({}, settings(), [], id="from a version without the guard"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "refused"), UPDATES)
+def test_an_update_that_loses_settings_is_refused_by_name(secrets, ask, stack_state, old, new, refused):
+    secrets()
+    stack_state.status = "UPDATE_IN_PROGRESS"
+    answer = ask("Update", new, old)
+    assert answer["PhysicalResourceId"] == "settings-guard"
+    assert answer["Status"] == ("FAILED" if refused else "SUCCESS")
+    if refused:
+        assert answer["Reason"].startswith(
+            f"Refused, because these settings would go back to their defaults: {', '.join(refused)}. "
+        )
+        assert answer["Reason"].endswith("If you mean it, name them in SettingsToReset, with commas between them.")
+        assert "rcpt_to" not in answer["Reason"]
+
+
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", ""])
+def test_a_rollback_may_restore_defaults(secrets, ask, stack_state, status):
+    """Else an update that set HashFields and failed elsewhere would end as UPDATE_ROLLBACK_FAILED."""
+    secrets()
+    stack_state.status, stack_state.denied = status, not status
+    assert ask("Update", settings(), SET)["Status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize("kind", ["Create", "Delete"])
+def test_the_guard_has_nothing_against_the_first_and_the_last_deployment(secrets, ask, kind):
+    secrets()
+    assert ask(kind, settings())["Status"] == "SUCCESS"

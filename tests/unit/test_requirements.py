@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,3 +26,35 @@ def test_no_file_names_a_registry():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     names = ["pypi." + "org", "pythonhosted" + ".org", "registry.npmjs" + ".org"]
     assert [file for file in files if any(name in (ROOT / file).read_text(errors="replace") for name in names)] == []
+
+
+def test_the_public_workflow_runs_no_code_but_by_its_hash_and_leaves_no_token():
+    """A tag of an action can be moved; a fork's pull request runs its own code after the checkout."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert [name for name in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name)] == []
+    checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert [job for job in workflow["jobs"].values() if "permissions" in job] == []
+    assert "pull_request_target" not in (ROOT / ".github/workflows/ci.yml").read_text()
+
+
+def test_uv_is_installed_by_its_hash():
+    makefile = (ROOT / "Makefile").read_text()
+    [install] = re.findall(r"pip install.*?\|\|", makefile, re.DOTALL)
+    assert "--require-hashes" in install
+    assert "-r requirements-uv.txt" in install
+    assert pins(ROOT / "requirements-uv.txt").keys() == {"uv"}
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+)
+def test_no_document_puts_a_secret_on_a_command_line(document):
+    """Every user of the machine can read it there while the command runs."""
+    lines = (ROOT / document).read_text().splitlines()
+    odd = r"-hmac |--secret-string \"?\$|-u \w+:|openssl .*-k |postgres(ql)?://\w+:[^@\s]+@"
+    assert [line for line in lines if re.search(odd, line)] == []

@@ -15,6 +15,7 @@ from tools.sar import __main__ as sar
 from tools.sar import checks
 from tools.sar.checks import CHECKS, METADATA, Candidate, capabilities
 from tools.sar.generate import GenerateError, generate, written
+from webhook_credentials.settings import lost
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_no_load_balancer_and_no_network_is_left(template):
 
 def test_only_what_means_something_there_is_asked(template):
     parameters = template["Parameters"]
-    gone = {"FrontDoor", "Architecture", "VpcId", "SubnetIds", "AccessLogsBucketName"}
+    gone = {"FrontDoor", "VpcId", "SubnetIds", "AccessLogsBucketName"}
     gone |= {"JwtIssuer", "JwksEndpoint", "JwtClaimName", "JwtClaimFormat", "JwtClaimValue"}
     gone |= {"SenderCidrs", "SenderPrefixListId", "SenderHostName"}
     kept = {"DomainName", "HostedZoneId", "CertificateArn", "WebhookPath", "WebhookAuth", "OutputFormat", "AlarmEmail"}
@@ -67,6 +68,115 @@ def test_what_is_kept_is_kept_as_it_is(source, template):
     without_condition = {k: v for k, v in source["Resources"]["HttpApi"].items() if k != "Condition"}
     assert template["Resources"]["HttpApi"] == without_condition
     assert template["Outputs"].keys() == source["Outputs"].keys() - {"LoadBalancerDnsName"}
+
+
+# What an update from SAR does that sets this one setting back to its default, all else being as it was. `refused`: by
+# SettingsGuard, before anything changes. Data never moves, nothing is deleted, and Bird's webhook stays.
+RESETS = {
+    "DomainName": "refused",  # Bird would post to a name that is gone
+    "HostedZoneId": "refused",  # the same, for its record
+    "CertificateArn": "refused",  # the same, for its certificate
+    "WebhookPath": "refused",  # Bird would hear 404
+    "WebhookAuth": "refused",  # Bird would hear 401
+    "WebhookHeader": "refused",  # Bird would hear 401
+    "BirdApiKeySecretArn": "refused",  # the stack would no longer look after its webhook
+    "BirdRegion": "refused",  # a second webhook, if the key is good for both
+    "BirdEventTypes": "refused",  # types that nobody wanted
+    "BirdSubaccount": "refused",  # a second webhook, of the whole account
+    "BirdApiUrl": "refused",  # the key would go past the proxy
+    "OutputFormat": "refused",  # rows would move to another format
+    "RawBucketName": "refused",  # batches would move to another bucket
+    "RawPrefix": "refused",  # batches would move to another folder
+    "DropFields": "refused",  # rows would show what was dropped
+    "HashFields": "refused",  # rows would show addresses
+    "PublishEvents": "refused",  # the bus would be deleted, and the rules on it
+    "AlarmEmail": "refused",  # alarms would reach nobody
+    "PostgresSecretArn": "refused",  # the queue would be deleted, with files that wait in it
+    "PostgresSchema": "refused",  # rows would move to another schema
+    "PostgresSubnetIds": "refused",  # the database would be out of reach
+    "PostgresSecurityGroupIds": "CloudFormation refuses subnets without groups, and rolls back",
+    "CredentialsVersion": "the credentials' digests are computed anew, and are the same",
+    "SettingsToReset": "SettingsGuard refuses what it allowed before",
+    "BirdWebhookName": "the webhook gets the stack's name",
+    "DeleteBirdWebhook": "the webhook stays at Bird when the stack is deleted",
+    "RawRetentionDays": "batches are kept for ever",
+    "QuarantineRetentionDays": "quarantined events are kept for ever",
+    "LogRetentionDays": "logs are kept for 30 days: older ones go, or newer ones stay longer",
+    "AthenaScanLimitMegabytes": "a query may scan 10 GB",
+    "PublishedEventTypes": "the default types go to the bus",
+    "SoftBounceLimit": "the lists count soft bounces by the default",
+    "SoftBounceDays": "the lists count soft bounces by the default",
+    "SilenceHours": "silence fires by the default, or not at all",
+    "PostgresTls": "the database has to prove who it is: files wait if it cannot",
+    "PostgresMaximumConcurrency": "files are loaded two at a time",
+    "DailyReport": "no new report is written; those written stay",
+    "IngestMemoryMegabytes": "the function has the default's memory",
+    "ProcessMemoryMegabytes": "the function has the default's memory",
+    "IngestReservedConcurrency": "no executions are set apart",
+    "ProcessMaximumConcurrency": "files are processed with the default's concurrency",
+}
+
+
+def test_what_an_update_from_sar_does_that_resets_a_setting_is_said_for_each(template):
+    guarded = template["Resources"]["SettingsGuard"]["Properties"]["Settings"]
+    assert {name for name, effect in RESETS.items() if effect == "refused"} == guarded.keys()
+    assert RESETS.keys() == template["Parameters"].keys()
+
+
+def test_the_guard_knows_each_value_and_its_default(source, template):
+    for made in (source, template):
+        for name, setting in made["Resources"]["SettingsGuard"]["Properties"]["Settings"].items():
+            assert setting == {"Value": {"Ref": name}, "Default": made["Parameters"][name]["Default"]}
+
+
+@pytest.mark.parametrize("name", [name for name, effect in RESETS.items() if effect == "refused"])
+def test_a_reset_of_a_guarded_setting_is_refused_by_its_name(template, name):
+    guard = template["Resources"]["SettingsGuard"]["Properties"]["Settings"]
+    defaults = {each: {**setting, "Value": setting["Default"]} for each, setting in guard.items()}
+    before = {"Settings": defaults | {name: {**defaults[name], "Value": "what was set"}}, "SettingsToReset": ""}
+    assert lost(before, {"Settings": defaults, "SettingsToReset": ""}) == [name]
+    assert lost(before, {"Settings": defaults, "SettingsToReset": name}) == []
+    assert lost(before, before) == []
+
+
+def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
+    """So that nothing has changed when it refuses: rows without HashFields, say, for the seconds until the rollback.
+
+    What an update deletes, CloudFormation deletes after all else has succeeded.
+    """
+    resources = template["Resources"]
+    guarded = resources["SettingsGuard"]["Properties"]["Settings"].keys()
+    conditions = {name: check_template.references(content) for name, content in template["Conditions"].items()}
+    too_early = []
+    for name, resource in resources.items():
+        named = check_template.references(resource) | set(re.findall(r"\"Fn::If\": \[\"(\w+)\"", json.dumps(resource)))
+        for _ in range(5):  # conditions name conditions
+            named |= set().union(*(conditions[each] for each in named & conditions.keys()))
+        if named & guarded and name != "SettingsGuard" and "SettingsGuard" not in before(name, resources):
+            too_early.append(name)
+    assert set(too_early) - EARLY_BUT_HARMLESS == set()
+
+
+EARLY_BUT_HARMLESS = {
+    # A reset makes their condition false: they are deleted at the end, or not at all.
+    *("Certificate", "AddressRecord", "HttpApiDomain", "AlarmEmailSubscription", "BirdWebhookRole", "LoadPostgresRole"),
+    # Used by ingest and by BirdWebhook, which wait.
+    *("WebhookCredentials", "BirdWebhookFunction"),
+    # A query of these seconds may fail; no row is written by them.
+    *("EventsTable", "EventsDeduplicatedView"),
+}
+
+
+def before(name: str, resources: dict) -> set[str]:
+    """All that CloudFormation makes or changes before this resource."""
+    found: set[str] = set()
+    waiting = {name}
+    while waiting:
+        depends = {one for each in waiting for one in checks.as_list(resources[each].get("DependsOn", []))}
+        waiting = depends.union(*(check_template.references(resources[each]) for each in waiting))
+        waiting = waiting & resources.keys() - found
+        found |= waiting
+    return found
 
 
 def test_the_same_template_comes_out_each_time(source):
@@ -319,6 +429,19 @@ def test_one_finding_is_enough_not_to_be_publishable(candidate, capsys, monkeypa
     said = capsys.readouterr().out
     assert "  NOT  metadata is complete, within SAR's bounds, and plain text\n         Author is 'Somebody'\n" in said
     assert said.endswith("\nnot publishable: 1 findings\n")
+
+
+def test_addresses_that_have_to_be_set_before_publishing_are_said(candidate, capsys, monkeypatch):
+    monkeypatch.setattr(sar, "CHECKS", [checks.metadata])
+    monkeypatch.setattr(sar, "ROOT", candidate().path.parent)
+    made = candidate()
+    made.template["Metadata"][METADATA]["HomePageUrl"] = "https://github.com/example/intake"
+    sar.report(made)
+    said = capsys.readouterr().out
+    assert (
+        "before `sam publish`: SourceCodeUrl is the placeholder https://github.com/bird-webhooks/bird-webhooks" in said
+    )
+    assert "HomePageUrl is the placeholder" not in said
 
 
 def test_big_documents_and_templates_are_refused(candidate, tmp_path):

@@ -111,6 +111,15 @@ def test_rights_in_a_vpc_are_there_only_with_a_vpc(template):
     assert [p["PolicyName"] for p in given if "Fn::If" not in p and OF_A_VPC[0] in str(p)] == []
 
 
+def test_the_loaders_own_code_may_not_touch_network_interfaces(template):
+    """Only calls that Lambda itself makes for the function carry no lambda:SourceFunctionArn."""
+    [_, network] = policies(template["Resources"]["LoadPostgresRole"])
+    allowed, denied = network["PolicyDocument"]["Statement"]
+    assert (allowed["Effect"], denied["Effect"]) == ("Allow", "Deny")
+    assert allowed["Action"] == denied["Action"] == OF_A_VPC
+    assert denied["Condition"]["ArnLike"].keys() == {"lambda:SourceFunctionArn"}
+
+
 def test_every_statement_says_why_and_names_each_action_and_resource(template):
     """A role's statements have a comment or a Sid that says it; no wildcard stands for actions nobody thought of."""
     checked = 0
@@ -127,7 +136,7 @@ def test_every_statement_says_why_and_names_each_action_and_resource(template):
                 # Only what EC2 describes has no narrower resource, and interfaces that Lambda is yet to make.
                 unbounded = ["ec2:DescribeSecurityGroupRules", *OF_A_VPC]
                 assert statement["Resource"] != "*" or set(actions) <= set(unbounded), name
-                assert statement["Effect"] == "Allow"
+                assert statement["Effect"] == "Allow" or statement["Sid"] == "RefuseNetworkToOurCode"
     assert checked >= 9
 
 
@@ -169,7 +178,6 @@ def test_what_reviewers_tools_are_told_to_skip_has_its_reason(template):
 def test_nobody_gets_in_by_default_without_credentials(template):
     parameters, conditions = template["Parameters"], template["Conditions"]
     assert parameters["WebhookAuth"]["Default"] == "BASIC"
-    assert parameters["AcceptPreviousCredentials"]["Default"] == "false"
     environment = template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"]
     assert environment["WEBHOOK_AUTH"] == {"Ref": "WebhookAuth"}
     # Behind the load balancer's token check there is no other door.
@@ -417,10 +425,23 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
     }
     assert webhook["Properties"]["CredentialDigests"] == {"Fn::GetAtt": ["WebhookCredentials", "Digests"]}
     assert webhook["Properties"]["CredentialsVersion"] == {"Ref": "CredentialsVersion"}
-    assert webhook["Properties"]["Target"] == template["Outputs"]["WebhookUrl"]["Value"]
+    settings = webhook["Properties"]["Settings"]
+    assert settings["WEBHOOK_URL"] == template["Outputs"]["WebhookUrl"]["Value"]
     # CloudFormation waits longer than the function lives.
     function = template["Resources"]["BirdWebhookFunction"]["Properties"]
     assert webhook["Properties"]["ServiceTimeout"] > function["Timeout"] == 600
+    # What the function uses is what brings an update to it.
+    assert function["Environment"]["Variables"] == settings
+    assert settings["STACK_ID"] == {"Ref": "AWS::StackId"}
+
+
+def test_cloudformation_waits_longer_than_the_function_of_a_custom_resource_lives(template):
+    """And each function lives longer than it waits for IAM, with time left for the answer."""
+    custom = [r for r in template["Resources"].values() if r["Type"] == "AWS::CloudFormation::CustomResource"]
+    assert len(custom) == 4
+    for resource in custom:
+        function = template["Resources"][resource["Properties"]["ServiceToken"]["Fn::GetAtt"][0]]["Properties"]
+        assert resource["Properties"]["ServiceTimeout"] > function["Timeout"] >= 90
 
 
 BIRD_API_URLS = [
@@ -450,7 +471,7 @@ def test_without_an_api_key_there_is_the_form_and_nothing_that_registers(templat
     }
     assert outputs["BirdForm"]["Condition"] == "TypeIntoForm"
     form = json.dumps(outputs["BirdForm"]["Value"])
-    assert "`password` in secret ${WebhookSecret.Id}" in form
+    assert "`username` and `password` in secret ${WebhookSecret.Id}" in form
     assert "resolve:" not in form  # no dynamic reference: the output holds no secret
 
 
@@ -463,9 +484,27 @@ def test_looked_up_senders_leave_no_moment_without_ingress(template):
 
 def test_buckets_outlive_the_stack(template):
     buckets = [r for r in template["Resources"].values() if r["Type"] == "AWS::S3::Bucket"]
-    assert [(b["DeletionPolicy"], b["UpdateReplacePolicy"]) for b in buckets] == [
-        ("RetainExceptOnCreate", "Retain")
-    ] * 2
+    # Except on create: a second attempt after a failed first deployment finds the bucket's name free.
+    kept = ("RetainExceptOnCreate", "Retain")
+    assert [(b["DeletionPolicy"], b["UpdateReplacePolicy"]) for b in buckets] == [kept] * 2
+
+
+def test_the_webhooks_secret_is_never_generated_anew(template):
+    """CloudFormation makes a new password whenever one of these members changes, and another one if it rolls back."""
+    assert template["Resources"]["WebhookSecret"]["Properties"]["GenerateSecretString"] == {
+        "SecretStringTemplate": '{"username": "bird"}',
+        "GenerateStringKey": "password",
+        "PasswordLength": 43,
+        "ExcludePunctuation": True,
+    }
+
+
+def test_what_a_rotation_accepts_hangs_on_no_parameter(template):
+    """A deployment with parameters of its own, in the middle of a rotation, must compute the same digests."""
+    properties = template["Resources"]["WebhookCredentials"]["Properties"]
+    assert properties.keys() == {"ServiceToken", "ServiceTimeout", "SecretArn", "WebhookAuth", "CredentialsVersion"}
+    source = (check_template.ROOT / "functions/webhook_credentials/app.py").read_text()
+    assert 'CredentialsVersion"' not in source  # that it changes is all it is for
 
 
 def test_queue_waits_longer_than_six_times_the_function(template):

@@ -115,7 +115,7 @@ def given_address(text: str) -> str:
 def rotate(target: Target, options: argparse.Namespace) -> None:
     match options.step:
         case "start":
-            rotation.start(target, show=options.show)
+            rotation.start(target, show=options.show, username=options.username)
         case "finish":
             rotation.finish(target, quiet=datetime.now(UTC) - options.quiet, force=options.force)
         case "abort":
@@ -180,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     steps = credentials.add_subparsers(dest="step", required=True, metavar="step")
     begin = steps.add_parser("start", help="make new credentials; old and new are accepted")
     begin.add_argument("--show", action="store_true", help="print the new credentials")
+    begin.add_argument("--username", metavar="NAME", help="give Bird another user name too (WebhookAuth BASIC)")
     end = steps.add_parser("finish", help="drop the old ones, once Bird sends the new ones")
     end.add_argument("--quiet", type=time_argument, default="15m", help="time without the old ones (%(default)s)")
     end.add_argument("--force", action="store_true", help="whatever Bird sends")

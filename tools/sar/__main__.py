@@ -19,7 +19,15 @@ from moto.server import ThreadedMotoServer
 from tools import local_stack
 from tools.local_emulator import REGION, ROOT, LocalAwsError
 from tools.local_stack import ARTEFACT_BUCKET, progress
-from tools.sar.checks import CHECKS, METADATA, NEWER_PROPERTIES, Candidate, capabilities
+from tools.sar.checks import (
+    CHECKS,
+    METADATA,
+    NEWER_PROPERTIES,
+    PLACEHOLDER,
+    PLACEHOLDER_KEYS,
+    Candidate,
+    capabilities,
+)
 from tools.sar.generate import GenerateError
 from tools.sar.package import package
 
@@ -53,6 +61,9 @@ def report(candidate: Candidate) -> int:
         print(f"  {'NOT ' if findings else 'ok  '} {check.__doc__}")
         for finding in findings:
             print(f"         {finding}")
+    for key in PLACEHOLDER_KEYS:
+        if PLACEHOLDER in str(about.get(key)):
+            print(f"  before `sam publish`: {key} is the placeholder {about[key]}, set it to your repository")
     counted = f"{len(candidate.template['Parameters'])} parameters, {len(candidate.transformed['Resources'])} resources"
     sizes = f"{candidate.path.stat().st_size} bytes and {candidate.artefact_bytes} of code"
     print(f"  {counted}, {sizes}; to acknowledge: {', '.join(capabilities(candidate))}")

@@ -29,6 +29,9 @@ METADATA_PATTERNS = {
     "SourceCodeUrl": r"https://.+",
     "SemanticVersion": SEMANTIC_VERSION,
 }
+# Whoever publishes has another repository than this name, which nobody has registered for the project.
+PLACEHOLDER = "github.com/bird-webhooks/bird-webhooks"
+PLACEHOLDER_KEYS = ("HomePageUrl", "SourceCodeUrl")
 MOST_LABELS = 10
 LABEL = r"[a-zA-Z0-9+\-_:/@]{1,127}"
 MOST_DOCUMENT_BYTES = 5_000_000

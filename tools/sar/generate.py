@@ -13,8 +13,7 @@ import yaml
 
 from tools.check_template import Template, references
 
-# SAR takes no load balancer. And the packages in the functions are those of the machine that published them.
-FIXED = {"FrontDoor": "HTTP_API", "Architecture": "x86_64"}
+FIXED = {"FrontDoor": "HTTP_API"}  # SAR takes no load balancer
 NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
@@ -46,9 +45,6 @@ def generate(template: Template, fixed: Mapping[str, str] = FIXED) -> Template:
         parameters = {name: str(template["Parameters"][name].get("Default", "")) for name in unused}
     template = plain_event_sources(template)
     template.pop("Rules", None)  # SAM's own schema knows no such section; SAR is taken to check by it
-    function = template.get("Globals", {}).get("Function", {})
-    if function.get("Architectures") == ["x86_64"]:
-        del function["Architectures"]  # Lambda's default, and newer than what SAR is known to take
     if lost := (references(template["Resources"]) | references(template["Outputs"])) & names - {
         *template["Resources"],
         *template["Parameters"],
