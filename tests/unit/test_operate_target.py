@@ -16,7 +16,7 @@ from tools.operate.target import deployed
     ],
 )
 def test_a_link_is_signed_as_s3_takes_it_and_goes_to_the_buckets_own_region(region, host):
-    """S3 refuses SigV2 for buckets made after 24 June 2020, and redirects from another region: no signature fits then."""
+    """S3 refuses SigV2 for buckets made after 24 June 2020; and a signature is for one host, without redirects."""
     s3 = deployed("bird-webhooks", region, None).s3
     where = {"Bucket": "lake-bucket", "Key": "reports/latest.html"}
     link = urlsplit(s3.generate_presigned_url("get_object", Params=where, ExpiresIn=3600))
