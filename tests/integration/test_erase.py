@@ -325,6 +325,40 @@ class Moved:
         return self.s3.complete_multipart_upload(**request)
 
 
+class Strict:
+    """An S3 that refuses a part whose checksum is of an algorithm that its upload has not declared, as S3 did.
+
+    boto3 sends a CRC32 with every part. https://github.com/boto/botocore/issues/3216
+    """
+
+    def __init__(self, s3) -> None:
+        self.s3, self.declared = s3, dict[str, str | None]()
+
+    def __getattr__(self, name: str):
+        return getattr(self.s3, name)
+
+    def create_multipart_upload(self, **request):
+        answer = self.s3.create_multipart_upload(**request)
+        self.declared[answer["UploadId"]] = request.get("ChecksumAlgorithm")
+        return answer
+
+    def upload_part(self, **request):
+        if self.declared[request["UploadId"]] != "CRC32":
+            raise ClientError({"Error": {"Code": "InvalidRequest", "Message": "Checksum Type mismatch"}}, "UploadPart")
+        return self.s3.upload_part(**request)
+
+    def complete_multipart_upload(self, **request):
+        assert [len(part["ChecksumCRC32"]) for part in request["MultipartUpload"]["Parts"]] == [8]
+        return self.s3.complete_multipart_upload(**request)
+
+
+def test_a_part_has_the_checksum_that_its_upload_declares(s3, aws, run):
+    fill(s3)
+    aws.wrapped["s3"] = Strict(aws.real("s3"))
+    assert run("--yes")[0] == 0
+    assert holders(s3) == []
+
+
 def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
     monkeypatch.setattr(erase, "AT_ONCE", 1)
     fill(s3)
@@ -391,6 +425,12 @@ def test_nobody_else_is_erased(s3, run):
     process(s3)
     assert run("--yes", address="brien@example.com")[0] == 0
     assert {row["rcpt_to"] for row in rows(s3)} == {"o'brien@example.com", "tom&brien@example.com"}
+
+
+def test_it_says_that_athena_keeps_the_text_of_queries(s3, run):
+    """Whoever searched for the person by `WHERE rcpt_to = ...` left the address there."""
+    fill(s3)
+    assert "Athena's history of queries" in run("--yes")[1]
 
 
 def test_what_was_stored_before_is_left_out_and_said(s3, run):

@@ -316,10 +316,14 @@ def test_dry_run_of_redrive_shows_the_raw_keys_and_moves_nothing(aws, run, targe
 
 
 class Moves:
-    """Stands before moto's SQS, which knows no moves; `statuses` is how a move goes on."""
+    """Stands before moto's SQS, which knows no moves; `statuses` is how a move goes on, "" that it is not listed yet.
+
+    As in SQS, a move that has ended has no handle, and the last ones of other days are listed too.
+    """
 
     def __init__(self, sqs, *statuses: str) -> None:
         self.sqs, self.statuses, self.started = sqs, list(statuses), list[dict]()
+        self.others = [{"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 99, "StartedTimestamp": 1}]
 
     def __getattr__(self, name: str):
         return getattr(self.sqs, name)
@@ -331,8 +335,12 @@ class Moves:
         return {"TaskHandle": "handle"}
 
     def list_message_move_tasks(self, SourceArn: str, MaxResults: int) -> dict:  # noqa: N803
-        status = self.statuses.pop(0)
-        return {"Results": [{"Status": status, "ApproximateNumberOfMessagesMoved": 2, "FailureReason": "because"}]}
+        status = self.statuses.pop(0) if self.started else ""
+        if not status:
+            return {"Results": self.others} if self.others else {}
+        ours = {"Status": status, "ApproximateNumberOfMessagesMoved": 2, "StartedTimestamp": 2}
+        more = {"TaskHandle": "handle"} if status == "RUNNING" else {"FailureReason": "because"}
+        return {"Results": [{**ours, **more}, *self.others]}
 
 
 @pytest.fixture
@@ -356,6 +364,24 @@ def test_redrive_is_left_to_sqs(aws, run, moves):
             "DestinationArn": "arn:aws:sqs:eu-west-1:123456789012:process",
         }
     ]
+
+
+@pytest.mark.parametrize("others", [True, False], ids=["after another move", "the first move ever"])
+def test_a_move_that_is_not_listed_yet_is_waited_for(aws, run, moves, others):
+    dead_letter(aws, "one")
+    sqs = moves("", "", "RUNNING", "COMPLETED")
+    sqs.others = sqs.others if others else []
+    assert run("redrive")[:2] == (0, "2 dead letters moved back to the process queue\n")
+    assert sqs.statuses == []
+
+
+def test_a_move_that_is_never_listed_is_said(aws, run, moves, monkeypatch):
+    dead_letter(aws, "one")
+    monkeypatch.setattr(redrive, "LISTED_WITHIN_SECONDS", 0)
+    moves("", "", "", "")
+    assert run("redrive")[2] == (
+        "operate: SQS took the order and does not list the move: `status` says how many are left\n"
+    )
 
 
 def test_a_move_that_fails_is_said(aws, run, moves):

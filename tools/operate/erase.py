@@ -41,8 +41,9 @@ PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
 Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
 PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept. An address that is written otherwise (hashed by others, in base64, compressed by
-anything but gzip, cut in two) is not found, nor one in the key of an object.
+other readers of the rows, have kept; Athena's history of queries, which keeps the text of each for 45 days: an
+address in a WHERE stands there until then. An address that is written otherwise (hashed by others, in base64,
+compressed by anything but gzip, cut in two) is not found, nor one in the key of an object.
 Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
 
 
@@ -337,10 +338,12 @@ def replace(target: Target, stored: Stored, body: bytes, was: Any, metadata: dic
     would be rows, be loaded and be sent once more."""
     s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
-    upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata)["UploadId"]
+    # boto3 sends a part's checksum unasked: S3 refuses one of an algorithm that the upload has not declared.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+    upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata, ChecksumAlgorithm="CRC32")["UploadId"]
     try:
-        part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=body)
-        parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+        part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=body, ChecksumAlgorithm="CRC32")
+        parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1, "ChecksumCRC32": part["ChecksumCRC32"]}]}
         s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts, IfMatch=was["ETag"])
     except BaseException:
         s3.abort_multipart_upload(**place, UploadId=upload)

@@ -13,6 +13,7 @@ from tools.operate.target import OperateError, Progress, Target, confirm, say
 
 ASK_ABOVE = 100
 PEEK_SECONDS = 30
+LISTED_WITHIN_SECONDS = 60
 # What a queue says that does not know how to move its messages, such as an emulator's.
 UNKNOWN_OPERATION = {"InvalidAction", "UnknownOperation", "UnknownOperationException", "UnsupportedOperation"}
 UNKNOWN_OPERATION |= {"AWS.SimpleQueueService.UnsupportedOperation", "NotImplemented", "501"}
@@ -89,15 +90,17 @@ def raw_keys(body: str) -> list[str]:
 
 
 def move_by_sqs(target: Target) -> int:
-    source = arn(target, "ProcessDeadLetterQueueUrl")
-    target.sqs.start_message_move_task(SourceArn=source, DestinationArn=arn(target, "ProcessQueueUrl"))
-    progress = Progress()
+    source, destination = arn(target, "ProcessDeadLetterQueueUrl"), arn(target, "ProcessQueueUrl")
+    before = {task["StartedTimestamp"] for task in moves(target, source)}
+    handle = target.sqs.start_message_move_task(SourceArn=source, DestinationArn=destination)["TaskHandle"]
+    progress, deadline = Progress(), time.monotonic() + LISTED_WITHIN_SECONDS
     while True:
-        tasks = target.sqs.list_message_move_tasks(SourceArn=source, MaxResults=1).get("Results", [])
-        if not tasks:  # the list is behind for a moment
+        task = next((one for one in moves(target, source) if is_ours(one, handle, before)), None)
+        if task is None:
+            if time.monotonic() > deadline:
+                raise OperateError("SQS took the order and does not list the move: `status` says how many are left")
             time.sleep(target.poll_seconds)
             continue
-        task = tasks[0]
         moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
         progress.show(f"moving: {moved:,} of about {task.get('ApproximateNumberOfMessagesToMove', 0):,}")
         if task["Status"] == "COMPLETED":
@@ -106,6 +109,24 @@ def move_by_sqs(target: Target) -> int:
         if task["Status"] not in ("RUNNING", "CANCELLING"):
             raise OperateError(f"SQS ended the move: {task['Status']} {task.get('FailureReason', '')}; {moved:,} moved")
         time.sleep(target.poll_seconds)
+
+
+def moves(target: Target, source: str) -> list[dict[str, Any]]:
+    """The newest ones; none for a moment after one was started."""
+    answer: list[dict[str, Any]] = target.sqs.list_message_move_tasks(SourceArn=source, MaxResults=10).get(
+        "Results", []
+    )
+    return answer
+
+
+def is_ours(task: dict[str, Any], handle: str, before: set[int]) -> bool:
+    """SQS names the handle of a running move alone; one that has ended is ours if it was not there before.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ListMessageMoveTasksResultEntry.html
+    """
+    if "TaskHandle" in task:
+        return bool(task["TaskHandle"] == handle)
+    return task["StartedTimestamp"] not in before
 
 
 def move_by_hand(target: Target) -> int:

@@ -17,6 +17,11 @@ from botocore.exceptions import ClientError
 from tools import local_emulator
 
 Client = Callable[[str], Any]
+# boto3 signs links by SigV2 in the older regions, which S3 refuses for buckets made after 24 June 2020. And it sends
+# them to us-east-1, which redirects in the first hours of a bucket elsewhere: the signature is then of another host.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html,
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
+LINKS = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -31,6 +36,7 @@ class Target:
     name: str
     client: Client
     poll_seconds: float = 3
+    reached_at: str | None = None  # where this machine reaches the webhook, if by another address than Bird's
 
     @cached_property
     def s3(self) -> Any:
@@ -92,7 +98,7 @@ def deployed(stack_name: str, region: str | None, profile: str | None) -> Target
     def client(service: str) -> Any:
         if session.region_name is None:
             raise OperateError("which region? give --region, or set AWS_REGION")
-        return connect(service, config=config)
+        return connect(service, config=config.merge(LINKS) if service == "s3" else config)
 
     return Target(stack_name, client)
 
@@ -103,7 +109,9 @@ def local() -> Target:
     emulator = local_emulator.recall() if path.exists() else None
     if emulator is None:
         raise OperateError("the local AWS is not running: `make local` starts it")
-    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), 0.3)
+    outputs = json.loads(path.read_text())
+    client = cache(emulator.client)
+    return Target(outputs["StackName"], client, 0.3, reached_at=outputs["WebhookUrl"])
 
 
 def postgres_login(target: Target, secret_name: str) -> dict[str, Any]:
