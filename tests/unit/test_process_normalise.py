@@ -235,15 +235,15 @@ def test_rows_are_sorted_by_type_and_time():
         pytest.param(b"", [(None, "not JSON")], id="empty"),
         pytest.param(b"[" * 100_000, [(None, "nested too deeply")], id="bottomless"),
         pytest.param(b'[{"msys":{"a":{"b":' + b"[" * 100_000, [(None, "nested too deeply")], id="bottomless event"),
-        pytest.param(b'{"msys":{}}', [(None, "not a JSON array")], id="no array"),
+        pytest.param(b'{"msys":{"a":{}}}', [(None, "not a JSON array")], id="no array"),
         pytest.param(
             b"[1,2]", [(0, "not an object with an object msys"), (1, "not an object with an object msys")], id="numbers"
         ),
         pytest.param(b'[{"msys":{"a":{},"b":{}}}]', [(0, "msys has 2 classes, expected one")], id="two classes"),
         pytest.param(b'[{"msys":{"a_event":"text"}}]', [(0, "event is not an object")], id="event is text"),
         pytest.param(b'[{"sys":{}}]', [(0, "no msys")], id="no msys"),
-        pytest.param(b'[{"msys":{"a":{"b":"\xff"}}}]', [(0, "not UTF-8")], id="not UTF-8"),
-        pytest.param(b'[{"msys":{"a":{"subject":"\\ud83d"}}}]', [(0, "not JSON")], id="half a surrogate pair"),
+        pytest.param(b'[{"msys":{"a":{"b":1}]', [(None, "not JSON")], id="brackets that do not match"),
+        pytest.param(b'["\xff"]', [(0, "not UTF-8")], id="not UTF-8"),
     ],
 )
 def test_what_is_no_event_is_quarantined(body, reasons):
@@ -254,10 +254,10 @@ def test_what_is_no_event_is_quarantined(body, reasons):
 
 def test_broken_element_does_not_hold_back_the_others():
     good = '{"msys":{"track_event":{"type":"open","event_id":"1"}}}'
-    body = f'[{good},{{"msys":{{"a":{{"s":"\\ud83d"}}}}}}, 7 ,{good.replace("1", "2")}]'.encode()
+    body = f'[{good},7, {{"msys":{{"a":{{"s":\\"}}}}}} ,{good.replace("1", "2")}]'.encode()
     found, rows = processed(body)
     assert [row["event_id"] for row in found] == ["1", "2"]
-    assert [one.original for one in rows.take_quarantined()] == [b'{"msys":{"a":{"s":"\\ud83d"}}}', b"7"]
+    assert [one.original for one in rows.take_quarantined()] == [b"7", b'{"msys":{"a":{"s":\\"}}}']
 
 
 def test_csv_is_rfc_4180_with_a_header():
@@ -379,8 +379,10 @@ def test_what_can_be_learnt_is_bounded(monkeypatch):
     layouts = Layouts()
     for number in range(30):
         event = {"type": f"type-{number}", "event_id": "1", **{f"field-{n}": n for n in range(number)}}
-        found, _ = gathered(layouts, [{"msys": {"new_event": event}}] * 2)
-        assert len(found) == 1
-        assert len(json.loads(found[0].get("extra", "{}"))) == number
+        for _ in range(2):  # a type that Bird does not document is learnt when a second batch has it
+            found, _ = gathered(layouts, [{"msys": {"new_event": event}}] * 2)
+            assert len(found) == 1
+            assert len(json.loads(found[0].get("extra", "{}"))) == number
+    gathered(layouts, [])
     assert len(layouts.by_struct) == 20
     assert max(len(layout.members.unknown) for layout in layouts.by_struct.values()) == 10
