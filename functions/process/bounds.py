@@ -15,6 +15,7 @@ class Bounds(NamedTuple):
     elements: int
     types: int  # pairs of class and type
     days: int  # each is a file
+    groups: int  # types of a day, each of its own day: each takes a millisecond to become columns
     quarantined: int  # elements that are no events, or were repaired
 
 
@@ -23,10 +24,11 @@ LIMITS = Bounds(
     elements=10_000,  # 28 times Bird's; a row takes up to 3 kB until it is written
     types=200,  # 7 times what Bird documents; each is 109 columns to be merged with the others
     days=100,  # Bird gives up after 8 hours; a history that is imported has one batch a day or more
+    groups=1_000,  # 12 times 27 types of 3 days
     quarantined=1_000,  # all elements of a batch, if Bird changes its format
 )
 # What Bird's own batches keep to. The others wait until these are rows, so that no batch delays them.
-LIGHT = Bounds(body_bytes=MEBIBYTE, elements=2_000, types=50, days=5, quarantined=100)
+LIGHT = Bounds(body_bytes=MEBIBYTE, elements=2_000, types=50, days=5, groups=100, quarantined=100)
 
 # Values of a body over LIGHT.body_bytes, told by its commas, for each takes memory before it can be looked at; Bird's
 # have one in 30 bytes.

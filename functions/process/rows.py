@@ -114,6 +114,11 @@ class BatchFound:
             raise BeyondBoundsError(f"more than {bounds.types} types")
         if len({day for found in self.events for day in found.by_day}) > bounds.days:
             raise BeyondBoundsError(f"more than {bounds.days} days")
+        groups = {
+            (found.alike.event_class, found.alike.event_type, day) for found in self.events for day in found.by_day
+        }
+        if len(groups) > bounds.groups:
+            raise BeyondBoundsError(f"more than {bounds.groups} pairs of type and day")
         if len(self.quarantined) + len(self.repaired) > bounds.quarantined:
             raise BeyondBoundsError(f"more than {bounds.quarantined} elements that are no events")
 
