@@ -17,8 +17,9 @@ ENDS_TOO_EARLY = "the body ends too early"
 _BOM = b"\xef\xbb\xbf"
 # msgspec refuses deeper nesting.
 _MAX_DEPTH = 10_000
-# How far an element may reach beyond the next `{"msys":`, which metadata may have in it. Bounds the search.
-_MAX_BEYOND_BYTES = 64 * 1024
+# How far an element may reach beyond the next `{"msys":`, which metadata may have in it, and after how many elements
+# that reached further in vain none may: bounds the search.
+_MAX_BEYOND_BYTES, _MAX_IN_VAIN = 64 * 1024, 20
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+", re.DOTALL)
@@ -88,7 +89,7 @@ def _damaged_parts(body: bytes, reason: str) -> Iterator[Part]:
     if body[position : position + 1] != b"[":
         raise UnreadableBatchError("not JSON")
     any_whole = False
-    following = -1
+    following, in_vain = -1, 0
     while position < len(body):
         if body[position : position + 1] != b"[":
             yield Part(body[position:], "not part of an array")
@@ -101,7 +102,8 @@ def _damaged_parts(body: bytes, reason: str) -> Iterator[Part]:
             if following <= position:
                 marker = _NEXT.search(body, position + 1)
                 following = marker.start() if marker else len(body)
-            end = _end(body, position, following)
+            end = _end(body, position, following, _MAX_BEYOND_BYTES if in_vain < _MAX_IN_VAIN else 0)
+            in_vain += end == following
             raw = body[position:end].rstrip(b" \t\r\n,")
             if end == len(body) and not _is_json(raw):
                 if not any_whole:
@@ -114,9 +116,9 @@ def _damaged_parts(body: bytes, reason: str) -> Iterator[Part]:
         position = _after_space(body, position + 1)
 
 
-def _end(body: bytes, start: int, following: int) -> int:
+def _end(body: bytes, start: int, following: int, beyond: int) -> int:
     """Where the element ends that begins at `start`; after it, the next `{"msys":` is at `following`."""
-    end = _end_by_brackets(body, start, min(len(body), following + _MAX_BEYOND_BYTES))
+    end = _end_by_brackets(body, start, min(len(body), following + beyond))
     if end is None or (end > following and not _is_json(body[start:end])):
         return following
     return end

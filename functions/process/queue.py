@@ -5,7 +5,9 @@ Lambda deletes messages only when the function has answered. One that is ended b
 
 import logging
 from collections.abc import Iterable
+from functools import cache
 from itertools import batched
+from typing import Any
 
 from process.notification import Message
 
@@ -14,11 +16,8 @@ logger = logging.getLogger(__name__)
 
 def delete(messages: Iterable[Message]) -> None:
     """A message that cannot be deleted is left to Lambda."""
-    import boto3  # comes with the Lambda runtime and takes 0.5 s: only for messages that came back
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    limits = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
     by_queue: dict[str, list[Message]] = {}
     for message in messages:
         if message.receipt_handle and message.queue_arn.count(":") == 5:
@@ -26,12 +25,21 @@ def delete(messages: Iterable[Message]) -> None:
     for queue_arn, of_queue in by_queue.items():
         _, _, _, region, account, name = queue_arn.split(":")
         try:
-            client = boto3.client("sqs", region_name=region, config=limits)
+            client = sqs(region)
             url = f"{client.meta.endpoint_url}/{account}/{name}"
             for ten in batched(of_queue, 10, strict=False):
                 entries = [{"Id": str(n), "ReceiptHandle": one.receipt_handle} for n, one in enumerate(ten)]
-                answer = client.delete_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+                answer = client.delete_message_batch(QueueUrl=url, Entries=entries)
                 if failed := answer.get("Failed"):
                     logger.warning("messages not deleted", extra={"reason": failed[0]["Code"]})
         except (BotoCoreError, ClientError) as error:
             logger.warning("messages not deleted", extra={"reason": type(error).__name__})
+
+
+@cache
+def sqs(region: str) -> Any:
+    import boto3  # comes with the Lambda runtime and takes 0.5 s: only for messages that came back
+    from botocore.config import Config
+
+    limits = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
+    return boto3.client("sqs", region_name=region, config=limits)
