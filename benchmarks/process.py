@@ -71,6 +71,7 @@ def reader(contender: str, files: Sequence[Path], repeat: int = 1) -> dict[str, 
 
 def handler(endpoint: str, files: Sequence[Path]) -> dict[str, float]:
     settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "LAKE_BUCKET": "sink"}
+    settings |= {"RAW_BUCKET": "raw", "RAW_PREFIX": "raw"}
     arguments = {"do": "process", "handler": HANDLERS["process"], "keys": [f"raw/{path.name}" for path in files]}
     return child("handlers", arguments, environment("ProcessFunction", settings))
 

@@ -10,6 +10,7 @@ import pytest
 
 import ingest.app
 import process.app
+import process.queue
 import publish_events.app
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
@@ -26,6 +27,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     cached = [ingest.app.settings, ingest.app.raw_batches, process.app.lake]
     cached += [process.app._output_format, process.app._allow_http, process.app.protection]
+    cached += [process.app._raw_area, process.app._raw_retention_days, process.queue.sqs]
     cached += [publish_events.app.bus, publish_events.app.event_types]
     for function in cached:
         function.cache_clear()

@@ -1,22 +1,22 @@
 """Adapters: the raw bucket's batches read, the lake bucket's files written."""
 
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from process.normalise import StoredBatch
+from process.bounds import BeyondBoundsError, Bounds
+from process.gzip_body import NotGzipError, decompressed
+from process.normalise import Quarantined, StoredBatch
 from process.notification import RawObject
 
-# More than any front door lets through (6 MB), and still small beside the function's memory.
-MAX_BODY_BYTES = 64 * 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ARCHIVED = "the raw object is archived: restore it, then replay the batch"
 
 
 class StorageUnavailableError(Exception):
@@ -24,60 +24,63 @@ class StorageUnavailableError(Exception):
 
 
 class UnreadableObjectError(Exception):
-    """An object that will never be readable: `original` is what is left of it."""
+    """An object that no later try can read: `original` is what is left of it, None where the object has it."""
 
-    def __init__(self, reason: str, batch: StoredBatch) -> None:
+    def __init__(self, reason: str, batch: StoredBatch, original: bytes | None = b"") -> None:
         super().__init__(reason)
         self.reason = reason
         self.batch = batch
+        self.original = original
 
 
-def read_batch(raw: RawObject, *, allow_http: bool) -> StoredBatch:
-    """The batch as it was sent, no longer compressed.
+class LargeObjectError(UnreadableObjectError):
+    """Larger than the bounds allow, as it is or decompressed."""
 
-    Errors: UnreadableObjectError (deleted, too large, or no gzip after all), StorageUnavailableError.
+
+class ReadBatch(NamedTuple):
+    """A batch as it was sent, no longer compressed, if it could be read; and what could not be."""
+
+    batch: StoredBatch | None
+    damaged: list[Quarantined]
+
+
+def read_batch(raw: RawObject, bounds: Bounds, *, allow_http: bool) -> ReadBatch:
+    """Whether it is gzip, the body's own bytes say: labels are wrong where a proxy has unpacked it, and lost by some.
+
+    Errors: UnreadableObjectError (deleted, archived, too large, damaged gzip), StorageUnavailableError.
     """
-    batch_id = PurePosixPath(raw.key).name.removesuffix(".json")
+    now = _milliseconds(datetime.now(UTC))
+    batch = StoredBatch(PurePosixPath(raw.key).name.removesuffix(".json"), raw.key, now, b"")
     try:
         result = obstore.get(_store(raw.bucket, allow_http), raw.key)
-        received_at = _received_at(result.attributes, result.meta["last_modified"])
-        if result.meta["size"] > MAX_BODY_BYTES:
-            batch = StoredBatch(batch_id, raw.key, received_at, b"")
-            raise UnreadableObjectError(f"larger than {MAX_BODY_BYTES} bytes", batch)
+        stored_at = _milliseconds(result.meta["last_modified"])
+        batch = batch._replace(received_at=_received_at(result.attributes, stored_at), stored_at=stored_at)
+        if result.meta["size"] > bounds.body_bytes:
+            raise LargeObjectError(f"larger than {bounds.body_bytes} bytes", batch, None)
         body = bytes(result.bytes())
     except FileNotFoundError:
-        batch = StoredBatch(batch_id, raw.key, _milliseconds(datetime.now(UTC)), b"")
         raise UnreadableObjectError("the raw object was deleted before it was read", batch) from None
+    except ValueError:  # obstore takes no empty segment, none of dots, and no control characters; ingest makes none
+        raise UnreadableObjectError("the key of the raw object cannot be read", batch) from None
     except (BaseError, OSError) as error:
+        if "InvalidObjectState" in str(error):  # obstore has no class for it
+            raise UnreadableObjectError(ARCHIVED, batch, None) from None
         raise StorageUnavailableError(type(error).__name__) from error
-    batch = StoredBatch(batch_id, raw.key, received_at, body)
-    encoding = str(result.attributes.get("Content-Encoding", "identity")).lower()
-    if encoding in ("", "identity"):
-        return batch
-    if encoding != "gzip":
-        raise UnreadableObjectError("content-encoding is not gzip", batch)
-    return batch._replace(body=_decompressed(batch))
-
-
-def _decompressed(batch: StoredBatch) -> bytes:
-    """Bounded, for a few kB of gzip can claim to be gigabytes."""
     try:
-        decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        body = decompressor.decompress(batch.body, MAX_BODY_BYTES)
-    except zlib.error:
-        raise UnreadableObjectError("not gzip", batch) from None
-    if decompressor.unconsumed_tail:
-        raise UnreadableObjectError(f"larger than {MAX_BODY_BYTES} bytes when decompressed", batch)
-    if not decompressor.eof:
-        raise UnreadableObjectError("gzip ends too early", batch)
-    return body
+        unzipped = decompressed(body, bounds.body_bytes)
+    except BeyondBoundsError as error:
+        raise LargeObjectError(str(error), batch, None) from None
+    except NotGzipError as error:
+        raise UnreadableObjectError(str(error), batch, body) from None
+    batch = batch._replace(body=unzipped.body)
+    return ReadBatch(batch, [Quarantined(batch, None, damage, rest) for damage, rest in unzipped.damage])
 
 
-def _received_at(attributes: Any, last_modified: datetime) -> int:
+def _received_at(attributes: Any, stored_at: int) -> int:
     try:
         return _milliseconds(datetime.fromisoformat(attributes["received-at"]))
     except (KeyError, ValueError, TypeError):  # not stored by ingest
-        return _milliseconds(last_modified)
+        return stored_at
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -6,7 +6,8 @@ field seen for the first time, a number where text was) goes the lenient way of 
 So layouts decide speed only, no list of fields per type is kept, and a test holds both ways equal.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -16,12 +17,18 @@ import msgspec
 from msgspec import Raw
 
 from process.columns import BOOLEAN, JSON, TEXT, TIMESTAMP, Column, ColumnType
+from process.metrics import TYPES
 from process.normalise import FINITE, INT64, UNIX_SECONDS, nested_columns, plain_columns
 
-# Bounds on what a stranger's inventions can make us learn; the rest goes the lenient way.
+# Bounds on what a stranger's inventions can make us learn; the rest goes the lenient way. What Bird documents is learnt
+# at once, another type when a second batch has it, and whatever is full forgets, so that nothing is used up for good.
 MAX_LAYOUTS = 200
-MAX_LESSONS = 500
 MAX_UNKNOWN_FIELDS = 100
+MAX_TYPES_SEEN_ONCE = 1_000
+# A decoder takes some milliseconds to make: in a thousand batches, one is made so many times at most.
+MAX_DECODERS, IN_BATCHES = 50, 1_000
+
+DOCUMENTED_TYPES = frozenset(name for names in TYPES.values() for name in names.split())
 
 ABSENT = Raw(b"null")
 # The only times that Bird writes as Unix seconds; all others are ISO 8601, and converted column by column.
@@ -63,13 +70,17 @@ class Layouts:
         self.by_struct: dict[Any, Layout] = {}
         self._lessons: dict[str, Lesson] = {}
         self._structs: dict[str, Any] = {}
-        self._lessons_taken = 0
         self._stale: set[str] = set()
         self._decode: Any = _decode_nothing
+        self._batches = 0
+        self._last_used: dict[str, int] = {}  # by type, in batches
+        self._seen_once: dict[str, int] = {}  # the same
+        self._decoders_made: deque[int] = deque(maxlen=MAX_DECODERS)
 
     def decode(self, body: bytes) -> DecodedBatch | None:
         """All events of a batch, in its order; None if any of them has to go the lenient way."""
-        if self._stale:
+        self._batches += 1
+        if self._stale and self._may_make_a_decoder():
             self._rebuild()
         return self._decoded(body)
 
@@ -90,27 +101,50 @@ class Layouts:
             return None
         return DecodedBatch(list(chain.from_iterable(objects)), events)
 
+    def use(self, event_type: str) -> None:
+        """Note that a batch has had events of this layout."""
+        self._last_used[event_type] = self._batches
+
     def learn(self, event_type: Any, fields: Mapping[str, Raw]) -> None:
         """Widen the layout of a type by the fields of an event that went the lenient way; from the next batch on."""
-        if not isinstance(event_type, str) or not _is_plain(event_type) or self._lessons_taken >= MAX_LESSONS:
+        if not isinstance(event_type, str) or not _is_plain(event_type):
             return
         lesson = self._lessons.get(event_type)
         if lesson is None:
-            if len(self._lessons) >= MAX_LAYOUTS:
+            if event_type not in DOCUMENTED_TYPES and not self._seen_before(event_type):
                 return
+            if len(self._lessons) >= MAX_LAYOUTS:
+                self._forget(min(self._lessons.keys() - DOCUMENTED_TYPES, key=self._last_used.__getitem__))
             lesson = self._lessons[event_type] = {}
             self._stale.add(event_type)
+        self._last_used[event_type] = self._batches
         if _widen(lesson, fields):
-            self._lessons_taken += 1
             self._stale.add(event_type)
 
+    def _seen_before(self, event_type: str) -> bool:
+        """Whether an earlier batch had the type."""
+        if len(self._seen_once) >= MAX_TYPES_SEEN_ONCE:
+            self._seen_once.pop(next(iter(self._seen_once)))
+        return self._seen_once.setdefault(event_type, self._batches) < self._batches
+
+    def _forget(self, event_type: str) -> None:
+        """The decoder knows it until the next one is made."""
+        del self._lessons[event_type], self._last_used[event_type]
+        self._stale.add(event_type)
+
+    def _may_make_a_decoder(self) -> bool:
+        made = self._decoders_made
+        return len(made) < MAX_DECODERS or self._batches - made[0] >= IN_BATCHES
+
     def _rebuild(self) -> None:
+        self._decoders_made.append(self._batches)
         for event_type in sorted(self._stale):
-            if (old := self._structs.get(event_type)) is not None:
+            if (old := self._structs.pop(event_type, None)) is not None:
                 del self.by_struct[old]
-            members = _members(self._lessons[event_type], tag=event_type)
-            self._structs[event_type] = members.struct
-            self.by_struct[members.struct] = Layout(event_type, members)
+            if event_type in self._lessons:
+                members = _members(self._lessons[event_type], tag=event_type)
+                self._structs[event_type] = members.struct
+                self.by_struct[members.struct] = Layout(event_type, members)
         self._stale.clear()
         event: Any = Union[(_Nothing, *self._structs.values())]
         element: Any = msgspec.defstruct("Element", [("msys", dict[str, event])], forbid_unknown_fields=True, gc=False)
@@ -141,40 +175,45 @@ def raw_events(body: bytes) -> Iterator[bytes]:
 
 def _widen(lesson: Lesson, fields: Mapping[str, Raw]) -> bool:
     """Whether there was anything to add."""
-    changed = False
-    for name, value in fields.items():
-        if name in nested_columns():
-            members = _names(value)
-            if members is not None:
-                changed |= name not in lesson
-                inner = lesson.setdefault(name, {})
-                assert inner is not None  # noqa: S101  (a field is nested for good, or never)
-                changed |= _add(inner, members, nested_columns()[name])
-        else:
-            changed |= _add(lesson, [name], plain_columns())
+    nested = nested_columns()
+    objects = {name: members for name in fields.keys() & nested if (members := _names(fields[name])) is not None}
+    names = [name for name in fields if name not in nested or name in objects]
+    changed = _add(lesson, names, {**plain_columns(), **nested}, objects)
+    for name, members in objects.items():
+        inner = lesson[name]
+        assert inner is not None  # noqa: S101  (a field is nested for good, or never)
+        changed |= _add(inner, members, nested[name])
     return changed
 
 
-def _names(value: Raw) -> Iterable[str] | None:
+def _names(value: Raw) -> Mapping[str, Raw] | None:
     try:
         return _raw_object.decode(value)
     except msgspec.DecodeError:
         return None
 
 
-def _add(lesson: dict[str, Any], names: Iterable[str], known: Mapping[str, Column]) -> bool:
-    unknown = sum(name not in known for name in lesson)
+def _add(lesson: dict[str, Any], names: Iterable[str], known: Mapping[str, Any], objects: Container[str] = ()) -> bool:
+    """`known` has the names with a column. Where there are too many without one, those that are not in use go."""
+    new = [name for name in names if name not in lesson and (name in known or _is_plain(name))]
+    if not new:
+        return False
+    unknown = [name for name in lesson if name not in known]
+    if len(unknown) + sum(name not in known for name in new) > MAX_UNKNOWN_FIELDS:
+        for name in set(unknown).difference(names):
+            del lesson[name]
+    room = MAX_UNKNOWN_FIELDS - sum(name not in known for name in lesson)
     before = len(lesson)
-    for name in names:
-        if name in known or (unknown < MAX_UNKNOWN_FIELDS and _is_plain(name)):
-            unknown += name not in known and name not in lesson
-            lesson.setdefault(name, None)
+    for name in new:
+        if name in known or room > 0:
+            room -= name not in known
+            lesson[name] = {} if name in objects else None
     return len(lesson) > before
 
 
 def _is_plain(name: str) -> bool:
-    """Whether msgspec takes the name; those it does not, no sender in earnest would choose."""
-    return name.isprintable() and name != "" and not set(name) & {'"', "\\"}
+    """Whether msgspec takes the name; those it does not, no sender in earnest would choose, nor very long ones."""
+    return 0 < len(name) <= 128 and name.isprintable() and not set(name) & {'"', "\\"}
 
 
 def _members(lesson: Mapping[str, dict[str, None] | None], *, tag: str | None, within: str | None = None) -> Members:

@@ -7,7 +7,7 @@ Sources: awslambdaric/lambda_runtime_log_utils.py of https://github.com/aws/aws-
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,7 @@ TYPES = {
 NAMES = {(event_class, kind): f"{event_class}_{kind}" for event_class, kinds in TYPES.items() for kind in kinds.split()}
 OTHER = "other_event"
 # Of the facts of the line, those worth a metric of their own.
-COUNTED = ("duplicates", "quarantined", "unknown_fields")
+COUNTED = ("duplicates", "quarantined", "unknown_fields", "repaired", "objects_ignored")
 LAG = "lag_milliseconds"
 # A metric may have at most so many values in one line.
 MAX_VALUES = 100
@@ -40,7 +40,7 @@ LAG_OF_ONE_ROW_IN = 100
 class Written:
     """What has become rows of files in an invocation."""
 
-    events: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    events: dict[str, int] = field(default_factory=Counter)
     lags: list[int] = field(default_factory=list)
 
     def add(self, groups: Iterable[tuple[str, str | None, int]], timestamps: Any, now: datetime) -> None:
@@ -52,11 +52,16 @@ class Written:
             if moment is not None:
                 self.lags.append(max(0, int((now - moment).total_seconds() * 1000)))
 
+    def merge(self, other: "Written") -> None:
+        for name, count in other.events.items():
+            self.events[name] += count
+        self.lags += other.lags
+
 
 def counted(facts: Mapping[str, Any], written: Written, function_name: str, now: datetime) -> dict[str, Any]:
     """The facts of a log line, with what was written, both also as metrics."""
     line = {**facts, **written.events, "FunctionName": function_name}
-    units = dict.fromkeys([*COUNTED, *written.events], "Count")
+    units = dict.fromkeys([*(name for name in COUNTED if name in facts), *written.events], "Count")
     if written.lags:
         line[LAG] = thinned(written.lags)
         units[LAG] = "Milliseconds"

@@ -5,7 +5,6 @@ column, into `extra` as it came. layouts.py is the quick way, for batches that l
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -15,7 +14,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, Raw
 
+from process.bounds import MAX_MEMBERS
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
+from process.elements import UnreadableBatchError as UnreadableBatchError
+from process.elements import split as split
 
 DAY_MILLISECONDS = 86_400_000
 # Dates that the table's partition projection reaches; an event dated outside files under its arrival's date.
@@ -36,85 +38,40 @@ BESIDE_MSYS = " (beside msys)"
 
 
 class StoredBatch(NamedTuple):
-    """A raw object as read: `body` is no longer compressed, `received_at` is Unix milliseconds."""
+    """A raw object as read: `body` is no longer compressed, times are Unix milliseconds."""
 
     batch_id: str
     raw_key: str
     received_at: int
     body: bytes
+    stored_at: int | None = None  # of the object itself, from which it expires
 
 
 class Quarantined(NamedTuple):
-    """A part of a batch that is no event: its original bytes, its place in the batch (None for all of it), and why."""
+    """A part of a batch that is no event: its original bytes, its place in the batch (None for all of it), and why.
+
+    Of a batch beyond the bounds there are no bytes: its raw object has them.
+    """
 
     batch: StoredBatch
     position: int | None
     reason: str
-    original: bytes
+    original: bytes | None
 
 
-_raw_list = msgspec.json.Decoder(list[Raw])
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
 _number = msgspec.json.Decoder(int | float)
 _bigint = msgspec.json.Decoder(INT64, strict=False)
 _double = msgspec.json.Decoder(FINITE, strict=False)
 _boolean = msgspec.json.Decoder(bool, strict=False)
-_tolerant = json.JSONDecoder(strict=False)
-
-
-class UnreadableBatchError(Exception):
-    """A body that is no array of anything; the text is the reason."""
 
 
 class UnreadableElementError(Exception):
     """An element that is no event; the text is the reason."""
 
 
-# --- A batch into elements, an element into its event ----------------------------------------------------------------
-
-
-def split(body: bytes) -> list[bytes]:
-    """The bytes of each element of a batch, in the sender's order.
-
-    Errors: UnreadableBatchError, and no other, whatever a sender may have written.
-    """
-    try:
-        return [bytes(raw) for raw in _raw_list.decode(body)]
-    except msgspec.ValidationError:
-        raise UnreadableBatchError("not a JSON array") from None
-    except RecursionError:  # Bird's metadata, at most 10 kB, cannot nest so deeply
-        raise UnreadableBatchError("nested too deeply") from None
-    except msgspec.DecodeError:
-        # One event with, say, half of a surrogate pair spoils the array for the strict reader only.
-        tolerated = _split_tolerantly(body)
-        if tolerated is None:
-            raise UnreadableBatchError("not JSON") from None
-        return tolerated
-
-
-def _split_tolerantly(body: bytes) -> list[bytes] | None:
-    """The items of an array that is JSON only to a tolerant reader; None where it is no array to anybody."""
-    text = body.decode(errors="surrogateescape").strip(" \t\r\n")
-    if not text.startswith("["):
-        return None
-    items, position = [], 1
-    try:
-        while True:
-            while text[position] in " \t\r\n":
-                position += 1
-            _, end = _tolerant.raw_decode(text, position)
-            items.append(text[position:end].encode(errors="surrogateescape"))
-            position = end
-            while text[position] in " \t\r\n":
-                position += 1
-            if text[position] == "]":
-                return items if position == len(text) - 1 else None
-            if text[position] != ",":
-                return None
-            position += 1
-    except (ValueError, IndexError, RecursionError):
-        return None
+# --- An element into its event ---------------------------------------------------------------------------------------
 
 
 class Element(NamedTuple):
@@ -128,6 +85,8 @@ class Element(NamedTuple):
 
 def element(raw: bytes) -> Element:
     """Errors: UnreadableElementError."""
+    if len(raw) > MAX_MEMBERS and raw.count(b":") > MAX_MEMBERS:
+        raise UnreadableElementError(f"more than {MAX_MEMBERS} members")
     try:
         raw.decode()
         members = _raw_object.decode(raw)
@@ -141,8 +100,11 @@ def element(raw: bytes) -> Element:
         raise UnreadableElementError("not an object with an object msys") from None
     except msgspec.DecodeError:
         raise UnreadableElementError("not JSON") from None
+    except RecursionError:  # Bird's metadata, at most 10 kB, cannot nest so deeply
+        raise UnreadableElementError("nested too deeply") from None
     if len(classes) != 1:
-        raise UnreadableElementError(f"msys has {len(classes)} classes, expected one")
+        count = len(classes) if len(classes) < 10 else "many"  # reasons are counted: there must not be thousands
+        raise UnreadableElementError(f"msys has {count} classes, expected one")
     ((event_class, event),) = classes.items()
     try:
         fields = _raw_object.decode(event)

@@ -6,6 +6,9 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+# Empty objects of other tools: "folders" made in the console, and what Hadoop and Spark leave. No batch is named so.
+MARKERS = ("/", "_$folder$", "/_SUCCESS")
+
 
 class UnreadableMessageError(Exception):
     """A message that is no notification of S3's."""
@@ -15,12 +18,19 @@ class RawObject(NamedTuple):
     bucket: str
     key: str
 
+    def is_in(self, bucket: str, prefix: str) -> bool:
+        """Whoever may send to the queue may name any object. `prefix` is without slashes at its ends."""
+        return self.bucket == bucket and self.key.startswith(f"{prefix}/")
+
 
 class Message(NamedTuple):
     """A queue's message (`message_id`) or a bare S3 event (None), with its body still to be read."""
 
     message_id: str | None
     notification: Mapping[str, Any] | str
+    receive_count: int = 1
+    receipt_handle: str = ""
+    queue_arn: str = ""
 
 
 def messages(event: Mapping[str, Any]) -> Iterator[Message]:
@@ -28,9 +38,20 @@ def messages(event: Mapping[str, Any]) -> Iterator[Message]:
     records = event.get("Records", [])
     if records and "messageId" in records[0]:
         for record in records:
-            yield Message(record["messageId"], record["body"])
+            yield Message(
+                record["messageId"],
+                record["body"],
+                _receive_count(record),
+                record.get("receiptHandle", ""),
+                record.get("eventSourceARN", ""),
+            )
     else:
         yield Message(None, event)
+
+
+def _receive_count(record: Mapping[str, Any]) -> int:
+    count = str((record.get("attributes") or {}).get("ApproximateReceiveCount", "1"))
+    return int(count) if count.isdecimal() else 1
 
 
 def raw_objects(message: Message) -> list[RawObject]:
@@ -49,9 +70,8 @@ def raw_objects(message: Message) -> list[RawObject]:
             for record in notification["Records"]
             if record["eventName"].startswith(("ObjectCreated:", "s3:ObjectCreated:"))
         ]
-    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UnreadableMessageError(type(error).__name__) from error
     if not all(raw.bucket and raw.key for raw in found):
         raise UnreadableMessageError("empty key")
-    # "Folders" made in the console are empty objects with a slash at the end.
-    return [raw for raw in found if not raw.key.endswith("/")]
+    return [raw for raw in found if not raw.key.endswith(MARKERS)]

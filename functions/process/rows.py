@@ -1,30 +1,39 @@
 """Batches -> rows, gathered by day and type until there are enough for a file. Pure."""
 
-from collections import defaultdict
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from arro3.core import Table
+from arro3.core import RecordBatch, Table
 
+from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
+from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repaired
 from process.layouts import DecodedBatch, Layout, Layouts, raw_events
 from process.normalise import (
     DAY_MILLISECONDS,
     FIRST_EVENT_DAY,
-    Element,
     Quarantined,
     StoredBatch,
-    UnreadableBatchError,
     UnreadableElementError,
     content_key,
     element,
     normalise,
-    split,
 )
 from process.protection import Protection
 from process.table import RowsInOrder, columns_of_events, columns_of_values, merged, record_batch, table
 
 _NO_MOMENT = -(2**63)  # before all others
+# What rows take in memory beyond their JSON; of events as large as Bird's it is less than that.
+MIN_ROW_BYTES = 800
+MIN_GROUP_BYTES = 8 * 1024
+MERGED_AT_ONCE = 64
+MAX_KEY_CHARACTERS = 64  # of keys to be remembered for the whole invocation; of longer ones, a hash is
+# Names of fields without a column are kept and counted up to this many; a stranger may invent any number.
+MAX_EXTRA_FIELDS = 1_000
+OTHER_FIELDS = "(others)"
+REPAIRABLE = ("not UTF-8", "not JSON")
 
 
 class Alike(NamedTuple):
@@ -61,33 +70,96 @@ class Counts:
     rows: int = 0
     duplicates: int = 0
     quarantined: int = 0
-    extra_fields: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    repaired: int = 0
+    extra_fields: dict[str, int] = field(default_factory=Counter)
+
+    def add(self, other: "Counts") -> None:
+        self.events += other.events
+        self.rows += other.rows
+        self.duplicates += other.duplicates
+        self.quarantined += other.quarantined
+        self.repaired += other.repaired
+        self.count_extra(other.extra_fields)
+
+    def count_extra(self, fields: Mapping[str, int]) -> None:
+        for name, count in fields.items():
+            known = name in self.extra_fields or len(self.extra_fields) < MAX_EXTRA_FIELDS
+            self.extra_fields[name if known else OTHER_FIELDS] += count
+
+
+class Found(NamedTuple):
+    """Events of one batch that are alike but perhaps for their day: parallel lists, and which are of which day."""
+
+    alike: Alike
+    events: Sequence[Any]
+    event_keys: Sequence[str]
+    moments: Sequence[int | None]
+    by_day: Mapping[int, Sequence[int]]
+
+
+@dataclass
+class BatchFound:
+    """What a batch holds, before any of it is kept."""
+
+    events: list[Found] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    repaired: list[Quarantined] = field(default_factory=list)
+    extra_fields: Counter[str] = field(default_factory=Counter)
+
+    def check(self, bounds: Bounds) -> None:
+        """Errors: BeyondBoundsError."""
+        if sum(len(found.events) for found in self.events) + len(self.quarantined) > bounds.elements:
+            raise BeyondBoundsError(f"more than {bounds.elements} elements")
+        if len({(found.alike.event_class, found.alike.event_type) for found in self.events}) > bounds.types:
+            raise BeyondBoundsError(f"more than {bounds.types} types")
+        if len({day for found in self.events for day in found.by_day}) > bounds.days:
+            raise BeyondBoundsError(f"more than {bounds.days} days")
+        groups = {
+            (found.alike.event_class, found.alike.event_type, day) for found in self.events for day in found.by_day
+        }
+        if len(groups) > bounds.groups:
+            raise BeyondBoundsError(f"more than {bounds.groups} pairs of type and day")
+        if len(self.quarantined) + len(self.repaired) > bounds.quarantined:
+            raise BeyondBoundsError(f"more than {bounds.quarantined} elements that are no events")
 
 
 @dataclass
 class Rows:
-    """Gathers the rows of many batches. Drops what it has seen before, for as long as it lives."""
+    """Gathers the rows of many batches. Drops what it has seen before, for as long as it lives.
+
+    `body_bytes` grows with what is gathered: by the bodies, or where there is more to their rows, by those.
+    """
 
     layouts: Layouts = field(default_factory=Layouts)
     protection: Protection | None = None
     counts: Counts = field(default_factory=Counts)
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
-    _seen: dict[tuple[str, str | None], set[str]] = field(default_factory=lambda: defaultdict(set))
+    _seen: dict[tuple[str, str | None], set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
     _gathered: dict[Alike, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
 
-    def add(self, batch: StoredBatch) -> None:
+    def add(self, batch: StoredBatch, bounds: Bounds = LIMITS) -> None:
+        """Errors: BeyondBoundsError; then nothing of the batch was added."""
+        if is_probe(batch.body):
+            return
+        _check_size(batch.body, bounds)
+        found = BatchFound()
         decoded = self.layouts.decode(batch.body)
         if decoded is not None:
-            self._add_decoded(batch, decoded, batch.body)
+            self._find_decoded(found, batch, decoded, batch.body)
         else:
-            self._add_one_by_one(batch)
-        self.body_bytes += len(batch.body)
+            self._find_one_by_one(found, batch, bounds)
+        found.check(bounds)
+        self._keep(batch, found)
 
     def quarantine(self, quarantined: Quarantined) -> None:
         self.counts.events += 1
         self.counts.quarantined += 1
         self.quarantined.append(quarantined)
+
+    def forget(self) -> None:
+        """After rows were not written: what was dropped because of them must not be dropped again."""
+        self._seen.clear()
 
     def take_days(self) -> Iterator[Day]:
         """Hand over the rows gathered so far; forget them."""
@@ -100,85 +172,126 @@ class Rows:
             sizes = [
                 (alike.event_class, kind, len(gathered[alike].events)) for kind in by_type for alike in by_type[kind]
             ]
-            parts = [
-                merged([self._to_columns(alike, gathered.pop(alike)) for alike in by_type[event_type]])
-                for event_type in sorted(by_type, key=_nulls_first)
-            ]
+            parts: list[RecordBatch] = []
+            for event_type in sorted(by_type, key=_nulls_first):
+                parts.append(merged([self._to_columns(alike, gathered.pop(alike)) for alike in by_type[event_type]]))
+                if len(parts) == MERGED_AT_ONCE:  # a hundred columns take 100 kB, however few rows they have
+                    parts = table(parts).combine_chunks().to_batches()
             yield Day(day, table(parts), sizes)
 
     def take_quarantined(self) -> list[Quarantined]:
         taken, self.quarantined = self.quarantined, []
         return taken
 
-    def _add_one_by_one(self, batch: StoredBatch) -> None:
-        try:
-            raws = split(batch.body)
-        except UnreadableBatchError as error:
-            self.quarantine(Quarantined(batch, None, str(error), batch.body))
-            return
+    def _find_one_by_one(self, found: BatchFound, batch: StoredBatch, bounds: Bounds) -> None:
         quick = DecodedBatch([], [])
-        quick_raws = []
-        for position, raw in enumerate(raws):
-            decoded = self.layouts.decode_element(raw)
-            if decoded is not None:
-                quick.event_classes.extend(decoded.event_classes)
-                quick.events.extend(decoded.events)
-                quick_raws.append(raw)
-                continue
-            try:
-                event = element(raw)
-            except UnreadableElementError as error:
-                self.quarantine(Quarantined(batch, position, str(error), raw))
-            else:
-                self._add_leniently(batch, event)
-        self._add_decoded(batch, quick, b"[%b]" % b",".join(quick_raws))
+        quick_raws: list[bytes] = []
+        lenient: dict[Alike, list[tuple[dict[str, Any], str]]] = defaultdict(list)
+        try:
+            for position, part in enumerate(parts(batch.body)):
+                if position >= bounds.elements:
+                    raise BeyondBoundsError(f"more than {bounds.elements} elements")
+                if is_probe(part.raw):
+                    continue
+                if part.damage is not None:
+                    found.quarantined.append(Quarantined(batch, position, part.damage, part.raw))
+                    continue
+                raw = part.raw
+                reason = self._find(raw, quick, quick_raws, lenient, found)
+                if reason is None:
+                    continue
+                mendable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
+                if mendable and self._find(repaired(raw), quick, quick_raws, lenient, found) is None:
+                    found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
+                else:
+                    found.quarantined.append(Quarantined(batch, position, reason, raw))
+                if len(found.quarantined) + len(found.repaired) > bounds.quarantined:
+                    found.check(bounds)
+        except UnreadableBatchError as error:
+            found.quarantined.append(Quarantined(batch, None, str(error), batch.body))
+            return
+        for alike, rows in lenient.items():
+            moments = [values.get("timestamp") for values, _ in rows]
+            by_day = _rows_by_day(moments, batch.received_at)
+            found.events.append(Found(alike, [values for values, _ in rows], [key for _, key in rows], moments, by_day))
+        self._find_decoded(found, batch, quick, b"[%b]" % b",".join(quick_raws))
 
-    def _add_leniently(self, batch: StoredBatch, event: Element) -> None:
+    def _find(
+        self,
+        raw: bytes,
+        quick: DecodedBatch,
+        quick_raws: list[bytes],
+        lenient: dict[Alike, list[tuple[dict[str, Any], str]]],
+        found: BatchFound,
+    ) -> str | None:
+        """Add one element to what is alike; the reason if it is no event."""
+        decoded = self.layouts.decode_element(raw)
+        if decoded is not None:
+            quick.event_classes.extend(decoded.event_classes)
+            quick.events.extend(decoded.events)
+            quick_raws.append(raw)
+            return None
+        try:
+            event = element(raw)
+        except UnreadableElementError as error:
+            return str(error)
         values, extra_fields = normalise(event)
         alike = Alike(0, event.event_class, values.get("type"), None)
         self.layouts.learn(alike.event_type, event.fields)
-        for name in extra_fields:
-            self.counts.extra_fields[name] += 1
-        event_key = values.get("event_id") or content_key(event.raw)
-        self._add_alike(batch, alike, [values], [event_key], [values.get("timestamp")])
+        found.extra_fields.update(extra_fields)
+        lenient[alike].append((values, values.get("event_id") or content_key(event.raw)))
+        return None
 
-    def _add_decoded(self, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
+    def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
         by_struct: dict[tuple[str, Any], list[Any]] = defaultdict(list)
         for event_class, event in zip(decoded.event_classes, decoded.events, strict=True):
             by_struct[event_class, type(event)].append(event)
         for (event_class, struct), events in by_struct.items():
             layout = self.layouts.by_struct[struct]
+            self.layouts.use(layout.event_type)
             event_keys = [event.event_id for event in events]
             if not all(event_keys):
                 everything = zip(decoded.event_classes, decoded.events, raw_events(body), strict=True)
                 raws = [raw for other, event, raw in everything if other == event_class and type(event) is struct]
                 event_keys = [key or content_key(raw) for key, raw in zip(event_keys, raws, strict=True)]
             moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
-            self._add_alike(batch, Alike(0, event_class, layout.event_type, layout), events, event_keys, moments)
+            by_day = _rows_by_day(moments, batch.received_at)
+            found.events.append(
+                Found(Alike(0, event_class, layout.event_type, layout), events, event_keys, moments, by_day)
+            )
 
-    def _add_alike(
-        self,
-        batch: StoredBatch,
-        alike: Alike,
-        events: Sequence[Any],
-        event_keys: Sequence[str],
-        moments: Sequence[int | None],
-    ) -> None:
-        """Parallel lists of events that are alike but perhaps for their day."""
+    def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
+        groups, rows = len(self._gathered), self.counts.rows
+        without_body = batch._replace(body=b"")
+        for one in found.events:
+            self._keep_alike(without_body, one)
+        for quarantined in found.quarantined:
+            self.quarantine(quarantined)
+        self.quarantined += found.repaired
+        self.counts.repaired += len(found.repaired)
+        self.counts.count_extra(found.extra_fields)
+        self.body_bytes += max(
+            len(batch.body),
+            (self.counts.rows - rows) * MIN_ROW_BYTES + (len(self._gathered) - groups) * MIN_GROUP_BYTES,
+        )
+
+    def _keep_alike(self, batch: StoredBatch, found: Found) -> None:
+        alike, events, event_keys, moments, by_day = found
         self.counts.events += len(events)
         seen = self._seen[alike.event_class, alike.event_type]
-        distinct = set(event_keys)
-        if len(distinct) < len(event_keys) or not seen.isdisjoint(distinct):
-            first = {key: row for row, key in reversed(list(enumerate(event_keys))) if key not in seen}
+        keys = event_keys if max(map(len, event_keys)) <= MAX_KEY_CHARACTERS else [_short(key) for key in event_keys]
+        distinct = set(keys)
+        if len(distinct) < len(keys) or not seen.isdisjoint(distinct):
+            first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in seen}
             fresh = sorted(first.values())
             self.counts.duplicates += len(events) - len(fresh)
             if not fresh:
                 return
             events, event_keys, moments = _picked(fresh, events), _picked(fresh, event_keys), _picked(fresh, moments)
+            by_day = _rows_by_day(moments, batch.received_at)
         seen |= distinct
         self.counts.rows += len(events)
-        by_day = _rows_by_day(moments, batch.received_at)
         for day, rows in by_day.items():
             gathered = self._gathered[alike._replace(day=day)]
             gathered.events.extend(events if len(by_day) == 1 else _picked(rows, events))
@@ -194,12 +307,30 @@ class Rows:
             columns = columns_of_values(events)
         else:
             columns, extra_fields = columns_of_events(alike.layout, events)
-            for name, count in extra_fields.items():
-                self.counts.extra_fields[name] += count
+            self.counts.count_extra(extra_fields)
         if self.protection:
             self.protection.apply(columns)
         event_keys, batches = _picked(order, gathered.event_keys), _picked(order, gathered.batches)
         return RowsInOrder(record_batch(columns, alike.event_class, event_keys, batches), _picked(order, moments))
+
+
+def _check_size(body: bytes, bounds: Bounds) -> None:
+    """Before anything is made of it. A body that a front door lets through whole needs no second look.
+
+    Errors: BeyondBoundsError.
+    """
+    if len(body) > bounds.body_bytes:
+        raise BeyondBoundsError(f"larger than {bounds.body_bytes} bytes")
+    if len(body) > LIGHT.body_bytes:
+        if body.count(b",") > MAX_VALUES:
+            raise BeyondBoundsError(f"more than {MAX_VALUES} values")
+        if number_of_elements(body) > bounds.elements:
+            raise BeyondBoundsError(f"more than {bounds.elements} elements")
+
+
+def _short(key: str) -> str | bytes:
+    """Bird's are 18 digits, or 64 of a hash."""
+    return key if len(key) <= MAX_KEY_CHARACTERS else hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
 def _nothing_gathered() -> Gathered:

@@ -220,9 +220,9 @@ def test_process_that_fails_logs_nothing_private(s3, logged, monkeypatch, failur
     if failure == "no bucket":
         monkeypatch.setenv("LAKE_BUCKET", "no-such-bucket")
     else:
-        monkeypatch.setattr(process.app, "_write", lambda *arguments: {}["unforeseen"])
+        monkeypatch.setattr(process.app, "_files", lambda *arguments: {}["jane.doe@example.com"])
     run(process.app.lambda_handler, sqs(*({"Records": [created(key)]} for key in batches)), logged)
-    assert ("rows not written" if failure == "no bucket" else "unforeseen") in logged.getvalue()
+    assert ("rows not written" if failure == "no bucket" else "raw batch ended its process") in logged.getvalue()
     assert_clean(logged.getvalue())
 
 

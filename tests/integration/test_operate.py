@@ -1,5 +1,6 @@
 """Each command of the operator's tool against a small stack of moto's, with the names of the real one."""
 
+import gzip
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,9 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 from moto import mock_aws
 
+from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
+from process.rows import Rows
 from tools.operate import __main__ as operate
 from tools.operate import batches, redrive, replay, rotation
 from tools.operate.target import OperateError, Target
@@ -289,6 +292,49 @@ def test_entries_that_the_queue_refuses_are_sent_again(aws, monkeypatch, refusal
     refused = replay.send(target, [f"key-{number}" for number in range(10)])
     assert len(queue.taken) == len(set(queue.taken)) == taken
     assert refused == [f"key-{number}" for number in range(10 - taken)]
+
+
+def test_replay_names_what_cannot_be_read_and_leaves_it_out(aws, run):
+    aws.store("one")
+    aws.s3.put_object(Bucket="the-raw-bucket", Key="B Event Data/old.json", Body=b"[1]", StorageClass="DEEP_ARCHIVE")
+    status, printed, said = run("replay", "--batch", "one", "old")
+    assert (status, printed) == (1, "1 batches replayed\n")
+    assert "left out, archived, restore it first: B Event Data/old.json" in said
+    assert "1 batches cannot be read and were left out" in said
+    assert aws.received() == ["B Event Data/one.json"]
+
+
+def test_replay_by_force_splits_what_is_beyond_the_limits(aws, run):
+    """Every part is within the limits, all events are in them, and a second call stores nothing anew."""
+    events = [{"msys": {"x": {"type": f"type-{number}", "event_id": str(number)}}} for number in range(250)]
+    body = gzip.compress(json.dumps([*events, 7]).encode())
+    aws.store("good")
+    aws.s3.put_object(
+        Bucket="the-raw-bucket",
+        Key="B Event Data/big.json",
+        Body=body,
+        Metadata={"received-at": "2026-11-24T12:00:00Z"},
+    )
+    assert run("replay", "--batch", "big", "good", "--force")[:2] == (
+        0,
+        "B Event Data/big.json: 3 parts stored, 0 were there (B Event Data/big.part-0001.json and on)\n"
+        "1 batches replayed\n",
+    )
+    assert aws.received() == ["B Event Data/good.json"]  # S3 announces the parts
+    found = []
+    for number in (1, 2, 3):
+        part = aws.s3.get_object(Bucket="the-raw-bucket", Key=f"B Event Data/big.part-000{number}.json")
+        assert part["Metadata"] == {"received-at": "2026-11-24T12:00:00Z", "batch-id": f"big.part-000{number}"}
+        content = part["Body"].read()
+        Rows().add(StoredBatch("part", "raw/part.json", 0, content))
+        found += json.loads(content)
+    assert found == [*events, 7]
+    assert "0 parts stored, 3 were there" in run("replay", "--batch", "big", "--force")[1]
+    assert aws.received() == [f"B Event Data/big.part-000{number}.json" for number in (1, 2, 3)]
+
+
+def test_replay_by_force_is_for_named_batches(aws, run):
+    assert run("replay", "--since", "1h", "--force")[2] == "operate: --force is for batches named with --batch\n"
 
 
 def test_replay_has_to_be_told_which(aws, run):

@@ -16,9 +16,9 @@ from obstore.store import S3Store
 
 import ingest.app
 import process.app
-import process.lake
 from benchmarks import s3 as fast_s3
 from process.app import RawBatchesNotProcessedError, lambda_handler
+from process.bounds import LIMITS
 from tools.make_events import alb, created, sqs
 
 RAW_BUCKET = "raw-bucket"
@@ -70,7 +70,9 @@ def test_what_ingest_stores_process_reads(s3, load_event):
 
 
 @pytest.mark.parametrize("name", ["s3_raw_batch_created", "s3_key_with_spaces", "sqs_raw_batches_created"])
-def test_sample_notifications_are_processed(s3, load_event, name):
+def test_sample_notifications_are_processed(s3, load_event, name, monkeypatch):
+    if name == "s3_key_with_spaces":
+        monkeypatch.setenv("RAW_PREFIX", "B Event Data")
     put(s3, "B Event Data/batch-1.json", [element()])
     put(s3, "raw/batch-1.json", [element()])
     put(s3, "raw/batch-2.json", [element(event_id="2")])
@@ -122,14 +124,13 @@ def test_object_of_6_megabytes_is_processed(s3):
     assert event_ids(s3) == ["1"]
 
 
-def test_gzip_bomb_is_quarantined(s3, monkeypatch):
-    monkeypatch.setattr(process.lake, "MAX_BODY_BYTES", 1_000_000)
-    put(s3, "raw/bomb.json", gzip.compress(b" " * 1_000_001), ContentEncoding="gzip")
+def test_gzip_bomb_is_quarantined(s3):
+    put(s3, "raw/bomb.json", gzip.compress(b" " * (LIMITS.body_bytes + 1)), ContentEncoding="gzip")
     put(s3, "raw/short.json", gzip.compress(b"[]")[:-4], ContentEncoding="gzip")
     lambda_handler(announce("raw/bomb.json", "raw/short.json"), None)
-    assert [q["reason"] for q in quarantined(s3)] == [
-        "larger than 1000000 bytes when decompressed",
-        "gzip ends too early",
+    assert [(q["reason"], q["index"]) for q in quarantined(s3)] == [
+        ("gzip ends too early", None),
+        ("larger than 16777216 bytes when decompressed", None),
     ]
 
 
@@ -189,6 +190,7 @@ LIMITED = """
 import resource, sys, os, json
 sys.path[:0] = ["functions", "."]
 from process.app import lambda_handler
+from process.bounds import LIMITS
 from tools.make_events import created, sqs
 lambda_handler(sqs({"Records": [created("raw/0.json")]}), None)
 with open("/proc/self/status") as status:
@@ -211,6 +213,7 @@ def test_memory_does_not_grow_with_the_number_of_objects(load_event):
                         event["event_id"] = f"{number}-{event['event_id'][-6:]}"[-12:]
             obstore.put(store, f"raw/{number}.json", json.dumps(batch).encode())
         settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "LAKE_BUCKET": "sink"}
+        settings |= {"RAW_BUCKET": "raw-bucket", "RAW_PREFIX": "raw"}
         result = subprocess.run(
             [sys.executable, "-c", LIMITED],
             cwd=Path(__file__).parents[2],

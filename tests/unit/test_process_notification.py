@@ -27,7 +27,7 @@ def test_s3_test_event_announces_nothing(load_event):
     assert [found for _, found in objects(load_event("sqs_test_event"))] == [[]]
 
 
-@pytest.mark.parametrize("body", ["x", "[]", "{}", '{"Records":[{}]}', '{"Records":null}'])
+@pytest.mark.parametrize("body", ["x", "[]", "{}", "[" * 100_000, '{"Records":[{}]}', '{"Records":null}'])
 def test_other_messages_are_not_understood(body):
     with pytest.raises(UnreadableMessageError):
         raw_objects(Message("1", body))
@@ -42,3 +42,11 @@ def test_empty_key_is_not_understood():
 def test_folder_of_the_console_is_no_batch():
     record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "B+Event+Data/"}}}
     assert raw_objects(Message("1", json.dumps({"Records": [record]}))) == []
+
+
+@pytest.mark.parametrize(("count", "expected"), [("1", 1), ("7", 7), (None, 1), ("", 1), ("many", 1)])
+def test_how_often_a_message_was_received(load_event, count, expected):
+    event = load_event("sqs_raw_batches_created")
+    event["Records"][0]["attributes"] = None if count is None else {"ApproximateReceiveCount": count}
+    first, second = messages(event)
+    assert (first.receive_count, second.receive_count) == (expected, 1)

@@ -67,7 +67,11 @@ def run(target: Target, options: argparse.Namespace) -> bool:
                 keys = replay.keys_by_time(target, since, until)
             else:
                 raise OperateError("which batches? give --since, --batch or --quarantined")
-            replay.replay(target, keys, limit=options.limit, dry_run=options.dry_run, yes=options.yes)
+            if options.force and not options.batch:
+                raise OperateError("--force is for batches named with --batch")
+            replay.replay(
+                target, keys, limit=options.limit, force=options.force, dry_run=options.dry_run, yes=options.yes
+            )
         case "redrive":
             redrive.redrive(target, dry_run=options.dry_run, yes=options.yes)
         case "quarantine":
@@ -156,6 +160,8 @@ def parser() -> argparse.ArgumentParser:
     which = again.add_mutually_exclusive_group()
     which.add_argument("--batch", nargs="+", metavar="ID", help="by the batch id that Bird gave")
     which.add_argument("--quarantined", action="store_true", help="those of which something was quarantined")
+    force_help = "with --batch: store a batch beyond the limits of process as parts within them, and process those"
+    again.add_argument("--force", action="store_true", help=force_help)
     times(again, "7 days ago with --quarantined; must be given otherwise")
     again.add_argument("--limit", type=positive, default=DEFAULT_LIMIT, help="refuse more than this (%(default)s)")
     dry_run_and_yes(again)

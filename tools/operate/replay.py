@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from botocore.exceptions import ClientError
 
 from tools.operate.batches import Listing
-from tools.operate.quarantine import records
+from tools.operate.parts import store_parts
+from tools.operate.quarantine import clean, records
 from tools.operate.target import OperateError, Progress, Target, confirm, in_tens, say
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions"))
@@ -30,6 +31,15 @@ ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 0.2
 AT_ONCE = 8
 SHOWN = 20
+ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
+GONE = ("404", "NoSuchKey", "NotFound")
+
+
+class Choice(NamedTuple):
+    """Keys of raw batches: those that can be read, and the others with why not."""
+
+    readable: list[str]
+    left_out: dict[str, str]
 
 
 def keys_by_time(target: Target, since: datetime, until: datetime) -> Iterator[str]:
@@ -43,7 +53,7 @@ def keys_by_id(target: Target, ids: Iterable[str]) -> Iterator[str]:
         try:
             target.s3.head_object(Bucket=target.output("RawBucketName"), Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+            if error.response["Error"]["Code"] in GONE:
                 raise OperateError(f"there is no raw batch {key}") from error
             raise
         yield key
@@ -53,30 +63,76 @@ def keys_quarantined(target: Target, since: datetime, until: datetime) -> Iterat
     return iter(dict.fromkeys(record["raw_key"] for record in records(target, since, until)))
 
 
-def replay(target: Target, keys: Iterator[str], *, limit: int, dry_run: bool, yes: bool) -> None:
-    """Errors: OperateError for more than `limit` batches, before anything is sent, and for those that SQS refused."""
+def replay(target: Target, keys: Iterator[str], *, limit: int, force: bool, dry_run: bool, yes: bool) -> None:
+    """With `force` a batch beyond the limits of process is split into parts, and these are processed in its place.
+
+    Errors: OperateError for more than `limit` batches, before anything is sent, for those that SQS refused, and for
+    those that cannot be read.
+    """
     chosen = list(islice(keys, limit + 1))
     if len(chosen) > limit:
         raise OperateError(f"more than {limit:,} batches match: narrow the choice, or raise --limit")
+    choice = examined(target, chosen)
+    for key, why in islice(choice.left_out.items(), SHOWN):
+        say(f"left out, {why}: {clean(key)}")
     if dry_run:
-        for key in chosen:
-            print(key)
-        print(f"{len(chosen):,} batches would be replayed")
+        for key in choice.readable:
+            print(clean(key))
+        print(f"{len(choice.readable):,} batches would be replayed")
         return
-    if len(chosen) > ASK_ABOVE:
-        confirm(f"Replay {len(chosen):,} batches of stack {target.name}?", yes=yes)
+    if len(choice.readable) > ASK_ABOVE:
+        confirm(f"Replay {len(choice.readable):,} batches of stack {target.name}?", yes=yes)
+    wanted = list(split(target, choice.readable, limit=limit)) if force else choice.readable
+    failed = send_all(target, wanted)
+    print(f"{len(wanted) - len(failed):,} batches replayed")
+    for key in failed[:SHOWN]:
+        say(f"not replayed: {clean(key)}")
+    if failed:
+        raise OperateError(f"the queue did not take {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
+    if choice.left_out:
+        raise OperateError(f"{len(choice.left_out):,} batches cannot be read and were left out")
+
+
+def examined(target: Target, keys: list[str]) -> Choice:
+    """Process could make no rows of an archived object: it is named instead."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip(keys, pool.map(lambda key: unreadable(target, key), keys), strict=True))
+    return Choice([key for key, why in found.items() if not why], {key: why for key, why in found.items() if why})
+
+
+def unreadable(target: Target, key: str) -> str:
+    """Why an object cannot be read; empty if it can be."""
+    try:
+        head = target.s3.head_object(Bucket=target.output("RawBucketName"), Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in GONE:
+            return ""  # process says so in quarantine
+        raise
+    restored = 'ongoing-request="false"' in head.get("Restore", "")
+    archived = head.get("StorageClass") in ARCHIVED or "ArchiveStatus" in head
+    return "archived, restore it first" if archived and not restored else ""
+
+
+def split(target: Target, keys: list[str], *, limit: int) -> Iterator[str]:
+    """The batches, but for one beyond the limits its parts. S3 announces new parts itself."""
+    for key in keys:
+        parts = store_parts(target, key, limit=limit)
+        if parts:
+            new = sum(part.new for part in parts)
+            print(f"{clean(key)}: {new:,} parts stored, {len(parts) - new:,} were there ({clean(parts[0].key)} and on)")
+        yield from [part.key for part in parts if not part.new] if parts else [key]
+
+
+def send_all(target: Target, keys: list[str]) -> list[str]:
+    """Those that the queue did not take."""
     progress, sent, failed = Progress(), 0, list[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for ten, refused in pool.map(lambda ten: (ten, send(target, ten)), in_tens(chosen)):
+        for ten, refused in pool.map(lambda ten: (ten, send(target, ten)), in_tens(keys)):
             sent += len(ten) - len(refused)
             failed += refused
-            progress.show(f"replaying: {sent:,} of {len(chosen):,}")
+            progress.show(f"replaying: {sent:,} of {len(keys):,}")
     progress.done()
-    print(f"{sent:,} batches replayed")
-    if failed:
-        for key in failed[:SHOWN]:
-            say(f"not replayed: {key}")
-        raise OperateError(f"the queue did not take {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
+    return failed
 
 
 def send(target: Target, keys: list[str]) -> list[str]:

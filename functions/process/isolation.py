@@ -1,0 +1,55 @@
+"""Work in a child process, so that whatever ends it ends nothing else."""
+
+import os
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+MEMORY_MAP = Path("/proc/self/statm")
+
+
+type Work = Callable[[Callable[[Any], None]], None]
+
+
+def in_child(work: Work, *, seconds: float, memory_bytes: int) -> Iterator[Any]:
+    """Run `work(send)` in a copy of this process, and give what it sends, until it ends, well or not.
+
+    It may use `memory_bytes` more than this process has, and so many seconds. Lambda has no /dev/shm, which pools and
+    queues of multiprocessing want; a pipe does without. `work` must not use the network: no thread of the store's is
+    in the copy.
+    """
+    from multiprocessing import Pipe  # not for every invocation
+
+    receiving, sending = Pipe(duplex=False)
+    ends = time.monotonic() + seconds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which Python cannot know to be idle
+        child = os.fork()
+    if child == 0:
+        _end_with(work, sending, memory_bytes)
+    sending.close()
+    try:
+        while receiving.poll(max(0.0, ends - time.monotonic())):
+            yield receiving.recv()
+    except (EOFError, OSError):  # its end, perhaps in mid-word
+        return
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        receiving.close()
+
+
+def _end_with(work: Work, sending: "Connection[Any, Any]", memory_bytes: int) -> None:
+    try:
+        if MEMORY_MAP.exists():
+            mapped = int(MEMORY_MAP.read_text().split()[0]) * resource.getpagesize()
+            limit = mapped + memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        work(sending.send)
+    finally:
+        os._exit(0)  # nothing of this process's is to be tidied up by its copy
