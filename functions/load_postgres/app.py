@@ -5,7 +5,6 @@ there, a little longer each time. A file that no try can load goes to the dead-l
 this function: the queue itself counts receptions and cannot tell the one from the other.
 """
 
-import json
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from load_postgres.connection import secret_text, settings_of
 from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
 from load_postgres.lake import read_file
@@ -25,6 +25,7 @@ from load_postgres.rows import rows_of
 from load_postgres.table import Loaded
 
 if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
 logger = logging.getLogger(__name__)
@@ -115,14 +116,15 @@ def postpone(waiting: Sequence[tuple[Message, int]]) -> None:
 
 def secret() -> dict[str, Any]:
     """The connection's settings. Errors: UnavailableError."""
+
+    def client(region: str | None) -> "SecretsManagerClient":
+        return boto3.client("secretsmanager", region_name=region, config=AWS_LIMITS)
+
     try:
-        client = boto3.client("secretsmanager", config=AWS_LIMITS)
-        found = json.loads(client.get_secret_value(SecretId=os.environ["POSTGRES_SECRET_ARN"])["SecretString"])
+        text = secret_text(os.environ["POSTGRES_SECRET_ARN"], client)
     except (BotoCoreError, ClientError) as error:
         raise UnavailableError(f"the secret could not be read: {type(error).__name__}") from error
-    except ValueError:  # its text would be in the error
-        raise UnavailableError("the secret is not JSON") from None
-    return found if isinstance(found, dict) else {}
+    return settings_of(text)
 
 
 @cache

@@ -2,18 +2,16 @@
 
 import logging
 import re
-import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
 from typing import Any
 
 import psycopg
 
 from load_postgres import schema as tables
 from load_postgres import table
+from load_postgres.connection import parameters
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
 from load_postgres.rows import Rows
 from load_postgres.schema import Connection
@@ -101,36 +99,16 @@ class Database:
 
 def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
     """Errors: psycopg.Error, UnavailableError (the secret lacks something)."""
-    if missing := [name for name in ("host", "dbname", "username", "password") if not secret.get(name)]:
-        raise UnavailableError(f"the secret lacks {', '.join(missing)}")
     return psycopg.connect(
-        host=str(secret["host"]),
-        port=str(secret.get("port") or 5432),
-        dbname=str(secret["dbname"]),
-        user=str(secret["username"]),
-        password=str(secret["password"]),
-        sslmode="verify-full" if verify else "require",
-        sslrootcert=authorities(str(secret.get("sslrootcert") or "")) if verify else "",
-        gssencmode="disable",
+        **parameters(secret, verify=verify),
         # A standby, or an endpoint that still leads to the writer of before a failover, is no server to load into.
         target_session_attrs="read-write",
         application_name="bird-webhooks",
-        connect_timeout=10,
         keepalives_idle=30,
         tcp_user_timeout=30_000,
         autocommit=True,
         prepare_threshold=None,
     )
-
-
-@cache
-def authorities(certificates: str) -> str:
-    """The path of a file with the certificates of the secret, or of those that the system trusts."""
-    if not certificates:
-        return ssl.get_default_verify_paths().cafile or "system"
-    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-        file.write(certificates)
-    return file.name
 
 
 def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, str]) -> None:

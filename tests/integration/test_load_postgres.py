@@ -683,7 +683,7 @@ def test_list_is_exported_with_the_secret_that_the_function_has(aws, database, s
     assert aws.deliver() == 0
     aws.new_secret({name: value for name, value in server.secret().items() if name != "port"})
     monkeypatch.setenv("PGPORT", str(server.port))  # in the place of 5432
-    target = Target("stack", {"secretsmanager": aws.secrets}.__getitem__)
+    target = Target("", {"secretsmanager": aws.secrets}.__getitem__)
     [name] = [one["Name"] for one in aws.secrets.list_secrets()["SecretList"] if one["ARN"] == aws.secret]
     for where in (aws.secret, name):
         rows = lists.from_postgres(target, where, "bird", lists.statement(None, "0", None))
