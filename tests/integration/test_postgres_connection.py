@@ -126,10 +126,10 @@ def test_connection_string_sends_no_password_in_clear_unless_it_says_so(impostor
 
 
 REGIONS = [
-    pytest.param("arn:aws:secretsmanager:eu-central-1:123456789012:secret:marketing-db-AbCdEf", "eu-central-1", id="ARN"),
+    pytest.param("arn:aws:secretsmanager:eu-west-3:123456789012:secret:marketing-AbCdEf", "eu-west-3", id="ARN"),
     pytest.param("marketing-db", None, id="name"),
     pytest.param("a:b", None, id="not an ARN"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("secret", "region"), REGIONS)
