@@ -27,6 +27,7 @@ from load_postgres.lake import read_file, write_file
 from load_postgres.notification import LakeFile, Message, announced, messages
 from load_postgres.quarantine import kept_aside
 from load_postgres.rows import Rejected, rows_of
+from load_postgres.schema import columns
 from load_postgres.table import Loaded
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def load_file(file: LakeFile) -> Loaded:
     rows = rows_of(file.key, read_file(file, allow_http=_allow_http()))
 
     def keep_aside(rejected: Sequence[Rejected]) -> None:
-        write_file(file.bucket, *kept_aside(file, rejected, datetime.now(UTC)), allow_http=_allow_http())
+        json_columns = {column.name for column in columns() if column.type == "jsonb"}
+        key, body = kept_aside(file, rejected, json_columns, datetime.now(UTC))
+        write_file(file.bucket, key, body, allow_http=_allow_http())
 
     return database().load(event_date, rows, keep_aside)
 
