@@ -38,7 +38,8 @@ BEGIN
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
   RETURN to_jsonb(value);
 END $$"""  # noqa: S608
-QUICK_JSONB = SQL("CASE WHEN {0} ~ {1} THEN pg_temp.bird_as_jsonb({0}) ELSE {0}::jsonb END")
+QUICK_JSONB = SQL("{0}::jsonb")
+CAREFUL_JSONB = SQL("CASE WHEN {0} ~ {1} THEN pg_temp.bird_as_jsonb({0}) ELSE {0}::jsonb END")
 SAFE_JSONB = SQL("pg_temp.bird_as_jsonb({0})")
 # Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is raised by a trigger of
 # the user's. https://www.postgresql.org/docs/15/errcodes-appendix.html
@@ -130,7 +131,8 @@ class Insertion(NamedTuple):
             count = self._copy()
             try:
                 with self.connection.transaction():
-                    new = self.connection.execute(self._statement(STAGING, QUICK_JSONB)).rowcount
+                    as_jsonb = CAREFUL_JSONB if self.rows.big_exponents else QUICK_JSONB
+                    new = self.connection.execute(self._statement(STAGING, as_jsonb)).rowcount
             except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
                 new = self.connection.execute(self._statement(STAGING, SAFE_JSONB)).rowcount
             hidden = self.identity.hidden(self.connection, self.schema, STAGING, self.event_date)
