@@ -21,9 +21,11 @@ MAGIC = b"PAR1"
 # is: mostly the first, for no mail has it.
 NULL_MARKS = ("\x01", "\x02", "\x7f")
 
-# Two expressions, each of which begins with a letter that Python's `re` can look for without trying to match.
-BIG_EXPONENTS = tuple(re.compile(letter + rb"[+-]?0*[1-9][0-9]{2,}(?![0-9A-Za-z])") for letter in (b"e", b"E"))
-END_OF_NUMBER = re.compile(rb"(?:^|[^0-9A-Za-z.])[0-9]+(?:\.[0-9]+)?\Z")  # not of the hexadecimal digits of an id
+# Of more than six digits is none that jsonb takes. Two expressions, each of which begins with a letter that Python's
+# `re` can look for without trying to match.
+BIG_EXPONENTS = tuple(re.compile(letter + rb"[+-]?0*[1-9][0-9]{2,5}(?![^],}\s\"])") for letter in (b"e", b"E"))
+# Between the signs that JSON has around numbers. Ids of hexadecimal digits look like numbers, but lie in quotes.
+END_OF_NUMBER = re.compile(rb"(?:^|[,:[\s])-?[0-9]+(?:\.[0-9]+)?\Z")
 LONGEST_MANTISSA = 40  # of one that is longer, this much has to be digits alone
 LONGEST_FIELD = 2**30  # what a text of PostgreSQL can hold; Python's csv has a limit of 128 kB otherwise
 

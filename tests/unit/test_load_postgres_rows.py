@@ -15,6 +15,9 @@ EXPONENTS = [
     pytest.param(b"ff69e5c1-5b9a-4e4b-8ab9-8a8b3c3d6f7e,a1e1234567", False, id="hexadecimal id"),
     pytest.param(b"0123456789abcdef01e123", False, id="end of a hexadecimal id"),
     pytest.param(b"1e123f,2e500x", False, id="more than digits"),
+    pytest.param(b'"{""segment"":""135e4304"",""id"":""a-12345e123456""}"', False, id="digits of an id, in quotes"),
+    pytest.param(b'"{ ""n"" : 1e131071 }"', True, id="blanks around it"),
+    pytest.param(b"a,30e27434729653169918,b", False, id="more than jsonb takes: an id"),
     pytest.param(b"", False, id="nothing"),
 ]
 
