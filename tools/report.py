@@ -25,13 +25,14 @@ from psycopg.rows import dict_row
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
+from load_postgres.connection import guarded
 from report import quarantine
 from report.app import MOST_DAYS
 from report.athena import Athena, QueryFailedError
 from report.figures import Figures, figures
 from report.page import render
 from report.queries import Period, latest_day, queries
-from tools.operate.target import OperateError, Target, deployed, local, postgres_login, say
+from tools.operate.target import OperateError, Target, deployed, local, postgres_connection, say
 
 OUTPUT = Path(".local/report.html")
 SCHEMA = "bird"  # the template's default
@@ -194,11 +195,10 @@ def stack(options: argparse.Namespace) -> Target | None:
 
 def chosen_engine(options: argparse.Namespace, target: Target | None) -> Engine:
     if options.postgres is not None:
-        return PostgresEngine(options.postgres, options.postgres_schema)
+        return PostgresEngine(guarded(options.postgres), options.postgres_schema)
     if options.postgres_secret:
         owner = target or deployed("", options.region, options.profile)
-        login = {"sslmode": "require", **postgres_login(owner, options.postgres_secret)}
-        return PostgresEngine(psycopg.conninfo.make_conninfo(**login), options.postgres_schema)
+        return PostgresEngine(postgres_connection(owner, options.postgres_secret), options.postgres_schema)
     if target is None:
         raise OperateError("where from? give --stack-name, --local, --postgres or --postgres-secret")
     return AthenaEngine(target)

@@ -5,26 +5,33 @@ there, a little longer each time. A file that no try can load goes to the dead-l
 this function: the queue itself counts receptions and cannot tell the one from the other.
 """
 
-import json
 import logging
 import os
 import time
+import traceback
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from load_postgres import metrics
+from load_postgres.connection import secret_text, settings_of
 from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
-from load_postgres.lake import read_file
-from load_postgres.notification import Message, lake_files, messages
-from load_postgres.rows import rows_of
+from load_postgres.lake import read_file, write_file
+from load_postgres.notification import LakeFile, Message, announced, messages
+from load_postgres.quarantine import kept_aside
+from load_postgres.rows import Rejected, rows_of
+from load_postgres.schema import columns
 from load_postgres.table import Loaded
 
 if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
 logger = logging.getLogger(__name__)
@@ -33,24 +40,29 @@ logger.setLevel(logging.INFO)
 # Enough for one file in the worst case: waiting for a connection and for locks, and the longest statements.
 MILLISECONDS_FOR_A_FILE = 130_000
 FIRST_WAIT_SECONDS = 30
-# With waits of 20 minutes a message is received about 940 times in 13 days; the queue gives up at 1,000.
-LONGEST_WAIT_SECONDS = 1200
+# With waits of 40 minutes a message is received about 480 times in 13 days; the queue gives up at 600. Where the code
+# does not run at all, the queue's own half-hour makes 600 of 12.5 days: before the queue forgets the message.
+LONGEST_WAIT_SECONDS = 2400
 # The queue forgets a message after 14 days. Before that it goes to the dead-letter queue, which keeps it 14 days more.
 GIVE_UP_AFTER_SECONDS = 13 * 86_400
+# A file that ends in an error which nobody foresaw is tried so often: a fault of the code does not pass by waiting.
+UNFORESEEN_TRIES = 5
+# An index of a month that takes longer is built by hand: docs/downstream/postgresql.md.
+SECONDS_FOR_THE_REST = 30
 AWS_LIMITS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     done: list[Loaded] = []
     waiting: list[tuple[Message, int]] = []
-    poisoned = 0
+    poisoned = refused = 0
     unavailable: str | None = None
     for message in messages(event):
         if unavailable or context.get_remaining_time_in_millis() < MILLISECONDS_FOR_A_FILE:
             waiting.append((message, wait_seconds(message) if unavailable else 0))
             continue
         try:
-            done += load(message)
+            refused += load(message, done)
         except PoisonError as error:
             poisoned += 1
             if not bury(message, str(error)):
@@ -61,24 +73,79 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
             if isinstance(error, UnavailableError):
                 unavailable = str(error)  # the other files would meet the same
     postpone(waiting)
-    rows, new = sum(one.rows for one in done), sum(one.new for one in done)
-    facts = {"files": len(done), "rows": rows, "rows_known_before": rows - new}
-    logger.info("files loaded", extra={**facts, "files_waiting": len(waiting), "files_poisoned": poisoned})
+    log(done, waiting, poisoned, refused)
+    if not unavailable and done:
+        database().replace_identity(context.get_remaining_time_in_millis() / 1000 - SECONDS_FOR_THE_REST)
     return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
 
 
-def load(message: Message) -> list[Loaded]:
-    """The files that a message announces (one, as S3 writes them). Errors: PoisonError, NotNowError."""
-    files = lake_files(message.body)
-    if time.time() - message.sent_at > GIVE_UP_AFTER_SECONDS:
+def load(message: Message, done: list[Loaded]) -> int:
+    """Load the files that a message announces (one, as S3 writes them). How many of its names are not ours.
+
+    Errors: PoisonError, NotNowError; the message's other files are loaded all the same.
+    """
+    files, refused = announced(message.body, os.environ["LAKE_BUCKET"])
+    if refused:
+        logger.warning("name of another bucket or prefix refused", extra={"message_id": message.message_id})
+    if files and time.time() - message.sent_at > GIVE_UP_AFTER_SECONDS:
         raise PoisonError("could not be loaded in 13 days: see the log for why, then redrive it")
-    return [
-        database().load(file.event_date, rows_of(file.key, read_file(file, allow_http=_allow_http()))) for file in files
-    ]
+    first_error: PoisonError | NotNowError | None = None
+    for file in files:
+        try:
+            done.append(load_file(file))
+        except UnavailableError:
+            raise
+        except (PoisonError, NotNowError) as error:
+            first_error = first_error or error
+        except Exception as error:
+            place = described(error)
+            if message.receive_count >= UNFORESEEN_TRIES:
+                raise PoisonError(f"unforeseen: {place}") from None
+            first_error = first_error or NotNowError(f"unforeseen: {place}")
+    if first_error:
+        raise first_error
+    return refused
+
+
+def load_file(file: LakeFile) -> Loaded:
+    """Errors: PoisonError, NotNowError, and whatever nobody foresaw."""
+    event_date = file.event_date
+    rows = rows_of(file.key, read_file(file, allow_http=_allow_http()))
+
+    def keep_aside(rejected: Sequence[Rejected]) -> None:
+        json_columns = {column.name for column in columns() if column.type == "jsonb"}
+        key, body = kept_aside(file, rejected, json_columns, datetime.now(UTC))
+        write_file(file.bucket, key, body, allow_http=_allow_http())
+
+    return database().load(event_date, rows, keep_aside)
+
+
+def described(error: Exception) -> str:
+    """Its kind and place. Not its text, which may hold a value of a row."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
+
+
+def log(done: Sequence[Loaded], waiting: Sequence[tuple[Message, int]], poisoned: int, refused: int) -> None:
+    rows, new = sum(one.rows for one in done), sum(one.new for one in done)
+    rejected = sum(one.rejected for one in done)
+    now = time.time()
+    facts = {
+        "files": len(done),
+        "rows": rows,
+        "rows_known_before": rows - new - rejected,
+        "rows_rejected": rejected,
+        "files_waiting": len(waiting),
+        "waiting_seconds": round(max((now - message.sent_at for message, _ in waiting), default=0)),
+        "files_poisoned": poisoned,
+        "names_refused": refused,
+    }
+    name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
+    logger.info("files loaded", extra=metrics.counted(facts, name, datetime.fromtimestamp(now, UTC)))
 
 
 def wait_seconds(message: Message) -> int:
-    """30 s, a minute, two, … to 20 minutes."""
+    """30 s, a minute, two, … to 40 minutes."""
     return min(FIRST_WAIT_SECONDS << min(message.receive_count - 1, 10), LONGEST_WAIT_SECONDS)
 
 
@@ -115,14 +182,15 @@ def postpone(waiting: Sequence[tuple[Message, int]]) -> None:
 
 def secret() -> dict[str, Any]:
     """The connection's settings. Errors: UnavailableError."""
+
+    def client(region: str | None) -> "SecretsManagerClient":
+        return boto3.client("secretsmanager", region_name=region, config=AWS_LIMITS)
+
     try:
-        client = boto3.client("secretsmanager", config=AWS_LIMITS)
-        found = json.loads(client.get_secret_value(SecretId=os.environ["POSTGRES_SECRET_ARN"])["SecretString"])
+        text = secret_text(os.environ["POSTGRES_SECRET_ARN"], client)
     except (BotoCoreError, ClientError) as error:
         raise UnavailableError(f"the secret could not be read: {type(error).__name__}") from error
-    except ValueError:  # its text would be in the error
-        raise UnavailableError("the secret is not JSON") from None
-    return found if isinstance(found, dict) else {}
+    return settings_of(text)
 
 
 @cache

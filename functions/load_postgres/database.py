@@ -2,18 +2,16 @@
 
 import logging
 import re
-import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
 from typing import Any
 
 import psycopg
 
+from load_postgres import identity, table
 from load_postgres import schema as tables
-from load_postgres import table
+from load_postgres.connection import parameters
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
 from load_postgres.rows import Rows
 from load_postgres.schema import Connection
@@ -25,10 +23,12 @@ OLDEST_SERVER = 150000  # NULLS NOT DISTINCT
 SESSION = """
 SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
 SET idle_session_timeout = '10min'; SET client_encoding = 'UTF8'"""
-# What the file is to blame for, and no later try mends.
-BLAMED_ON_THE_FILE = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
-# What may go well at once if it is tried again.
-TRY_AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+# What may go well at once if it is tried again; the last one where another loader has just replaced the index.
+TRY_AGAIN = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.InvalidColumnReference,
+)
 
 VIEW_PARAMETERS: Mapping[str, str] = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # the template's defaults
 
@@ -44,21 +44,38 @@ class Database:
     _secret: Mapping[str, Any] | None = None
     _connection: Connection | None = None
 
-    def load(self, event_date: date, rows: Rows) -> table.Loaded:
-        """Errors: PoisonError, NotNowError."""
+    def load(self, event_date: date, rows: Rows, keep_aside: table.KeepAside = table.take_no_rejected) -> table.Loaded:
+        """`keep_aside` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
+        loaded = self._tried_twice(event_date, rows, keep_aside)
+        if loaded.hidden:
+            raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
+        return loaded
+
+    def replace_identity(self, seconds: float) -> None:
+        """Go on with replacing the index of an older version, if the table has that one. It can wait, so no errors."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
         try:
-            return self._load(event_date, rows)
+            if identity.has_old_index(connection, self.schema):
+                identity.replace(connection, self.schema, seconds)
+        except psycopg.Error as error:
+            logger.warning("index not replaced yet", extra={"reason": described(error)})
+
+    def _tried_twice(self, event_date: date, rows: Rows, keep_aside: table.KeepAside) -> table.Loaded:
+        try:
+            return self._load(event_date, rows, keep_aside)
         except psycopg.Error as error:
             # A connection that was kept may have been closed long ago, and a deadlock has a winner.
             if not (self._is_lost() or isinstance(error, TRY_AGAIN)):
                 raise judged(error) from None
         try:
-            return self._load(event_date, rows)
+            return self._load(event_date, rows, keep_aside)
         except psycopg.Error as error:
             raise judged(error) from None
 
-    def _load(self, event_date: date, rows: Rows) -> table.Loaded:
-        return table.load(self._connected(), self.schema, event_date, rows)
+    def _load(self, event_date: date, rows: Rows, keep_aside: table.KeepAside) -> table.Loaded:
+        return table.load(self._connected(), self.schema, event_date, rows, keep_aside)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -101,36 +118,16 @@ class Database:
 
 def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
     """Errors: psycopg.Error, UnavailableError (the secret lacks something)."""
-    if missing := [name for name in ("host", "dbname", "username", "password") if not secret.get(name)]:
-        raise UnavailableError(f"the secret lacks {', '.join(missing)}")
     return psycopg.connect(
-        host=str(secret["host"]),
-        port=str(secret.get("port") or 5432),
-        dbname=str(secret["dbname"]),
-        user=str(secret["username"]),
-        password=str(secret["password"]),
-        sslmode="verify-full" if verify else "require",
-        sslrootcert=authorities(str(secret.get("sslrootcert") or "")) if verify else "",
-        gssencmode="disable",
+        **parameters(secret, verify=verify),
         # A standby, or an endpoint that still leads to the writer of before a failover, is no server to load into.
         target_session_attrs="read-write",
         application_name="bird-webhooks",
-        connect_timeout=10,
         keepalives_idle=30,
         tcp_user_timeout=30_000,
         autocommit=True,
         prepare_threshold=None,
     )
-
-
-@cache
-def authorities(certificates: str) -> str:
-    """The path of a file with the certificates of the secret, or of those that the system trusts."""
-    if not certificates:
-        return ssl.get_default_verify_paths().cafile or "system"
-    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-        file.write(certificates)
-    return file.name
 
 
 def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, str]) -> None:
@@ -141,6 +138,7 @@ def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, s
         raise UnavailableError(f"the database's encoding has to be UTF8, it is {encoding}")
     connection.execute(SESSION)
     tables.prepare(connection, schema)
+    connection.execute(table.AS_JSONB)
     try:
         tables.apply_views(connection, schema, tables.views_sql(view_parameters))
     except psycopg.Error as error:
@@ -149,7 +147,7 @@ def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, s
 
 
 def judged(error: psycopg.Error) -> PoisonError | NotNowError:
-    if isinstance(error, BLAMED_ON_THE_FILE):
+    if isinstance(error, table.BLAMED_ON_ROWS) and not table.is_lost_month(error):
         return PoisonError(f"PostgreSQL refused the rows: {described(error)}")
     if error.sqlstate is None or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
         return UnavailableError(f"the connection was lost: {type(error).__name__}")

@@ -1,4 +1,4 @@
-"""Adapter: a file of the lake bucket, read whole."""
+"""Adapter: a file of the lake bucket read whole, and one written of the rows that were kept aside."""
 
 from datetime import timedelta
 from functools import cache
@@ -23,8 +23,18 @@ def read_file(file: LakeFile, *, allow_http: bool) -> bytes:
         return bytes(result.bytes())
     except FileNotFoundError:
         raise PoisonError("the file was deleted before it was loaded") from None
+    except ValueError:  # an empty part, `.`, `..` or a control character: object_store has no path for it
+        raise PoisonError("the file's key is one that cannot be asked for: give the file another name") from None
     except (BaseError, OSError) as error:
         raise NotNowError(f"the file was not read: {type(error).__name__}") from error
+
+
+def write_file(bucket: str, key: str, body: bytes, *, allow_http: bool) -> None:
+    """Errors: NotNowError."""
+    try:
+        obstore.put(_store(bucket, allow_http), key, body, use_multipart=False)
+    except (BaseError, OSError) as error:
+        raise NotNowError(f"rejected rows were not kept aside: {type(error).__name__}") from error
 
 
 @cache

@@ -21,10 +21,13 @@ type Connection = psycopg.Connection[tuple[Any, ...]]
 LOCK = 0x62697264  # "bird"
 HERE = Path(__file__).parent
 STAGING = Identifier("bird_staging")
+IDENTITY_INDEX = "events_account_identity"
 # Each costs a load about a tenth of its time.
 INDEXES = {
-    # Whether an event is there already; also finds an event by its id. Two nulls are the same type.
-    "events_identity": "UNIQUE INDEX {name} ON {events} (event_key, type, event_class, event_date) NULLS NOT DISTINCT",
+    # Whether an event is there already; also finds an event by its id. An absent type, or account, is one of its own.
+    IDENTITY_INDEX: (
+        "UNIQUE INDEX {name} ON {events} (event_key, type, event_class, customer_id, event_date) NULLS NOT DISTINCT"
+    ),
     # Everything about one address, as the views ask for it.
     "events_recipient": "INDEX {name} ON {events} (lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)))",
     # The timeline of a message.
@@ -36,10 +39,6 @@ INDEXES = {
     # A few days out of a month. Rows come in the order of time, more or less, so this kind stays tiny.
     "events_time": "INDEX {name} ON {events} USING brin (event_date, timestamp)",
 }
-# One file has one event_date, and process sorts by type and time: this order is that of nearly all of its rows.
-# It is the same in whatever file an event lies, so two loaders with events in common wait, but never for each other.
-IDENTITY = SQL("event_key, type, event_class, event_date")
-ORDER = SQL("type, timestamp, event_class, event_key")
 
 
 class Column(NamedTuple):

@@ -1,73 +1,214 @@
-"""Rows of one file -> the table, in one transaction: all of them, or none; those that are there already are left."""
+"""Rows of one file -> the table, in one transaction: all of them, or none; those that are there already are left.
 
+A file goes as a whole. If PostgreSQL refuses it, its rows go one by one within one transaction too, and those that it
+refuses are kept aside before the others are committed.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import NamedTuple
 
 import psycopg
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from load_postgres.errors import NotNowError
-from load_postgres.rows import Rows
-from load_postgres.schema import IDENTITY, ORDER, STAGING, Connection, columns, make_partition
+from load_postgres.errors import NotNowError, PoisonError
+from load_postgres.identity import Identity, identity_of
+from load_postgres.rows import Rejected, Rows, records_of
+from load_postgres.schema import STAGING, Connection, columns, make_partition
 
-# JSON that jsonb does not take: a NUL is written as six characters, as it is in text columns; whatever else it is (half
-# a surrogate pair, a number of a million digits) becomes a JSON string with the text as it came.
-AS_JSONB = r"""
+TEXTS = Identifier("bird_texts")
+# A power of ten with an exponent of three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become
+# a text of more than the 1 GB that PostgreSQL can hold, and every look at the whole table would fail at that row.
+BIG_EXPONENT = r"[eE][+-]?0*[1-9][0-9]{2}"
+# JSON that jsonb does not take: a NUL is written as six characters, as it is in text columns; a number with a big
+# exponent becomes a JSON string; and whatever else it is (half a surrogate pair, a number of a million digits) becomes
+# a JSON string with the text as it came. The text is cut into strings and what is between them.
+AS_JSONB = rf"""
 CREATE OR REPLACE FUNCTION pg_temp.bird_as_jsonb(value text) RETURNS jsonb LANGUAGE plpgsql STRICT AS $$
+DECLARE tamed text := value;
 BEGIN
-  RETURN regexp_replace(value, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\\\u0000', 'g')::jsonb;
-EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+  IF value ~ '[0-9]{BIG_EXPONENT}' THEN
+    SELECT string_agg(
+      CASE WHEN part[1] LIKE '"%' THEN part[1]
+      ELSE regexp_replace(part[1], '-?[0-9]+([.][0-9]+)?{BIG_EXPONENT}[0-9]*', '"\&"', 'g') END, '' ORDER BY place
+    ) INTO tamed
+    FROM regexp_matches(value, '"(?:[^"\\]|\\.)*"|[^"]+|"', 'g') WITH ORDINALITY AS parts (part, place);
+  END IF;
+  RETURN regexp_replace(tamed, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\\\u0000', 'g')::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
   RETURN to_jsonb(value);
-END $$"""
+END $$"""  # noqa: S608
+QUICK_JSONB = SQL("{0}::jsonb")
+CAREFUL_JSONB = SQL("CASE WHEN {0} ~ {1} THEN pg_temp.bird_as_jsonb({0}) ELSE {0}::jsonb END")
+SAFE_JSONB = SQL("pg_temp.bird_as_jsonb({0})")
+# Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is raised by a trigger of
+# the user's. https://www.postgresql.org/docs/15/errcodes-appendix.html
+BLAMED_ON_ROWS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.RaiseException,
+)
+# Of class 23 without a constraint is only that the month is gone: make_partition makes it at the next try.
+INSERT_SINGLY = """
+DECLARE one record;
+BEGIN
+  new := 0;
+  FOR one IN SELECT ctid AS tid, bird_index FROM {texts} LOOP
+    BEGIN
+      {insert};
+      IF FOUND THEN new := new + 1; END IF;
+    EXCEPTION WHEN OTHERS THEN
+      GET STACKED DIAGNOSTICS place = CONSTRAINT_NAME, state = RETURNED_SQLSTATE;
+      IF NOT (left(state, 2) IN ('22', '23', '54') OR state = 'P0001') OR state = '23514' AND place = '' THEN
+        RAISE;
+      END IF;
+      index := one.bird_index;
+      RETURN NEXT;
+    END;
+  END LOOP;
+  index := NULL;
+  RETURN NEXT;
+END"""
+
+type KeepAside = Callable[[Sequence[Rejected]], None]
 
 
 class Loaded(NamedTuple):
-    """How many rows a file had, and how many of them were new."""
+    """How many rows a file had, how many of them were new, and how many PostgreSQL refused.
+
+    `hidden`: rows whose id another account has too, while the table's index does not tell accounts apart yet.
+    """
 
     rows: int
     new: int
+    rejected: int = 0
+    hidden: int = 0
 
 
-def load(connection: Connection, schema: str, event_date: date, rows: Rows) -> Loaded:
-    """Errors: NotNowError, psycopg.Error."""
+def take_no_rejected(rejected: Sequence[Rejected]) -> None:
+    raise PoisonError(f"PostgreSQL refused {len(rejected)} rows: {rejected[0].reason}")
+
+
+def load(
+    connection: Connection, schema: str, event_date: date, rows: Rows, keep_aside: KeepAside = take_no_rejected
+) -> Loaded:
+    """`keep_aside` is called with the rows that PostgreSQL refuses, before the others are committed; its errors pass.
+
+    Errors: NotNowError, PoisonError, psycopg.Error.
+    """
     known = {column.name for column in columns()}
     if unknown := [name for name in rows.columns if name not in known]:
         # While an update is under way, process may know columns that this function does not.
         raise NotNowError(f"a newer version wrote the file: {len(unknown)} columns are not known here")
     make_partition(connection, schema, event_date)
-    with connection.transaction():
-        count = copy(connection, rows)
-        try:
-            with connection.transaction():
-                new = insert(connection, schema, event_date, rows, SQL("{}::jsonb"))
-        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
-            connection.execute(AS_JSONB)
-            new = insert(connection, schema, event_date, rows, SQL("pg_temp.bird_as_jsonb({})"))
-    return Loaded(count, new)
+    insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema))
+    try:
+        return insertion.whole()
+    except BLAMED_ON_ROWS as error:
+        if is_lost_month(error):
+            raise
+        return insertion.singly(keep_aside)
 
 
-def copy(connection: Connection, rows: Rows) -> int:
-    names = SQL(", ").join(map(Identifier, rows.columns))
-    statement = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL {})").format(STAGING, names, Literal(rows.null))
-    cursor = connection.cursor()
-    with cursor.copy(statement) as to_server:
-        to_server.write(rows.copy_data)
-    return cursor.rowcount
+def is_lost_month(error: psycopg.Error) -> bool:
+    """Whether the month's partition went after it was looked for: "no partition of relation found for row"."""
+    return isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name
 
 
-def insert(connection: Connection, schema: str, event_date: date, rows: Rows, as_jsonb: SQL) -> int:
-    json_columns = {column.name for column in columns() if column.type == "jsonb"}
-    names = {name: Identifier(name) for name in rows.columns}
-    values = [as_jsonb.format(column) if name in json_columns else column for name, column in names.items()]
-    statement = SQL(
-        "INSERT INTO {} ({}, event_date) SELECT {}, {} FROM {} ORDER BY {} ON CONFLICT ({}) DO NOTHING"
-    ).format(
-        Identifier(schema, "events"),
-        SQL(", ").join(names.values()),
-        SQL(", ").join(values),
-        SQL("{}::date").format(Literal(event_date)),
-        STAGING,
-        ORDER,
-        IDENTITY,
-    )
-    return connection.execute(statement).rowcount
+class Insertion(NamedTuple):
+    """One file on its way."""
+
+    connection: Connection
+    schema: str
+    event_date: date
+    rows: Rows
+    identity: Identity
+
+    def whole(self) -> Loaded:
+        with self.connection.transaction():
+            count = self._copy()
+            try:
+                with self.connection.transaction():
+                    as_jsonb = CAREFUL_JSONB if self.rows.big_exponents else QUICK_JSONB
+                    new = self.connection.execute(self._statement(STAGING, as_jsonb)).rowcount
+            except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
+                new = self.connection.execute(self._statement(STAGING, SAFE_JSONB)).rowcount
+            hidden = self.identity.hidden(self.connection, self.schema, STAGING, self.event_date)
+        return Loaded(count, new, hidden=hidden)
+
+    def singly(self, keep_aside: KeepAside) -> Loaded:
+        """Each row in a subtransaction of its own, on the server."""
+        records, rejected = records_of(self.rows)
+        values_at = dict(records)
+        with self.connection.transaction():
+            self._copy_texts(records)
+            function = SQL(
+                "CREATE OR REPLACE FUNCTION pg_temp.bird_insert_singly(OUT index int, OUT state text, OUT place text, "
+                "OUT new int) RETURNS SETOF record LANGUAGE plpgsql AS {}"
+            )
+            body = SQL(INSERT_SINGLY).format(texts=TEXTS, insert=self._statement(TEXTS, SAFE_JSONB, one=True))
+            self.connection.execute(function.format(Literal(body.as_string(self.connection))))
+            *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_singly()").fetchall()
+            for index, state, place, _ in refused:
+                values = zip(self.rows.columns, values_at[index], strict=True)
+                rejected.append(
+                    Rejected(index, {name: value for name, value in values if value}, because(state, place))
+                )
+            hidden = self.identity.hidden(self.connection, self.schema, TEXTS, self.event_date)
+            if rejected:
+                keep_aside(sorted(rejected))
+        return Loaded(len(records) + len(rejected) - len(refused), new, len(rejected), hidden)
+
+    def _copy(self) -> int:
+        names = SQL(", ").join(map(Identifier, self.rows.columns))
+        statement = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL {})").format(STAGING, names, Literal(self.rows.null))
+        cursor = self.connection.cursor()
+        with cursor.copy(statement) as to_server:
+            to_server.write(self.rows.copy_data)
+        return cursor.rowcount
+
+    def _copy_texts(self, records: Sequence[tuple[int, list[str | None]]]) -> None:
+        """All values as text: what is no number or time shall be refused with its row, not with all of them."""
+        texts = [SQL("{} text").format(Identifier(column.name)) for column in columns()]
+        self.connection.execute(
+            SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (bird_index int, {}) ON COMMIT DELETE ROWS").format(
+                TEXTS, SQL(", ").join(texts)
+            )
+        )
+        names = SQL(", ").join(map(Identifier, self.rows.columns))
+        with self.connection.cursor().copy(
+            SQL("COPY {} (bird_index, {}) FROM STDIN").format(TEXTS, names)
+        ) as to_server:
+            for index, values in records:
+                to_server.write_row((index, *values))
+
+    def _statement(self, source: Identifier, as_jsonb: SQL, *, one: bool = False) -> Composed:
+        """From the staging table, whose columns have types but for JSON; or `one` row of the table of texts."""
+        types = {column.name: column.type for column in columns()}
+        values: list[Composed | Identifier] = []
+        for name in self.rows.columns:
+            column = Identifier(name)
+            if types[name] == "jsonb":
+                values.append(as_jsonb.format(column, Literal(f"[0-9]{BIG_EXPONENT}")))
+            else:
+                values.append(SQL("{}::{}").format(column, SQL(types[name])) if one else column)
+        return SQL("INSERT INTO {} ({}, event_date) SELECT {}, {}::date FROM {} {} ON CONFLICT ({}) DO NOTHING").format(
+            Identifier(self.schema, "events"),
+            SQL(", ").join(map(Identifier, self.rows.columns)),
+            SQL(", ").join(values),
+            Literal(self.event_date),
+            source,
+            SQL("WHERE ctid = one.tid") if one else SQL("ORDER BY {}").format(self.identity.order),
+            self.identity.target,
+        )
+
+
+def because(state: str, place: str) -> str:
+    """Such as `InvalidTextRepresentation (22P02)`; not PostgreSQL's text, which may hold a value."""
+    try:
+        name = f"{psycopg.errors.lookup(state).__name__} ({state})"
+    except KeyError:
+        name = state
+    return f"PostgreSQL refused the row: {name}" + (f", {place}" if place else "")

@@ -1,24 +1,27 @@
 """Messages that announce files of rows -> events of the chosen types on an EventBridge bus, at least once.
 
-A message is done with when each of its events was taken. If one was not, the message comes again with all of them, so
-that consumers see repeats, with the same `id`; five failures bring it to the dead-letter queue.
+A message is done with when each of its events was taken, or refused for good and kept aside with its reason. If one was
+not, the message comes again with all of them, so that consumers see repeats, with the same `id`; five failures bring it
+to the dead-letter queue.
 """
 
 import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from publish_events import lake, metrics
 from publish_events.bus import Bus, connect
+from publish_events.columns import BIRD_TYPES
 from publish_events.delivery import Outcome, publish
 from publish_events.entries import Entry, entry_of
-from publish_events.notification import LakeFile, UnreadableMessageError, lake_files
-from publish_events.rows import UnreadableFileError, rows_of_types
+from publish_events.notification import LakeFile, UnreadableMessageError, announced
+from publish_events.quarantine import Refused, kept_aside
+from publish_events.rows import Row, UnreadableFileError, rows_of_types
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -30,62 +33,107 @@ TIME_FOR_PUBLISHING_SECONDS = 75
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     failed: set[str] = set()
     asked_by: dict[LakeFile, set[str]] = defaultdict(set)
+    names_refused = 0
     for record in event["Records"]:
         try:
-            for file in lake_files(record["body"]):
-                asked_by[file].add(record["messageId"])
+            files, refused = announced(record["body"], os.environ["LAKE_BUCKET_ARN"].rpartition(":")[2])
         except UnreadableMessageError as error:
             logger.error("message not understood", extra={"message_id": record["messageId"], "reason": str(error)})
             failed.add(record["messageId"])
-    for file in _publish(sorted(asked_by)):
+            continue
+        if refused:
+            names_refused += refused
+            logger.warning("name of another bucket or prefix refused", extra={"message_id": record["messageId"]})
+        for file in files:
+            asked_by[file].add(record["messageId"])
+    for file in _publish(sorted(asked_by), names_refused):
         failed |= asked_by[file]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
 
-def _publish(files: Sequence[LakeFile]) -> set[LakeFile]:
+def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
     """Publish the chosen events of the files; return the files that are not done with."""
     left = set(files)
     unreadable: set[LakeFile] = set()
+    aside: dict[LakeFile, list[Refused]] = defaultdict(list)
+    seen: set[str | None] = set()
 
     def entries() -> Iterator[Entry]:
         """Of all files, so that requests are full though a file may have few to publish."""
         for file in files:
             try:
-                yield from _entries(file)
-            except (UnreadableFileError, lake.StorageUnavailableError) as error:
-                logger.error("file not read", extra={"lake_key": file.key, "reason": str(error)})
+                for row in _rows(file, seen):
+                    try:
+                        entry = entry_of(row, file, f"{os.environ['LAKE_BUCKET_ARN']}/{file.key}")
+                    except Exception as error:
+                        aside[file].append(Refused(row, f"no event could be made of the row: {type(error).__name__}"))
+                    else:
+                        yield entry
+            except Exception as error:  # whatever is wrong with this file, the others are published
+                known = isinstance(error, UnreadableFileError | lake.StorageUnavailableError | lake.UnreadableKeyError)
+                reason = str(error) if known else type(error).__name__
+                logger.error("file not read", extra={"lake_key": file.key, "reason": reason})
                 unreadable.add(file)
             left.discard(file)
 
     ends = time.monotonic() + TIME_FOR_PUBLISHING_SECONDS
     outcome = publish(entries(), bus().put, time.sleep, lambda: time.monotonic() > ends)
-    failed = left | unreadable | outcome.incomplete
-    if files:
-        _log(outcome, len(files) - len(failed))
+    for entry, code in outcome.refused:
+        aside[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
+    failed = left | unreadable | outcome.incomplete | _not_kept_aside(aside)
+    if files or names_refused:
+        _log(outcome, len(files) - len(failed), sum(map(len, aside.values())), names_refused)
+    if seen:
+        _warn_of_types_without_events(event_types() - BIRD_TYPES - seen)
     return failed
 
 
-def _entries(file: LakeFile) -> Iterator[Entry]:
-    body = lake.read(file, allow_http=os.environ.get("AWS_ALLOW_HTTP") == "true")
+def _rows(file: LakeFile, seen: set[str | None]) -> Iterator[Row]:
+    body = lake.read(file, allow_http=_allow_http())
     if body is None:
         logger.warning("file deleted before it was read", extra={"lake_key": file.key})
         return
-    resource = f"{os.environ['LAKE_BUCKET_ARN']}/{file.key}"
-    for row in rows_of_types(body, event_types(), csv=file.key.endswith(".csv")):
-        yield entry_of(row, file, resource)
+    yield from rows_of_types(body, event_types(), csv=file.key.endswith(".csv"), seen=seen)
 
 
-def _log(outcome: Outcome, files: int) -> None:
+def _not_kept_aside(aside: Mapping[LakeFile, Sequence[Refused]]) -> set[LakeFile]:
+    """Keep the refused events of each file in the lake; return the files of which that failed."""
+    failed = set()
+    for file, refused in aside.items():
+        try:
+            lake.write(file.bucket, *kept_aside(file, refused, datetime.now(UTC)), allow_http=_allow_http())
+        except lake.StorageUnavailableError as error:
+            logger.error("refused events not kept aside", extra={"lake_key": file.key, "reason": str(error)})
+            failed.add(file)
+    return failed
+
+
+def _log(outcome: Outcome, files: int, refused: int, names_refused: int) -> None:
     facts = {
         "files": files,
         "published": outcome.published,
         "shortened": outcome.shortened,
         "not_published": outcome.not_published,
+        "refused": refused,
+        "names_refused": names_refused,
         "refusals": dict(outcome.refusals),
     }
-    level = logging.ERROR if outcome.not_published else logging.INFO
+    level = logging.ERROR if outcome.not_published or refused else logging.INFO
     name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
     logger.log(level, "events published", extra=metrics.counted(facts, name, datetime.now(UTC)))
+
+
+def _warn_of_types_without_events(types: Set[str]) -> None:
+    """A slip in PublishedEventTypes would otherwise publish nothing, and say nothing."""
+    if new := types - _warned_of():
+        _warned_of().update(new)
+        logger.warning("PublishedEventTypes has types that no event has", extra={"types": sorted(new)})
+
+
+@cache
+def _warned_of() -> set[str]:
+    """In the life of this execution environment: a line for each event would be noise."""
+    return set()
 
 
 @cache
@@ -95,4 +143,8 @@ def bus() -> Bus:
 
 @cache
 def event_types() -> frozenset[str]:
-    return frozenset(name.strip() for name in os.environ["EVENT_TYPES"].split(","))
+    return frozenset(name.strip() for name in os.environ["EVENT_TYPES"].split(",") if name.strip())
+
+
+def _allow_http() -> bool:
+    return os.environ.get("AWS_ALLOW_HTTP") == "true"

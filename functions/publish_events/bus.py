@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from publish_events.delivery import PASSING
 from publish_events.entries import Entry
 
 if TYPE_CHECKING:
@@ -27,11 +28,20 @@ class Bus:
     name: str
 
     def put(self, entries: Sequence[Entry]) -> list[str]:
-        """For each entry the code of why it was refused, "" if it was taken."""
+        """For each entry the code of why it was refused, "" if it was taken.
+
+        A request that is refused as a whole may be so because of one entry: then each goes by itself.
+        """
         try:
             answer = self.client.put_events(Entries=[entry.request(self.name) for entry in entries])  # type: ignore[misc]
         except ClientError as error:
-            return [error.response["Error"]["Code"]] * len(entries)
+            refusal, passing = error.response["Error"]["Code"], error.response["Error"]["Code"] in PASSING
+        except (ParamValidationError, ValueError, TypeError, OverflowError) as error:  # never left this machine
+            refusal, passing = type(error).__name__, False
         except BotoCoreError as error:  # no answer: it may have been taken, and comes a second time then
-            return [type(error).__name__] * len(entries)
-        return [result.get("ErrorCode", "") for result in answer["Entries"]]
+            refusal, passing = type(error).__name__, True
+        else:
+            return [result.get("ErrorCode", "") for result in answer["Entries"]]
+        if passing or len(entries) == 1:
+            return [refusal] * len(entries)
+        return [self.put([entry])[0] for entry in entries]

@@ -1,4 +1,4 @@
-"""What the columns of a file of rows hold, where it is not text. Pure.
+"""What the columns of a file of rows hold, where it is not text; which types of events there are. Pure.
 
 Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. A test holds
 this against the columns of process, whose file of rows is the contract.
@@ -25,3 +25,10 @@ _NAMES = {
     Kind.JSON: "ab_test rcpt_meta rcpt_tags rcpt_subs sms_remoteids extra",
 }
 KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+
+# Types of events that Bird documents; a test holds them against those of process.
+_BIRD_TYPES = """ab_test_cancelled ab_test_completed amp_click amp_initial_open amp_open bounce click delay delivery
+    error generation_failure generation_rejection initial_open injection link_unsubscribe list_unsubscribe open
+    out_of_band policy_rejection relay_delivery relay_injection relay_permfail relay_rejection relay_tempfail sms_status
+    spam_complaint success"""
+BIRD_TYPES = frozenset(_BIRD_TYPES.split())

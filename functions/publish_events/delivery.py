@@ -9,8 +9,37 @@ from publish_events.notification import LakeFile
 
 MAX_ENTRIES = 10  # of one request
 TRIES = 6
-# EventBridge will not change its mind about these. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
-DISLIKED = {"InvalidArgument", "MalformedDetail"}
+# EventBridge will not change its mind about these: of one entry in its answer, of a request of one entry, or of what
+# boto3 cannot even send. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+DISLIKED = {
+    *("InvalidArgument", "MalformedDetail"),
+    *("ValidationException", "ValidationError", "SerializationException", "RequestEntityTooLarge", "413"),
+    *("ParamValidationError", "ValueError", "TypeError", "OverflowError"),
+}
+# These say nothing about the entry: they pass, or the account has to be mended.
+# https://docs.aws.amazon.com/eventbridge/latest/APIReference/CommonErrors.html
+PASSING = {
+    *(
+        "ThrottlingException",
+        "Throttling",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "LimitExceededException",
+    ),
+    *(
+        "InternalFailure",
+        "InternalException",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    ),
+    *("RequestTimeout", "RequestTimeoutException", "RequestExpired", "ConcurrentModificationException"),
+    *("AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation", "OptInRequired"),
+    *("NotAuthorizedForDetailTypeException", "NotAuthorizedForSourceException", "InvalidAccountIdException"),
+    *("UnrecognizedClientException", "InvalidClientTokenId", "ExpiredToken", "ExpiredTokenException"),
+    *("InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken"),
+    *("ResourceNotFoundException", "500", "502", "503", "504", "429"),
+}
 FIRST_PAUSE_SECONDS = 0.2
 
 
@@ -21,6 +50,8 @@ class Outcome:
     # Events that were published with fields left out.
     shortened: int = 0
     not_published: int = 0
+    # Entries that EventBridge will never take, with its code.
+    refused: list[tuple[Entry, str]] = field(default_factory=list)
     # Files with an event that was not taken.
     incomplete: set[LakeFile] = field(default_factory=set)
 
@@ -36,6 +67,7 @@ def publish(
     When time is up, entries that were not asked for yet stay where they are.
     """
     outcome = Outcome()
+    doubtful: list[tuple[Entry, str]] = []
     source = iter(entries)
     waiting: deque[Entry] = deque()
     while not time_is_up() and (request := _next_request(waiting, source)):
@@ -47,17 +79,27 @@ def publish(
                 continue
             outcome.refusals[refusal] += 1
             plainer = entry.plainer() if refusal in DISLIKED else entry
-            if plainer is not None:
-                plainer.tries = entry.tries + 1
-            if plainer is None or plainer.tries == TRIES:
-                # It is set aside: those behind it shall not wait for it. Its message fails, and comes again.
-                outcome.incomplete.add(entry.file)
-                outcome.not_published += 1
-            else:
+            if plainer is None:
+                outcome.refused.append((entry, refusal))
+                continue
+            plainer.tries = entry.tries + 1
+            if plainer.tries < TRIES:
                 again.append(plainer)
+            elif refusal in DISLIKED:
+                outcome.refused.append((entry, refusal))
+            else:
+                # It is set aside: those behind it shall not wait for it.
+                doubtful.append((entry, refusal))
         waiting.extendleft(reversed(again))
         if again:
             pause(FIRST_PAUSE_SECONDS * 2 ** (max(entry.tries for entry in again) - 1))
+    for entry, refusal in doubtful:
+        # A refusal that is not known here is the entry's own if others were taken. What passes, or seems to be a fault
+        # of the network, fails the message, which comes again.
+        if refusal not in PASSING and not refusal.endswith("Error") and outcome.published:
+            outcome.refused.append((entry, refusal))
+        else:
+            waiting.append(entry)
     outcome.incomplete |= {entry.file for entry in waiting}
     outcome.not_published += len(waiting)
     return outcome

@@ -26,7 +26,7 @@ _JSON_COLUMNS = {name for name, kind in KINDS.items() if kind is Kind.JSON}
 
 @dataclass
 class Entry:
-    """One event on its way; `tries` counts how often EventBridge has refused it."""
+    """One event on its way, of a row; `tries` counts how often EventBridge has refused it."""
 
     file: LakeFile
     resource: str
@@ -34,6 +34,7 @@ class Entry:
     fields: dict[str, Any]
     omitted: list[str]
     detail: str
+    row: Mapping[str, Any]
     tries: int = 0
 
     @property
@@ -61,18 +62,23 @@ class Entry:
         disliked = [name for name in self.fields if name in _JSON_COLUMNS]
         if not disliked and self.time is None:
             return None
-        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *disliked])
+        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *disliked], self.row)
 
 
 def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:
     """The row without its missing values; `id` is the same whenever the event comes again."""
     fields: dict[str, Any] = {"id": f"{row['event_class']}/{row['type']}/{row['event_key']}"}
     fields |= {name: _json_value(name, value) for name, value in row.items() if value is not None}
-    return _fitting(file, resource, row.get("timestamp") or row.get("received_at"), fields, [])
+    return _fitting(file, resource, row.get("timestamp") or row.get("received_at"), fields, [], row)
 
 
 def _fitting(
-    file: LakeFile, resource: str, time: datetime | None, fields: Mapping[str, Any], omitted: list[str]
+    file: LakeFile,
+    resource: str,
+    time: datetime | None,
+    fields: Mapping[str, Any],
+    omitted: list[str],
+    row: Mapping[str, Any],
 ) -> Entry:
     """Without the fields in `omitted`, and without the largest ones until it fits; `omitted` names all of them."""
     kept = {name: value for name, value in fields.items() if name not in omitted and name != "omitted"}
@@ -83,7 +89,7 @@ def _fitting(
         left_out.append(largest)
         del kept[largest]
         detail = _encoded(kept, left_out)
-    return Entry(file, resource, time, kept, left_out, detail.decode())
+    return Entry(file, resource, time, kept, left_out, detail.decode(), row)
 
 
 def _encoded(fields: Mapping[str, Any], omitted: list[str]) -> bytes:

@@ -1,4 +1,4 @@
-"""Adapter: the lake bucket's files read."""
+"""Adapter: the lake bucket's files read, and one written of the events that were refused."""
 
 from datetime import timedelta
 from functools import cache
@@ -14,12 +14,26 @@ class StorageUnavailableError(Exception):
     """S3 did not answer as it should; the queue should try again."""
 
 
+class UnreadableKeyError(Exception):
+    """A key that object_store has no path for: an empty part, `.`, `..` or a control character in it."""
+
+
 def read(file: LakeFile, *, allow_http: bool) -> bytes | None:
-    """The file; None if it is gone. Errors: StorageUnavailableError."""
+    """The file; None if it is gone. Errors: StorageUnavailableError, UnreadableKeyError."""
     try:
         return bytes(obstore.get(_store(file.bucket, allow_http), file.key).bytes())
     except FileNotFoundError:
         return None
+    except ValueError:
+        raise UnreadableKeyError("the file's key is one that cannot be asked for") from None
+    except (BaseError, OSError) as error:
+        raise StorageUnavailableError(type(error).__name__) from error
+
+
+def write(bucket: str, key: str, body: bytes, *, allow_http: bool) -> None:
+    """Errors: StorageUnavailableError."""
+    try:
+        obstore.put(_store(bucket, allow_http), key, body, use_multipart=False)
     except (BaseError, OSError) as error:
         raise StorageUnavailableError(type(error).__name__) from error
 

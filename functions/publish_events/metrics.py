@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 NAMESPACE = "BirdWebhooks"
-COUNTED = ("published", "shortened", "not_published")
+COUNTED = ("published", "shortened", "not_published", "refused", "names_refused")
 
 
 def counted(facts: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:

@@ -31,10 +31,18 @@ class UnreadableFileError(Exception):
     """A file that is no Parquet or CSV of rows."""
 
 
-def rows_of_types(body: bytes, types: Collection[str], *, csv: bool) -> Iterator[Row]:
-    """In the order of the file; a missing value is None. Errors: UnreadableFileError."""
+def rows_of_types(
+    body: bytes, types: Collection[str], *, csv: bool, seen: set[str | None] | None = None
+) -> Iterator[Row]:
+    """In the order of the file; a missing value is None. `seen` gets all types that the file has.
+
+    Errors: UnreadableFileError.
+    """
     for batch in _record_batches(body, csv=csv):
-        wanted = [index for index, kind in enumerate(batch.column("type").to_pylist()) if kind in types]
+        kinds = batch.column("type").to_pylist()
+        if seen is not None:
+            seen.update(kinds)
+        wanted = [index for index, kind in enumerate(kinds) if kind in types]
         if wanted:
             chosen = batch.take(Array.from_buffer(array("I", wanted)))
             columns = [chosen.column(name).to_pylist() for name in chosen.column_names]

@@ -66,6 +66,8 @@ READ_ROWS = get("{LakeBucket}", "events/by-a-test")
 READ_CSV_ROWS = get("{LakeBucket}", "events-csv/by-a-test")
 LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
+KEEP_ROWS_ASIDE = put("{LakeBucket}", "quarantine/postgres/by-a-test")
+KEEP_EVENTS_ASIDE = put("{LakeBucket}", "quarantine/bus/by-a-test")
 AN_EVENT = {"Source": "by-a-test", "DetailType": "by a test", "Detail": "{}"}
 PUBLISH = Call("events", "put_events", {"Entries": [{**AN_EVENT, "EventBusName": "{EventBus}"}]})
 RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0)
@@ -95,6 +97,7 @@ MUST: dict[str, list[Call]] = {
             may_answer=NO_HANDLE,
         ),
         on_queue("send_message", "{PostgresDeadLetterQueue}", MessageBody="by a test"),
+        KEEP_ROWS_ASIDE,
     ],
     "ProcessRole": [
         READ_RAW,
@@ -112,6 +115,7 @@ MUST: dict[str, list[Call]] = {
         READ_ROWS,
         READ_CSV_ROWS,
         LIST_LAKE,
+        KEEP_EVENTS_ASIDE,
         PUBLISH,
         on_queue("receive_message", "{PublishEventsQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
         on_queue("get_queue_attributes", "{PublishEventsQueue}", AttributeNames=["QueueArn"]),

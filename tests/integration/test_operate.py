@@ -482,6 +482,24 @@ def test_quarantine_gives_details_and_bodies_when_asked(quarantined, run):
     assert "\x1b" not in bodies
 
 
+def test_rows_that_postgresql_or_the_bus_refused_are_shown_and_not_replayed(aws, run):
+    now = datetime.now(UTC)
+    refused = {
+        "reason": "PostgreSQL refused the row: X",
+        "batch_id": "b",
+        "lake_key": "events/event_date=2026-11-25/a.parquet",
+        "received_at": now.isoformat(),
+        "index": 3,
+        "original": {"subject": "secret"},
+    }
+    aws.quarantine(f"postgres/{now:%Y-%m-%d}/a", refused, {**refused, "index": None})
+    details = run("quarantine", "--details")[1]
+    assert "events/event_date=2026-11-25/a.parquet  row 3" in details
+    assert "secret" not in details
+    assert "secret" in run("quarantine", "--bodies")[1]
+    assert run("replay", "--quarantined")[1] == "0 batches replayed\n"
+
+
 def test_quarantine_of_another_time_is_left_out(quarantined, run):
     assert run("quarantine", "--since", "2020-01-01", "--until", "2020-02-01")[1] == "0 quarantined\n"
 

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from obstore.store import S3Store
 
 import process.app
@@ -14,8 +16,10 @@ import publish_events.app
 import publish_events.lake
 from publish_events.app import lambda_handler
 from publish_events.bus import Bus
+from publish_events.entries import entry_of
 from tools.make_events import created, sqs
 
+INPUTS2 = Path(__file__).resolve().parents[1] / "data/inputs2"
 RAW_BUCKET = "raw-bucket"
 LAKE_BUCKET = "lake-bucket"
 BUS = "the-bus"
@@ -104,7 +108,9 @@ def test_what_process_writes_is_published(s3, queue, monkeypatch, output_format,
     [line] = [record for record in caplog.records if record.message == "events published"]
     assert (line.files, line.published, line.shortened, line.not_published) == (2, 2, 0, 0)
     [directive] = line._aws["CloudWatchMetrics"]
-    assert [metric["Name"] for metric in directive["Metrics"]] == ["published", "shortened", "not_published"]
+    assert [metric["Name"] for metric in directive["Metrics"]] == [
+        "published", "shortened", "not_published", "refused", "names_refused",
+    ]  # fmt: skip
 
 
 def test_file_with_nothing_to_publish_is_done_with(s3, queue):
@@ -195,6 +201,121 @@ def test_message_of_an_event_that_is_not_taken_comes_again_with_all_its_events(s
     again = {"Records": given["Records"][1:]}
     assert lambda_handler(again, None) == {"batchItemFailures": []}
     assert sorted(client.taken) == ["a", "a", "b", "c", "c", "z"]
+
+
+class PickyClient(StubbornClient):
+    """Refuses requests with these events as a whole."""
+
+    def put_events(self, Entries):  # noqa: N803
+        if any(json.loads(entry["Detail"])["event_key"] in self.refusals for entry in Entries):
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": "jane@example.com"}}, "PutEvents")
+        return super().put_events(Entries)
+
+
+def test_one_event_that_eventbridge_refuses_costs_that_event(s3, queue, monkeypatch, caplog):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    client = PickyClient(bad=1)
+    monkeypatch.setattr(publish_events.app, "bus", lambda: Bus(client, BUS))
+    names = [*"abcdefghijk", "bad"]
+    key = write_rows(
+        s3, "some", *({"type": "bounce", "event_id": name, "rcpt_to": "jane@example.com"} for name in names)
+    )
+    assert lambda_handler(announce(key), None) == {"batchItemFailures": []}
+    assert sorted(client.taken) == list("abcdefghijk")
+    [line] = [record for record in caplog.records if record.message == "events published"]
+    assert (line.levelname, line.published, line.refused, line.not_published) == ("ERROR", 11, 1, 0)
+    [aside] = [key for key in keys(s3) if key.startswith("quarantine/bus/")]
+    record = json.loads(s3.get_object(Bucket=LAKE_BUCKET, Key=aside)["Body"].read())
+    assert (record["reason"], record["lake_key"]) == ("EventBridge refused the event: ValidationException", key)
+    assert (record["original"]["event_id"], record["original"]["rcpt_to"]) == ("bad", "jane@example.com")
+    assert "example.com" not in caplog.text
+
+
+def test_refused_event_that_cannot_be_kept_fails_its_message(s3, queue, monkeypatch):
+    def unwritable(*_, **__):
+        raise publish_events.lake.StorageUnavailableError("PermissionDeniedError")
+
+    monkeypatch.setattr(publish_events.app, "bus", lambda: Bus(PickyClient(bad=1), BUS))
+    monkeypatch.setattr(publish_events.lake, "write", unwritable)
+    key = write_rows(s3, "one", {"type": "bounce", "event_id": "bad"})
+    given = announce(key)
+    assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": given["Records"][0]["messageId"]}]}
+
+
+def test_row_of_which_no_event_can_be_made_costs_itself(s3, queue, monkeypatch, caplog):
+    def odd(row, file, resource):
+        if row["event_id"] == "2":
+            raise KeyError("jane@example.com")
+        return entry_of(row, file, resource)
+
+    monkeypatch.setattr(publish_events.app, "entry_of", odd)
+    key = write_rows(s3, "two", {"type": "bounce", "event_id": "1"}, {"type": "bounce", "event_id": "2"})
+    assert lambda_handler(announce(key), None) == {"batchItemFailures": []}
+    assert ids(queue()) == ["message_event/bounce/1"]
+    assert len([key for key in keys(s3) if key.startswith("quarantine/bus/")]) == 1
+    assert "example.com" not in caplog.text
+
+
+@pytest.mark.parametrize("key", ["events//event_date=2016-04-18/a.parquet", "events/event_date=2016-04-18//a.csv",
+                                 "events/event_date=2016-04-18/a\tb.csv", "events/../a.csv"])  # fmt: skip
+def test_odd_key_fails_its_own_message(s3, queue, key):
+    good = write_rows(s3, "good", {"type": "bounce", "event_id": "1"})
+    given = announce(key, good)
+    assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": given["Records"][0]["messageId"]}]}
+    assert ids(queue()) == ["message_event/bounce/1"]
+
+
+def test_file_on_which_the_code_fails_fails_its_own_message(s3, queue, monkeypatch):
+    good, bad = (write_rows(s3, name, {"type": "bounce", "event_id": name}) for name in ("good", "bad"))
+
+    read = publish_events.lake.read
+
+    def odd(file, *, allow_http):
+        if file.key == bad:
+            raise RuntimeError
+        return read(file, allow_http=allow_http)
+
+    monkeypatch.setattr(publish_events.lake, "read", odd)
+    given = announce(bad, good)
+    assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": given["Records"][0]["messageId"]}]}
+    assert ids(queue()) == ["message_event/bounce/good"]
+
+
+def test_names_of_other_buckets_are_refused(s3, queue, caplog):
+    key = write_rows(s3, "good", {"type": "bounce", "event_id": "1"})
+    given = json.loads(json.dumps(announce(key)).replace(LAKE_BUCKET, "bucket-of-a-colleague"))
+    assert lambda_handler(given, None) == {"batchItemFailures": []}
+    assert queue() == []
+    assert "name of another bucket or prefix refused" in caplog.text
+    [line] = [record for record in caplog.records if record.message == "events published"]
+    assert line.names_refused == 1
+
+
+SLIPS = [line.split("#")[0].strip() for line in (INPUTS2 / "10-published-types.txt").read_text().splitlines()]
+SLIPS = [line.partition("|")[0].strip() for line in SLIPS if line]
+
+
+@pytest.mark.parametrize("types", SLIPS)
+def test_types_that_no_event_has_are_named_once(s3, queue, monkeypatch, caplog, types):
+    publish_events.app.event_types.cache_clear()
+    publish_events.app._warned_of.cache_clear()
+    monkeypatch.setenv("EVENT_TYPES", types)
+    rows = {"type": "bounce", "event_id": "1"}, {"type": "spam_complaint", "event_id": "2"}
+    for name in ("first", "second"):
+        assert lambda_handler(announce(write_rows(s3, name, *rows)), None) == {"batchItemFailures": []}
+    said = [record.types for record in caplog.records if "types that no event has" in record.message]
+    expected = {"bounces,spam_complaints": [["bounces", "spam_complaints"]], "bounce, spam_complaint": []}
+    assert said == expected.get(types, [[types]])
+
+
+def test_type_that_bird_does_not_document_but_the_rows_have_is_no_slip(s3, queue, monkeypatch, caplog):
+    publish_events.app.event_types.cache_clear()
+    publish_events.app._warned_of.cache_clear()
+    monkeypatch.setenv("EVENT_TYPES", "bounce,brand_new")
+    key = write_rows(s3, "new", {"type": "brand_new", "event_id": "1"})
+    assert lambda_handler(announce(key), None) == {"batchItemFailures": []}
+    assert ids(queue()) == ["message_event/brand_new/1"]
+    assert "types that no event has" not in caplog.text
 
 
 def test_bus_that_is_not_reachable_or_says_no_refuses_all(s3, queue, stubborn, monkeypatch, caplog):

@@ -8,6 +8,8 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 import ingest.metrics
+import load_postgres.app
+import load_postgres.metrics
 import process.metrics
 import publish_events.metrics
 
@@ -92,8 +94,10 @@ def is_emitted(namespace: str, name: str, dimensions: dict) -> bool:
             reasons = {*ingest.metrics.REASONS, "other"}
             by_reason = name == "requests_rejected" and dimensions.get("Reason") in reasons and len(dimensions) == 2
             return name in OF_INGEST and (by_reason or len(dimensions) == 1)
-        if function == "${PublishEventsFunction}":
+        if function in ("${PublishEventsFunction}", {"Ref": "PublishEventsFunction"}):
             return name in publish_events.metrics.COUNTED and len(dimensions) == 1
+        if function in ("${LoadPostgresFunction}", {"Ref": "LoadPostgresFunction"}):
+            return name in load_postgres.metrics.COUNTED and len(dimensions) == 1
         is_process = function in ("${ProcessFunction}", {"Ref": "ProcessFunction"})
         return is_process and name in OF_PROCESS and len(dimensions) == 1
     names, known = OF_AWS[namespace]
@@ -116,6 +120,8 @@ def test_every_metric_that_costs_money_is_shown():
     assert shown == OF_INGEST | OF_PROCESS
     with_bus = {name for _, name, _ in metrics_shown(STACKS["ALB with events on a bus"])}
     assert with_bus > {*publish_events.metrics.COUNTED}
+    with_postgres = {name for _, name, _ in metrics_shown({*STACKS["ALB"], "LoadPostgres"})}
+    assert with_postgres > {*load_postgres.metrics.COUNTED}
     reasons = {dimensions["Reason"] for _, _, dimensions in metrics_shown(STACKS["ALB"]) if "Reason" in dimensions}
     assert reasons == {*ingest.metrics.REASONS, "other"}
 
@@ -183,6 +189,29 @@ def test_alarms_keep_to_what_cloudwatch_can_look_back_on():
 
 
 def test_only_the_watch_for_silence_rings_without_data():
-    assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] != "notBreaching"] == ["NoBatchesAlarm"]
+    assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"] == ["NoBatchesAlarm"]
     assert CONDITIONS["NoBatchesAlarm"] == "WatchSilence"
     assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough to be told of
+
+
+def test_dead_letters_ring_on_though_their_queue_reports_nothing_more():
+    """SQS stops reporting of a queue that nobody touches for six hours, though letters lie in it."""
+    of_dead_letters = {
+        name: alarm["TreatMissingData"]
+        for name, alarm in ALARMS.items()
+        if "DeadLetterQueue" in str(alarm["Dimensions"])
+    }
+    assert of_dead_letters == {
+        "DeadLettersAlarm": "ignore",
+        "EventsNotPublishedAlarm": "ignore",
+        "PostgresDeadLettersAlarm": "ignore",
+    }
+
+
+def test_alarms_of_load_postgres_can_be_reached():
+    """What waits is tried, and reported, at least once in each period; what fails comes again within one."""
+    queue = RESOURCES["PostgresQueue"]["Properties"]
+    waiting, errors = ALARMS["PostgresFilesWaitingAlarm"], ALARMS["LoadPostgresErrorsAlarm"]
+    assert waiting["Period"] > load_postgres.app.LONGEST_WAIT_SECONDS
+    assert errors["Period"] * errors["EvaluationPeriods"] > queue["VisibilityTimeout"]
+    assert waiting["EvaluationPeriods"] == errors["Threshold"] == 1

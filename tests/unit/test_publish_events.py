@@ -6,21 +6,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError, ParamValidationError
 
 from process.columns import COLUMNS, ColumnType
 from process.layouts import Layouts
+from process.metrics import TYPES
 from process.normalise import StoredBatch
 from process.rows import Rows
 from process.table import to_csv, to_parquet
-from publish_events.columns import KINDS
+from publish_events.bus import Bus
+from publish_events.columns import BIRD_TYPES, KINDS
 from publish_events.delivery import publish
 from publish_events.entries import MAX_BYTES, Entry, entry_of
-from publish_events.notification import LakeFile, UnreadableMessageError, lake_files
+from publish_events.notification import LakeFile, UnreadableMessageError, announced
+from publish_events.quarantine import Refused, kept_aside
 from publish_events.rows import UnreadableFileError, rows_of_types
 
 SAMPLES = Path(__file__).resolve().parents[2] / "events/samples/all-27-events-distinct-ids.json"
 FILE = LakeFile("lake-bucket", "events/event_date=2016-04-18/a.parquet")
 ARN = "arn:aws:s3:::lake-bucket/events/event_date=2016-04-18/a.parquet"
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
 ROW = {
     "event_class": "message_event",
     "type": "bounce",
@@ -243,7 +248,83 @@ def test_an_event_with_nothing_left_to_dislike_is_not_tried_again():
     bus = FakeBus({"*": "MalformedDetail"})
     outcome = bus.publish([entry("1")])
     assert bus.asked == [["1"], ["1"]]
-    assert (outcome.not_published, outcome.incomplete) == (1, {FILE})
+    assert (outcome.not_published, outcome.incomplete) == (0, set())
+    assert [(entry.fields["event_key"], code) for entry, code in outcome.refused] == [("1", "MalformedDetail")]
+
+
+def test_refusal_that_is_not_known_is_the_entrys_own_if_others_are_taken():
+    bus = FakeBus({"bad": "SomethingNewException"})
+    outcome = bus.publish([entry("bad"), entry("good")])
+    assert [code for _, code in outcome.refused] == ["SomethingNewException"]
+    assert (outcome.published, outcome.not_published, outcome.incomplete) == (1, 0, set())
+    # Where nothing is taken at all, it may be the account's: the message comes again.
+    alone = FakeBus({"*": "SomethingNewException"}).publish([entry("bad"), entry("good")])
+    assert (alone.refused, alone.not_published, alone.incomplete) == ([], 2, {FILE})
+
+
+class Client:
+    """Refuses a request as a whole while an event with one of these keys is in it; `taken` has the others."""
+
+    def __init__(self, error: Exception, *bad: str) -> None:
+        self.error, self.bad = error, bad
+        self.taken: list[str] = []
+        self.requests = 0
+
+    def put_events(self, Entries):  # noqa: N803
+        self.requests += 1
+        keys = [json.loads(entry["Detail"])["event_key"] for entry in Entries]
+        if set(keys) & set(self.bad) or not self.bad:
+            raise self.error
+        self.taken += keys
+        return {"Entries": [{"EventId": key} for key in keys]}
+
+
+WHOLE_REQUESTS = [
+    pytest.param(ClientError({"Error": {"Code": "ValidationException"}}, "PutEvents"), id="refused"),
+    pytest.param(ClientError({"Error": {"Code": "SomethingNewException"}}, "PutEvents"), id="not known"),
+    pytest.param(ParamValidationError(report="odd"), id="not even sent"),
+    pytest.param(OverflowError("odd"), id="not even made"),
+]
+
+
+@pytest.mark.parametrize("error", WHOLE_REQUESTS)
+def test_entry_that_makes_eventbridge_refuse_its_request_costs_itself(error):
+    client = Client(error, "3", "17")
+    outcome = publish([entry(str(n)) for n in range(25)], Bus(client, "the-bus").put, lambda s: None, lambda: False)
+    assert sorted(client.taken, key=int) == [str(n) for n in range(25) if n not in (3, 17)]
+    assert sorted(entry.fields["event_key"] for entry, _ in outcome.refused) == ["17", "3"]
+    assert (outcome.published, outcome.not_published, outcome.incomplete) == (23, 0, set())
+    assert client.requests < 150
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", "InternalFailure"])
+def test_request_that_is_refused_for_another_reason_is_not_taken_apart(code):
+    client = Client(ClientError({"Error": {"Code": code}}, "PutEvents"))
+    outcome = publish([entry(str(n)) for n in range(10)], Bus(client, "the-bus").put, lambda s: None, lambda: False)
+    assert client.requests == 6
+    assert (outcome.published, outcome.not_published, outcome.refused) == (0, 10, [])
+
+
+def test_refused_event_is_kept_with_its_reason():
+    rows = [{**ROW, "rcpt_meta": "{broken", "subject": None}, {**ROW, "received_at": None}]
+    key, body = kept_aside(FILE, [Refused(row, "EventBridge refused the event: X") for row in rows], NOW)
+    assert key == "quarantine/bus/2026-11-24/2016-04-18-a.parquet.ndjson"
+    first, second = map(json.loads, body.splitlines())
+    original = first.pop("original")
+    assert first == {
+        "reason": "EventBridge refused the event: X",
+        "batch_id": "batch-1",
+        "lake_key": FILE.key,
+        "received_at": "2026-11-24T01:02:03.000+00:00",
+        "index": None,
+    }
+    assert (original["rcpt_to"], original["rcpt_meta"]) == ("recipient@example.com", "{broken")
+    assert (original["extra"], "subject" in original) == ({"next_attempt": "5"}, False)
+    assert second["received_at"] == "2026-11-25T00:00:00.000+00:00"
+
+
+def test_types_that_bird_documents_are_those_of_process():
+    assert {kind for kinds in TYPES.values() for kind in kinds.split()} == BIRD_TYPES
 
 
 def notification(key: str, event_name: str = "ObjectCreated:Put") -> str:
@@ -254,7 +335,10 @@ def notification(key: str, event_name: str = "ObjectCreated:Put") -> str:
 MESSAGES = [
     pytest.param(notification("events/event_date%3D2016-04-18/a.parquet"), [FILE], id="file of rows"),
     pytest.param(notification("events-csv/a+b.csv"), [LakeFile("lake-bucket", "events-csv/a b.csv")], id="CSV"),
+    pytest.param(notification("events-csv/a.csv"), [LakeFile("lake-bucket", "events-csv/a.csv")], id="CSV's prefix"),
     pytest.param(notification("events/README.txt"), [], id="another object"),
+    pytest.param(notification("events/_tmp.parquet"), [], id="marker"),
+    pytest.param(notification("events/_temporary/0/a.parquet"), [], id="in a folder of markers"),
     pytest.param(notification("events/a.parquet", "ObjectRemoved:Delete"), [], id="removed"),
     pytest.param('{"Service":"Amazon S3","Event":"s3:TestEvent"}', [], id="test event"),
 ]
@@ -262,10 +346,16 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("body", "files"), MESSAGES)
 def test_message_names_files(body, files):
-    assert lake_files(body) == files
+    assert announced(body, "lake-bucket") == (files, 0)
+
+
+@pytest.mark.parametrize("key", ["quarantine/a.parquet", "events.parquet", "closed/event_date%3D2016-04-18/a.parquet"])
+def test_names_of_other_prefixes_and_buckets_are_refused(key):
+    assert announced(notification(key), "lake-bucket") == ([], 1)
+    assert announced(notification("events/a.parquet"), "another-bucket") == ([], 1)
 
 
 @pytest.mark.parametrize("body", ["", "no JSON", "[]", '{"Records":[{}]}', '{"Type":"Notification","Message":"{}"}'])
 def test_message_that_is_no_notification_is_refused(body):
     with pytest.raises(UnreadableMessageError):
-        lake_files(body)
+        announced(body, "lake-bucket")

@@ -520,6 +520,8 @@ def test_a_database_that_is_away_does_not_use_up_the_tries_of_a_message(template
     ramp = 6  # tries with shorter waits
     tries = load_postgres.app.GIVE_UP_AFTER_SECONDS / load_postgres.app.LONGEST_WAIT_SECONDS + ramp
     assert tries < queue["RedrivePolicy"]["maxReceiveCount"]
+    # Code that does not run at all: a try each VisibilityTimeout. A day less than the queue keeps a message.
+    assert queue["RedrivePolicy"]["maxReceiveCount"] * queue["VisibilityTimeout"] <= fourteen_days - 86_400
     assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
     assert function["Timeout"] * 1000 > 2 * load_postgres.app.MILLISECONDS_FOR_A_FILE
     # One request postpones ten messages.
@@ -530,6 +532,38 @@ def test_postgresql_is_reached_over_tls_whatever_is_set(template):
     assert template["Parameters"]["PostgresTls"]["Default"] == "VERIFY_FULL"
     assert template["Parameters"]["PostgresTls"]["AllowedValues"] == ["VERIFY_FULL", "REQUIRE"]
     assert template["Parameters"]["PostgresSecretArn"]["Default"] == ""
+
+
+SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
+ARNS = [
+    pytest.param(SECRET_ARN + "marketing-db-AbCdEf", True, id="whole"),
+    pytest.param(SECRET_ARN.replace("west", "central") + "marketing-db-AbCdEf", True, id="another region"),
+    pytest.param(SECRET_ARN + "rds!db-1a2b-AbCdEf", True, id="managed by RDS"),
+    pytest.param(SECRET_ARN + "marketing-db", False, id="without the six characters"),
+    pytest.param(SECRET_ARN + "marketing-db-AbCdEf:password::", False, id="with a field"),
+    pytest.param(SECRET_ARN + "marketing db-AbCdEf", False, id="blank"),
+    pytest.param("", True, id="off"),
+]
+
+
+@pytest.mark.parametrize(("arn", "taken"), ARNS)
+def test_arn_of_postgresqls_secret_is_one_that_the_roles_right_can_match(template, arn, taken):
+    assert bool(re.fullmatch(template["Parameters"]["PostgresSecretArn"]["AllowedPattern"], arn)) is taken
+
+
+TYPES = [
+    pytest.param("bounce, spam_complaint", True, id="blank after a comma"),
+    pytest.param("bounce", True, id="one"),
+    pytest.param("Bounce", False, id="upper case"),
+    pytest.param("bounce;spam_complaint", False, id="semicolon"),
+    pytest.param("", False, id="none"),
+    pytest.param("bounce,", False, id="comma at the end"),
+]
+
+
+@pytest.mark.parametrize(("types", "taken"), TYPES)
+def test_published_types_are_names_with_commas_between_them(template, types, taken):
+    assert bool(re.fullmatch(template["Parameters"]["PublishedEventTypes"]["AllowedPattern"], types)) is taken
 
 
 def test_postgresqls_columns_are_the_columns_of_process():

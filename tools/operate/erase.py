@@ -144,7 +144,7 @@ def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
     """As process makes them, with the stack's key and with others that it may have had before."""
     own = target.outputs.get("HashKeyArn")
     for secret in [*([own] if own else []), *keys]:
-        key = target.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"].encode()
+        key = target.secret_text(secret).encode()
         yield hmac.digest(key, address.lower().encode(), "sha256").hex()
 
 

@@ -76,7 +76,7 @@ class Table:
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         """Errors: OperateError, which tells no value of a row."""
         try:
-            with psycopg.connect(**self.where) as connection:
+            with psycopg.connect(self.where) as connection:
                 yield connection
         except psycopg.Error as error:
             raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error

@@ -132,7 +132,7 @@ def from_athena(target: Target, sql: str) -> Iterator[Row]:
 def from_postgres(target: Target, where: str, schema: str, sql: str) -> Iterator[Row]:
     given = postgres_connection(target, where)
     try:
-        with psycopg.connect(**given) as connection:
+        with psycopg.connect(given) as connection:
             connection.execute(
                 "SELECT set_config('search_path', %s, true), set_config('timezone', 'UTC', true)", [schema]
             )

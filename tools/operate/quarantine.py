@@ -1,4 +1,4 @@
-"""What process set aside because it was no event: counts by reason, then each one. Bodies only when asked for."""
+"""What was set aside: no event, or refused by PostgreSQL or the bus. By reason, then each one; bodies on demand."""
 
 import json
 import re
@@ -40,17 +40,23 @@ def show(target: Target, since: datetime, until: datetime, *, details: bool, bod
         groups[record["reason"]].append(record)
     for reason, found in sorted(groups.items(), key=lambda group: -len(group[1])):
         times = sorted(record["received_at"] for record in found)
-        batches = len({record["raw_key"] for record in found})
+        batches = len({record.get("raw_key", record.get("batch_id")) for record in found})
         print(f"{len(found):>8,}  {clean(reason)}  ({batches:,} batches, {times[0]} to {times[-1]})")
         for record in islice(found, limit if details or bodies else 0):
-            place = "whole batch" if record["index"] is None else f"element {record['index']}"
-            print(f"          {record['received_at']}  {clean(record['raw_key'])}  {place}")
+            print(f"          {record['received_at']}  {clean(place_of(record))}")
             if bodies:
                 original = record.get("original", record.get("original_base64"))
                 print(f"            {json.dumps(original)}")
         if (details or bodies) and len(found) > limit:
             print(f"          ... and {len(found) - limit:,} more (--limit)")
     print(f"{sum(map(len, groups.values())):,} quarantined")
+
+
+def place_of(record: Record) -> str:
+    """Of a batch; or of the file of rows of which PostgreSQL or the bus refused a row."""
+    if "lake_key" in record:
+        return f"{record['lake_key']}" + ("" if record["index"] is None else f"  row {record['index']}")
+    return f"{record['raw_key']}  " + ("whole batch" if record["index"] is None else f"element {record['index']}")
 
 
 def clean(text: str) -> str:

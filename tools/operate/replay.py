@@ -60,7 +60,9 @@ def keys_by_id(target: Target, ids: Iterable[str]) -> Iterator[str]:
 
 
 def keys_quarantined(target: Target, since: datetime, until: datetime) -> Iterator[str]:
-    return iter(dict.fromkeys(record["raw_key"] for record in records(target, since, until)))
+    """Of the batches; what PostgreSQL or the bus refused names a file of rows, and a replay would not change it."""
+    found = records(target, since, until)
+    return iter(dict.fromkeys(record["raw_key"] for record in found if "raw_key" in record))
 
 
 def replay(target: Target, keys: Iterator[str], *, limit: int, force: bool, dry_run: bool, yes: bool) -> None:

@@ -1,22 +1,28 @@
 """The stack to operate on, and how to talk to its account. Nothing here changes anything."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from psycopg.conninfo import make_conninfo
 
 from tools import local_emulator
 
-Client = Callable[[str], Any]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions"))
+
+from load_postgres import connection
+from load_postgres.errors import UnavailableError
+
+Client = Callable[..., Any]
 # boto3 signs links by SigV2 in the older regions, which S3 refuses for buckets made after 24 June 2020. And it sends
 # them to us-east-1, which redirects in the first hours of a bucket elsewhere: the signature is then of another host.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html,
@@ -31,7 +37,7 @@ class OperateError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A deployed stack. `client` gives a boto3 client by the name of its service, the same one each time."""
+    """A deployed stack. `client` gives a boto3 client by its service, and region if another; the same one each time."""
 
     name: str
     client: Client
@@ -83,6 +89,15 @@ class Target:
     def physical_ids(self, kind: str) -> list[str]:
         return [physical_id for resource_type, physical_id in self.resources.values() if resource_type == kind]
 
+    def secret_text(self, name: str) -> str:
+        """What a secret holds, by name or ARN, in the region that the ARN names."""
+        ours = self.client("secretsmanager")
+
+        def client(region: str | None) -> Any:
+            return ours if region in (None, ours.meta.region_name) else self.client("secretsmanager", region)
+
+        return connection.secret_text(name, client)
+
     @cached_property
     def raw_prefix(self) -> str:
         return self.parameters()["RawPrefix"].strip("/")
@@ -95,10 +110,10 @@ def deployed(stack_name: str, region: str | None, profile: str | None) -> Target
     connect: Callable[..., Any] = session.client  # its own type knows the names of all services
 
     @cache
-    def client(service: str) -> Any:
-        if session.region_name is None:
+    def client(service: str, region: str | None = None) -> Any:
+        if (region or session.region_name) is None:
             raise OperateError("which region? give --region, or set AWS_REGION")
-        return connect(service, config=config.merge(LINKS) if service == "s3" else config)
+        return connect(service, region_name=region, config=config.merge(LINKS) if service == "s3" else config)
 
     return Target(stack_name, client)
 
@@ -114,18 +129,26 @@ def local() -> Target:
     return Target(outputs["StackName"], client, 0.3, reached_at=outputs["WebhookUrl"])
 
 
-def postgres_login(target: Target, secret_name: str) -> dict[str, Any]:
-    """In libpq's words, what a secret says of host, port, dbname, username and password."""
-    secret = json.loads(target.client("secretsmanager").get_secret_value(SecretId=secret_name)["SecretString"])
-    names = {"host": "host", "port": "port", "dbname": "dbname", "username": "user", "password": "password"}
-    return {libpq: secret[ours] for ours, libpq in names.items() if ours in secret}
+def postgres_connection(target: Target, where: str) -> str:
+    """What psycopg connects with. `where`: a connection string, or the name or ARN of a secret as load_postgres has.
+
+    The server of a secret has to prove who it is, as the stack's function asks of it. Errors: OperateError.
+    """
+    if not where.startswith("arn:") and ("=" in where or "://" in where or not where):
+        return connection.guarded(where)
+    try:
+        secret = connection.settings_of(target.secret_text(where))
+        return make_conninfo(**connection.parameters(secret, verify=verifies_postgres(target)))
+    except UnavailableError as error:
+        raise OperateError(str(error)) from error
 
 
-def postgres_connection(target: Target, where: str) -> dict[str, Any]:
-    """What psycopg connects with. `where`: a connection string, or the name or ARN of a secret as load_postgres has."""
-    if "=" in where or "://" in where:
-        return {"conninfo": where}
-    return {"sslmode": os.environ.get("PGSSLMODE", "require"), **postgres_login(target, where)}
+def verifies_postgres(target: Target) -> bool:
+    """Unless the stack says otherwise; where there is no stack to ask, the server has to prove who it is."""
+    try:
+        return not target.name or target.parameters().get("PostgresTls") != "REQUIRE"
+    except OperateError:
+        return True
 
 
 def moment(text: str) -> datetime:

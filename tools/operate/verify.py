@@ -458,7 +458,7 @@ class Verification:
         self.left_in_postgres = verify_sql.REMOVE_ALL_FROM_POSTGRES.format(schema.as_string())
         connection = postgres_connection(self.target, secret)
         try:
-            database = psycopg.connect(**connection, connect_timeout=POSTGRES_CONNECT_SECONDS, autocommit=True)
+            database = psycopg.connect(connection, connect_timeout=POSTGRES_CONNECT_SECONDS, autocommit=True)
         except psycopg.Error:
             raise not_tried(
                 f"the database is not reached from here; the test row stays: {self.left_in_postgres}"

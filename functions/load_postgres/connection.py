@@ -1,0 +1,83 @@
+"""The way to PostgreSQL from a secret, for load_postgres and for the operator's tools, which import this module.
+
+One place decides whose certificate is believed and what is sent to a server, so that no caller asks less of it.
+"""
+
+import json
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from load_postgres.errors import UnavailableError
+
+# The server asks for the kind of authentication. A server that nobody has verified could ask for the password in clear.
+NO_CLEARTEXT = "!password"
+
+
+def region_of(secret: str) -> str | None:
+    """The region that an ARN names; None for the name of a secret, which is looked for in the caller's region."""
+    parts = secret.split(":")
+    return parts[3] if parts[0] == "arn" and len(parts) >= 7 else None
+
+
+def secret_text(secret: str, client: Callable[[str | None], Any]) -> str:
+    """What a secret holds, by name or ARN. `client` gives Secrets Manager's client for a region; its errors pass."""
+    return str(client(region_of(secret)).get_secret_value(SecretId=secret).get("SecretString", ""))
+
+
+def settings_of(text: str) -> dict[str, Any]:
+    """The settings in a secret's text. Errors: UnavailableError (not a JSON object)."""
+    try:
+        found = json.loads(text)
+    except ValueError:  # its message could quote the secret
+        raise UnavailableError("the secret is not JSON") from None
+    if not isinstance(found, dict):
+        raise UnavailableError("the secret is not a JSON object")
+    return found
+
+
+def parameters(secret: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
+    """What psycopg connects with. `verify`: the server has to prove by its certificate that it is the secret's host.
+
+    Errors: UnavailableError (the secret lacks something).
+    """
+    if missing := [name for name in ("host", "dbname", "username", "password") if not secret.get(name)]:
+        raise UnavailableError(f"the secret lacks {', '.join(missing)}")
+    given = {"port": str(secret["port"])} if secret.get("port") else {}
+    # A server that proved who it is may ask for the password itself, as LDAP, PAM and IAM tokens need it.
+    guard = {} if verify else {"require_auth": NO_CLEARTEXT}
+    return {
+        **given,
+        **guard,
+        "host": str(secret["host"]),
+        "dbname": str(secret["dbname"]),
+        "user": str(secret["username"]),
+        "password": str(secret["password"]),
+        "sslmode": "verify-full" if verify else "require",
+        "sslrootcert": authorities(str(secret.get("sslrootcert") or "")) if verify else "",
+        "gssencmode": "disable",
+        "connect_timeout": 10,
+    }
+
+
+def guarded(conninfo: str) -> str:
+    """A connection string that sends no password in clear, unless it says `require_auth` or verifies the server."""
+    given = conninfo_to_dict(conninfo)
+    says = "require_auth" in given or "PGREQUIREAUTH" in os.environ
+    verifies = given.get("sslmode", os.environ.get("PGSSLMODE")) == "verify-full"
+    return conninfo if says or verifies else make_conninfo(conninfo, require_auth=NO_CLEARTEXT)
+
+
+@cache
+def authorities(certificates: str) -> str:
+    """The path of a file with the certificates of the secret, or of those that the system trusts."""
+    if not certificates:
+        return ssl.get_default_verify_paths().cafile or "system"
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+        file.write(certificates)
+    return file.name

@@ -1,0 +1,57 @@
+"""Rows that PostgreSQL refused -> NDJSON in quarantine/, where `erase` and `quarantine` look. Pure."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from load_postgres.notification import LakeFile
+from load_postgres.rows import Rejected
+
+PREFIX = "quarantine/postgres"
+
+
+def kept_aside(
+    file: LakeFile, rejected: Sequence[Rejected], json_columns: Collection[str], now: datetime
+) -> tuple[str, bytes]:
+    """The object's key and body; the same for the same file, so that a second try overwrites it.
+
+    It lies under the day on which one of the batches arrived, as all of quarantine/ does.
+    """
+    arrivals = [_arrived(one.values.get("received_at", ""), now) for one in rejected]
+    lines = [_line(file, one, arrived, json_columns) for one, arrived in zip(rejected, arrivals, strict=True)]
+    return f"{PREFIX}/{arrivals[0]:%Y-%m-%d}/{file.name}.ndjson", "".join(lines).encode()
+
+
+def _arrived(received_at: str, now: datetime) -> datetime:
+    try:
+        arrived = datetime.fromisoformat(received_at)
+    except ValueError:
+        return now
+    return arrived if arrived.tzinfo else arrived.replace(tzinfo=now.tzinfo)
+
+
+def _line(file: LakeFile, one: Rejected, arrived: datetime, json_columns: Collection[str]) -> str:
+    """`index` counts the file's rows from 0; `original` has the columns as text and JSON, without those of no value."""
+    record = {
+        "reason": one.reason,
+        "batch_id": one.values.get("batch_id"),
+        "lake_key": file.key,
+        "received_at": arrived.isoformat(timespec="milliseconds"),
+        "index": one.position,
+    }
+    return f'{json.dumps(record, ensure_ascii=False)[:-1]}, "original": {_original(one.values, json_columns)}}}\n'
+
+
+def _original(values: Mapping[str, str], json_columns: Collection[str]) -> str:
+    """JSON stays as it came, so that whoever looks for an address has to decode it only once."""
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    texts |= {name: value for name, value in values.items() if name in json_columns and _is_json_line(value)}
+    return "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items()) + "}"
+
+
+def _is_json_line(value: str) -> bool:
+    try:
+        json.loads(value, parse_int=str)  # Python refuses to make a number of thousands of digits
+    except (ValueError, RecursionError):
+        return False
+    return not set(value) & {"\n", "\r"}
