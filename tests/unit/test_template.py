@@ -42,7 +42,8 @@ def test_sar_takes_all_but_the_load_balancer(template):
 def test_name_of_the_database_is_lower_case_whatever_the_stack_is_called(template):
     """Glue folds it to lower case; the ARNs of ReportRole and the schema of the views would keep capital letters."""
     properties = template["Resources"]["GlueDatabase"]["Properties"]
-    first_of_the_guid = {"Fn::Select": [0, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]}  # fmt: skip
+    guid = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+    first_of_the_guid = {"Fn::Select": [0, {"Fn::Split": ["-", guid]}]}
     assert properties["DatabaseName"] == {"Fn::Join": ["_", ["bird", first_of_the_guid]]}
     assert properties["DatabaseInput"]["Name"] == properties["DatabaseName"]
 
