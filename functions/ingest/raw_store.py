@@ -14,9 +14,9 @@ from obstore.store import S3Store
 
 # S3 takes 2 kB of metadata in all.
 MAX_METADATA_CHARACTERS = 1024
-# A request ends by itself after 3.2 s. None starts later than this, so that all end within 8 s, before Bird gives up
+# A request ends by itself after 2.8 s. None starts later than this, so that all end within 8 s, before Bird gives up
 # at 10 s and Lambda at 9 s.
-REQUEST_SECONDS = 3.2
+REQUEST_SECONDS = 2.8
 LAST_START_SECONDS = 4.4
 PAUSES_SECONDS = (0.05, 0.1, 0.2)
 
