@@ -52,6 +52,7 @@ class Bird:
         self.key, self.reach, self.trust = key, reach, trust
         self.url = ""
         self.webhooks: dict[str, Json] = {}
+        self.batch_statuses: list[Json] = []  # of every webhook
         self.requests: list[str] = []  # "POST /webhooks" and so on
         self.headers: list[dict[str, str]] = []
         self.probes: list[str] = []  # targets
@@ -104,6 +105,8 @@ class Bird:
                 return 200, {"results": {"id": known, "links": []}}
             case "GET", ["webhooks", known] if known in self.webhooks:
                 return 200, {"results": self.webhooks[known]}
+            case "GET", ["webhooks", known, "batch-status"] if known in self.webhooks:
+                return 200, {"results": self.batch_statuses}
             case "PUT", ["webhooks", known] if known in self.webhooks:
                 assert content is not None
                 self.update(known, content)

@@ -73,6 +73,11 @@ class BirdApi:
             raise
         return found
 
+    def batch_statuses(self, webhook_id: str) -> list[dict[str, Any]]:
+        """The batches of 24 hours that failed, or failed before they succeeded; the newest last."""
+        found: list[dict[str, Any]] = self._ask("GET", f"{_path(webhook_id)}/batch-status")
+        return sorted(found, key=lambda batch: str(batch.get("ts", "")))
+
     def create(self, fields: Webhook) -> str:
         return str(self._ask("POST", "/webhooks", fields)["id"])
 

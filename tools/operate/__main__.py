@@ -15,7 +15,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tools.local_emulator import LocalAwsError
-from tools.operate import batches, erase, lists, quarantine, redrive, replay, rotation, status
+from tools.operate import batches, erase, lists, quarantine, redrive, replay, rotation, status, verify
 from tools.operate.target import OperateError, Target, deployed, local, moment
 
 DEFAULT_LIMIT = 10_000
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         target = local() if options.local else deployed(options.stack_name, options.region, options.profile)
-        run(target, options)
+        succeeded = run(target, options)
     except (OperateError, LocalAwsError) as error:
         return failed(str(error))
     except NoCredentialsError:
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         return failed(str(error))
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 0 if succeeded else 1
 
 
 def failed(reason: str) -> int:
@@ -47,12 +47,15 @@ def failed(reason: str) -> int:
     return 1
 
 
-def run(target: Target, options: argparse.Namespace) -> None:
+def run(target: Target, options: argparse.Namespace) -> bool:
+    """Whether all is well, for the commands that judge; what goes wrong otherwise is an error."""
     now = datetime.now(UTC)
     since, until = getattr(options, "since", None), getattr(options, "until", None) or now
     match options.command:
         case "status":
             status.show(target)
+        case "verify":
+            return verify.verify(target, token=options.token, as_json=options.json)
         case "batches":
             batches.show(target, since or moment("1d"), until, keys=options.keys)
         case "replay":
@@ -102,6 +105,7 @@ def run(target: Target, options: argparse.Namespace) -> None:
                 postgres=options.postgres,
                 schema=options.schema,
             )
+    return True
 
 
 def given_address(text: str) -> str:
@@ -137,6 +141,10 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
 
     commands.add_parser("status", help="the state of the stack in one screen")
+
+    proof = commands.add_parser("verify", help="proof that the stack works, by a test batch: first after a deployment")
+    proof.add_argument("--json", action="store_true", help="also one JSON document, without secrets and addresses")
+    proof.add_argument("--token", help="with OAUTH2: a token of your issuer, so that the load balancer is tried too")
 
     listing = commands.add_parser(
         "batches", help="count raw batches by time, or list them; reads all keys of the bucket"

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from tools import local_emulator
 
 Client = Callable[[str], Any]
-# boto3 signs links by SigV2 in the older regions, which S3 refuses for buckets made after 24 June 2020. And it addresses
+# boto3 signs links by SigV2 in the older regions, which S3 refuses for buckets made after 24 June 2020. And it sends
 # them to us-east-1, which redirects in the first hours of a bucket elsewhere: the signature is then of another host.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html,
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
@@ -37,6 +37,7 @@ class Target:
     client: Client
     poll_seconds: float = 3
     athena_lacks_views: bool = False  # the local AWS's does
+    reached_at: str | None = None  # where this machine reaches the webhook, if by another address than Bird's
 
     @cached_property
     def s3(self) -> Any:
@@ -109,7 +110,9 @@ def local() -> Target:
     emulator = local_emulator.recall() if path.exists() else None
     if emulator is None:
         raise OperateError("the local AWS is not running: `make local` starts it")
-    return Target(json.loads(path.read_text())["StackName"], cache(emulator.client), 0.3, athena_lacks_views=True)
+    outputs = json.loads(path.read_text())
+    client = cache(emulator.client)
+    return Target(outputs["StackName"], client, 0.3, athena_lacks_views=True, reached_at=outputs["WebhookUrl"])
 
 
 def postgres_login(target: Target, secret_name: str) -> dict[str, Any]:
