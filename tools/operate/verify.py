@@ -461,7 +461,7 @@ class Verification:
             database = psycopg.connect(connection, connect_timeout=POSTGRES_CONNECT_SECONDS, autocommit=True)
         except psycopg.Error:
             raise not_tried(
-                f"the database is not reached from here; the test row stays: {self.left_in_postgres}"
+                f"no connection to the database from here; the test row stays: {self.left_in_postgres}"
             ) from None
         began, seconds = time.monotonic(), self.at_most(POSTGRES_SECONDS)
         with database:
