@@ -76,7 +76,11 @@ class Lake:
         columns, rows = self.athena.answer(sql)
         types = [kind for _, kind in columns]
         found = [tuple(typed(value, kind) for value, kind in zip(row, types, strict=True)) for row in rows]
-        same(sql, [name for name, _ in columns], found, self.from_duckdb(sql, types), "DuckDB")
+        theirs = self.from_duckdb(sql, types)
+        if self.output_format == "CSV" and re.search(r" FROM events\b", sql):
+            # A field without a value is empty text to Athena's serde, as to Trino's; DuckDB reads it as null.
+            found, theirs = ([tuple(value or None for value in row) for row in rows] for rows in (found, theirs))
+        same(sql, [name for name, _ in columns], found, theirs, "DuckDB")
         if postgres and self.postgres is not None:
             others = self.postgres.execute(sql.encode()).fetchall()
             theirs = [
