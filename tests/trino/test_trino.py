@@ -84,7 +84,7 @@ def test_days_of_it(lake, name):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_saved_query(lake, name):
-    assert lake.ask(SAVED[name], postgres=True)
+    assert lake.ask(SAVED[name], postgres=True, ordered=True)
 
 
 @pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
