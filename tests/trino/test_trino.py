@@ -84,7 +84,7 @@ def test_days_of_it(lake, name):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_saved_query(lake, name):
-    assert lake.ask(SAVED[name], postgres=True)
+    assert lake.ask(SAVED[name], postgres=True, ordered=True)
 
 
 @pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
@@ -102,10 +102,9 @@ def make_report(lake, directory):
 
 
 def export_lists(lake, directory):
-    for options in ([], ["--since", "2024-01-01", "--subaccount", "4711"]):
-        file = directory / "suppression.csv"
-        assert operate.main(["list-export", "--output", str(file), *options]) == 0
-        assert "hard@known-a.example.com" in file.read_text()
+    file = directory / "suppression.csv"
+    assert operate.main(["list-export", "--output", str(file), "--since", "2024-01-01", "--subaccount", "4711"]) == 0
+    assert "hard@known-a.example.com" in file.read_text()
 
 
 def verify_ledger(lake, directory):
