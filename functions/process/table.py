@@ -1,5 +1,6 @@
 """Events -> Arrow columns -> one table in the order of the lake, as Parquet or CSV bytes. Pure."""
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from typing import Any, NamedTuple
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
 from arro3.io import write_csv, write_parquet
-from msgspec import Raw, json
+from msgspec import DecodeError, Raw, json
 from msgspec.structs import astuple
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, ColumnType
-from process.layouts import UNIX_TIMES, Layout, Members
-from process.normalise import StoredBatch, json_object, read_timestamp
+from process.layouts import ABSENT, UNIX_TIMES, Layout, Members
+from process.normalise import StoredBatch, UnfitValueError, json_object, read_double, read_timestamp
 
 _UTC_MILLISECONDS = DataType.timestamp("ms", tz="UTC")
 _UTC_SECONDS = DataType.timestamp("s", tz="UTC")
@@ -30,6 +31,9 @@ _ARROW_TYPES: dict[ColumnType, DataType] = {
 ROWS_PER_ROW_GROUP = 20_000
 # Hardly ever the same twice: a dictionary of their values costs a quarter of the writing and makes the file larger.
 _WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash")
+
+_SHORT = r"-?(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{1,8})?"  # no two numbers of up to 15 digits are the same double
+_SHORT_DOUBLES = re.compile(rf'(?:(?:{_SHORT}|"{_SHORT}"|null),)*')
 
 type Columns = dict[str, Array]
 # Bird's names and the JSON of values without a column, for each event that has any.
@@ -119,6 +123,8 @@ def _add_members(
         values = by_position[position]
         if column.type is JSON:
             columns[column.name] = _json_array(values)
+        elif column.type is DOUBLE:
+            columns[column.name] = _double_array(values, (column.field or column.name).rpartition(".")[2], extras)
         elif column.type is not TIMESTAMP:
             columns[column.name] = Array(values, _ARROW_TYPES[column.type])
         elif column.field in UNIX_TIMES:
@@ -166,10 +172,27 @@ def _are_milliseconds(texts: Sequence[str]) -> bool:
         and joined[10::24] == "T" * count
         and joined[19::24] == "." * count
         and joined[23::24] == "Z" * count
-        # What arrow takes and Python does not: the year 0, the second 60.
+        # What arrow takes and Python does not: letters of a time zone (NZ) for digits, the year 0, the second 60.
+        and (joined[20::24] + joined[21::24] + joined[22::24]).isdigit()
         and "0" not in joined[0::24]
         and "6" not in joined[17::24]
     )
+
+
+def _double_array(raws: Sequence[Raw], name: str, extras: Extras) -> Array:
+    """At once if all are short enough to be exact, otherwise one by one; what does not fit goes into `extras`."""
+    joined = b",".join([*raws, b""]).decode()
+    if _SHORT_DOUBLES.fullmatch(joined):
+        texts = joined.replace('"', "").split(",")[:-1]
+        return _array(DOUBLE, [None if text == "null" else float(text) for text in texts])
+    values: list[float | None] = []
+    for row, raw in enumerate(raws):
+        try:
+            values.append(None if raw == ABSENT else read_double(raw))
+        except (DecodeError, UnfitValueError):
+            values.append(None)
+            extras.setdefault(row, {})[name] = str(raw, "utf-8")
+    return _array(DOUBLE, values)
 
 
 def _json_array(raws: Sequence[Raw]) -> Array:

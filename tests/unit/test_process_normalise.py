@@ -1,8 +1,11 @@
 """Batches into rows: what each value becomes, and what happens to what does not fit."""
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from arro3.io import read_parquet
@@ -18,11 +21,21 @@ from process.rows import Rows
 from process.table import to_csv, to_parquet
 
 RECEIVED_AT = 1_760_000_000_000  # 2025-10-09T08:53:20Z
+INPUTS = Path(__file__).resolve().parents[1] / "data/inputs"
+
+
+def bare(number: str) -> str:
+    """Stands for a number written as it is, which Python's own JSON cannot be asked for."""
+    return f"<{number}>"
+
+
+def encoded(batch: list, *, ascii_only: bool = True) -> bytes:
+    return re.sub(rb'"<([0-9.eE+-]+)>"', rb"\1", json.dumps(batch, ensure_ascii=ascii_only).encode())
 
 
 def stored(body: bytes | list) -> StoredBatch:
     if isinstance(body, list):
-        body = json.dumps(body).encode()
+        body = encoded(body)
     return StoredBatch("batch-1", "raw/batch-1.json", RECEIVED_AT, body)
 
 
@@ -121,12 +134,43 @@ def test_no_value_of_the_samples_is_lost(load_event):
         pytest.param("NaN", None, "NaN", id="not a number"),
         pytest.param("sNaN", None, "sNaN", id="not even a quiet one"),
         pytest.param("1e999999", None, "1e999999", id="beyond arithmetic"),
+        pytest.param("1e9999999999999999999", None, "1e9999999999999999999", id="an exponent beyond arithmetic"),
+        pytest.param("1460989507.0", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="fraction of nothing"),
+        pytest.param("14609895070e-1", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="exponent"),
+        pytest.param(
+            *("1460989507." + "9" * 30, datetime(2016, 4, 18, 14, 25, 7, 999000, tzinfo=UTC), "1460989507." + "9" * 30),
+            id="more digits than Python's decimals have",
+        ),
+        pytest.param(
+            *("1460989507." + "0" * 40 + "1", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)),
+            "1460989507." + "0" * 40 + "1",
+            id="a very small fraction",
+        ),
+        pytest.param("2016-04-18T14:25:07.00NZ", None, "2016-04-18T14:25:07.00NZ", id="letters"),
+        pytest.param(
+            *("2016-04-18T14:25:07.0000001", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)),
+            "2016-04-18T14:25:07.0000001",
+            id="ISO, finer than Python's",
+        ),
+        pytest.param(
+            "2016-04-18T14:25:07.12300000-05:00", datetime(2016, 4, 18, 19, 25, 7, 123000, tzinfo=UTC), None, id="zeros"
+        ),
+        pytest.param(" 1460989507", None, " 1460989507", id="blank"),
+        pytest.param("1_460_989_507", None, "1_460_989_507", id="underscores"),
+        pytest.param("\u0661460989507", None, "\u0661460989507", id="digit of another script"),
     ],
 )
-def test_timestamps_in_every_form(value, stored_value, extra):
-    row = row_of({"type": "delivery", "event_id": "1", "timestamp": value})
-    assert row.get("timestamp") == stored_value
-    assert json.loads(row.get("extra", "{}")).get("timestamp") == extra
+@pytest.mark.parametrize("field", ["timestamp", "injection_time"])
+def test_timestamps_in_every_form(field, value, stored_value, extra):
+    row = row_of({"type": "delivery", "event_id": "1", field: value})
+    assert row.get(field) == stored_value
+    assert json.loads(row.get("extra", "{}")).get(field) == extra
+
+
+def test_digits_behind_many_others_are_no_other_second():
+    row = row_of({"type": "delivery", "event_id": "1", "timestamp": bare("1460989507." + "9" * 30)})
+    assert row["timestamp"] == datetime(2016, 4, 18, 14, 25, 7, 999000, tzinfo=UTC)
+    assert row["extra"] == '{"timestamp":1460989507.' + "9" * 30 + "}"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +210,59 @@ def test_values_are_converted(fields, column, expected):
 def test_what_fits_no_column_is_kept_as_it_came(fields):
     row = row_of({"type": "bounce", "event_id": "1", **fields})
     assert json.loads(row["extra"]) == fields
+
+
+@pytest.mark.parametrize("quoted", [False, True], ids=["number", "text"])
+@pytest.mark.parametrize(
+    ("number", "bigint", "double"),
+    [
+        pytest.param("9007199254740993.0", 9007199254740993, None, id="beyond 53 bits, with a point"),
+        pytest.param("9007199254740993e0", 9007199254740993, None, id="beyond 53 bits, with an exponent"),
+        pytest.param("9007199254740993", 9007199254740993, None, id="beyond 53 bits"),
+        pytest.param("9007199254740992", 9007199254740992, 2.0**53, id="2 to the 53rd"),
+        pytest.param("9223372036854775807", 2**63 - 1, None, id="the largest"),
+        pytest.param("-9223372036854775808.0", -(2**63), -(2.0**63), id="the smallest"),
+        pytest.param("9223372036854775808", None, 2.0**63, id="too large"),
+        pytest.param("1.00000000000000001", None, None, id="more than a double has"),
+        pytest.param("1e-400", None, None, id="less than a double has"),
+        pytest.param("1e999", None, None, id="larger than any"),
+        pytest.param("1e9999999999999999999", None, None, id="an exponent larger than any"),
+        pytest.param("1.50e2", 150, 150.0, id="exponent"),
+        pytest.param("1.5", None, 1.5, id="fraction"),
+        pytest.param("-0", 0, 0.0, id="less than nothing"),
+        pytest.param("39.174900000000001", None, 39.1749, id="17 digits, as programs write doubles"),
+        pytest.param("0.1000000000000000055511151231257827021181583404541015625", None, 0.1, id="exactly a double"),
+        pytest.param("4.9406564584124654e-324", None, 5e-324, id="the smallest double"),
+    ],
+)
+def test_a_number_is_exact_or_kept_as_it_came(number, quoted, bigint, double):
+    sent = f'"{number}"' if quoted else number
+    value = number if quoted else bare(number)
+    row = row_of({"type": "sms_status", "event_id": "1", "msg_size": value, "dr_latency": value})
+    assert (row.get("msg_size"), row.get("dr_latency")) == (bigint, double)
+    missing = [name for name, value in (("dr_latency", double), ("msg_size", bigint)) if value is None]
+    wanted = "{" + ",".join(f'"{name}":{sent}' for name in missing) + "}"
+    assert row.get("extra", "{}") == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["+5", " 5", "5 ", "1_000", "\u0661", "\uff15", "0x1f", "007", ".5", "5.", "", "1,5", "inf"]
+)
+def test_what_only_some_readers_take_for_a_number_is_kept_as_text(text):
+    row = row_of({"type": "sms_status", "event_id": "1", "msg_size": text, "dr_latency": text})
+    assert (row.get("msg_size"), row.get("dr_latency")) == (None, None)
+    assert json.loads(row["extra"]) == {"msg_size": text, "dr_latency": text}
+
+
+def test_numbers_of_other_peoples_bugs():
+    found, _ = processed((INPUTS / "16-numbers.json").read_bytes())
+    assert {row["event_id"]: (row.get("msg_size"), row.get("extra")) for row in found} == {
+        "num0": (9007199254740993, None),
+        "num1": (9007199254740993, None),
+        "num2": (None, '{"msg_size":1.00000000000000001}'),
+        "num3": (None, '{"msg_size":1e-400}'),
+        "num4": (9007199254740993, None),
+    }
 
 
 def test_keys_beside_msys_are_kept():
@@ -285,7 +382,21 @@ SCALARS = st.one_of(
     st.sampled_from(["2016-04-18T23:59:60.000Z", "0000-04-18T14:25:07.000Z", "2016-02-30T14:25:07.000Z"]),
     st.sampled_from(["2016-04-18T14:25:07.0000", "2016-04-18t14:25:07.000z", "2016-04-18T14:25:07,000Z"]),
     st.sampled_from(["\u0662016-04-18T14:25:07.00Z", "2016-04-18T24:00:00.000Z", "-016-04-18T14:25:07.000Z"]),
+    st.sampled_from(["2016-04-18T14:25:07.00NZ", "2016-04-18T14:25:07.000000001Z", "2016-04-18T14:25:07-05:00:00.5"]),
 )
+# As a sender may write numbers: digits that no double holds, exponents beyond every type, near the bounds of 64 bits.
+NUMBERS = st.one_of(
+    st.from_regex(
+        r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True, alphabet="0123456789.eE+-"
+    ),
+    st.builds(lambda whole, part: f"{whole}{part}", st.integers(2**53, 2**63), st.sampled_from(["", ".0", "e0", ".5"])),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda double: f"{double:.17g}"),
+    st.builds(
+        lambda digits: f"14609895{digits}",
+        st.from_regex(r"[0-9]{2}(\.[0-9]{1,40})?", fullmatch=True, alphabet="0123456789."),
+    ),
+)
+SCALARS = SCALARS | NUMBERS | NUMBERS.map(bare)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
@@ -309,7 +420,7 @@ BATCHES = st.lists(
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
     """What was learnt from all of the batches changes no row of any of them."""
-    bodies = [json.dumps(batch, ensure_ascii=ascii_only).encode() for batch in batches]
+    bodies = [encoded(batch, ascii_only=ascii_only) for batch in batches]
     lenient = [gathered(Layouts(), body) for body in bodies]
     layouts = Layouts()
     gathered(layouts, *bodies)
@@ -322,9 +433,10 @@ def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
 @given(BATCHES)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_field_is_in_the_row_or_in_extra(batch):
-    found, _ = processed([batch[0]])
+    body = encoded(batch[:1])
+    found, _ = processed(body)
     [row] = found
-    [event] = batch[0]["msys"].values()
+    [event] = json.loads(body)[0]["msys"].values()
     extra = json.loads(row.get("extra", "{}"))
     for name, value in event.items():
         flattened = name in ("geo_ip", "user_agent_parsed") and isinstance(value, dict)
@@ -332,6 +444,27 @@ def test_every_field_is_in_the_row_or_in_extra(batch):
         if value is None or flattened or (column in row and column != "batch_id"):
             continue
         assert extra[name] == value
+
+
+@given(NUMBERS, st.booleans())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_every_number_is_in_its_column_exactly_or_in_extra(number, quoted):
+    fields = ("msg_size", "dr_latency", "timestamp")
+    row = row_of({"type": "sms_status", "event_id": "1"} | dict.fromkeys(fields, number if quoted else bare(number)))
+    extra = json.loads(row.get("extra", "{}"), parse_float=str, parse_int=str)
+    for name in fields:
+        if name in extra:
+            assert extra[name] == number
+        elif name == "msg_size":
+            assert row[name] == Decimal(number)
+        elif name == "dr_latency":
+            assert row[name] == float(number)
+            assert Decimal(number) in [
+                Decimal(row[name]),
+                *(Decimal(f"{row[name]:.{digits}g}") for digits in range(1, 18)),
+            ]
+        else:
+            assert (row[name] - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1) == Decimal(number) * 1000
 
 
 def test_a_batch_like_those_before_goes_the_quick_way(load_event):
