@@ -17,11 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
-from process.protection import WITHOUT_COLUMN, droppable, hashable
+from process.protection import IDENTITY_FIELDS, WITHOUT_COLUMN, droppable, hashable
 
 DEDUPLICATED = """\
 SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
- PARTITION BY event_date, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
+ PARTITION BY event_date, customer_id, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
 ) AS copy_number FROM events) WHERE copy_number = 1"""
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,8 @@ def synced(text: str) -> str:
     typed = [(column.name, GLUE_TYPES[column.type], column.description) for column in COLUMNS]
     text = replaced(text, "csv columns", column_lines(csv))
     text = replaced(text, "columns", column_lines(typed))
-    unknown = re.escape(WITHOUT_COLUMN) + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
+    identity = rf"(?!(?:{'|'.join(IDENTITY_FIELDS)})(?:,|$))"
+    unknown = re.escape(WITHOUT_COLUMN) + identity + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
     text = replaced(text, "droppable fields", pattern_lines([*droppable(), unknown]))
     text = replaced(text, "hashable fields", pattern_lines(hashable()))
     return replaced(text, "view", view_lines())

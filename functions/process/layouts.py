@@ -50,7 +50,7 @@ type Lesson = dict[str, dict[str, None] | None]
 
 
 class DecodedBatch(NamedTuple):
-    """Parallel lists; each event is a struct with at least `event_id` and `timestamp` (Unix seconds)."""
+    """Parallel lists; each event is a struct with at least `customer_id`, `event_id`, `timestamp` (Unix seconds)."""
 
     event_classes: list[str]
     events: list[Any]
@@ -184,6 +184,7 @@ def _members(lesson: Mapping[str, dict[str, None] | None], *, tag: str | None, w
     members = Members(None, [], [], [])
     wanted = dict(lesson)
     if tag is not None:  # as every event is asked for them, whether the type was seen with them or not
+        wanted.setdefault("customer_id")
         wanted.setdefault("event_id")
         wanted.setdefault("timestamp")
     for name, nested in wanted.items():

@@ -73,7 +73,7 @@ class Rows:
     counts: Counts = field(default_factory=Counts)
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
-    _seen: dict[tuple[str, str | None], set[str]] = field(default_factory=lambda: defaultdict(set))
+    _seen: dict[tuple[str | None, str, str | None], set[str]] = field(default_factory=lambda: defaultdict(set))
     _gathered: dict[Alike, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
 
     def add(self, batch: StoredBatch) -> None:
@@ -140,34 +140,40 @@ class Rows:
         for name in extra_fields:
             self.counts.extra_fields[name] += 1
         event_key = values.get("event_id") or content_key(event.raw)
-        self._add_alike(batch, alike, [values], [event_key], [values.get("timestamp")])
+        self._add_alike(batch, alike, values.get("customer_id"), [values], [event_key], [values.get("timestamp")])
 
     def _add_decoded(self, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
-        by_struct: dict[tuple[str, Any], list[Any]] = defaultdict(list)
+        by_struct: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
         for event_class, event in zip(decoded.event_classes, decoded.events, strict=True):
-            by_struct[event_class, type(event)].append(event)
-        for (event_class, struct), events in by_struct.items():
+            by_struct[event_class, type(event), event.customer_id].append(event)
+        for (event_class, struct, account), events in by_struct.items():
             layout = self.layouts.by_struct[struct]
             event_keys = [event.event_id for event in events]
             if not all(event_keys):
                 everything = zip(decoded.event_classes, decoded.events, raw_events(body), strict=True)
-                raws = [raw for other, event, raw in everything if other == event_class and type(event) is struct]
+                raws = [
+                    raw
+                    for other, event, raw in everything
+                    if other == event_class and type(event) is struct and event.customer_id == account
+                ]
                 event_keys = [key or content_key(raw) for key, raw in zip(event_keys, raws, strict=True)]
             moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
-            self._add_alike(batch, Alike(0, event_class, layout.event_type, layout), events, event_keys, moments)
+            alike = Alike(0, event_class, layout.event_type, layout)
+            self._add_alike(batch, alike, account, events, event_keys, moments)
 
     def _add_alike(
         self,
         batch: StoredBatch,
         alike: Alike,
+        account: str | None,
         events: Sequence[Any],
         event_keys: Sequence[str],
         moments: Sequence[int | None],
     ) -> None:
-        """Parallel lists of events that are alike but perhaps for their day."""
+        """Parallel lists of events of one account that are alike but perhaps for their day."""
         self.counts.events += len(events)
-        seen = self._seen[alike.event_class, alike.event_type]
+        seen = self._seen[account, alike.event_class, alike.event_type]
         distinct = set(event_keys)
         if len(distinct) < len(event_keys) or not seen.isdisjoint(distinct):
             first = {key: row for row, key in reversed(list(enumerate(event_keys))) if key not in seen}

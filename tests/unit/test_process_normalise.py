@@ -72,7 +72,8 @@ def gathered(layouts: Layouts, *bodies: bytes | list, written=lambda table: tabl
 def by_key(found: list[dict]) -> list[dict]:
     """In an order of their own, for rows of the same second may stand in any; `extra` by its values."""
     parsed = [{**row, "extra": json.loads(row.get("extra", "{}"), parse_int=str, parse_float=str)} for row in found]
-    return sorted(parsed, key=lambda row: (row["event_class"], row.get("type", ""), row["event_key"]))
+    identity = ("customer_id", "event_class", "type", "event_key")
+    return sorted(parsed, key=lambda row: [(name in row, row.get(name, "")) for name in identity])
 
 
 def row_of(fields: dict, event_class: str = "message_event", **siblings) -> dict:
@@ -288,6 +289,25 @@ def test_same_id_on_different_types_are_different_events():
     found, rows = processed(batch)
     assert [row["type"] for row in found] == ["bounce", "delivery"]
     assert rows.counts.duplicates == 1
+
+
+def test_same_id_in_different_accounts_are_different_events():
+    """An account that is not named is one of its own; 42 and "42" are the same one."""
+    event = {"type": "bounce", "event_id": "1", "timestamp": "1460989507"}
+    accounts = [{"customer_id": "1"}, {}, {"customer_id": 42}, {"customer_id": "1"}, {"customer_id": None}]
+    batch = [{"msys": {"message_event": {**event, **account}}} for account in [*accounts, {"customer_id": "42"}]]
+    found, rows = processed(batch)
+    assert {row.get("customer_id") for row in found} == {"1", None, "42"}
+    assert (rows.counts.rows, rows.counts.duplicates) == (3, 3)
+
+
+def test_events_without_id_of_two_accounts_are_two():
+    event = {"type": "sms_status", "sms_text": "a"}
+    accounts = [{}, {"customer_id": "1"}, {"customer_id": "2"}, {"customer_id": "2"}, {}]
+    batch = [{"msys": {"message_event": {**event, **account}}} for account in accounts]
+    found, _ = processed(batch)
+    assert {row.get("customer_id") for row in found} == {None, "1", "2"}
+    assert len(found) == len({row["event_key"] for row in found}) == 3
 
 
 def test_events_without_id_are_told_apart_by_content():
