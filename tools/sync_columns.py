@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
 from process.protection import IDENTITY_FIELDS, WITHOUT_COLUMN, droppable, hashable
+from process.table import ENCODED
 
 DEDUPLICATED = """\
 SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
@@ -139,7 +140,9 @@ def typed_from_text(column: Column) -> str:
     """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
     match column.type:
         case "TEXT" | "JSON":  # the serde reads a field without a value as empty text
-            return f"nullif({column.name}, '') AS {column.name}"
+            text = f"nullif({column.name}, '')"
+            decoded = f"url_decode(substr({column.name}, {len(ENCODED) + 1}))"
+            return f"CASE WHEN starts_with({column.name}, '{ENCODED}') THEN {decoded} ELSE {text} END AS {column.name}"
         case "TIMESTAMP":
             text = f"replace(replace({column.name}, 'T', ' '), 'Z', '')"
             return f"try_cast({text} AS timestamp) AS {column.name}"

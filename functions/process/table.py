@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
 from arro3.io import write_csv, write_parquet
@@ -34,6 +35,17 @@ _WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rc
 
 _SHORT = r"-?(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{1,8})?"  # no two numbers of up to 15 digits are the same double
 _SHORT_DOUBLES = re.compile(rf'(?:(?:{_SHORT}|"{_SHORT}"|null),)*')
+
+# What a value in CSV begins with that is percent-encoded behind it; `+` is too, for readers that take it for a blank.
+ENCODED = "%:"
+# Where one reader or another ends a line (str.splitlines knows them all), and what ends a text in C.
+_LINE_ENDS = "\0\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+# Stands for null while CSV is written, which then tells null from an empty text.
+_NULL = b"\x01"
+_ENDS = [end.encode() for end in _LINE_ENDS if end.isascii() and end != "\n"]
+_WIDE_ENDS = [end for end in _LINE_ENDS if not end.isascii()]
+_SPECIAL = re.compile(f"[\x01{_LINE_ENDS}]")
+_TO_ENCODE = re.compile(f"[%+\x01{_LINE_ENDS}]")
 
 type Columns = dict[str, Array]
 # Bird's names and the JSON of values without a column, for each event that has any.
@@ -109,10 +121,50 @@ def to_parquet(rows: Table) -> bytes:
 
 
 def to_csv(rows: Table) -> bytes:
-    """RFC 4180 with a header; a missing value is an empty field, times are ISO 8601 in UTC."""
+    """RFC 4180 with a header and one line a row; a missing value is an empty field, times are ISO 8601 in UTC.
+
+    Athena's readers split a file at line ends before they look for quotation marks, so that a line break in a value
+    would be a row of the sender's choosing. Text with one in it, and an empty text, which would be a missing value,
+    are written as ENCODED and the text in percent-encoding.
+    """
+    (whole,) = rows.combine_chunks().to_batches()
+    file = _csv(whole)
+    if not _as_it_is(file, whole):
+        columns = zip(COLUMNS, whole.columns, strict=True)
+        encoded = [_encoded(array) if column.type in (TEXT, JSON) else array for column, array in columns]
+        file = _csv(RecordBatch.from_arrays(encoded, schema=rows.schema))
+    return file.replace(_NULL, b"")
+
+
+def _csv(rows: RecordBatch) -> bytes:
     file = BytesIO()
-    write_csv(rows, file, header=True)
+    write_csv(rows, file, header=True, null=_NULL.decode())
     return file.getvalue()
+
+
+def _as_it_is(file: bytes, rows: RecordBatch) -> bool:
+    """Whether nothing in the file needs encoding; it may deny that of files in which nothing does."""
+    return (
+        file.count(b"\n") == rows.num_rows + 1
+        and file.count(_NULL) == sum(column.null_count for column in rows.columns)
+        and not any(end in file for end in _ENDS)
+        and (file.isascii() or not any(map(file.decode().__contains__, _WIDE_ENDS)))
+        and not (b"%" in file and ENCODED.encode() in file)
+        and b",," not in file  # an empty text
+        and "" not in rows["event_class"].to_pylist()  # the same, where no comma comes before
+    )
+
+
+def _encoded(column: Array) -> Array:
+    if column.null_count == len(column):
+        return column
+    return _text_array([text if text is None else _encoded_text(text) for text in column.to_pylist()])
+
+
+def _encoded_text(text: str) -> str:
+    if text and not _SPECIAL.search(text) and not text.startswith(ENCODED):
+        return text
+    return ENCODED + _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
 
 
 def _add_members(

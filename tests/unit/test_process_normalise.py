@@ -1,11 +1,13 @@
 """Batches into rows: what each value becomes, and what happens to what does not fit."""
 
+import csv
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from arro3.io import read_parquet
@@ -19,6 +21,7 @@ from process.layouts import Layouts
 from process.normalise import StoredBatch
 from process.rows import Rows
 from process.table import to_csv, to_parquet
+from publish_events.rows import rows_of_types
 
 RECEIVED_AT = 1_760_000_000_000  # 2025-10-09T08:53:20Z
 INPUTS = Path(__file__).resolve().parents[1] / "data/inputs"
@@ -383,7 +386,60 @@ def test_csv_is_rfc_4180_with_a_header():
     [(_, table, _)] = rows.take_days()
     header, _, body = to_csv(table).decode().partition("\n")
     assert header.split(",") == [column.name for column in COLUMNS]
-    assert '"a ""b"",\nc"' in body
+    assert ',"%:a ""b"",%0Ac",' in body
+
+
+def csv_records(file: bytes) -> list[dict]:
+    """As README says that a reader gets the values: a record a line, whatever it takes for the end of one."""
+    lines = file.split(b"\n")[:-1]
+    assert [line.decode() for line in lines] == file.decode().splitlines()
+    header, *records = csv.reader(line.decode() for line in lines)
+    assert len(records) == len(lines) - 1
+    return [
+        {
+            name: unquote(value.removeprefix("%:")) if value.startswith("%:") else value
+            for name, value in zip(header, record, strict=True)
+            if value != ""
+        }
+        for record in records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        pytest.param("550 a\r\n550 b, c", '"%:550 a%0D%0A550 b, c"', id="line break"),
+        pytest.param("50 %+1\n", "%:50 %25%2B1%0A", id="percent and plus beside a line break"),
+        pytest.param("50 %+1 \\n", "50 %+1 \\n", id="neither"),
+        pytest.param("", "%:", id="empty"),
+        pytest.param("a\0b", "%:a%00b", id="NUL"),
+        pytest.param("a\x01b", "%:a%01b", id="what stands for null meanwhile"),
+        pytest.param("a\u2028b", "%:a%E2%80%A8b", id="line separator"),
+        pytest.param("%:a%0A", "%:%25:a%250A", id="looks encoded"),
+        pytest.param("a,,b", '"a,,b"', id="commas"),
+        pytest.param('","', '""","""', id="quotes"),
+        pytest.param("=1+1", "=1+1", id="formula"),
+    ],
+)
+def test_csv_has_a_line_a_row_and_gives_the_values_back(value, written):
+    fields = {"type": "bounce", "event_id": "1", "reason": value}
+    rows = Rows()
+    rows.add(stored([{"msys": {"message_event": fields}}]))
+    [(_, table, _)] = rows.take_days()
+    file = to_csv(table)
+    assert f",{written}," in file.decode()
+    [record] = csv_records(file)
+    assert record["reason"] == value
+    assert "subject" not in record
+
+
+def test_no_line_of_a_csv_file_is_of_a_senders_making():
+    forged = "unsubscribe_event,list_unsubscribe,2026-11-24T10:00:00.000Z,forged,forged,batch,,,victim@example.com"
+    rows = Rows()
+    rows.add(stored([{"msys": {"message_event": {"type": "bounce", "raw_reason": f"550 x\n{forged}\n"}}}]))
+    [(_, table, _)] = rows.take_days()
+    assert len(to_csv(table).splitlines()) == 2
+    assert not any(line.startswith(b"unsubscribe_event") for line in to_csv(table).splitlines())
 
 
 # --- Both ways to a row are one -------------------------------------------------------------------------------------
@@ -485,6 +541,33 @@ def test_every_number_is_in_its_column_exactly_or_in_extra(number, quoted):
             ]
         else:
             assert (row[name] - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1) == Decimal(number) * 1000
+
+
+AWKWARD = st.text(st.sampled_from('a,"\\%+ \n\r\0\1\v\x1c\x85\u2028é'), max_size=5) | st.sampled_from(["%:", "%0A"])
+TEXTS = ("campaign_id", "reason", "subject", "customer_id", "event_id", "template_id", "rcpt_meta", "new_field")
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(TEXTS), AWKWARD, max_size=5), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_whatever_the_values_csv_has_a_line_a_row_and_gives_them_back(events):
+    types = ("bounce", "delivery")
+    batch = [{"msys": {"message_event": {**event, "type": types[n % 2]}}} for n, event in enumerate(events)]
+    rows = Rows()
+    rows.add(stored(batch))
+    [(_, table, _)] = rows.take_days()
+    text = {column.name for column in COLUMNS if column.type in ("TEXT", "JSON")}
+    expected = [{name: row[name] for name in text if row[name] is not None} for row in rows_of(table)]
+    assert [{name: row[name] for name in text & row.keys()} for row in csv_records(to_csv(table))] == expected
+    # The functions that read such files find what they find in Parquet.
+    parquet, of_csv = (
+        list(rows_of_types(body, types, csv=csv)) for body, csv in ((to_parquet(table), False), (to_csv(table), True))
+    )
+    assert of_csv == parquet == rows_of(table)
+
+
+def rows_of(table) -> list[dict]:
+    columns = [table[name].to_pylist() for name in table.column_names]
+    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def test_a_batch_like_those_before_goes_the_quick_way(load_event):
