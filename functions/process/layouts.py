@@ -88,6 +88,11 @@ class Layouts:
         events = list(chain.from_iterable(map(dict.values, objects)))
         if len(events) != len(objects):  # none or several classes in one element
             return None
+        # Of several members of one name msgspec takes the last, and says nothing of the others: these miss when the
+        # elements are written again. Their colons are counted, and without those of nulls, which are not written.
+        again = _encode(elements)
+        if body.count(b":") != again.count(b":") and _colons_of_values(body) != _colons_of_values(again):
+            return None
         return DecodedBatch(list(chain.from_iterable(objects)), events)
 
     def learn(self, event_type: Any, fields: Mapping[str, Raw]) -> None:
@@ -127,6 +132,11 @@ def _decode_nothing(body: bytes) -> Any:
     raise msgspec.ValidationError("nothing has been learnt yet")
 
 
+def _colons_of_values(json: bytes) -> int:
+    return json.count(b":") - json.count(b":null") - json.count(b": null")
+
+
+_encode = msgspec.json.Encoder().encode
 _msys = attrgetter("msys")
 _raw_events = msgspec.json.Decoder(list[dict[str, dict[str, Raw]]])
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
@@ -204,9 +214,8 @@ def _members(lesson: Mapping[str, dict[str, None] | None], *, tag: str | None, w
             names[f"unknown_{position}"] = name
             members.unknown.append((position, name))
     members.unknown.sort(key=lambda unknown: unknown[1])
-    struct = msgspec.defstruct(
-        "Event", fields, tag_field=tag and "type", tag=tag, rename=names, forbid_unknown_fields=True, gc=False
-    )
+    options: Any = {"forbid_unknown_fields": True, "omit_defaults": True, "gc": False}
+    struct = msgspec.defstruct("Event", fields, tag_field=tag and "type", tag=tag, rename=names, **options)
     return members._replace(struct=struct)
 
 

@@ -66,6 +66,8 @@ _number = msgspec.json.Decoder(int | float)
 _bigint: msgspec.json.Decoder[int] = msgspec.json.Decoder(INT64, strict=False)
 _boolean = msgspec.json.Decoder(bool, strict=False)
 _tolerant = json.JSONDecoder(strict=False)
+# An object becomes its members, repeated ones too; numbers stay text, for Python takes no more than 4,300 digits.
+_pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str)
 
 
 class UnreadableBatchError(Exception):
@@ -139,9 +141,9 @@ def element(raw: bytes) -> Element:
     """Errors: UnreadableElementError."""
     try:
         raw.decode()
-        members = _raw_object.decode(raw)
+        members = _members(raw)
         siblings = {name: value for name, value in members.items() if name != "msys"}
-        classes = _raw_object.decode(members["msys"])
+        classes = _members(members["msys"])
     except UnicodeDecodeError:
         raise UnreadableElementError("not UTF-8") from None
     except KeyError:
@@ -154,10 +156,32 @@ def element(raw: bytes) -> Element:
         raise UnreadableElementError(f"msys has {len(classes)} classes, expected one")
     ((event_class, event),) = classes.items()
     try:
-        fields = _raw_object.decode(event)
+        fields = _members(event)
     except msgspec.DecodeError:
         raise UnreadableElementError("event is not an object") from None
     return Element(event_class, bytes(event), fields, siblings)
+
+
+def _members(raw: bytes | Raw) -> dict[str, Raw]:
+    """Errors: msgspec.DecodeError, UnreadableElementError."""
+    members = _raw_object.decode(raw)
+    if repeats_a_name(raw, members):
+        raise UnreadableElementError("a name is repeated")
+    return members
+
+
+def repeats_a_name(raw: bytes | Raw, members: Mapping[str, Raw]) -> bool:
+    """Whether an object has more members that are not null than the dictionary of the last of each name."""
+    # Two quotation marks, a colon and a comma or bracket for each: what is as short as that has no other members.
+    values = b"".join(members.values())
+    shortest = len("".join(members).encode(errors="surrogatepass")) + len(values) + 4 * len(members) + 1
+    if len(bytes(raw)) <= shortest:
+        return False
+    try:
+        pairs = _pairs.decode(_text(raw))
+    except (ValueError, RecursionError):  # what msgspec takes and Python does not: nobody can say
+        return True
+    return sum(value is not None for _, value in pairs) != sum(value != _NULL for value in members.values())
 
 
 # --- An event into values --------------------------------------------------------------------------------------------
@@ -190,6 +214,8 @@ def _normalise_members(columns: dict[str, Column], value: Raw, values: dict[str,
         members = _raw_object.decode(value)
     except msgspec.DecodeError:
         return None if value == _NULL else _text(value)
+    if repeats_a_name(value, members):
+        return _text(value)  # all of it, as it came
     rest = {
         name: _text(member)
         for name, member in members.items()

@@ -372,6 +372,83 @@ def test_what_is_no_event_is_quarantined(body, reasons):
     assert [(one.position, one.reason) for one in rows.take_quarantined()] == reasons
 
 
+EVENT = '"type":"open","event_id":"1","timestamp":"1460989507"'
+ELEMENT = '{"msys":{"track_event":{%s}}}'
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        pytest.param(f'{{"msys":{{"message_event":{{"type":"bounce"}},"track_event":{{{EVENT}}}}}}}', id="two classes"),
+        pytest.param(f'{{"msys":{{"track_event":{{"type":"open"}},"track_event":{{{EVENT}}}}}}}', id="class"),
+        pytest.param(f'{{"msys":{{"track_event":{{{EVENT}}}}},"msys":{{"track_event":{{{EVENT}}}}}}}', id="msys"),
+        pytest.param(f'{{"msys":{{}},"msys":{{"track_event":{{{EVENT}}}}}}}', id="msys, empty at first"),
+        pytest.param(ELEMENT % f'{EVENT},"campaign_id":"a","campaign_id":"b"', id="field"),
+        pytest.param(ELEMENT % f'{EVENT},"campaign_id":"a","campaign_id":"a"', id="field with one value"),
+        pytest.param(ELEMENT % f'"campaign_id":"a","new":null,{EVENT},"campaign_id":"b"', id="field, beside a null"),
+        pytest.param(ELEMENT % f'"campaign_id":"a",{EVENT},"campaign_id":null', id="field, null at last"),
+        pytest.param(ELEMENT % f'"msg_size":"1",{EVENT},"msg_size":2', id="number"),
+        pytest.param(ELEMENT % f'"event_id":"2",{EVENT}', id="event_id"),
+        pytest.param(ELEMENT % f'"type":"click",{EVENT}', id="type"),
+        pytest.param(ELEMENT % f'{EVENT},"new":1,"new":2', id="unknown field"),
+        pytest.param(ELEMENT % f'{EVENT},"rcpt_meta":{{"a":1}},"rcpt_meta":{{"a":2}}', id="JSON"),
+        pytest.param(ELEMENT % f'{EVENT},"geo_ip":{{}},"geo_ip":{{"city":"Ulm"}}', id="object"),
+        pytest.param(ELEMENT % f'{EVENT},"campaign_id":"a","campaign\\u005fid":"b"', id="with an escape"),
+        pytest.param(ELEMENT % f'{EVENT}, "campaign_id" : "a", "campaign_id"\t:\n"b"', id="with blanks"),
+        pytest.param(f'{{"cust":1,"msys":{{"track_event":{{{EVENT}}}}},"cust":2}}', id="beside msys"),
+    ],
+)
+def test_an_element_that_repeats_a_name_is_quarantined_as_it_came(element):
+    """Also where all its fields have been learnt, and beside events that do not."""
+    other = (
+        '{"msys":{"track_event":{"type":"open","event_id":"9","campaign_id":"a","cust":"1","new":1,"msg_size":"1"}}}'
+    )
+    layouts = Layouts()
+    lessons = [other, ELEMENT % f'{EVENT},"rcpt_meta":1,"geo_ip":{{"city":"Ulm"}}']
+    for body in (f"[{element},{other}]", f"[{','.join(lessons)}]", f"[{element},{other}]", f"[{element}]"):
+        found, rows = gathered(layouts, body.encode())
+        assert [row["event_id"] for row in found if row["event_id"] != "1"] == ["9"] * (other in body)
+        if element in body:
+            assert [(one.position, one.original) for one in rows.quarantined] == [(0, element.encode())]
+            assert [one.reason for one in rows.quarantined] in (
+                ["a name is repeated"],
+                ["msys has 2 classes, expected one"],
+            )
+
+
+def test_an_object_that_repeats_a_name_is_kept_as_it_came():
+    geo_ip = '{"city":"Ulm","city":"Bonn","country":"DE"}'
+    [row], _ = processed(f"[{ELEMENT % f'{EVENT},"geo_ip":{geo_ip}'}]".encode())
+    assert row["extra"] == f'{{"geo_ip":{geo_ip}}}'
+    assert row.keys().isdisjoint({"geo_ip_city", "geo_ip_country"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param('"rcpt_meta":{"a":1,"a":2,"b":null}', id="in JSON, which is kept as it came"),
+        pytest.param('"new":{"a":1,"a":2}', id="in a field without a column"),
+        pytest.param('"subject":"\\"a\\":1, \\"a\\":2"', id="in a text"),
+        pytest.param('"subject":null,"new":null,"rcpt_meta":null', id="nulls"),
+        pytest.param('"campaign_id":null,"campaign_id":"a"', id="null at first, which says as much as nothing"),
+        pytest.param('"campaign_id" : "a"  ,\n"subject"\t: "b"', id="blanks"),
+        pytest.param('"campaign\\u005fid":"a"', id="escape in a name"),
+        pytest.param('"geo_ip":{"city":"Ulm","new":1,"latitude":1e0},"user_agent_parsed":{}', id="objects"),
+        pytest.param('"dr_latency":{"a":1}', id="object for a double"),
+    ],
+)
+def test_what_does_not_repeat_a_name_is_a_row(fields):
+    [_], rows = processed(f"[{ELEMENT % f'{EVENT},{fields}'}]".encode())
+    assert rows.quarantined == []
+
+
+def test_repeated_names_of_other_peoples_bugs():
+    found, rows = processed((INPUTS / "17-duplicate-keys.json").read_bytes())
+    assert found == []
+    assert [one.reason for one in rows.quarantined] == ["a name is repeated"] * 2
+    assert b"lost@example.com" in rows.quarantined[0].original
+
+
 def test_broken_element_does_not_hold_back_the_others():
     good = '{"msys":{"track_event":{"type":"open","event_id":"1"}}}'
     body = f'[{good},{{"msys":{{"a":{{"s":"\\ud83d"}}}}}}, 7 ,{good.replace("1", "2")}]'.encode()
@@ -585,6 +662,48 @@ def test_a_batch_like_those_before_goes_the_quick_way(load_event):
     found, rows = gathered(layouts, body)
     assert {row["extra"] for row in found} == {'{"brand_new":{"since": "today"}}'}
     assert rows.counts.extra_fields == {"brand_new": 27}
+
+
+def test_nulls_and_texts_that_look_like_names_go_the_quick_way():
+    fields = {"type": "open", "event_id": "1", "subject": None, "rcpt_meta": {"a": None, "b": 1}, "new": None}
+    layouts = Layouts()
+    for separators in ((",", ":"), (", ", ": ")):
+        body = json.dumps([{"msys": {"track_event": fields}}], separators=separators).encode()
+        gathered(layouts, body)
+        assert layouts.decode(body) is not None
+
+
+PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from(["campaign_id", "msg_size", "rcpt_meta", "new", "geo_ip", "event_id", "type"]),
+        st.sampled_from(
+            ['"a"', "null", "1", '{"a":null}', '{"city":"a"}', '{"city":"a","city":"b"}', '"\\"a\\":null"']
+        ),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(PAIRS, st.sampled_from([":", ": ", " :"])), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_repeated_names_are_seen_both_ways(events):
+    elements = []
+    for pairs, colon in events:
+        members = ",".join(f'"{name}"{colon}{value}' for name, value in [*pairs, ("type", '"open"')])
+        elements.append(f'{{"msys":{{"track_event":{{{members}}}}}}}')
+    layouts = Layouts()
+    everything = ELEMENT % f'{EVENT},"campaign_id":"a","msg_size":1,"rcpt_meta":1,"new":1,"geo_ip":{{"city":"a"}}'
+    gathered(layouts, f"[{everything}]".encode())
+    for (pairs, _), one in zip(events, elements, strict=True):
+        expected, lenient = gathered(Layouts(), f"[{one}]".encode())
+        found, quick = gathered(layouts, f"[{one}]".encode())
+        assert by_key(found) == by_key(expected)
+        assert quick.quarantined == lenient.quarantined
+        names = [name for name, value in [*pairs, ("type", '"open"')] if value != "null"]
+        if len(names) > len(set(names)):
+            assert [record.original for record in quick.quarantined] == [one.encode()]
+        elif len({name for name, _ in pairs} - {"type"}) == len(pairs):
+            assert quick.quarantined == []
 
 
 def test_one_odd_event_does_not_slow_down_its_batch(load_event, monkeypatch):
