@@ -151,7 +151,8 @@ def _as_it_is(file: bytes, rows: RecordBatch) -> bool:
         and (file.isascii() or not any(map(file.decode().__contains__, _WIDE_ENDS)))
         and not (b"%" in file and ENCODED.encode() in file)
         and b",," not in file  # an empty text
-        and "" not in rows["event_class"].to_pylist()  # the same, where no comma comes before
+        and b",\n" not in file  # the same in the last column
+        and "" not in rows["event_class"].to_pylist()  # and in the first
     )
 
 

@@ -510,6 +510,15 @@ def test_csv_has_a_line_a_row_and_gives_the_values_back(value, written):
     assert "subject" not in record
 
 
+@pytest.mark.parametrize("fields", [{"list_id": ""}, {"type": ""}, {"rcpt_to": ""}])
+def test_an_empty_text_in_any_place_is_none_that_is_missing(fields):
+    rows = Rows()
+    rows.add(stored([{"msys": {"": {"type": "bounce", "event_id": "1", **fields}}}]))
+    [(_, table, _)] = rows.take_days()
+    [record] = csv_records(to_csv(table))
+    assert record["event_class"] == record[next(iter(fields))] == ""
+
+
 def test_no_line_of_a_csv_file_is_of_a_senders_making():
     forged = "unsubscribe_event,list_unsubscribe,2026-11-24T10:00:00.000Z,forged,forged,batch,,,victim@example.com"
     rows = Rows()
@@ -621,7 +630,17 @@ def test_every_number_is_in_its_column_exactly_or_in_extra(number, quoted):
 
 
 AWKWARD = st.text(st.sampled_from('a,"\\%+ \n\r\0\1\v\x1c\x85\u2028é'), max_size=5) | st.sampled_from(["%:", "%0A"])
-TEXTS = ("campaign_id", "reason", "subject", "customer_id", "event_id", "template_id", "rcpt_meta", "new_field")
+TEXTS = (
+    "campaign_id",
+    "list_id",
+    "reason",
+    "subject",
+    "customer_id",
+    "event_id",
+    "template_id",
+    "rcpt_meta",
+    "new_field",
+)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(TEXTS), AWKWARD, max_size=5), min_size=1, max_size=4))
