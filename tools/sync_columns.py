@@ -17,11 +17,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "functions"))
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
-from process.protection import WITHOUT_COLUMN, droppable, hashable
+from process.protection import IDENTITY_FIELDS, WITHOUT_COLUMN, droppable, hashable
+from process.table import ENCODED
 
 DEDUPLICATED = """\
 SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
- PARTITION BY event_date, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
+ PARTITION BY event_date, customer_id, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
 ) AS copy_number FROM events) WHERE copy_number = 1"""
 
 VIEW_COMMENT = "Each event once. Name event_date in the query, and Athena reads only those days"
@@ -83,7 +84,8 @@ def synced(text: str) -> str:
     typed = [(column.name, GLUE_TYPES[column.type], column.description) for column in COLUMNS]
     text = replaced(text, "csv columns", column_lines(csv))
     text = replaced(text, "columns", column_lines(typed))
-    unknown = re.escape(WITHOUT_COLUMN) + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
+    identity = rf"(?!(?:{'|'.join(IDENTITY_FIELDS)})(?:,|$))"
+    unknown = re.escape(WITHOUT_COLUMN) + identity + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
     text = replaced(text, "droppable fields", pattern_lines([*droppable(), unknown]))
     text = replaced(text, "hashable fields", pattern_lines(hashable()))
     return replaced(text, "view", view_lines())
@@ -161,7 +163,9 @@ def typed_from_text(column: Column) -> str:
     """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
     match column.type:
         case "TEXT" | "JSON":  # the serde reads a field without a value as empty text
-            return f"nullif({column.name}, '') AS {column.name}"
+            text = f"nullif({column.name}, '')"
+            decoded = f"url_decode(substr({column.name}, {len(ENCODED) + 1}))"
+            return f"CASE WHEN starts_with({column.name}, '{ENCODED}') THEN {decoded} ELSE {text} END AS {column.name}"
         case "TIMESTAMP":
             text = f"replace(replace({column.name}, 'T', ' '), 'Z', '')"
             return f"try_cast({text} AS timestamp) AS {column.name}"

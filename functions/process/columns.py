@@ -49,11 +49,11 @@ COLUMNS: tuple[Column, ...] = (
     _ours(
         "event_key",
         TEXT,
-        "event_id, or a SHA-256 of the event where Bird gives none; with event_class and type it is unique",
+        "event_id, or a SHA-256 of the event where Bird gives none; unique with customer_id, event_class and type",
     ),
     _ours("batch_id", TEXT, "Webhook batch that brought the event (the header's id)"),
     _ours("received_at", TIMESTAMP, "When the batch was stored"),
-    _bird("customer_id", TEXT, "Account number at Bird"),
+    _bird("customer_id", TEXT, "Account number at Bird; part of an event's identity"),
     _bird("subaccount_id", TEXT, "Subaccount; absent for the primary account"),
     _bird("message_id", TEXT, "Bird's id of the message"),
     _bird("transmission_id", TEXT, "Transmission that the message came from"),

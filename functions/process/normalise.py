@@ -5,10 +5,13 @@ column, into `extra` as it came. layouts.py is the quick way, for batches that l
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cache
+from math import floor, isinf
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -24,13 +27,17 @@ DAY_MILLISECONDS = 86_400_000
 FIRST_EVENT_DAY = (datetime(2014, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
 
 _MAX_INT64 = 2**63 - 1
-_MAX_DOUBLE = 1.7976931348623157e308
 # Years 1 to 9999, the range of every reader of the rows.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
-INT64 = Annotated[int, Meta(ge=-_MAX_INT64 - 1, le=_MAX_INT64)]
-FINITE = Annotated[float, Meta(ge=-_MAX_DOUBLE, le=_MAX_DOUBLE)]
-UNIX_SECONDS = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)]
+# No double is it. Beside an integer it makes msgspec refuse 9007199254740993.0 and "1e0", which it would otherwise read
+# by way of a double, and round.
+_NEVER = Annotated[float, Meta(gt=0, lt=0)]
+INT64 = Annotated[int, Meta(ge=-_MAX_INT64 - 1, le=_MAX_INT64)] | _NEVER
+UNIX_SECONDS = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)] | _NEVER
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 _NULL = Raw(b"null")
 # Behind the name, in `extra`, of what stood beside `msys` while a field of the event has that name.
@@ -62,13 +69,18 @@ class Quarantined(NamedTuple):
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
 _number = msgspec.json.Decoder(int | float)
-_bigint = msgspec.json.Decoder(INT64, strict=False)
-_double = msgspec.json.Decoder(FINITE, strict=False)
+_bigint: msgspec.json.Decoder[int] = msgspec.json.Decoder(INT64, strict=False)
 _boolean = msgspec.json.Decoder(bool, strict=False)
+# An object becomes its members, repeated ones too; numbers stay text, for Python takes no more than 4,300 digits.
+_pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str)
 
 
 class UnreadableElementError(Exception):
     """An element that is no event; the text is the reason."""
+
+
+class UnfitValueError(Exception):
+    """A value that its column cannot hold as it is."""
 
 
 # --- An element into its event ---------------------------------------------------------------------------------------
@@ -89,9 +101,9 @@ def element(raw: bytes) -> Element:
         raise UnreadableElementError(f"more than {MAX_MEMBERS} members")
     try:
         raw.decode()
-        members = _raw_object.decode(raw)
+        members = _members(raw)
         siblings = {name: value for name, value in members.items() if name != "msys"}
-        classes = _raw_object.decode(members["msys"])
+        classes = _members(members["msys"])
     except UnicodeDecodeError:
         raise UnreadableElementError("not UTF-8") from None
     except KeyError:
@@ -107,10 +119,32 @@ def element(raw: bytes) -> Element:
         raise UnreadableElementError(f"msys has {count} classes, expected one")
     ((event_class, event),) = classes.items()
     try:
-        fields = _raw_object.decode(event)
+        fields = _members(event)
     except msgspec.DecodeError:
         raise UnreadableElementError("event is not an object") from None
     return Element(event_class, bytes(event), fields, siblings)
+
+
+def _members(raw: bytes | Raw) -> dict[str, Raw]:
+    """Errors: msgspec.DecodeError, UnreadableElementError."""
+    members = _raw_object.decode(raw)
+    if repeats_a_name(raw, members):
+        raise UnreadableElementError("a name is repeated")
+    return members
+
+
+def repeats_a_name(raw: bytes | Raw, members: Mapping[str, Raw]) -> bool:
+    """Whether an object has more members that are not null than the dictionary of the last of each name."""
+    # Two quotation marks, a colon and a comma or bracket for each: what is as short as that has no other members.
+    values = b"".join(members.values())
+    shortest = len("".join(members).encode(errors="surrogatepass")) + len(values) + 4 * len(members) + 1
+    if len(bytes(raw)) <= shortest:
+        return False
+    try:
+        pairs = _pairs.decode(_text(raw))
+    except (ValueError, RecursionError):  # what msgspec takes and Python does not: nobody can say
+        return True
+    return sum(value is not None for _, value in pairs) != sum(value != _NULL for value in members.values())
 
 
 # --- An event into values --------------------------------------------------------------------------------------------
@@ -143,6 +177,8 @@ def _normalise_members(columns: dict[str, Column], value: Raw, values: dict[str,
         members = _raw_object.decode(value)
     except msgspec.DecodeError:
         return None if value == _NULL else _text(value)
+    if repeats_a_name(value, members):
+        return _text(value)  # all of it, as it came
     rest = {
         name: _text(member)
         for name, member in members.items()
@@ -161,7 +197,7 @@ def _convert_into(values: dict[str, Any], column: Column, raw: Raw) -> bool:
             return True
         values[column.name], whole = read_timestamp(_to_text(raw))
         return whole
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnfitValueError):
         return False
 
 
@@ -173,17 +209,58 @@ def _to_text(raw: Raw) -> str:
         return _text(raw)
 
 
+def _to_bigint(raw: Raw) -> int:
+    try:
+        return _bigint.decode(raw)
+    except msgspec.DecodeError:
+        number = _number_in(_to_text(raw))
+        if number.adjusted() > 18:
+            raise UnfitValueError from None
+        whole = int(number)
+        if whole != number or not -_MAX_INT64 - 1 <= whole <= _MAX_INT64:
+            raise UnfitValueError from None
+        return whole
+
+
+def read_double(raw: Raw) -> float:
+    """The double that a JSON number, or a text that is one, stands for.
+
+    Errors: UnfitValueError, msgspec.DecodeError. A number that says more than the double does not fit; one of up to 17
+    digits, as programs write doubles, does.
+    """
+    text = _to_text(raw)
+    number = _number_in(text)
+    double = float(text)
+    if isinf(double) or number not in (
+        Decimal(double),
+        *map(Decimal, (repr(double), f"{double:.15e}", f"{double:.16e}")),
+    ):
+        raise UnfitValueError
+    return double
+
+
+def _number_in(text: str) -> Decimal:
+    """Written as in JSON: Python would also take blanks, underscores and the digits of other scripts."""
+    if not _NUMBER.fullmatch(text):
+        raise UnfitValueError
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of 19 digits
+        raise UnfitValueError from None
+
+
 def read_timestamp(text: str) -> tuple[int | None, bool]:
     """Unix milliseconds of Unix seconds or ISO 8601 (None if it is neither), and whether they are all of the value."""
-    try:
-        seconds = Decimal(text)
-    except InvalidOperation:
+    if not _NUMBER.fullmatch(text):
         return _read_iso(text)
-    # Before any arithmetic, which overflows; no NaN compares.
-    if not seconds.is_finite() or not _FIRST_SECOND <= seconds < _LAST_SECOND + 1:
+    try:
+        seconds = _number_in(text)
+    except UnfitValueError:
         return None, False
-    exact = seconds * 1000
-    milliseconds = int(exact.to_integral_value(rounding="ROUND_FLOOR"))
+    if not _FIRST_SECOND <= seconds < _LAST_SECOND + 1:
+        return None, False
+    exact = _EXACT.multiply(seconds, 1000)
+    milliseconds = floor(exact)
     return milliseconds, milliseconds == exact
 
 
@@ -199,10 +276,11 @@ def _read_iso(text: str) -> tuple[int | None, bool]:
     if not _FIRST_SECOND <= milliseconds // 1000 <= _LAST_SECOND:
         return None, False
     # fromisoformat drops digits after the sixth without a word.
-    digits_dropped = len(text.partition(".")[2].partition("+")[0]) > 7 or "," in text
-    return milliseconds, not below and not digits_dropped
+    dropped = any(digits[6:].strip("0") for digits in _FRACTIONS.findall(text))
+    return milliseconds, not below and not dropped
 
 
+_FRACTIONS = re.compile(r"[.,]([0-9]+)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = datetime.resolution
 
@@ -220,8 +298,8 @@ def json_object(members: Mapping[str, str]) -> str:
 
 _CONVERTERS: dict[ColumnType, Callable[[Raw], Any]] = {
     TEXT: _to_text,
-    BIGINT: _bigint.decode,
-    DOUBLE: _double.decode,
+    BIGINT: _to_bigint,
+    DOUBLE: read_double,
     BOOLEAN: _boolean.decode,
     JSON: _text,
 }

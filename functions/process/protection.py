@@ -16,9 +16,10 @@ from msgspec import Raw
 from process.columns import COLUMNS, TEXT, Column
 from process.normalise import BESIDE_MSYS, json_object, nested_columns, plain_columns
 
-# What says which event a row is, and where it came from.
-IDENTITY = ("event_class", "type", "timestamp", "event_id", "event_key", "batch_id", "received_at")
-IDENTITY_FIELDS = ("type", "timestamp", "event_id")  # of Bird's; its `batch_id` is another one
+# What says which event a row is, and where it came from. The account is part of it: without it, one account's event
+# would hide another's that has the same id.
+IDENTITY = ("event_class", "type", "timestamp", "event_id", "event_key", "batch_id", "received_at", "customer_id")
+IDENTITY_FIELDS = ("type", "timestamp", "event_id", "customer_id")  # of Bird's; its `batch_id` is another one
 # Names a field of Bird's that has no column, so that a name with a slip in it is never taken for one.
 WITHOUT_COLUMN = "extra."
 EXTRA = "extra"
@@ -128,10 +129,12 @@ def names(setting: str) -> list[str]:
 
 def _paths(name: str, allowed: Sequence[str], what: str) -> list[str]:
     """Bird's name for the field, `object.member` where it lies in an object."""
+    if name in IDENTITY or name.removeprefix(WITHOUT_COLUMN) in IDENTITY_FIELDS:
+        raise UnknownFieldError(f"{name} cannot be {what}: it is part of what tells one event from another")
     if name.startswith(WITHOUT_COLUMN) and what == "dropped":
         path = name.removeprefix(WITHOUT_COLUMN)
         # Nor a part of what is a column as a whole: it would stay there.
-        if path and path not in IDENTITY_FIELDS and not set(_before(path)) & plain_columns().keys():
+        if path and not set(_before(path)) & plain_columns().keys():
             return [path]
     if name not in allowed:
         raise UnknownFieldError(f"{name} is no field that can be {what}")

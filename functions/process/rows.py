@@ -87,10 +87,15 @@ class Counts:
             self.extra_fields[name if known else OTHER_FIELDS] += count
 
 
+# What went the lenient way, by what is alike and by account: values by column, and the event's key.
+type Lenient = dict[tuple[Alike, str | None], list[tuple[dict[str, Any], str]]]
+
+
 class Found(NamedTuple):
-    """Events of one batch that are alike but perhaps for their day: parallel lists, and which are of which day."""
+    """Events of one batch and account, alike but perhaps for their day: parallel lists, and which are of which day."""
 
     alike: Alike
+    account: str | None
     events: Sequence[Any]
     event_keys: Sequence[str]
     moments: Sequence[int | None]
@@ -135,7 +140,7 @@ class Rows:
     counts: Counts = field(default_factory=Counts)
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
-    _seen: dict[tuple[str, str | None], set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
+    _seen: dict[tuple[str | None, str, str | None], set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
     _gathered: dict[Alike, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
 
     def add(self, batch: StoredBatch, bounds: Bounds = LIMITS) -> None:
@@ -186,7 +191,7 @@ class Rows:
     def _find_one_by_one(self, found: BatchFound, batch: StoredBatch, bounds: Bounds) -> None:
         quick = DecodedBatch([], [])
         quick_raws: list[bytes] = []
-        lenient: dict[Alike, list[tuple[dict[str, Any], str]]] = defaultdict(list)
+        lenient: Lenient = defaultdict(list)
         try:
             for position, part in enumerate(parts(batch.body)):
                 if position >= bounds.elements:
@@ -210,10 +215,11 @@ class Rows:
         except UnreadableBatchError as error:
             found.quarantined.append(Quarantined(batch, None, str(error), batch.body))
             return
-        for alike, rows in lenient.items():
-            moments = [values.get("timestamp") for values, _ in rows]
+        for (alike, account), rows in lenient.items():
+            events, event_keys = [values for values, _ in rows], [key for _, key in rows]
+            moments = [values.get("timestamp") for values in events]
             by_day = _rows_by_day(moments, batch.received_at)
-            found.events.append(Found(alike, [values for values, _ in rows], [key for _, key in rows], moments, by_day))
+            found.events.append(Found(alike, account, events, event_keys, moments, by_day))
         self._find_decoded(found, batch, quick, b"[%b]" % b",".join(quick_raws))
 
     def _find(
@@ -221,7 +227,7 @@ class Rows:
         raw: bytes,
         quick: DecodedBatch,
         quick_raws: list[bytes],
-        lenient: dict[Alike, list[tuple[dict[str, Any], str]]],
+        lenient: Lenient,
         found: BatchFound,
     ) -> str | None:
         """Add one element to what is alike; the reason if it is no event."""
@@ -239,27 +245,31 @@ class Rows:
         alike = Alike(0, event.event_class, values.get("type"), None)
         self.layouts.learn(alike.event_type, event.fields)
         found.extra_fields.update(extra_fields)
-        lenient[alike].append((values, values.get("event_id") or content_key(event.raw)))
+        event_key = values.get("event_id") or content_key(event.raw)
+        lenient[alike, values.get("customer_id")].append((values, event_key))
         return None
 
     def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
-        by_struct: dict[tuple[str, Any], list[Any]] = defaultdict(list)
+        by_struct: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
         for event_class, event in zip(decoded.event_classes, decoded.events, strict=True):
-            by_struct[event_class, type(event)].append(event)
-        for (event_class, struct), events in by_struct.items():
+            by_struct[event_class, type(event), event.customer_id].append(event)
+        for (event_class, struct, account), events in by_struct.items():
             layout = self.layouts.by_struct[struct]
             self.layouts.use(layout.event_type)
             event_keys = [event.event_id for event in events]
             if not all(event_keys):
                 everything = zip(decoded.event_classes, decoded.events, raw_events(body), strict=True)
-                raws = [raw for other, event, raw in everything if other == event_class and type(event) is struct]
+                raws = [
+                    raw
+                    for other, event, raw in everything
+                    if other == event_class and type(event) is struct and event.customer_id == account
+                ]
                 event_keys = [key or content_key(raw) for key, raw in zip(event_keys, raws, strict=True)]
             moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
             by_day = _rows_by_day(moments, batch.received_at)
-            found.events.append(
-                Found(Alike(0, event_class, layout.event_type, layout), events, event_keys, moments, by_day)
-            )
+            alike = Alike(0, event_class, layout.event_type, layout)
+            found.events.append(Found(alike, account, events, event_keys, moments, by_day))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
         groups, rows = len(self._gathered), self.counts.rows
@@ -277,9 +287,9 @@ class Rows:
         )
 
     def _keep_alike(self, batch: StoredBatch, found: Found) -> None:
-        alike, events, event_keys, moments, by_day = found
+        alike, account, events, event_keys, moments, by_day = found
         self.counts.events += len(events)
-        seen = self._seen[alike.event_class, alike.event_type]
+        seen = self._seen[account, alike.event_class, alike.event_type]
         keys = event_keys if max(map(len, event_keys)) <= MAX_KEY_CHARACTERS else [_short(key) for key in event_keys]
         distinct = set(keys)
         if len(distinct) < len(keys) or not seen.isdisjoint(distinct):

@@ -1,20 +1,22 @@
 """Events -> Arrow columns -> one table in the order of the lake, as Parquet or CSV bytes. Pure."""
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
 from arro3.io import write_csv, write_parquet
-from msgspec import Raw, json
+from msgspec import DecodeError, Raw, json
 from msgspec.structs import astuple
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, ColumnType
-from process.layouts import UNIX_TIMES, Layout, Members
-from process.normalise import StoredBatch, json_object, read_timestamp
+from process.layouts import ABSENT, UNIX_TIMES, Layout, Members
+from process.normalise import StoredBatch, UnfitValueError, json_object, read_double, read_timestamp
 
 _UTC_MILLISECONDS = DataType.timestamp("ms", tz="UTC")
 _UTC_SECONDS = DataType.timestamp("s", tz="UTC")
@@ -30,6 +32,20 @@ _ARROW_TYPES: dict[ColumnType, DataType] = {
 ROWS_PER_ROW_GROUP = 20_000
 # Hardly ever the same twice: a dictionary of their values costs a quarter of the writing and makes the file larger.
 _WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash")
+
+_SHORT = r"-?(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{1,8})?"  # no two numbers of up to 15 digits are the same double
+_SHORT_DOUBLES = re.compile(rf'(?:(?:{_SHORT}|"{_SHORT}"|null),)*')
+
+# What a value in CSV begins with that is percent-encoded behind it; `+` is too, for readers that take it for a blank.
+ENCODED = "%:"
+# Where one reader or another ends a line (str.splitlines knows them all), and what ends a text in C.
+_LINE_ENDS = "\0\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+# Stands for null while CSV is written, which then tells null from an empty text.
+_NULL = b"\x01"
+_ENDS = [end.encode() for end in _LINE_ENDS if end.isascii() and end != "\n"]
+_WIDE_ENDS = [end for end in _LINE_ENDS if not end.isascii()]
+_SPECIAL = re.compile(f"[\x01{_LINE_ENDS}]")
+_TO_ENCODE = re.compile(f"[%+\x01{_LINE_ENDS}]")
 
 type Columns = dict[str, Array]
 # Bird's names and the JSON of values without a column, for each event that has any.
@@ -105,10 +121,51 @@ def to_parquet(rows: Table) -> bytes:
 
 
 def to_csv(rows: Table) -> bytes:
-    """RFC 4180 with a header; a missing value is an empty field, times are ISO 8601 in UTC."""
+    """RFC 4180 with a header and one line a row; a missing value is an empty field, times are ISO 8601 in UTC.
+
+    Athena's readers split a file at line ends before they look for quotation marks, so that a line break in a value
+    would be a row of the sender's choosing. Text with one in it, and an empty text, which would be a missing value,
+    are written as ENCODED and the text in percent-encoding.
+    """
+    (whole,) = rows.combine_chunks().to_batches()
+    file = _csv(whole)
+    if not _as_it_is(file, whole):
+        columns = zip(COLUMNS, whole.columns, strict=True)
+        encoded = [_encoded(array) if column.type in (TEXT, JSON) else array for column, array in columns]
+        file = _csv(RecordBatch.from_arrays(encoded, schema=rows.schema))
+    return file.replace(_NULL, b"")
+
+
+def _csv(rows: RecordBatch) -> bytes:
     file = BytesIO()
-    write_csv(rows, file, header=True)
+    write_csv(rows, file, header=True, null=_NULL.decode())
     return file.getvalue()
+
+
+def _as_it_is(file: bytes, rows: RecordBatch) -> bool:
+    """Whether nothing in the file needs encoding; it may deny that of files in which nothing does."""
+    return (
+        file.count(b"\n") == rows.num_rows + 1
+        and file.count(_NULL) == sum(column.null_count for column in rows.columns)
+        and not any(end in file for end in _ENDS)
+        and (file.isascii() or not any(map(file.decode().__contains__, _WIDE_ENDS)))
+        and not (b"%" in file and ENCODED.encode() in file)
+        and b",," not in file  # an empty text
+        and b",\n" not in file  # the same in the last column
+        and "" not in rows["event_class"].to_pylist()  # and in the first
+    )
+
+
+def _encoded(column: Array) -> Array:
+    if column.null_count == len(column):
+        return column
+    return _text_array([text if text is None else _encoded_text(text) for text in column.to_pylist()])
+
+
+def _encoded_text(text: str) -> str:
+    if text and not _SPECIAL.search(text) and not text.startswith(ENCODED):
+        return text
+    return ENCODED + _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
 
 
 def _add_members(
@@ -119,6 +176,8 @@ def _add_members(
         values = by_position[position]
         if column.type is JSON:
             columns[column.name] = _json_array(values)
+        elif column.type is DOUBLE:
+            columns[column.name] = _double_array(values, (column.field or column.name).rpartition(".")[2], extras)
         elif column.type is not TIMESTAMP:
             columns[column.name] = Array(values, _ARROW_TYPES[column.type])
         elif column.field in UNIX_TIMES:
@@ -166,10 +225,27 @@ def _are_milliseconds(texts: Sequence[str]) -> bool:
         and joined[10::24] == "T" * count
         and joined[19::24] == "." * count
         and joined[23::24] == "Z" * count
-        # What arrow takes and Python does not: the year 0, the second 60.
+        # What arrow takes and Python does not: letters of a time zone (NZ) for digits, the year 0, the second 60.
+        and (joined[20::24] + joined[21::24] + joined[22::24]).isdigit()
         and "0" not in joined[0::24]
         and "6" not in joined[17::24]
     )
+
+
+def _double_array(raws: Sequence[Raw], name: str, extras: Extras) -> Array:
+    """At once if all are short enough to be exact, otherwise one by one; what does not fit goes into `extras`."""
+    joined = b",".join([*raws, b""]).decode()
+    if _SHORT_DOUBLES.fullmatch(joined):
+        texts = joined.replace('"', "").split(",")[:-1]
+        return _array(DOUBLE, [None if text == "null" else float(text) for text in texts])
+    values: list[float | None] = []
+    for row, raw in enumerate(raws):
+        try:
+            values.append(None if raw == ABSENT else read_double(raw))
+        except (DecodeError, UnfitValueError):
+            values.append(None)
+            extras.setdefault(row, {})[name] = str(raw, "utf-8")
+    return _array(DOUBLE, values)
 
 
 def _json_array(raws: Sequence[Raw]) -> Array:

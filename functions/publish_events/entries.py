@@ -20,7 +20,7 @@ DETAIL_TYPE = "Bird Email Event"
 # may still have the older limit of the same size: an event shall reach whatever target a rule names.
 MAX_BYTES = 250_000
 # What an event is told by; nothing makes it small if these do not fit, and EventBridge will refuse it.
-_KEPT = {"id", "event_class", "type", "event_key", "batch_id"}
+_KEPT = {"id", "customer_id", "event_class", "type", "event_key", "batch_id"}
 _JSON_COLUMNS = {name for name, kind in KINDS.items() if kind is Kind.JSON}
 
 
@@ -66,8 +66,12 @@ class Entry:
 
 
 def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:
-    """The row without its missing values; `id` is the same whenever the event comes again."""
-    fields: dict[str, Any] = {"id": f"{row['event_class']}/{row['type']}/{row['event_key']}"}
+    """The row without its missing values; `id` is the same whenever the event comes again.
+
+    Two accounts may have events of one id. An account that is not named leaves its place in `id` empty.
+    """
+    account = row.get("customer_id") or ""
+    fields: dict[str, Any] = {"id": f"{account}/{row['event_class']}/{row['type']}/{row['event_key']}"}
     fields |= {name: _json_value(name, value) for name, value in row.items() if value is not None}
     return _fitting(file, resource, row.get("timestamp") or row.get("received_at"), fields, [], row)
 
@@ -84,7 +88,7 @@ def _fitting(
     kept = {name: value for name, value in fields.items() if name not in omitted and name != "omitted"}
     left_out = list(omitted)
     detail = _encoded(kept, left_out)
-    while len(detail) + _size_beside_detail(resource) > MAX_BYTES and kept.keys() > _KEPT:
+    while len(detail) + _size_beside_detail(resource) > MAX_BYTES and kept.keys() - _KEPT:
         largest = max(kept.keys() - _KEPT, key=lambda name: len(msgspec.json.encode(kept[name])))
         left_out.append(largest)
         del kept[largest]

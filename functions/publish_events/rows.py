@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Collection, Iterator
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote
 
 from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
 from arro3.io import read_csv, read_parquet
@@ -16,6 +17,8 @@ from publish_events.columns import KINDS, Kind
 
 ROWS_AT_ONCE = 4096
 _PARQUET_MAGIC = b"PAR1"
+# Behind it, process percent-encodes a text that is empty or has a line end in it.
+_ENCODED = "%:"
 _ARROW_TYPES = {
     Kind.BIGINT: DataType.int64(),
     Kind.DOUBLE: DataType.float64(),
@@ -46,8 +49,16 @@ def rows_of_types(
         if wanted:
             chosen = batch.take(Array.from_buffer(array("I", wanted)))
             columns = [chosen.column(name).to_pylist() for name in chosen.column_names]
+            if csv:
+                columns = [[_decoded(value) for value in column] for column in columns]
             for values in zip(*columns, strict=True):
                 yield dict(zip(chosen.column_names, values, strict=True))
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_ENCODED):
+        return unquote(value.removeprefix(_ENCODED))
+    return value
 
 
 def _record_batches(body: bytes, *, csv: bool) -> Iterator[RecordBatch]:

@@ -47,7 +47,7 @@ def test_bounce_of_a_recorded_batch_arrives_at_the_target_of_a_rule(stack, targe
     sent = json.loads(bounce.body)[0]["msys"]["message_event"]
     assert detail == {
         **sent,
-        "id": "message_event/bounce/92356927693813856",
+        "id": "1/message_event/bounce/92356927693813856",
         "event_class": "message_event",
         "event_key": "92356927693813856",
         "batch_id": batch_id,

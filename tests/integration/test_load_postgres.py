@@ -301,7 +301,8 @@ def test_loading_twice_changes_nothing(aws, database):
 
 def test_csv_files_load_with_the_same_types(aws, database, monkeypatch):
     monkeypatch.setenv("OUTPUT_FORMAT", "CSV")
-    given = event(DIGITS, msg_size="12", open_tracking="0", reason='a "b",\nc', rcpt_meta={"a": 'x"y'})
+    odd = {"reason": 'a "b",\nc', "campaign_id": "", "template_id": "%:%0A", "raw_reason": "50 %\r\n\u2028+"}
+    given = event(DIGITS, msg_size="12", open_tracking="0", rcpt_meta={"a": 'x"y'}, **odd)
     [key] = aws.process(given)
     assert key.endswith(".csv")
     aws.announce(key, key)
@@ -309,6 +310,8 @@ def test_csv_files_load_with_the_same_types(aws, database, monkeypatch):
     sql = "SELECT event_id, msg_size, open_tracking, reason, rcpt_meta, timestamp, subject FROM bird.events"
     moment = datetime.fromtimestamp(NOVEMBER, UTC)
     assert database.execute(sql).fetchall() == [(DIGITS, 12, False, 'a "b",\nc', {"a": 'x"y'}, moment, None)]
+    texts = database.execute(f"SELECT {', '.join(odd)} FROM bird.events").fetchall()  # noqa: S608
+    assert texts == [tuple(odd.values())]
 
 
 def test_rows_lie_in_the_partition_of_their_month(aws, database):
@@ -364,6 +367,8 @@ POISON = [
     pytest.param(b"no Parquet at all", ".parquet", "the file is no Parquet", id="not Parquet"),
     pytest.param(b"PAR1" + b"x" * 40 + b"PAR1", ".parquet", "the Parquet cannot be read", id="broken Parquet"),
     pytest.param(b'event_key\n"1\n2\n', ".csv", "the CSV is damaged: its quotes do not close", id="open quotes"),
+    pytest.param(b"event_key,subject\n1,%:\xff\n", ".csv",
+                 "the CSV cannot be read", id="encoded text that is not UTF-8"),
     pytest.param(b"{}", ".json", "the file is neither Parquet nor CSV", id="other kind"),
     pytest.param(None, ".parquet", "the file was deleted before it was loaded", id="deleted"),
 ]  # fmt: skip

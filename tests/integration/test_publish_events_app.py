@@ -87,14 +87,14 @@ def test_what_process_writes_is_published(s3, queue, monkeypatch, output_format,
     caplog.set_level("INFO")
     assert lambda_handler(announce(first, second), None) == {"batchItemFailures": []}
     events = queue()
-    assert ids(events) == ["message_event/bounce/1", "unsubscribe_event/list_unsubscribe/3"]
+    assert ids(events) == ["/message_event/bounce/1", "/unsubscribe_event/list_unsubscribe/3"]
     [event] = [event for event in events if event["detail"]["type"] == "bounce"]
     assert (event["source"], event["detail-type"]) == ("bird-webhooks", "Bird Email Event")
     assert event["resources"] == [f"arn:aws:s3:::{LAKE_BUCKET}/{first}"]
     received_at = event["detail"].pop("received_at")
     assert received_at.endswith("Z")
     assert event["detail"] == {
-        "id": "message_event/bounce/1",
+        "id": "/message_event/bounce/1",
         "event_class": "message_event",
         "type": "bounce",
         "timestamp": "2016-04-18T14:25:07.000Z",
@@ -125,7 +125,7 @@ def test_file_that_is_gone_is_done_with_and_one_that_cannot_be_read_fails_its_me
     given = announce("events/event_date=2016-04-18/gone.parquet", "events/event_date=2016-04-18/bad.parquet", good)
     bad_message = given["Records"][1]["messageId"]
     assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": bad_message}]}
-    assert ids(queue()) == ["message_event/bounce/1"]
+    assert ids(queue()) == ["/message_event/bounce/1"]
     [line] = [record for record in caplog.records if record.message == "file not read"]
     assert (line.lake_key, line.reason) == ("events/event_date=2016-04-18/bad.parquet", "not Parquet")
 

@@ -40,4 +40,4 @@ def test_sample_event_is_json_with_the_id_of_its_event():
     event = json.loads(sample)
     detail = event["detail"]
     assert (event["source"], event["detail-type"]) == (SOURCE, DETAIL_TYPE)
-    assert detail["id"] == f"{detail['event_class']}/{detail['type']}/{detail['event_key']}"
+    assert detail["id"] == f"{detail['customer_id']}/{detail['event_class']}/{detail['type']}/{detail['event_key']}"

@@ -9,7 +9,7 @@ import pytest
 from tools.bird_simulator.batches import Batch, BatchMaker
 from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
 from tools.bird_simulator.sender import RETRY_SECONDS, Report
-from tools.bird_simulator.verify import differences, events_of
+from tools.bird_simulator.verify import NULL, Lake, differences, events_of, verify
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -134,3 +134,45 @@ def test_like_a_sender_it_sends_what_a_sender_has():
     assert ahead > len(opens) / 2
     hours = Counter(int(event["timestamp"]) // 3600 % 24 for event in events)
     assert hours[9] > 5 * hours[3]
+
+
+class LakeOf(Lake):
+    """What Athena would answer: `rows`, as text."""
+
+    def __init__(self, *rows: dict) -> None:
+        super().__init__(None, None, "database", "workgroup")
+        object.__setattr__(self, "rows", rows)
+
+    def columns(self):
+        return [(name, "string") for name in self.rows[0]]
+
+    def query(self, sql):
+        if "count(*)" in sql:
+            yield {"event_date": "2016-04-18", "rows_found": str(len(self.rows))}
+        else:
+            yield from self.rows
+
+
+@pytest.mark.parametrize(
+    ("accounts", "counts"),
+    [
+        pytest.param(("1", "2", NULL), (0, 0, 0, 0), id="each once"),
+        pytest.param(("1", NULL), (1, 0, 0, 0), id="one of them hidden by the other"),
+        pytest.param(("1", "2", "2", NULL), (0, 1, 0, 0), id="one of them twice"),
+        pytest.param(("1", "2", "3", NULL), (0, 0, 1, 0), id="of an account that sent none"),
+    ],
+)
+def test_events_of_one_id_are_counted_by_account(tmp_path, accounts, counts):
+    event = {"type": "bounce", "timestamp": "1460989507", "event_id": "1"}
+    ledger = Ledger(tmp_path / "ledger.ndjson")
+    for number, account in enumerate(({"customer_id": "1"}, {"customer_id": "2"}, {})):
+        batch = Batch(f"batch-{number}", json.dumps([{"msys": {"message_event": {**event, **account}}}]).encode(), 1)
+        ledger.sending(batch)
+        ledger.done(batch, ACCEPTED)
+    of = {"1": "batch-0", "2": "batch-1", NULL: "batch-2"}
+    names = ("event_class", "type", "timestamp", "event_id", "event_key", "received_at", "event_date")
+    row = {**{name: ROW[name] for name in names}, "extra": NULL}
+    rows = [{**row, "customer_id": account, "batch_id": of.get(account, "")} for account in accounts]
+    found = verify(ledger, LakeOf(*rows), wait_seconds=0, progress=lambda _: None)
+    assert (found.lost, found.duplicated, found.invented, found.different) == counts
+    ledger.close()

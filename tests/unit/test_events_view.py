@@ -59,9 +59,8 @@ def test_definition_decodes_and_its_columns_are_those_of_process(table, csv):
 def test_copies_are_told_apart_within_a_day(table, csv):
     """By columns that a filter may name without reading the other days, and in an order that leaves no choice."""
     sql = definition(table, csv=csv)["originalSql"]
-    assert (
-        "PARTITION BY event_date, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST" in sql
-    )
+    identity = "event_date, customer_id, event_class, type, event_key"
+    assert f"PARTITION BY {identity} ORDER BY received_at, batch_id, extra NULLS FIRST" in sql
     assert sql.endswith("FROM events) WHERE copy_number = 1")
 
 

@@ -45,9 +45,10 @@ def test_records_of_csv_may_span_lines():
     mine = 'message_event,bounce,1,"550 ""no""\r\nsuch ann+x.y@example.com",\n'
     known = 'message_event,bounce,2,"a, b\nc",7\n'
     others = ['message_event,bounce,3,"550 ""no""\r\nsuch jo@example.com",\n', "message_event,bounce,2,\u2028x,8\n"]
-    person = Person(ADDRESS, events={("7", "message_event", "bounce", "2")})
-    remainder = csv_without("".join([header, others[0], mine, known, others[1]]).encode(), person)
-    assert remainder == ("".join([header, *others]).encode(), 2)
+    encoded = ["message_event,bounce,%:4%0A,x,7\n", "message_event,bounce,5,%:550 <ann%2Bx.y@example.com>%0D%0A,7\n"]
+    person = Person(ADDRESS, events={("7", "message_event", "bounce", key) for key in ("2", "4\n")})
+    remainder = csv_without("".join([header, others[0], mine, known, *encoded, others[1]]).encode(), person)
+    assert remainder == ("".join([header, *others]).encode(), 4)
     assert csv_without(remainder.body, person) is None
     assert csv_without((header + mine).encode(), person) == (None, 1)
 

@@ -1,8 +1,13 @@
 """Batches into rows: what each value becomes, and what happens to what does not fit."""
 
+import csv
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from arro3.io import read_parquet
@@ -16,13 +21,24 @@ from process.layouts import Layouts
 from process.normalise import StoredBatch
 from process.rows import Rows
 from process.table import to_csv, to_parquet
+from publish_events.rows import rows_of_types
 
 RECEIVED_AT = 1_760_000_000_000  # 2025-10-09T08:53:20Z
+INPUTS = Path(__file__).resolve().parents[1] / "data/inputs"
+
+
+def bare(number: str) -> str:
+    """Stands for a number written as it is, which Python's own JSON cannot be asked for."""
+    return f"<{number}>"
+
+
+def encoded(batch: list, *, ascii_only: bool = True) -> bytes:
+    return re.sub(rb'"<([0-9.eE+-]+)>"', rb"\1", json.dumps(batch, ensure_ascii=ascii_only).encode())
 
 
 def stored(body: bytes | list) -> StoredBatch:
     if isinstance(body, list):
-        body = json.dumps(body).encode()
+        body = encoded(body)
     return StoredBatch("batch-1", "raw/batch-1.json", RECEIVED_AT, body)
 
 
@@ -59,7 +75,8 @@ def gathered(layouts: Layouts, *bodies: bytes | list, written=lambda table: tabl
 def by_key(found: list[dict]) -> list[dict]:
     """In an order of their own, for rows of the same second may stand in any; `extra` by its values."""
     parsed = [{**row, "extra": json.loads(row.get("extra", "{}"), parse_int=str, parse_float=str)} for row in found]
-    return sorted(parsed, key=lambda row: (row["event_class"], row.get("type", ""), row["event_key"]))
+    identity = ("customer_id", "event_class", "type", "event_key")
+    return sorted(parsed, key=lambda row: [(name in row, row.get(name, "")) for name in identity])
 
 
 def row_of(fields: dict, event_class: str = "message_event", **siblings) -> dict:
@@ -121,12 +138,43 @@ def test_no_value_of_the_samples_is_lost(load_event):
         pytest.param("NaN", None, "NaN", id="not a number"),
         pytest.param("sNaN", None, "sNaN", id="not even a quiet one"),
         pytest.param("1e999999", None, "1e999999", id="beyond arithmetic"),
+        pytest.param("1e9999999999999999999", None, "1e9999999999999999999", id="an exponent beyond arithmetic"),
+        pytest.param("1460989507.0", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="fraction of nothing"),
+        pytest.param("14609895070e-1", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC), None, id="exponent"),
+        pytest.param(
+            *("1460989507." + "9" * 30, datetime(2016, 4, 18, 14, 25, 7, 999000, tzinfo=UTC), "1460989507." + "9" * 30),
+            id="more digits than Python's decimals have",
+        ),
+        pytest.param(
+            *("1460989507." + "0" * 40 + "1", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)),
+            "1460989507." + "0" * 40 + "1",
+            id="a very small fraction",
+        ),
+        pytest.param("2016-04-18T14:25:07.00NZ", None, "2016-04-18T14:25:07.00NZ", id="letters"),
+        pytest.param(
+            *("2016-04-18T14:25:07.0000001", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)),
+            "2016-04-18T14:25:07.0000001",
+            id="ISO, finer than Python's",
+        ),
+        pytest.param(
+            "2016-04-18T14:25:07.12300000-05:00", datetime(2016, 4, 18, 19, 25, 7, 123000, tzinfo=UTC), None, id="zeros"
+        ),
+        pytest.param(" 1460989507", None, " 1460989507", id="blank"),
+        pytest.param("1_460_989_507", None, "1_460_989_507", id="underscores"),
+        pytest.param("\u0661460989507", None, "\u0661460989507", id="digit of another script"),
     ],
 )
-def test_timestamps_in_every_form(value, stored_value, extra):
-    row = row_of({"type": "delivery", "event_id": "1", "timestamp": value})
-    assert row.get("timestamp") == stored_value
-    assert json.loads(row.get("extra", "{}")).get("timestamp") == extra
+@pytest.mark.parametrize("field", ["timestamp", "injection_time"])
+def test_timestamps_in_every_form(field, value, stored_value, extra):
+    row = row_of({"type": "delivery", "event_id": "1", field: value})
+    assert row.get(field) == stored_value
+    assert json.loads(row.get("extra", "{}")).get(field) == extra
+
+
+def test_digits_behind_many_others_are_no_other_second():
+    row = row_of({"type": "delivery", "event_id": "1", "timestamp": bare("1460989507." + "9" * 30)})
+    assert row["timestamp"] == datetime(2016, 4, 18, 14, 25, 7, 999000, tzinfo=UTC)
+    assert row["extra"] == '{"timestamp":1460989507.' + "9" * 30 + "}"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +216,59 @@ def test_what_fits_no_column_is_kept_as_it_came(fields):
     assert json.loads(row["extra"]) == fields
 
 
+@pytest.mark.parametrize("quoted", [False, True], ids=["number", "text"])
+@pytest.mark.parametrize(
+    ("number", "bigint", "double"),
+    [
+        pytest.param("9007199254740993.0", 9007199254740993, None, id="beyond 53 bits, with a point"),
+        pytest.param("9007199254740993e0", 9007199254740993, None, id="beyond 53 bits, with an exponent"),
+        pytest.param("9007199254740993", 9007199254740993, None, id="beyond 53 bits"),
+        pytest.param("9007199254740992", 9007199254740992, 2.0**53, id="2 to the 53rd"),
+        pytest.param("9223372036854775807", 2**63 - 1, None, id="the largest"),
+        pytest.param("-9223372036854775808.0", -(2**63), -(2.0**63), id="the smallest"),
+        pytest.param("9223372036854775808", None, 2.0**63, id="too large"),
+        pytest.param("1.00000000000000001", None, None, id="more than a double has"),
+        pytest.param("1e-400", None, None, id="less than a double has"),
+        pytest.param("1e999", None, None, id="larger than any"),
+        pytest.param("1e9999999999999999999", None, None, id="an exponent larger than any"),
+        pytest.param("1.50e2", 150, 150.0, id="exponent"),
+        pytest.param("1.5", None, 1.5, id="fraction"),
+        pytest.param("-0", 0, 0.0, id="less than nothing"),
+        pytest.param("39.174900000000001", None, 39.1749, id="17 digits, as programs write doubles"),
+        pytest.param("0.1000000000000000055511151231257827021181583404541015625", None, 0.1, id="exactly a double"),
+        pytest.param("4.9406564584124654e-324", None, 5e-324, id="the smallest double"),
+    ],
+)
+def test_a_number_is_exact_or_kept_as_it_came(number, quoted, bigint, double):
+    sent = f'"{number}"' if quoted else number
+    value = number if quoted else bare(number)
+    row = row_of({"type": "sms_status", "event_id": "1", "msg_size": value, "dr_latency": value})
+    assert (row.get("msg_size"), row.get("dr_latency")) == (bigint, double)
+    missing = [name for name, value in (("dr_latency", double), ("msg_size", bigint)) if value is None]
+    wanted = "{" + ",".join(f'"{name}":{sent}' for name in missing) + "}"
+    assert row.get("extra", "{}") == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["+5", " 5", "5 ", "1_000", "\u0661", "\uff15", "0x1f", "007", ".5", "5.", "", "1,5", "inf"]
+)
+def test_what_only_some_readers_take_for_a_number_is_kept_as_text(text):
+    row = row_of({"type": "sms_status", "event_id": "1", "msg_size": text, "dr_latency": text})
+    assert (row.get("msg_size"), row.get("dr_latency")) == (None, None)
+    assert json.loads(row["extra"]) == {"msg_size": text, "dr_latency": text}
+
+
+def test_numbers_of_other_peoples_bugs():
+    found, _ = processed((INPUTS / "16-numbers.json").read_bytes())
+    assert {row["event_id"]: (row.get("msg_size"), row.get("extra")) for row in found} == {
+        "num0": (9007199254740993, None),
+        "num1": (9007199254740993, None),
+        "num2": (None, '{"msg_size":1.00000000000000001}'),
+        "num3": (None, '{"msg_size":1e-400}'),
+        "num4": (9007199254740993, None),
+    }
+
+
 def test_keys_beside_msys_are_kept():
     assert json.loads(row_of({"type": "open"}, cust={"id": "42"})["extra"]) == {"cust": {"id": "42"}}
 
@@ -191,6 +292,25 @@ def test_same_id_on_different_types_are_different_events():
     found, rows = processed(batch)
     assert [row["type"] for row in found] == ["bounce", "delivery"]
     assert rows.counts.duplicates == 1
+
+
+def test_same_id_in_different_accounts_are_different_events():
+    """An account that is not named is one of its own; 42 and "42" are the same one."""
+    event = {"type": "bounce", "event_id": "1", "timestamp": "1460989507"}
+    accounts = [{"customer_id": "1"}, {}, {"customer_id": 42}, {"customer_id": "1"}, {"customer_id": None}]
+    batch = [{"msys": {"message_event": {**event, **account}}} for account in [*accounts, {"customer_id": "42"}]]
+    found, rows = processed(batch)
+    assert {row.get("customer_id") for row in found} == {"1", None, "42"}
+    assert (rows.counts.rows, rows.counts.duplicates) == (3, 3)
+
+
+def test_events_without_id_of_two_accounts_are_two():
+    event = {"type": "sms_status", "sms_text": "a"}
+    accounts = [{}, {"customer_id": "1"}, {"customer_id": "2"}, {"customer_id": "2"}, {}]
+    batch = [{"msys": {"message_event": {**event, **account}}} for account in accounts]
+    found, _ = processed(batch)
+    assert {row.get("customer_id") for row in found} == {None, "1", "2"}
+    assert len(found) == len({row["event_key"] for row in found}) == 3
 
 
 def test_events_without_id_are_told_apart_by_content():
@@ -252,6 +372,83 @@ def test_what_is_no_event_is_quarantined(body, reasons):
     assert [(one.position, one.reason) for one in rows.take_quarantined()] == reasons
 
 
+EVENT = '"type":"open","event_id":"1","timestamp":"1460989507"'
+ELEMENT = '{"msys":{"track_event":{%s}}}'
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        pytest.param(f'{{"msys":{{"message_event":{{"type":"bounce"}},"track_event":{{{EVENT}}}}}}}', id="two classes"),
+        pytest.param(f'{{"msys":{{"track_event":{{"type":"open"}},"track_event":{{{EVENT}}}}}}}', id="class"),
+        pytest.param(f'{{"msys":{{"track_event":{{{EVENT}}}}},"msys":{{"track_event":{{{EVENT}}}}}}}', id="msys"),
+        pytest.param(f'{{"msys":{{}},"msys":{{"track_event":{{{EVENT}}}}}}}', id="msys, empty at first"),
+        pytest.param(ELEMENT % f'{EVENT},"campaign_id":"a","campaign_id":"b"', id="field"),
+        pytest.param(ELEMENT % f'{EVENT},"campaign_id":"a","campaign_id":"a"', id="field with one value"),
+        pytest.param(ELEMENT % f'"campaign_id":"a","new":null,{EVENT},"campaign_id":"b"', id="field, beside a null"),
+        pytest.param(ELEMENT % f'"campaign_id":"a",{EVENT},"campaign_id":null', id="field, null at last"),
+        pytest.param(ELEMENT % f'"msg_size":"1",{EVENT},"msg_size":2', id="number"),
+        pytest.param(ELEMENT % f'"event_id":"2",{EVENT}', id="event_id"),
+        pytest.param(ELEMENT % f'"type":"click",{EVENT}', id="type"),
+        pytest.param(ELEMENT % f'{EVENT},"new":1,"new":2', id="unknown field"),
+        pytest.param(ELEMENT % f'{EVENT},"rcpt_meta":{{"a":1}},"rcpt_meta":{{"a":2}}', id="JSON"),
+        pytest.param(ELEMENT % f'{EVENT},"geo_ip":{{}},"geo_ip":{{"city":"Ulm"}}', id="object"),
+        pytest.param(ELEMENT % f'{EVENT},"campaign_id":"a","campaign\\u005fid":"b"', id="with an escape"),
+        pytest.param(ELEMENT % f'{EVENT}, "campaign_id" : "a", "campaign_id"\t:\n"b"', id="with blanks"),
+        pytest.param(f'{{"cust":1,"msys":{{"track_event":{{{EVENT}}}}},"cust":2}}', id="beside msys"),
+    ],
+)
+def test_an_element_that_repeats_a_name_is_quarantined_as_it_came(element):
+    """Also where all its fields have been learnt, and beside events that do not."""
+    other = (
+        '{"msys":{"track_event":{"type":"open","event_id":"9","campaign_id":"a","cust":"1","new":1,"msg_size":"1"}}}'
+    )
+    layouts = Layouts()
+    lessons = [other, ELEMENT % f'{EVENT},"rcpt_meta":1,"geo_ip":{{"city":"Ulm"}}']
+    for body in (f"[{element},{other}]", f"[{','.join(lessons)}]", f"[{element},{other}]", f"[{element}]"):
+        found, rows = gathered(layouts, body.encode())
+        assert [row["event_id"] for row in found if row["event_id"] != "1"] == ["9"] * (other in body)
+        if element in body:
+            assert [(one.position, one.original) for one in rows.quarantined] == [(0, element.encode())]
+            assert [one.reason for one in rows.quarantined] in (
+                ["a name is repeated"],
+                ["msys has 2 classes, expected one"],
+            )
+
+
+def test_an_object_that_repeats_a_name_is_kept_as_it_came():
+    geo_ip = '{"city":"Ulm","city":"Bonn","country":"DE"}'
+    [row], _ = processed(f"[{ELEMENT % f'{EVENT},"geo_ip":{geo_ip}'}]".encode())
+    assert row["extra"] == f'{{"geo_ip":{geo_ip}}}'
+    assert row.keys().isdisjoint({"geo_ip_city", "geo_ip_country"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param('"rcpt_meta":{"a":1,"a":2,"b":null}', id="in JSON, which is kept as it came"),
+        pytest.param('"new":{"a":1,"a":2}', id="in a field without a column"),
+        pytest.param('"subject":"\\"a\\":1, \\"a\\":2"', id="in a text"),
+        pytest.param('"subject":null,"new":null,"rcpt_meta":null', id="nulls"),
+        pytest.param('"campaign_id":null,"campaign_id":"a"', id="null at first, which says as much as nothing"),
+        pytest.param('"campaign_id" : "a"  ,\n"subject"\t: "b"', id="blanks"),
+        pytest.param('"campaign\\u005fid":"a"', id="escape in a name"),
+        pytest.param('"geo_ip":{"city":"Ulm","new":1,"latitude":1e0},"user_agent_parsed":{}', id="objects"),
+        pytest.param('"dr_latency":{"a":1}', id="object for a double"),
+    ],
+)
+def test_what_does_not_repeat_a_name_is_a_row(fields):
+    [_], rows = processed(f"[{ELEMENT % f'{EVENT},{fields}'}]".encode())
+    assert rows.quarantined == []
+
+
+def test_repeated_names_of_other_peoples_bugs():
+    found, rows = processed((INPUTS / "17-duplicate-keys.json").read_bytes())
+    assert found == []
+    assert [one.reason for one in rows.quarantined] == ["a name is repeated"] * 2
+    assert b"lost@example.com" in rows.quarantined[0].original
+
+
 def test_broken_element_does_not_hold_back_the_others():
     good = '{"msys":{"track_event":{"type":"open","event_id":"1"}}}'
     body = f'[{good},7, {{"msys":{{"a":{{"s":\\"}}}}}} ,{good.replace("1", "2")}]'.encode()
@@ -266,7 +463,69 @@ def test_csv_is_rfc_4180_with_a_header():
     [(_, table, _)] = rows.take_days()
     header, _, body = to_csv(table).decode().partition("\n")
     assert header.split(",") == [column.name for column in COLUMNS]
-    assert '"a ""b"",\nc"' in body
+    assert ',"%:a ""b"",%0Ac",' in body
+
+
+def csv_records(file: bytes) -> list[dict]:
+    """As README says that a reader gets the values: a record a line, whatever it takes for the end of one."""
+    lines = file.split(b"\n")[:-1]
+    assert [line.decode() for line in lines] == file.decode().splitlines()
+    header, *records = csv.reader(line.decode() for line in lines)
+    assert len(records) == len(lines) - 1
+    return [
+        {
+            name: unquote(value.removeprefix("%:")) if value.startswith("%:") else value
+            for name, value in zip(header, record, strict=True)
+            if value != ""
+        }
+        for record in records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        pytest.param("550 a\r\n550 b, c", '"%:550 a%0D%0A550 b, c"', id="line break"),
+        pytest.param("50 %+1\n", "%:50 %25%2B1%0A", id="percent and plus beside a line break"),
+        pytest.param("50 %+1 \\n", "50 %+1 \\n", id="neither"),
+        pytest.param("", "%:", id="empty"),
+        pytest.param("a\0b", "%:a%00b", id="NUL"),
+        pytest.param("a\x01b", "%:a%01b", id="what stands for null meanwhile"),
+        pytest.param("a\u2028b", "%:a%E2%80%A8b", id="line separator"),
+        pytest.param("%:a%0A", "%:%25:a%250A", id="looks encoded"),
+        pytest.param("a,,b", '"a,,b"', id="commas"),
+        pytest.param('","', '""","""', id="quotes"),
+        pytest.param("=1+1", "=1+1", id="formula"),
+    ],
+)
+def test_csv_has_a_line_a_row_and_gives_the_values_back(value, written):
+    fields = {"type": "bounce", "event_id": "1", "reason": value}
+    rows = Rows()
+    rows.add(stored([{"msys": {"message_event": fields}}]))
+    [(_, table, _)] = rows.take_days()
+    file = to_csv(table)
+    assert f",{written}," in file.decode()
+    [record] = csv_records(file)
+    assert record["reason"] == value
+    assert "subject" not in record
+
+
+@pytest.mark.parametrize("fields", [{"list_id": ""}, {"type": ""}, {"rcpt_to": ""}])
+def test_an_empty_text_in_any_place_is_none_that_is_missing(fields):
+    rows = Rows()
+    rows.add(stored([{"msys": {"": {"type": "bounce", "event_id": "1", **fields}}}]))
+    [(_, table, _)] = rows.take_days()
+    [record] = csv_records(to_csv(table))
+    assert record["event_class"] == record[next(iter(fields))] == ""
+
+
+def test_no_line_of_a_csv_file_is_of_a_senders_making():
+    forged = "unsubscribe_event,list_unsubscribe,2026-11-24T10:00:00.000Z,forged,forged,batch,,,victim@example.com"
+    rows = Rows()
+    rows.add(stored([{"msys": {"message_event": {"type": "bounce", "raw_reason": f"550 x\n{forged}\n"}}}]))
+    [(_, table, _)] = rows.take_days()
+    assert len(to_csv(table).splitlines()) == 2
+    assert not any(line.startswith(b"unsubscribe_event") for line in to_csv(table).splitlines())
 
 
 # --- Both ways to a row are one -------------------------------------------------------------------------------------
@@ -285,7 +544,21 @@ SCALARS = st.one_of(
     st.sampled_from(["2016-04-18T23:59:60.000Z", "0000-04-18T14:25:07.000Z", "2016-02-30T14:25:07.000Z"]),
     st.sampled_from(["2016-04-18T14:25:07.0000", "2016-04-18t14:25:07.000z", "2016-04-18T14:25:07,000Z"]),
     st.sampled_from(["\u0662016-04-18T14:25:07.00Z", "2016-04-18T24:00:00.000Z", "-016-04-18T14:25:07.000Z"]),
+    st.sampled_from(["2016-04-18T14:25:07.00NZ", "2016-04-18T14:25:07.000000001Z", "2016-04-18T14:25:07-05:00:00.5"]),
 )
+# As a sender may write numbers: digits that no double holds, exponents beyond every type, near the bounds of 64 bits.
+NUMBERS = st.one_of(
+    st.from_regex(
+        r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True, alphabet="0123456789.eE+-"
+    ),
+    st.builds(lambda whole, part: f"{whole}{part}", st.integers(2**53, 2**63), st.sampled_from(["", ".0", "e0", ".5"])),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda double: f"{double:.17g}"),
+    st.builds(
+        lambda digits: f"14609895{digits}",
+        st.from_regex(r"[0-9]{2}(\.[0-9]{1,40})?", fullmatch=True, alphabet="0123456789."),
+    ),
+)
+SCALARS = SCALARS | NUMBERS | NUMBERS.map(bare)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
@@ -309,7 +582,7 @@ BATCHES = st.lists(
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
     """What was learnt from all of the batches changes no row of any of them."""
-    bodies = [json.dumps(batch, ensure_ascii=ascii_only).encode() for batch in batches]
+    bodies = [encoded(batch, ascii_only=ascii_only) for batch in batches]
     lenient = [gathered(Layouts(), body) for body in bodies]
     layouts = Layouts()
     gathered(layouts, *bodies)
@@ -358,9 +631,10 @@ def json_array(body: bytes) -> bool:
 @given(BATCHES)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_field_is_in_the_row_or_in_extra(batch):
-    found, _ = processed([batch[0]])
+    body = encoded(batch[:1])
+    found, _ = processed(body)
     [row] = found
-    [event] = batch[0]["msys"].values()
+    [event] = json.loads(body)[0]["msys"].values()
     extra = json.loads(row.get("extra", "{}"))
     for name, value in event.items():
         flattened = name in ("geo_ip", "user_agent_parsed") and isinstance(value, dict)
@@ -368,6 +642,64 @@ def test_every_field_is_in_the_row_or_in_extra(batch):
         if value is None or flattened or (column in row and column != "batch_id"):
             continue
         assert extra[name] == value
+
+
+@given(NUMBERS, st.booleans())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_every_number_is_in_its_column_exactly_or_in_extra(number, quoted):
+    fields = ("msg_size", "dr_latency", "timestamp")
+    row = row_of({"type": "sms_status", "event_id": "1"} | dict.fromkeys(fields, number if quoted else bare(number)))
+    extra = json.loads(row.get("extra", "{}"), parse_float=str, parse_int=str)
+    for name in fields:
+        if name in extra:
+            assert extra[name] == number
+        elif name == "msg_size":
+            assert row[name] == Decimal(number)
+        elif name == "dr_latency":
+            assert row[name] == float(number)
+            assert Decimal(number) in [
+                Decimal(row[name]),
+                *(Decimal(f"{row[name]:.{digits}g}") for digits in range(1, 18)),
+            ]
+        else:
+            assert (row[name] - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1) == Decimal(number) * 1000
+
+
+AWKWARD = st.text(st.sampled_from('a,"\\%+ \n\r\0\1\v\x1c\x85\u2028é'), max_size=5) | st.sampled_from(["%:", "%0A"])
+TEXTS = (
+    "campaign_id",
+    "list_id",
+    "reason",
+    "subject",
+    "customer_id",
+    "event_id",
+    "template_id",
+    "rcpt_meta",
+    "new_field",
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(TEXTS), AWKWARD, max_size=5), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_whatever_the_values_csv_has_a_line_a_row_and_gives_them_back(events):
+    types = ("bounce", "delivery")
+    batch = [{"msys": {"message_event": {**event, "type": types[n % 2]}}} for n, event in enumerate(events)]
+    rows = Rows()
+    rows.add(stored(batch))
+    [(_, table, _)] = rows.take_days()
+    text = {column.name for column in COLUMNS if column.type in ("TEXT", "JSON")}
+    expected = [{name: row[name] for name in text if row[name] is not None} for row in rows_of(table)]
+    assert [{name: row[name] for name in text & row.keys()} for row in csv_records(to_csv(table))] == expected
+    # The functions that read such files find what they find in Parquet.
+    parquet, of_csv = (
+        list(rows_of_types(body, types, csv=csv)) for body, csv in ((to_parquet(table), False), (to_csv(table), True))
+    )
+    assert of_csv == parquet == rows_of(table)
+
+
+def rows_of(table) -> list[dict]:
+    columns = [table[name].to_pylist() for name in table.column_names]
+    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def test_a_batch_like_those_before_goes_the_quick_way(load_event):
@@ -385,6 +717,48 @@ def test_a_batch_like_those_before_goes_the_quick_way(load_event):
     found, rows = gathered(layouts, body)
     assert {row["extra"] for row in found} == {'{"brand_new":{"since": "today"}}'}
     assert rows.counts.extra_fields == {"brand_new": 27}
+
+
+def test_nulls_and_texts_that_look_like_names_go_the_quick_way():
+    fields = {"type": "open", "event_id": "1", "subject": None, "rcpt_meta": {"a": None, "b": 1}, "new": None}
+    layouts = Layouts()
+    for separators in ((",", ":"), (", ", ": ")):
+        body = json.dumps([{"msys": {"track_event": fields}}], separators=separators).encode()
+        gathered(layouts, body)
+        assert layouts.decode(body) is not None
+
+
+PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from(["campaign_id", "msg_size", "rcpt_meta", "new", "geo_ip", "event_id", "type"]),
+        st.sampled_from(
+            ['"a"', "null", "1", '{"a":null}', '{"city":"a"}', '{"city":"a","city":"b"}', '"\\"a\\":null"']
+        ),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(PAIRS, st.sampled_from([":", ": ", " :"])), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_repeated_names_are_seen_both_ways(events):
+    elements = []
+    for pairs, colon in events:
+        members = ",".join(f'"{name}"{colon}{value}' for name, value in [*pairs, ("type", '"open"')])
+        elements.append(f'{{"msys":{{"track_event":{{{members}}}}}}}')
+    layouts = Layouts()
+    everything = ELEMENT % f'{EVENT},"campaign_id":"a","msg_size":1,"rcpt_meta":1,"new":1,"geo_ip":{{"city":"a"}}'
+    gathered(layouts, f"[{everything}]".encode())
+    for (pairs, _), one in zip(events, elements, strict=True):
+        expected, lenient = gathered(Layouts(), f"[{one}]".encode())
+        found, quick = gathered(layouts, f"[{one}]".encode())
+        assert by_key(found) == by_key(expected)
+        assert quick.quarantined == lenient.quarantined
+        names = [name for name, value in [*pairs, ("type", '"open"')] if value != "null"]
+        if len(names) > len(set(names)):
+            assert [record.original for record in quick.quarantined] == [one.encode()]
+        elif len({name for name, _ in pairs} - {"type"}) == len(pairs):
+            assert quick.quarantined == []
 
 
 def test_one_odd_event_does_not_slow_down_its_batch(load_event, monkeypatch):

@@ -138,16 +138,31 @@ def test_duplicates_are_dropped_as_before():
     assert [row["event_id"] for row in rows_of(protection("rcpt_meta", "rcpt_to"), *events)] == ["1", "2"]
 
 
+@BOTH_WAYS
+def test_the_account_stays_in_the_row_where_all_else_is_protected(times):
+    """Two accounts' events of one id stay two, and each says whose it is."""
+    everything = protection(",".join({*droppable()} - {*hashable()}), ",".join(hashable()))
+    events = [opened(customer_id=account, subaccount_id="7") for account in ("1", "2")]
+    assert [row["customer_id"] for row in rows_of(everything, *events, times=times)] == ["1", "2"]
+
+
 REFUSED = [
-    ("drop", "event_id", "event_id is no field that can be dropped"),
-    ("drop", "type", "type is no field that can be dropped"),
-    ("drop", "timestamp", "timestamp is no field that can be dropped"),
-    ("drop", "batch_id", "batch_id is no field that can be dropped"),
-    ("drop", "extra.event_id", "extra.event_id is no field that can be dropped"),
+    ("drop", "event_id", "event_id cannot be dropped: it is part of what tells one event from another"),
+    ("drop", "type", "type cannot be dropped: it is part of what tells one event from another"),
+    ("drop", "timestamp", "timestamp cannot be dropped: it is part of what tells one event from another"),
+    ("drop", "batch_id", "batch_id cannot be dropped: it is part of what tells one event from another"),
+    ("drop", "extra.event_id", "extra.event_id cannot be dropped: it is part of what tells one event from another"),
+    ("drop", "customer_id", "customer_id cannot be dropped: it is part of what tells one event from another"),
+    (
+        "drop",
+        "extra.customer_id",
+        "extra.customer_id cannot be dropped: it is part of what tells one event from another",
+    ),
+    ("hash", "customer_id", "customer_id cannot be hashed: it is part of what tells one event from another"),
     ("drop", "extra.rcpt_meta.name", "extra.rcpt_meta.name is no field that can be dropped"),
     ("drop", "rcptmeta", "rcptmeta is no field that can be dropped"),
     ("drop", "extra.", "extra. is no field that can be dropped"),
-    ("hash", "event_key", "event_key is no field that can be hashed"),
+    ("hash", "event_key", "event_key cannot be hashed: it is part of what tells one event from another"),
     ("hash", "msg_size", "msg_size is no field that can be hashed"),
     ("hash", "geo_ip", "geo_ip is no field that can be hashed"),
     ("hash", "rcpt_meta", "rcpt_meta is no field that can be hashed"),
@@ -178,6 +193,7 @@ def test_the_template_takes_the_names_that_process_takes_and_no_others(patterns)
         "geo_ip",
         "user_agent_parsed",
         "extra.new",
+        "extra.customer_id",
         "rcptmeta",
         "rcpt_to2",
         " ",
@@ -198,7 +214,8 @@ def test_the_template_takes_lists(patterns, given):
 
 
 @pytest.mark.parametrize(
-    "given", [",", "rcpt_to,", ",rcpt_to", "rcpt_to subject", "rcpt_to,,subject", "rcpt_to;subject"]
+    "given",
+    [",", "rcpt_to,", ",rcpt_to", "rcpt_to subject", "rcpt_to,,subject", "rcpt_to;subject", "rcpt_to,customer_id"],
 )
 def test_the_template_refuses_what_is_no_list(patterns, given):
     assert not any(re.fullmatch(pattern, given) for pattern in patterns.values())

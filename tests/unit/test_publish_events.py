@@ -74,10 +74,15 @@ class FakeBus:
         return publish(entries, self.put, self.pauses.append, lambda: len(self.asked) >= requests)
 
 
+def test_events_of_one_id_in_two_accounts_are_told_apart():
+    ids = [json.loads(entry("1", customer_id=account).detail)["id"] for account in ("17", "18", None)]
+    assert ids == ["17/message_event/bounce/1", "18/message_event/bounce/1", "/message_event/bounce/1"]
+
+
 def test_detail_is_the_row_as_json():
     request = entry("92356927693813856").request("the-bus")
     assert request.pop("Detail") == (
-        '{"id":"message_event/bounce/92356927693813856","event_class":"message_event","type":"bounce",'
+        '{"id":"/message_event/bounce/92356927693813856","event_class":"message_event","type":"bounce",'
         '"timestamp":"2016-04-18T14:25:07.005Z","event_id":"92356927693813856","event_key":"92356927693813856",'
         '"batch_id":"batch-1","received_at":"2026-11-24T01:02:03.000Z","rcpt_to":"recipient@example.com",'
         '"rcpt_meta":{ "n": 1.0, "big": 12345678901234567890, "text":"\\u00e9"},"bounce_class":10,"open_tracking":true,'
@@ -119,7 +124,7 @@ def test_what_makes_an_event_too_large_is_left_out_and_named(fields, omitted):
     assert made.size <= MAX_BYTES
     assert detail.get("omitted", []) == omitted
     assert [name for name in fields if name not in detail] == sorted(omitted, key=list(fields).index)
-    assert (detail["id"], detail["batch_id"], detail["bounce_class"]) == ("message_event/bounce/1", "batch-1", 10)
+    assert (detail["id"], detail["batch_id"], detail["bounce_class"]) == ("/message_event/bounce/1", "batch-1", 10)
 
 
 def test_an_id_that_fits_nowhere_is_left_for_eventbridge_to_refuse():
@@ -241,7 +246,7 @@ def test_json_that_eventbridge_dislikes_is_left_out_and_named(refusal):
     assert (outcome.published, outcome.shortened, outcome.incomplete) == (1, 1, set())
     detail = json.loads(taken[0].detail)
     assert detail["omitted"] == ["rcpt_meta", "extra"]
-    assert (detail["id"], detail["rcpt_to"]) == ("message_event/bounce/1", "recipient@example.com")
+    assert (detail["id"], detail["rcpt_to"]) == ("/message_event/bounce/1", "recipient@example.com")
 
 
 def test_an_event_with_nothing_left_to_dislike_is_not_tried_again():

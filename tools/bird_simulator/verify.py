@@ -37,7 +37,7 @@ FLATTENED = {"geo_ip", "user_agent_parsed"}
 OURS = {"event_class", "event_key", "batch_id", "received_at", "event_date", "extra"}
 
 Row = dict[str, str | None]
-Key = tuple[str, str, str]  # class, type, event key
+Key = tuple[str | None, str, str, str]  # account, class, type, event key
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,18 @@ def verify(
     """Wait for the rows, then compare them all. `alone`: the lake holds nothing but this ledger's events."""
     result = Verification()
     sent: dict[Key, tuple[str, str, bool]] = {}  # (batch id, the event as sent, whether its batch was accepted)
-    customers: set[str] = set()
+    customers: set[str | None] = set()
     for batch in ledger.batches():
         accepted = ledger.outcomes[batch.batch_id] == ACCEPTED
         for event_class, event in events_of(batch):
-            customers.add(str(event.get("customer_id")))
-            sent[key_of(event_class, event)] = (batch.batch_id, compact(event), accepted)
+            key = key_of(event_class, event)
+            customers.add(key[0])
+            sent[key] = (batch.batch_id, compact(event), accepted)
             result.accepted += accepted
     result.sent = len(sent)
-    scope = "TRUE" if alone else f"customer_id IN ({', '.join(map(literal, sorted(customers)))})"
+    scope = (
+        "TRUE" if alone else f"coalesce(customer_id, '') IN ({', '.join(sorted(literal(c or '') for c in customers))})"
+    )
     if not alone:
         scope += f" AND event_date BETWEEN DATE {literal(first_day(sent))} AND DATE {literal(days_from_now(1))}"
     days = wait_for(lake, scope, result.accepted, wait_seconds, progress)
@@ -134,14 +137,14 @@ def verify(
     by_day = [f"{scope} AND event_date = DATE {literal(day)}" for day in sorted(days)]
     for part in by_day if sum(days.values()) > ROWS_AT_A_TIME else [scope]:
         for row in rows_of(lake, part):
-            key = str(row["event_class"]), str(row["type"]), str(row["event_key"])
+            key = row["customer_id"], str(row["event_class"]), str(row["type"]), str(row["event_key"])
             seen[key] += 1
             if key not in sent:
                 result.invented += 1
                 result.note(f"not sent: {key}")
                 continue
             batch_id, text, _ = sent[key]
-            wrong = list(differences(row, batch_id, key[0], json.loads(text)))
+            wrong = list(differences(row, batch_id, key[1], json.loads(text)))
             if wrong:
                 result.different += 1
                 result.note(f"altered: {key}: {', '.join(wrong)}")
@@ -195,7 +198,9 @@ def events_of(batch: Batch) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def key_of(event_class: str, event: dict[str, Any]) -> Key:
-    return event_class, str(event["type"]), event.get("event_id") or hashlib.sha256(compact(event).encode()).hexdigest()
+    account = event.get("customer_id")
+    event_key = event.get("event_id") or hashlib.sha256(compact(event).encode()).hexdigest()
+    return None if account is None else str(account), event_class, str(event["type"]), event_key
 
 
 def compact(value: Any) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet
@@ -25,7 +26,7 @@ from process.normalise import (
     normalise,
     split,
 )
-from process.table import to_parquet
+from process.table import ENCODED, to_parquet
 from tools.operate.spellings import names
 
 # What an event is known by in every place: account, class, type, key; '' for what it lacks.
@@ -159,7 +160,11 @@ def _records(text: str) -> Iterator[str]:
 
 
 def _is_of(record: str, columns: list[str], person: Person) -> bool:
-    row = dict(zip(columns, next(csv.reader(StringIO(record, newline=""))), strict=True))
+    values = [
+        unquote(value.removeprefix(ENCODED)) if value.startswith(ENCODED) else value
+        for value in next(csv.reader(StringIO(record, newline="")))
+    ]
+    row = dict(zip(columns, values, strict=True))
     return tuple(row[name] for name in IDENTITY) in person.events or (
         (person.possibly_in(record) or bool(person.hashes)) and any(map(person.in_text, row.values()))
     )
