@@ -14,10 +14,12 @@ import json
 import logging
 import os
 import platform
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,11 @@ import boto3
 import docker  # type: ignore[import-untyped]
 import yaml
 from moto import settings
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
 
 from tools import local_stack
-from tools.local_emulator import ACCESS_KEY, LOCAL, REGION, ROOT, SECRET_KEY, LocalAwsError, forget_real_aws
+from tools.local_emulator import LOCAL, REGION, ROOT, LocalAwsError, forget_real_aws
 from tools.local_stack import BUILT_TEMPLATE, progress
 from tools.local_webhook import EVENTS, recorded_request
 
@@ -39,8 +42,10 @@ RAW_BUCKET = "local-raw"
 LAKE_BUCKET = "local-lake"
 RAW_PREFIX = "raw"
 CREDENTIALS = "bird:example-password"  # what the sample events of events/ carry
+ACCESS_KEY = SECRET_KEY = "test"  # of moto's S3
 SAMPLE_BATCH = EVENTS / "alb_all_types.json"
 TIMEOUT_SECONDS = 120
+IP_FREEBIND = 15  # linux/in.h; Python's socket module has no name for it
 
 
 @dataclass(frozen=True)
@@ -104,24 +109,49 @@ def invoke(function: str, event: Path) -> Result:
         if function == "process":
             put_raw_objects(s3, json.loads(event.read_text()))
         before = set(addresses(s3))
-        host = engine_host()
-        template = local_template(f"http://{host}:{port}")
-        answer, log = sam_local_invoke(FUNCTIONS[function], event, template, host, port)
+        template = local_template(f"http://{engine_bridge() or 'host.docker.internal'}:{port}")
+        answer, log = sam_local_invoke(FUNCTIONS[function], event, template, port)
         return Result(answer, log, [address for address in addresses(s3) if address not in before])
 
 
 @contextmanager
 def local_s3() -> Iterator[int]:
-    """moto's S3 for the length of the call. On every interface, since the container comes from outside loopback."""
+    """moto's S3 for the length of the call, on loopback and on the engine's bridge: no other machine reaches these."""
     settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True  # host.docker.internal is no bucket called "host"
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="0.0.0.0", port=0, verbose=False)  # noqa: S104
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
+    application = DomainDispatcherApplication(create_backend_app)
+    with ExitStack() as stay:
+        first = stay.enter_context(listening("127.0.0.1", 0))
+        port: int = first.getsockname()[1]
+        sockets = [first]
+        if bridge := engine_bridge():
+            sockets.append(stay.enter_context(listening(bridge, port)))
+        for each in sockets:
+            server = make_server(each.getsockname()[0], port, application, threaded=True, fd=each.fileno())
+            stay.enter_context(serving(server))
         yield port
+
+
+def listening(address: str, port: int) -> socket.socket:
+    """On Linux also on an address that is not there yet: Podman makes its bridge with the first container."""
+    listener = socket.socket()
+    if address != "127.0.0.1":
+        listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+    listener.bind((address, port))
+    listener.listen()
+    return listener
+
+
+@contextmanager
+def serving(server: BaseWSGIServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def s3_client(endpoint_url: str) -> Any:
@@ -158,10 +188,14 @@ def addresses(s3: Any) -> list[str]:
     ]
 
 
-def engine_host() -> str:
-    """The name under which a container reaches this machine."""
-    components = [component["Name"] for component in engine().version().get("Components", [])]
-    return "host.containers.internal" if "Podman Engine" in components else "host.docker.internal"
+def engine_bridge() -> str | None:
+    """This machine's address on the engine's default network; None where the engine runs in a machine of its own
+    (Docker Desktop), whose host.docker.internal leads to loopback here."""
+    if not sys.platform.startswith("linux") or "Docker Desktop" in str(engine().info().get("OperatingSystem")):
+        return None
+    [network] = [network for network in engine().networks.list() if network.name in ("bridge", "podman")]
+    gateway: str = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    return gateway
 
 
 def local_template(endpoint_url: str) -> Path:
@@ -190,10 +224,8 @@ def local_settings() -> dict[str, str]:
     }
 
 
-def sam_local_invoke(logical_id: str, event: Path, template: Path, host: str, port: int) -> tuple[Any, str]:
+def sam_local_invoke(logical_id: str, event: Path, template: Path, port: int) -> tuple[Any, str]:
     options = ["--event", str(event.resolve()), "--template-file", str(template), "--region", REGION]
-    if host == "host.docker.internal":
-        options += ["--add-host", f"{host}:host-gateway"]
     if has_base_image():
         options.append("--skip-pull-image")  # also: works offline
     result = subprocess.run(

@@ -3,7 +3,7 @@
     python -m tools.local_aws up      deploy, write .local/outputs.json, leave it running
     python -m tools.local_aws down    end it; nothing stays
 
-LOCAL_AWS_PORT names the port (4566); AUTH=true makes the emulator enforce IAM policies.
+LOCAL_AWS_PORT names the port (default: a free one); AUTH=true makes the emulator enforce IAM policies.
 """
 
 import argparse
@@ -13,8 +13,6 @@ import sys
 from tools import local_emulator, local_stack
 from tools.local_emulator import LOCAL, LocalAwsError
 from tools.local_stack import progress
-
-DEFAULT_PORT = 4566
 
 
 def main() -> int:
@@ -36,7 +34,7 @@ def up() -> None:
     """Start the emulator unless it runs already, then build and deploy: also how a change gets there."""
     emulator = local_emulator.recall()
     if emulator is None:
-        port = port_from_environment() or DEFAULT_PORT
+        port = port_from_environment() or local_emulator.free_port()
         progress(f"starting MiniStack on port {port}")
         emulator = local_emulator.start(port, auth=auth_from_environment())
         local_emulator.remember(emulator)
@@ -53,6 +51,8 @@ def up() -> None:
     path = local_stack.write_outputs(stack)
     progress(f"ready: {stack.outputs.get('WebhookUrl')}")
     progress(f"outputs in {path.relative_to(local_emulator.ROOT)}; `make local-down` ends it")
+    progress(f"for other programs: export AWS_ENDPOINT_URL={emulator.endpoint_url} AWS_REGION={local_emulator.REGION}")
+    progress(f"  export AWS_ACCESS_KEY_ID={emulator.access_key} AWS_SECRET_ACCESS_KEY={local_emulator.SECRET_KEY}")
 
 
 def down() -> None:

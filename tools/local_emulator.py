@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -11,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -22,8 +23,7 @@ from botocore.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
 REGION = "eu-west-1"
-ACCESS_KEY = "test"  # MiniStack's name for the root user of account 000000000000
-SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret)
+SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret; what counts here is the access key)
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
 # Nothing of it is kept, so connections that clients hold open are not waited for.
@@ -39,13 +39,17 @@ class LocalAwsError(Exception):
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running MiniStack. `directory` holds its temporary files and is removed with it."""
+    """A running MiniStack. `directory` holds its temporary files and is removed with it.
+
+    `access_key` is that of its root user, made anew at each start: it refuses everyone who does not know it.
+    """
 
     port: int
     pid: int
     directory: Path
     log: Path
     auth: bool
+    access_key: str = field(repr=False)
 
     @property
     def endpoint_url(self) -> str:
@@ -69,7 +73,7 @@ class Emulator:
             **trust,
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -80,7 +84,7 @@ class Emulator:
 
     def client(self, service: str, **credentials: str) -> Any:
         """A boto3 client as root, or with the given aws_* credentials."""
-        login = credentials or {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+        login = credentials or {"aws_access_key_id": self.access_key, "aws_secret_access_key": SECRET_KEY}
         session = boto3.session.Session(region_name=REGION, **login)  # type: ignore[arg-type]
         verify = str(self.certificate) if self.auth else None
         config = Config(signature_version="s3v4") if service == "s3" else None
@@ -110,6 +114,7 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
     LOCAL.mkdir(exist_ok=True)
     log = LOCAL / f"emulator-{port}.log"
     directory = Path(tempfile.mkdtemp(prefix="bird-webhooks-local-"))
+    access_key = f"LOCAL{secrets.token_hex(8).upper()}"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
@@ -130,6 +135,7 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
                 "LANG": "C.UTF-8",
                 "GATEWAY_PORT": str(port),
                 "BIND_HOST": bind,
+                "AWS_ACCESS_KEY_ID": access_key,
                 "MINISTACK_REGION": REGION,
                 "LAMBDA_EXECUTOR": "local",
                 "IOT_MTLS_ENABLED": "0",  # fixed ports that two emulators at once would fight for
@@ -144,7 +150,7 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
             },
         )
     _started[process.pid] = process
-    emulator = Emulator(port, process.pid, directory, log, auth)
+    emulator = Emulator(port, process.pid, directory, log, auth, access_key)
     try:
         wait_until_healthy(emulator, process)
     except BaseException:
@@ -228,6 +234,7 @@ def running(port: int | None = None, *, auth: bool = False, bind: str = "127.0.0
 
 def remember(emulator: Emulator) -> None:
     """Note a MiniStack that outlives this process, for `recall`."""
+    state_file().touch(mode=0o600)  # its key
     state_file().write_text(json.dumps(asdict(emulator), default=str, indent=2) + "\n")
 
 
@@ -236,7 +243,8 @@ def recall() -> Emulator | None:
     if not state_file().exists():
         return None
     state = json.loads(state_file().read_text())
-    emulator = Emulator(state["port"], state["pid"], Path(state["directory"]), Path(state["log"]), state["auth"])
+    paths = {name: Path(state[name]) for name in ("directory", "log")}
+    emulator = Emulator(**{**state, **paths})
     command = subprocess.run(["ps", "-o", "command=", "-p", str(emulator.pid)], capture_output=True, text=True)
     if "ministack" not in command.stdout:
         forget()

@@ -7,17 +7,19 @@ names. What it refuses, as AWS does, are the rules of tools/strict_aws.
 """
 
 import json
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ministack.app
-from ministack.core import iam_actions
-from ministack.services import athena, glue
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.services import athena, glue, lambda_svc, sts
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from tools.local_guard import Guard
 from tools.strict_aws import emulated
 from tools.strict_aws.emulated.athena import is_view, original_sql
 
@@ -58,8 +60,26 @@ def resource_arn(
     return arn.lower() if service == "glue" else arn  # Glue's names are in lower case, and so are its ARNs
 
 
+HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", os.environ["BIND_HOST"]})
+KEY = os.environ["AWS_ACCESS_KEY_ID"]
+execution_credentials = lambda_runtime.execution_credentials
+
+
+def with_our_key(config: dict[str, Any]) -> dict[str, str]:
+    """Without policies functions would have the account's number for a key, which everyone knows."""
+    given: dict[str, str] = execution_credentials(config)
+    return given if ministack.app.AUTH else {**given, "AWS_ACCESS_KEY_ID": KEY}
+
+
+def knows(key: str) -> bool:
+    """Whether this local AWS gave it out: its root key, a role's session, an IAM user's."""
+    return key == KEY or key in sts._sessions or iam_evaluator.find_iam_access_key_account(key) is not None
+
+
 if __name__ == "__main__":
     athena._run_duckdb = run_with_views
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()
+    lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key
+    ministack.app.app = Guard(ministack.app.app, HOSTS, knows)
     ministack.app.main()

@@ -64,7 +64,8 @@ class Postgres:
     def start(self) -> None:
         """Start it (again), and return once it answers."""
         options = (
-            f"-p {self.port} -k {self.directory} -c listen_addresses={self.host} -c fsync=off -c log_min_messages=log"
+            f"-p {self.port} -k {self.sockets} -c unix_socket_permissions=0700 -c listen_addresses={self.host} "
+            "-c fsync=off -c log_min_messages=log"
         )
         log = self.directory / "postgres.log"
         run("pg_ctl", "start", "-w", "-D", self.data, "-l", str(log), "-o", options)
@@ -72,6 +73,10 @@ class Postgres:
     def stop(self) -> None:
         """Stop it as an outage would: open connections are cut, nothing committed is lost."""
         run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self.data)
+
+    @property
+    def sockets(self) -> Path:
+        return self.directory / "socket"
 
     @property
     def data(self) -> str:
@@ -85,6 +90,7 @@ def running(port: int | None = None) -> Iterator[Postgres]:
     server = Postgres(directory, port or free_port())
     try:
         make_certificate(directory)
+        server.sockets.mkdir(mode=0o700)  # who reaches the socket is superuser without a password
         if os.geteuid() == 0:
             for path in (directory, *directory.iterdir()):
                 shutil.chown(path, ACCOUNT)
@@ -115,7 +121,7 @@ def make_certificate(directory: Path) -> None:
 
 
 def make_database(server: Postgres) -> None:
-    administrator = f"host={server.directory} port={server.port} user=postgres dbname=postgres"
+    administrator = f"host={server.sockets} port={server.port} user=postgres dbname=postgres"
     with psycopg.connect(administrator, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {server.username} LOGIN PASSWORD '{server.password}'")
         connection.execute(f"CREATE DATABASE {server.dbname} OWNER {server.username}")

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from tools.local_emulator import LOCAL, REGION, ROOT, Emulator, LocalAwsError
+from tools.local_emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError
 
 TEMPLATE = ROOT / "template.yaml"
 BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
@@ -274,5 +274,7 @@ def local_front_door(emulator: Emulator, stack_name: str) -> str:
 
 def write_outputs(stack: Stack) -> Path:
     path = LOCAL / "outputs.json"
-    path.write_text(json.dumps(stack.outputs, indent=2, sort_keys=True) + "\n")
+    path.touch(mode=0o600)  # the key of the local AWS
+    login = {"access_key_id": stack.emulator.access_key, "secret_access_key": SECRET_KEY}
+    path.write_text(json.dumps({**stack.outputs, **login}, indent=2, sort_keys=True) + "\n")
     return path

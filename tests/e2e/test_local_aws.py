@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
 from tools import local_emulator
-from tools.local_emulator import ACCESS_KEY, REGION, SECRET_KEY, Emulator
+from tools.local_emulator import REGION, SECRET_KEY, Emulator
 from tools.local_query import poll
 
 BUCKET = "a-bucket"
@@ -221,7 +221,7 @@ def test_notification_filters_are_in_s3s_encoding(aws, prefix, announced):
 )
 def test_link_with_an_old_signature_is_refused(aws, version, status, said):
     config = Config(signature_version=version)
-    login = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+    login = {"aws_access_key_id": aws.access_key, "aws_secret_access_key": SECRET_KEY}
     s3 = boto3.client("s3", REGION, endpoint_url=aws.endpoint_url, config=config, verify=False, **login)
     aws.client("s3").put_object(Bucket=BUCKET, Key="linked", Body=b"a page")
     link = s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "linked"})
@@ -231,7 +231,7 @@ def test_link_with_an_old_signature_is_refused(aws, version, status, said):
 
 def test_idle_connection_to_s3_is_reset_when_it_is_used_again(aws):
     config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1)
-    login = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+    login = {"aws_access_key_id": aws.access_key, "aws_secret_access_key": SECRET_KEY}
     trust = {"endpoint_url": aws.endpoint_url, "verify": str(aws.certificate)}
     s3 = boto3.client("s3", REGION, config=config, **trust, **login)
     s3.list_buckets()

@@ -69,7 +69,7 @@ def database(server) -> Iterator[psycopg.Connection]:
 
 
 def administrator(server: Postgres) -> psycopg.Connection:
-    return psycopg.connect(host=str(server.directory), port=server.port, user="postgres", autocommit=True)
+    return psycopg.connect(host=str(server.sockets), port=server.port, user="postgres", autocommit=True)
 
 
 @pytest.fixture
@@ -721,7 +721,7 @@ def test_server_without_tls_is_refused(server, database, verify):
 def test_tls_alone_takes_any_certificate_and_a_role_needs_only_the_schema(server, database):
     """As docs/downstream/postgresql.md sets it up: REQUIRE, and a role that may create in one schema and no more."""
     with psycopg.connect(
-        host=str(server.directory), port=server.port, user="postgres", dbname="marketing", autocommit=True
+        host=str(server.sockets), port=server.port, user="postgres", dbname="marketing", autocommit=True
     ) as admin:
         admin.execute("CREATE ROLE loader LOGIN PASSWORD 'x'; CREATE SCHEMA bird AUTHORIZATION loader")
         admin.execute("CREATE ROLE dashboards LOGIN PASSWORD 'y'; GRANT USAGE ON SCHEMA bird TO dashboards")
