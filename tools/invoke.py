@@ -42,7 +42,7 @@ RAW_BUCKET = "local-raw"
 LAKE_BUCKET = "local-lake"
 RAW_PREFIX = "raw"
 CREDENTIALS = "bird:example-password"  # what the sample events of events/ carry
-ACCESS_KEY = SECRET_KEY = "test"  # of moto's S3
+ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105  (those of moto's S3)
 SAMPLE_BATCH = EVENTS / "alb_all_types.json"
 TIMEOUT_SECONDS = 120
 IP_FREEBIND = 15  # linux/in.h; Python's socket module has no name for it
