@@ -15,11 +15,14 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from io import BytesIO
 from itertools import batched
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from process.bounds import BeyondBoundsError
+from process.gzip_body import GZIP, NotGzipError, decompressed
 from tools.operate.erase_postgres import Table
 from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
 from tools.operate.target import OperateError, Progress, Target, confirm, say
@@ -29,8 +32,8 @@ LOOKS = 4
 # An invocation of process, or of a loader, that read what was there before has ended by then.
 SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
-GZIP = b"\x1f\x8b"
 MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
+MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
@@ -235,10 +238,7 @@ def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
     try:
         match stored.place:
             case "raw batches":
-                remainder = batch_without(unzipped(body), person)
-                if remainder and remainder.body and body.startswith(GZIP):
-                    return remainder._replace(body=gzip.compress(remainder.body))
-                return remainder
+                return raw_without(body, person)
             case "quarantine":
                 return quarantine_without(body, person)
             case _ if stored.key.endswith(".csv"):
@@ -251,20 +251,38 @@ def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
         raise UnreadableError from error
 
 
-def unzipped(body: bytes) -> bytes:
-    """All members of a gzip body, also of one that is zipped twice; anything else as it is, whatever its label says."""
-    for _ in range(2):
-        if not body.startswith(GZIP):
-            break
-        whole = b""
-        while body.startswith(GZIP):
-            decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            whole += decompressor.decompress(body, MAX_UNZIPPED_BYTES - len(whole) + 1)
-            if not decompressor.eof or len(whole) > MAX_UNZIPPED_BYTES:
-                raise UnreadableError
-            body = decompressor.unused_data
-        body = whole + body
-    return body
+def raw_without(body: bytes, person: Person) -> Remainder | None:
+    """Gzip stays gzip, of one member. What cannot be decompressed is searched as it is."""
+    try:
+        whole, damage = decompressed(body, MAX_UNZIPPED_BYTES)
+    except NotGzipError:
+        return batch_without(body, person)
+    except BeyondBoundsError:  # process has quarantined it whole: no row is of it, and it may hold anything
+        if person.in_any(members(body)):
+            raise UnreadableError from None
+        return None
+    remainder = batch_without(whole, person)
+    tail = b"".join(rest for _, rest in damage if not rest.startswith(GZIP))
+    in_tail = person.in_bytes(tail)
+    if remainder is None and not in_tail:
+        return None
+    kept = remainder.body if remainder and remainder.body else whole
+    zipped = gzip.compress(kept) if body.startswith(GZIP) else kept
+    return Remainder(zipped + (b"" if in_tail else tail), (remainder.erased if remainder else 0) + in_tail)
+
+
+def members(body: bytes) -> Iterator[bytes]:
+    """A gzip body piece by piece, however large. Errors: UnreadableError."""
+    size = 0
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(body)) as file:
+            while piece := file.read(CHUNK_BYTES):
+                size += len(piece)
+                if size > MAX_SEARCHED_BYTES:
+                    raise UnreadableError
+                yield piece
+    except (OSError, EOFError, zlib.error):  # from here on it is damaged, and what came before was searched
+        return
 
 
 def get(target: Target, stored: Stored) -> Any:

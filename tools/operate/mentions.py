@@ -18,14 +18,9 @@ from arro3.io import read_parquet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions"))
 
-from process.normalise import (
-    UnreadableBatchError,
-    UnreadableElementError,
-    content_key,
-    element,
-    normalise,
-    split,
-)
+from process.elements import UnreadableBatchError, repaired, split
+from process.normalise import Element, UnreadableElementError, content_key, element, normalise
+from process.rows import REPAIRABLE
 from process.table import ENCODED, to_parquet
 from tools.operate.spellings import names
 
@@ -106,13 +101,23 @@ def batch_without(body: bytes, person: Person) -> Remainder | None:
             kept.append(raw)
             continue
         try:
-            event = element(raw)
+            event = readable(raw)
         except UnreadableElementError:
             continue
         values, _ = normalise(event)
         key = values.get("event_id") or content_key(event.raw)
         person.events.add((values.get("customer_id") or "", event.event_class, values.get("type") or "", key))
     return Remainder(b"[%b]" % b",".join(kept), len(elements) - len(kept))
+
+
+def readable(raw: bytes) -> Element:
+    """As process reads it, repaired where need be. Errors: UnreadableElementError."""
+    try:
+        return element(raw)
+    except UnreadableElementError as error:
+        if str(error) not in REPAIRABLE:
+            raise
+        return element(repaired(raw))
 
 
 def parquet_without(body: bytes, person: Person) -> Remainder | None:
