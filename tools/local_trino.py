@@ -24,7 +24,7 @@ from zipfile import ZipFile
 
 import trino
 
-from tools.local_emulator import ACCESS_KEY, LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError, free_port
+from tools.local_emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError, free_port
 from tools.local_stack import progress
 
 VERSION = "476"  # docs/decisions.md says what stands for it at Athena
@@ -205,7 +205,9 @@ def running(emulator: Emulator) -> Iterator[Trino]:
 def configure(directory: Path, port: int, emulator: Emulator) -> None:
     (directory / "config.properties").write_text(SERVER.format(port=port))
     (directory / "catalog").mkdir()
-    hive = HIVE.format(region=REGION, endpoint=emulator.endpoint_url, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    hive = HIVE.format(
+        region=REGION, endpoint=emulator.endpoint_url, access_key=emulator.access_key, secret_key=SECRET_KEY
+    )
     (directory / f"catalog/{CATALOG}.properties").write_text(hive)
 
 

@@ -121,7 +121,7 @@ def contents(s3) -> dict[tuple[str, str], bytes]:
             body = s3.get_object(Bucket=bucket, Key=item["Key"], **options)["Body"].read()
             if body.startswith(b"PAR1"):
                 body = str(parquet_rows(body)).encode()
-            elif body.startswith(b"\x1f\x8b") and item["Key"].startswith("raw/"):
+            elif body.startswith(b"\x1f\x8b") and item["Key"].startswith("raw/") and b"cut" not in body:
                 body = gzip.decompress(body)
             found[item["Key"], item["VersionId"]] = body
     return found

@@ -98,8 +98,6 @@ MADE = [
         for account in "12"
     ],
     event("open", HOUR, "both@example.com", customer_id="2", message_id="b1", campaign_id="both"),
-    # A flood of invented types.
-    *[event(f"invented_{number}", HOUR + copy, None) for number in range(300) for copy in range(2)],
     # Left one list, and later everything.
     event("list_unsubscribe", 2 * DAY, "two-lists@example.com", list_id="weekly"),
     event("link_unsubscribe", DAY, "two-lists@example.com", list_id="daily"),
@@ -109,11 +107,16 @@ MADE = [
 ]
 
 
+# A flood of invented types.
+FLOOD = [[event(f"invented_{number}", HOUR + copy, None) for number in range(150)] for copy in range(2)]
+FLOOD += [[event(f"invented_{number}", HOUR + copy, None) for number in range(150, 300)] for copy in range(2)]
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> Iterator[duckdb.DuckDBPyConnection]:
     """The rows as process writes them, and the views, in DuckDB."""
     gathered = Rows()
-    for number, events in enumerate([*map(recorded, FILES), MADE]):
+    for number, events in enumerate([*map(recorded, FILES), MADE, *FLOOD]):
         body = json.dumps(events).encode()
         gathered.add(StoredBatch(f"batch-{number}", f"raw/batch-{number}.json", LAST * 1000, body))
     folder = tmp_path_factory.mktemp("lake")
