@@ -152,7 +152,7 @@ def test_replacement_that_was_cut_short_goes_on(old_table, loader, server):
         "(event_key, type, event_class, customer_id, event_date) NULLS NOT DISTINCT"
     )
     old_table.execute("CREATE UNIQUE INDEX events_2025_11_account_identity ON bird.events_2025_11 (event_key)")
-    administrator = f"host={server.directory} port={server.port} user=postgres dbname=marketing"
+    administrator = f"host={server.sockets} port={server.port} user=postgres dbname=marketing"
     with psycopg.connect(administrator, autocommit=True) as admin:
         named = "indexrelid = 'bird.events_2025_11_account_identity'::regclass"
         admin.execute(f"UPDATE pg_index SET indisvalid = false WHERE {named}")  # noqa: S608

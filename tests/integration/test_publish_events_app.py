@@ -251,7 +251,7 @@ def test_row_of_which_no_event_can_be_made_costs_itself(s3, queue, monkeypatch, 
     monkeypatch.setattr(publish_events.app, "entry_of", odd)
     key = write_rows(s3, "two", {"type": "bounce", "event_id": "1"}, {"type": "bounce", "event_id": "2"})
     assert lambda_handler(announce(key), None) == {"batchItemFailures": []}
-    assert ids(queue()) == ["message_event/bounce/1"]
+    assert ids(queue()) == ["/message_event/bounce/1"]
     assert len([key for key in keys(s3) if key.startswith("quarantine/bus/")]) == 1
     assert "example.com" not in caplog.text
 
@@ -262,7 +262,7 @@ def test_odd_key_fails_its_own_message(s3, queue, key):
     good = write_rows(s3, "good", {"type": "bounce", "event_id": "1"})
     given = announce(key, good)
     assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": given["Records"][0]["messageId"]}]}
-    assert ids(queue()) == ["message_event/bounce/1"]
+    assert ids(queue()) == ["/message_event/bounce/1"]
 
 
 def test_file_on_which_the_code_fails_fails_its_own_message(s3, queue, monkeypatch):
@@ -278,7 +278,7 @@ def test_file_on_which_the_code_fails_fails_its_own_message(s3, queue, monkeypat
     monkeypatch.setattr(publish_events.lake, "read", odd)
     given = announce(bad, good)
     assert lambda_handler(given, None) == {"batchItemFailures": [{"itemIdentifier": given["Records"][0]["messageId"]}]}
-    assert ids(queue()) == ["message_event/bounce/good"]
+    assert ids(queue()) == ["/message_event/bounce/good"]
 
 
 def test_names_of_other_buckets_are_refused(s3, queue, caplog):
@@ -314,7 +314,7 @@ def test_type_that_bird_does_not_document_but_the_rows_have_is_no_slip(s3, queue
     monkeypatch.setenv("EVENT_TYPES", "bounce,brand_new")
     key = write_rows(s3, "new", {"type": "brand_new", "event_id": "1"})
     assert lambda_handler(announce(key), None) == {"batchItemFailures": []}
-    assert ids(queue()) == ["message_event/brand_new/1"]
+    assert ids(queue()) == ["/message_event/brand_new/1"]
     assert "types that no event has" not in caplog.text
 
 
