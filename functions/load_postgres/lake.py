@@ -44,6 +44,8 @@ def _store(bucket: str, allow_http: bool) -> S3Store:
         client_options={
             "timeout": timedelta(seconds=15),
             "connect_timeout": timedelta(seconds=3),
+            # S3 closes idle connections after 5 s or more. After a pause each retry would take another dead one.
+            "pool_idle_timeout": timedelta(seconds=2),
             "allow_http": allow_http,
         },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},

@@ -225,7 +225,8 @@ def test_link_with_an_old_signature_is_refused(aws, version, status, said):
     s3 = boto3.client("s3", REGION, endpoint_url=aws.endpoint_url, config=config, verify=False, **login)
     aws.client("s3").put_object(Bucket=BUCKET, Key="linked", Body=b"a page")
     link = s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "linked"})
-    answer = urllib3.request("GET", link, ca_certs=str(aws.certificate))
+    with urllib3.PoolManager(ca_certs=str(aws.certificate)) as pool:
+        answer = pool.request("GET", link)
     assert (answer.status, said in answer.data) == (status, True)
 
 

@@ -182,8 +182,8 @@ def test_stack_without_an_api_key_says_what_to_type_into_birds_form(sar_stack):
     target = sar_stack.outputs["PublicWebhookUrl"]
     assert sar_stack.outputs["BirdForm"] == (
         f"Webhook name: bird (at most 24 characters) | Target: {target} | "
-        "Events: all of them | Authentication: Basic | Username: bird | "
-        f"Password: `password` in secret {sar_stack.outputs['WebhookSecretArn']}"
+        "Events: all of them | Authentication: Basic | "
+        f"Username and password: `username` and `password` in secret {sar_stack.outputs['WebhookSecretArn']}"
     )
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools import local_stack
+from tools import local_emulator, local_stack
 from tools.bird_simulator.__main__ import lake_of
 from tools.bird_simulator.batches import Batch, BatchMaker
 from tools.bird_simulator.ledger import Ledger
 from tools.bird_simulator.sender import Basic, Sender
 from tools.bird_simulator.verify import verify
 from tools.load import shorten_visibility
-from tools.local_emulator import ROOT
+from tools.local_emulator import ROOT, Emulator
 from tools.local_query import poll, query
 
 ROWS_TIMEOUT_SECONDS = 90
@@ -36,6 +36,17 @@ def released(tmp_path_factory) -> Path:
     with tarfile.open(kept[newest]) as archive:
         archive.extractall(directory, filter="data")
     return local_stack.build(directory / f"bird-webhooks-{newest}/template.yaml")
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """One whose new roles work at once: the release does not wait for IAM, and may be rolled back on AWS for that."""
+    local_emulator.forget_real_aws()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRICT_AWS_ROLE", "0")
+        with local_emulator.running(auth=True) as started:
+            local_stack.build()
+            yield started
 
 
 @pytest.fixture
