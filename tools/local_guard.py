@@ -60,5 +60,6 @@ def access_key(headers: Mapping[str, str], query: bytes) -> str:
     authorization = headers.get("authorization", "")
     if "Credential=" in authorization:
         return authorization.partition("Credential=")[2].partition("/")[0]
-    credential: str = parse_qs(query.decode("latin-1")).get("X-Amz-Credential", [""])[0]
+    asked = parse_qs(query.decode("latin-1"))
+    credential: str = (asked.get("X-Amz-Credential") or asked.get("AWSAccessKeyId") or [""])[0]
     return credential.partition("/")[0]
