@@ -125,10 +125,12 @@ def view_table(
 
     Athena's guide ("Work with views") wants PartitionKeys; its engine refuses a table without a serde, and takes one
     for a view only if the comment is `Presto View`. It reads a Glue description in place of that comment, so there
-    is none: what the view gives is said in the definition's `comment`.
+    is none: what the view gives is said in the definition's `comment`. A view that does not run as its invoker needs an
+    owner: Athena writes the account's number.
     """
     definition = '{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
-    definition += f', "columns": ${{Columns}}, "comment": {json.dumps(comment)}, "runAsInvoker": false, "path": []}}'
+    definition += f', "columns": ${{Columns}}, "comment": {json.dumps(comment)}, "owner": "${{AWS::AccountId}}"'
+    definition += ', "runAsInvoker": false, "path": []}'
     columns = json.dumps([{"name": column, "type": kind} for column, kind in trino])
     return [
         f"Name: {name}",

@@ -15,6 +15,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tools.local_emulator import SECRET_KEY
 from tools.local_query import client
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +39,8 @@ class FunctionProcess:
             "PYTHONPATH": str(ROOT / "functions"),
             "AWS_ENDPOINT_URL": s3_url,
             "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": stack.emulator.access_key,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": "eu-west-1",
         }
         self._command = [sys.executable, Path(__file__).with_name("function_process.py"), function]

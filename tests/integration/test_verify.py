@@ -6,6 +6,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from io import BytesIO
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -176,6 +177,8 @@ BAD = {"batch_id": "2", "ts": "2026-11-25T11:00:00.000Z", "attempts": 2, "respon
 
 
 class Secrets:
+    meta = SimpleNamespace(region_name="eu-west-1")
+
     def __init__(self, secret: str) -> None:
         self.secret = secret
 

@@ -85,6 +85,7 @@ def target(
     resources = {
         "ProcessQueue": ("AWS::SQS::Queue", "https://sqs.example.com/1/process"),
         "AlarmTopic": ("AWS::SNS::Topic", "arn:alarms"),
+        "IngestTargetGroup": ("AWS::ElasticLoadBalancingV2::TargetGroup", "the-target-group"),
         "IngestErrorsAlarm": ("AWS::CloudWatch::Alarm", "an-alarm"),
         "RawBatchCreated": ("AWS::Lambda::EventSourceMapping", "a-mapping"),
     }
@@ -498,7 +499,7 @@ def test_without_a_front_door_ingest_is_invoked_as_the_load_balancer_would(param
     [request] = requests
     own = {"content-type": ["application/json"], "x-messagesystems-batch-id": [verification.event.id]}
     assert request["multiValueHeaders"] == {**own, **headers}
-    assert request["requestContext"] == {"elb": {"targetGroupArn": "verify"}}
+    assert request["requestContext"] == {"elb": {"targetGroupArn": "the-target-group"}}
     assert request["body"] == verification.event.body.decode()
 
 
@@ -579,6 +580,13 @@ def test_subscriptions(subscriptions, found):
 def test_alarms(alarms, found):
     answer = {"MetricAlarms": [{"AlarmName": "an-alarm", **alarm} for alarm in alarms]}
     assert outcomes(run(target({"describe_alarms": answer})), "no alarm fires") == [found]
+
+
+def test_the_silence_of_a_new_stack_is_no_failure():
+    firing = target({"describe_alarms": {"MetricAlarms": [{"AlarmName": "silence", "StateValue": "ALARM"}]}})
+    vars(firing)["resources"] = {"NoBatchesAlarm": ("AWS::CloudWatch::Alarm", "silence")}
+    [(status, said)] = outcomes(run(firing), "no alarm fires")
+    assert (status, said.startswith("NoBatchesAlarm: a new stack has had no batch yet")) == ("warning", True)
 
 
 @pytest.mark.parametrize(

@@ -91,12 +91,11 @@ class Target:
 
     def secret_text(self, name: str) -> str:
         """What a secret holds, by name or ARN, in the region that the ARN names."""
+        return connection.secret_text(name, self.secrets_in)
+
+    def secrets_in(self, region: str | None) -> Any:
         ours = self.client("secretsmanager")
-
-        def client(region: str | None) -> Any:
-            return ours if region in (None, ours.meta.region_name) else self.client("secretsmanager", region)
-
-        return connection.secret_text(name, client)
+        return ours if region in (None, ours.meta.region_name) else self.client("secretsmanager", region)
 
     @cached_property
     def raw_prefix(self) -> str:

@@ -336,7 +336,7 @@ class Verification:
         body = {"body": self.event.body.decode(), "isBase64Encoded": False}
         if self.target.parameters().get("FrontDoor") == "ALB":
             request: dict[str, Any] = {
-                "requestContext": {"elb": {"targetGroupArn": "verify"}},
+                "requestContext": {"elb": {"targetGroupArn": self.target.resources["IngestTargetGroup"][1]}},
                 "httpMethod": "POST",
                 "path": self.path,
                 "multiValueHeaders": {name: [value] for name, value in headers.items()},
@@ -514,6 +514,10 @@ class Verification:
             names = list(by_name)[start : start + 100]
             found += self.target.client("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]
         firing = sorted(by_name[alarm["AlarmName"]] for alarm in found if alarm["StateValue"] == "ALARM")
+        if firing == ["NoBatchesAlarm"]:
+            raise warning(
+                "NoBatchesAlarm fires: a new stack has had no batch yet, or Bird has sent none for SilenceHours"
+            )
         if firing:
             sections = ", ".join(f"{RUNBOOK}#{name.lower()}" for name in firing)
             advice = ADVICE["no alarm fires"]
@@ -581,9 +585,8 @@ class Verification:
         if not known:
             raise not_tried("typed into Bird's form by hand: only an API key can ask Bird")
         parameters = self.target.parameters()
-        secrets = self.target.client("secretsmanager")
         try:
-            key = api_key(secrets.get_secret_value(SecretId=parameters["BirdApiKeySecretArn"])["SecretString"])
+            key = api_key(self.target.secret_text(parameters["BirdApiKeySecretArn"]))
         except UnusableSettingError as error:
             raise failed(str(error)) from None
         self.secrets.append(key)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from load_postgres.connection import region_of
 from tools.operate.findings import Advice, failed, not_tried, warning
 from tools.operate.target import Target
 
@@ -231,7 +232,7 @@ def encryption(target: Target) -> str:
     parameters = target.parameters()
     for name in ("BirdApiKeySecretArn", "PostgresSecretArn"):
         if arn := parameters.get(name):
-            key = target.client("secretsmanager").describe_secret(SecretId=arn).get("KmsKeyId")
+            key = target.secrets_in(region_of(arn)).describe_secret(SecretId=arn).get("KmsKeyId")
             if key and "alias/aws/" not in key:
                 unsure.append(f"the secret of {name}")
     if unsure:
