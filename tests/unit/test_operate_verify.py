@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ PREFIX, SUFFIX = "/* Presto View: ", " */"
 
 class Account:
     """Clients whose operations are given: an answer, an error, or a function of the request."""
+
+    meta = SimpleNamespace(region_name="eu-west-1")
 
     def __init__(self, operations: dict[str, Any]) -> None:
         self.operations = operations
@@ -586,7 +589,7 @@ def test_the_silence_of_a_new_stack_is_no_failure():
     firing = target({"describe_alarms": {"MetricAlarms": [{"AlarmName": "silence", "StateValue": "ALARM"}]}})
     vars(firing)["resources"] = {"NoBatchesAlarm": ("AWS::CloudWatch::Alarm", "silence")}
     [(status, said)] = outcomes(run(firing), "no alarm fires")
-    assert (status, said.startswith("NoBatchesAlarm: a new stack has had no batch yet")) == ("warning", True)
+    assert (status, "a new stack has had no batch yet" in said) == ("warning", True)
 
 
 @pytest.mark.parametrize(
