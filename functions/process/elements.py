@@ -127,7 +127,7 @@ def _end(body: bytes, start: int, following: int, beyond: int) -> int:
 def _end_by_brackets(body: bytes, start: int, limit: int) -> int | None:
     """None where strings or brackets do not match, or what follows is no end of an element."""
     if body[start : start + 1] not in (b"{", b"["):
-        end = _after(_TO_COMMA, body, start)
+        end = _TO_COMMA.match(body, start, limit).end()  # type: ignore[union-attr]  # matches nothing, too
         return end if end > start and body[end : end + 1] in (b",", b"]", b"") else None
     opened = bytearray()
     position = start
@@ -165,7 +165,8 @@ def _is_json(raw: bytes) -> bool:
 
 # --- Repair -----------------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=[ \t\r\n]*+[}\]])|[^\s"{}\[\],:]++', re.DOTALL)
+# A string that nothing closes is a token, too: or each quote in it would be tried to its end.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|,(?=[ \t\r\n]*+[}\]])|[^\s"{}\[\],:]++', re.DOTALL)
 _VALUE = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 _IN_STRING = re.compile(
     r"(?P<good>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from process.bounds import BeyondBoundsError
 
 GZIP = b"\x1f\x8b"
+CUT = "gzip ends too early"
 # A proxy in front of a sender that compresses compresses again.
 MAX_TIMES = 2
 # Each is looked at with all that follows it; tools that write members write one for 64 kB or more.
@@ -52,7 +53,7 @@ def _members(body: bytes, at_most: int) -> Unzipped:
         if len(found) > at_most:
             raise BeyondBoundsError(f"larger than {at_most} bytes when decompressed")
         if not member.eof:
-            return Unzipped(bytes(found), [("gzip ends too early", rest)])
+            return Unzipped(bytes(found), [(CUT, rest)])
         rest = member.unused_data
         if not rest.startswith(GZIP):
             break

@@ -251,21 +251,21 @@ class Rows:
 
     def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
-        by_struct: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
-        for event_class, event in zip(decoded.event_classes, decoded.events, strict=True):
-            by_struct[event_class, type(event), event.customer_id].append(event)
-        for (event_class, struct, account), events in by_struct.items():
+        by_struct: dict[tuple[str, Any, str | None], list[int]] = defaultdict(list)
+        for position, (event_class, event) in enumerate(zip(decoded.event_classes, decoded.events, strict=True)):
+            by_struct[event_class, type(event), event.customer_id].append(position)
+        everything: list[Any] = []  # as it came, where an event has no id
+        for (event_class, struct, account), positions in by_struct.items():
+            events = [decoded.events[position] for position in positions]
             layout = self.layouts.by_struct[struct]
             self.layouts.use(layout.event_type)
             event_keys = [event.event_id for event in events]
             if not all(event_keys):
-                everything = zip(decoded.event_classes, decoded.events, raw_events(body), strict=True)
-                raws = [
-                    raw
-                    for other, event, raw in everything
-                    if other == event_class and type(event) is struct and event.customer_id == account
+                everything = everything or list(raw_events(body))
+                event_keys = [
+                    key or content_key(everything[position])
+                    for key, position in zip(event_keys, positions, strict=True)
                 ]
-                event_keys = [key or content_key(raw) for key, raw in zip(event_keys, raws, strict=True)]
             moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
             by_day = _rows_by_day(moments, batch.received_at)
             alike = Alike(0, event_class, layout.event_type, layout)

@@ -70,8 +70,8 @@ def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:
 
     Two accounts may have events of one id. An account that is not named leaves its place in `id` empty.
     """
-    account = row.get("customer_id") or ""
-    fields: dict[str, Any] = {"id": f"{account}/{row['event_class']}/{row['type']}/{row['event_key']}"}
+    parts = (str(row.get(name) or "") for name in ("customer_id", "event_class", "type"))
+    fields: dict[str, Any] = {"id": "/".join([*(part.replace("/", "%2F") for part in parts), row["event_key"]])}
     fields |= {name: _json_value(name, value) for name, value in row.items() if value is not None}
     return _fitting(file, resource, row.get("timestamp") or row.get("received_at"), fields, [], row)
 

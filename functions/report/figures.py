@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
+from urllib.parse import unquote
 
 from report.queries import LAGS, REJECTIONS, Period
 
@@ -342,10 +344,11 @@ def plain(name: str) -> str:
     return name if name.isidentifier() and len(name) <= 64 else "(not a plain name)"
 
 
-# As it is, full-width, in a URL, in HTML, in JSON, in quoted-printable.
-AT = re.compile(r"@|\uff20|%(?:25)*40|&#0*64;|&#x0*40;|&commat;|\\+u0040|=40", re.IGNORECASE)
-BEFORE_AT = re.compile(r'(?:"[^"]*"|[^\s<>()\[\]",;:]+)$')
+BEFORE_AT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s<>()\[\]",;:]+)$')
 AFTER_AT = re.compile(r"\[[^\]\s]*\]?|[^\s<>()\[\]\"',;]+")
+AT = re.compile("[@\uff20\ufe6b]|=40")
+ENCODED_WORD = re.compile(r"=\?[^\s?]+\?[bq]\?[^\s?]*\?=", re.IGNORECASE)
+ESCAPE = re.compile(r"\\+u([0-9a-f]{4})", re.IGNORECASE)
 LONGEST_TEXT = 500  # of a mail server's answer or a campaign's name; it also bounds the time
 
 
@@ -354,15 +357,35 @@ def masked(text: Any) -> str:
     whole = "" if text is None else str(text)
     if len(whole) > LONGEST_TEXT:
         whole = f"{whole[:LONGEST_TEXT]}…"
+    whole = ENCODED_WORD.sub("<encoded>", whole)
+    plain = decoded(whole)
+    # Shown as it is decoded only where that brings an @ to light.
+    return without_addresses(plain if len(AT.findall(plain)) > len(AT.findall(whole)) else whole)
+
+
+def decoded(text: str) -> str:
+    """Percent-encoding, HTML's entities and JSON's escapes, in one another too."""
+    for _ in range(4):
+        before = text
+        try:
+            text = unescape(unquote(ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)))
+        except ValueError:  # an entity of more digits than Python takes
+            break
+        if text == before:
+            break
+    return text
+
+
+def without_addresses(text: str) -> str:
     parts, end = [], 0
-    for at in AT.finditer(whole):
+    for at in AT.finditer(text):
         if at.start() < end:
             continue
-        before, after = BEFORE_AT.search(whole[end : at.start()]), AFTER_AT.match(whole, at.end())
+        before, after = BEFORE_AT.search(text[end : at.start()]), AFTER_AT.match(text, at.end())
         if before and after:
-            parts += [whole[end : end + before.start()], "<address>"]
+            parts += [text[end : end + before.start()], "<address>"]
             end = after.end()
-    return "".join([*parts, whole[end:]])
+    return "".join([*parts, text[end:]])
 
 
 def number(value: Any) -> int:

@@ -343,7 +343,7 @@ def test_the_judge_finds_what_is_wrong(stack, sender, maker, ledger, judge):
     sender.run(batches)
     assert closes(judge(), batches)
     tampered = json.loads(batches[5].body)
-    next(iter(tampered[0]["msys"].values()))["customer_id"] = maker.customer_id + "0"
+    next(iter(tampered[0]["msys"].values()))["message_id"] = "another"
     [tampered[1]] = json.loads(maker.batch(99, events=1).body)
     lines = [json.loads(line) for line in ledger.path.read_text().splitlines()]
     for line in lines:

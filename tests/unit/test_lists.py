@@ -60,16 +60,17 @@ def test_who_left_one_list_is_in_the_file_of_that_list_only(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_does_not_obey_an_address(capsys):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal, file = Terminal(), io.StringIO()
-    for output in (terminal, file):
-        write(output, iter([row("\x1b]0;title\x07a@example.com")]))
-    assert "\x1b" not in terminal.getvalue()
-    assert "\x1b]0;title\x07a@example.com" in file.getvalue()
+@pytest.mark.parametrize(
+    "address", ["\x1b]0;title\x07a@example.com", "x\nvictim@example.com,0,hard_bounce@example.net"]
+)
+def test_an_address_can_neither_speak_to_a_terminal_nor_become_a_line(capsys, address):
+    file = io.StringIO()
+    assert write(file, iter([row(address), row("b@example.com", customer_id="=1+1\n")])) == 1
+    assert file.getvalue().splitlines()[1:] == ["b@example.com,0,hard_bounce,Bounced,all,2026-11-10T10:00:00Z,=1+1?,"]
+    assert capsys.readouterr().err.splitlines() == [
+        "1 have control characters in the address and are not in this file",
+        "1 begin like a formula: import the file, do not open it in a spreadsheet",
+    ]
 
 
 def test_a_failed_export_leaves_the_former_file(tmp_path):

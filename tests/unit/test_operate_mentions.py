@@ -69,10 +69,25 @@ def test_what_hides_a_letter_is_not_passed_over():
         b"=?utf-8?q?=70erson?=",
     ):
         assert person.possibly_in(body.decode())
-    assert person.possibly_in("\uff50erson@example.com")
+    for text in (
+        "\uff50erson@example.com",
+        "\u24dferson@example.com",
+        r"\uff50erson@example.com",
+        "%EF%BD%90erson@example.com",
+    ):
+        assert person.possibly_in(text)
+        assert person.in_text(text)
+    for text in ("&#65360;erson@example.com", r'"\p\erson"@example.com'):
+        assert person.in_text(text)
     assert not person.possibly_in('["https://www.example.com/?a=1&b=2", "550 no", "100 %", "a@b"]')
 
 
 def test_a_quarantined_line_that_is_no_record_stops_nothing():
     lines = [b"[1]\n", b'{"original_base64":"?"}\n', b"not JSON\n", b"not JSON of ann+x.y@example.com\n"]
     assert quarantine_without(b"".join(lines), Person(ADDRESS)) == (b"".join(lines[:3]), 1)
+
+
+def test_a_long_field_of_csv_is_read():
+    header = "event_class,type,event_key,raw_reason,customer_id\n"
+    mine, other = "message_event,bounce,1,ann+x.y@example.com,\n", f"message_event,bounce,2,{'x' * 200_000},\n"
+    assert csv_without((header + mine + other).encode(), Person(ADDRESS)) == ((header + other).encode(), 1)

@@ -109,8 +109,26 @@ def test_letters_beyond_ascii(text):
     assert names("anna@bücher.example", "anna@xn--bcher-kva.example")
 
 
+@pytest.mark.parametrize("text", ["=?é?q?a?=", "&amp;&#" + "1" * 5000 + ";", "=?utf-8?b?%%%?="])
+def test_no_text_stops_the_search(text):
+    assert not names(text, PERSON)
+    assert names(f"{text} {PERSON}", PERSON)
+
+
+def test_both_of_two_members_of_one_name_count():
+    assert names('{"rcpt_to": "person@example.com", "rcpt_to": "jo@example.com"}', PERSON)
+
+
 def test_a_hostile_text_takes_linear_time():
     began = time.process_time()
-    for text in ("a" * 200_000, "@" * 200_000, "a@" * 100_000, '"@' * 20_000, "%25" * 60_000, "\\" * 200_000):
+    for text in (
+        "a" * 200_000,
+        "@" * 200_000,
+        "a@" * 100_000,
+        '"@' * 20_000,
+        "%25" * 60_000,
+        "\\" * 200_000,
+        '"a"@b.c ' * 20_000,
+    ):
         assert not names(text, PERSON)
     assert time.process_time() - began < 30

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,15 @@ def test_records_point_to_what_they_do_not_hold():
 
 def test_split_gives_what_parts_gives():
     assert split(b"[%b,%b" % (A, B)) == [A, B]
+
+
+def test_hostile_elements_take_linear_time():
+    began = time.process_time()
+    repaired(b'[{"msys":1},{"a":"' + b'\\"' * 100_000 + b' {"msys":1}]')
+    list(parts(b"[" + b'{"msys":1},x\\"' * 400 + b"\\\\" * 500_000 + b'{"msys":1}]'))
+    events = [{"msys": {"message_event": {"type": "sms_status", "customer_id": str(n)}}} for n in range(4_000)]
+    rows = Rows()
+    for number in range(2):
+        rows.add(StoredBatch(f"b{number}", f"raw/b{number}.json", 0, json.dumps(events).encode()))
+    assert rows.counts.rows == 4_000
+    assert time.process_time() - began < 15

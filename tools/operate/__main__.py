@@ -208,7 +208,12 @@ def parser() -> argparse.ArgumentParser:
     form = "30m, 2h, 3d ago, or 2026-11-24T10:30 (UTC)"
     export.add_argument("--since", type=time_argument, metavar="TIME", help=f"added since; {form}; default: all")
     export.add_argument("--subaccount", type=subaccount, metavar="ID", help="of that one alone; 0: the primary account")
-    export.add_argument("--account", type=account, metavar="ID", help="of that account at Bird alone (customer_id)")
+    export.add_argument(
+        "--account",
+        type=account,
+        metavar="ID",
+        help="of that account at Bird alone (customer_id); '': of events that name none",
+    )
     export.add_argument("--list", metavar="ID", help="those who left this one list (list_id), and no others")
     export.add_argument("--bird", action="store_true", help="recipient, type, description, as Bird's upload wants them")
     export.add_argument("--postgres", metavar="WHERE", help="name or ARN of its secret, or a connection string")
@@ -235,7 +240,7 @@ def time_argument(text: str) -> datetime:
 
 
 def account(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", text):
         raise argparse.ArgumentTypeError(f"not an account: {text}")
     return text
 

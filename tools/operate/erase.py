@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from process.bounds import BeyondBoundsError
-from process.gzip_body import GZIP, NotGzipError, decompressed
+from process.gzip_body import CUT, GZIP, NotGzipError, decompressed
 from tools.operate.erase_postgres import Table
 from tools.operate.mentions import Person, Remainder, batch_without, csv_without, parquet_without, quarantine_without
 from tools.operate.target import OperateError, Progress, Target, confirm, say
@@ -211,7 +211,7 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
         if code == "InvalidObjectState":  # in an archive
             return UNREADABLE
         raise
-    except UnreadableError:
+    except (UnreadableError, ValueError, RecursionError):
         return UNREADABLE
     return remainder and remainder.erased
 
@@ -256,13 +256,18 @@ def raw_without(body: bytes, person: Person) -> Remainder | None:
     try:
         whole, damage = decompressed(body, MAX_UNZIPPED_BYTES)
     except NotGzipError:
+        if person.in_any(members(body)):
+            raise UnreadableError from None
         return batch_without(body, person)
     except BeyondBoundsError:  # process has quarantined it whole: no row is of it, and it may hold anything
         if person.in_any(members(body)):
             raise UnreadableError from None
         return None
     remainder = batch_without(whole, person)
-    tail = b"".join(rest for _, rest in damage if not rest.startswith(GZIP))
+    # What is left of a member that is cut is in `whole`; what follows may be members of others, and stays.
+    tail = b"".join(rest for reason, rest in damage if reason != CUT)
+    if tail.startswith(GZIP) and person.in_any(members(tail)):
+        raise UnreadableError
     in_tail = person.in_bytes(tail)
     if remainder is None and not in_tail:
         return None

@@ -64,7 +64,7 @@ def statement(since: datetime | None, subaccount: str | None, account: str | Non
     if subaccount is not None:  # digits, as the command line sees to
         conditions.append(f"subaccount_id = '{subaccount}'")
     if account is not None:  # letters, digits, - and _
-        conditions.append(f"customer_id = '{account}'")
+        conditions.append(f"customer_id = '{account}'" if account else "customer_id IS NULL")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = "customer_id, subaccount_id, email, list_id"
     return f"SELECT {', '.join(Row._fields)} FROM list_export{where} ORDER BY {order}"  # noqa: S608
@@ -74,20 +74,24 @@ def write(file: IO[str], rows: Iterator[Row], *, of_list: str | None = None, bir
     """RFC 4180. How many addresses.
 
     An address is written as it is, even where a spreadsheet would take it for a formula: a changed address would
-    suppress no recipient. Only on a terminal, which would obey them, control characters are replaced.
+    suppress no recipient. One with control characters is left out: no mail can have been sent to it.
     """
     writer = csv.writer(file)
     writer.writerow(BIRDS_COLUMNS if bird else Row._fields)
-    count = formulas = left_out = 0
+    count = formulas = left_out = odd = 0
     accounts: set[str] = set()
     for row in rows:
         if row.list_id != (of_list or ""):
             left_out += 1
             continue
+        if not row.email.isprintable():  # a line end in it would be a line of its own to some importers
+            odd += 1
+            continue
+        row = Row(row.email, *map(clean, row[1:]))
         count += 1
-        formulas += row.email.lstrip().startswith(FORMULA)
+        formulas += any(cell.lstrip().startswith(FORMULA) for cell in row)
         if not bird:
-            writer.writerow(row if not file.isatty() else map(clean, row))
+            writer.writerow(row)
             continue
         accounts.add(row.customer_id)
         if len(accounts) > 1:
@@ -95,6 +99,8 @@ def write(file: IO[str], rows: Iterator[Row], *, of_list: str | None = None, bir
             raise OperateError(f"Bird keeps a list for each account, and these addresses are of {names}: use --account")
         stopped = ["non_transactional", *(["transactional"] if row.scope == "all" else [])]
         writer.writerows([row.email, kind, row.description] for kind in stopped)
+    if odd:
+        say(f"{odd} have control characters in the address and are not in this file")
     if left_out and of_list is None:
         say(f"{left_out} left one list only and are not in this file: use --list ID for the recipients of one list")
     if formulas:

@@ -24,9 +24,19 @@ from process.rows import REPAIRABLE
 from process.table import ENCODED, to_parquet
 from tools.operate.spellings import names
 
+csv.field_size_limit(sys.maxsize)
+
 # What an event is known by in every place: account, class, type, key; '' for what it lacks.
 type Identity = tuple[str, str, str, str]
 IDENTITY = ("customer_id", "event_class", "type", "event_key")
+
+
+# Letters, digits and signs that are another form of ASCII's (full-width, circled, mathematical ...), and their escapes.
+COMPATIBLE = (
+    "[\u02b0-\u02e4\u1d2c-\u1d6a\u2070-\u209c\u2100-\u2129\u212b-\u218b\u2460-\u24ff\u3200-\u33ff\ufe50-\uffef"
+    "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]"
+    r"|\\u(?:017f|02|1d|2[014]|3[23]|f[ef]|d83)|%(?:c5|cb|e1|e2|e3|ef|f0)|&#0*[0-9]{3,}|&#x0*[0-9a-f]{3,}"
+)
 
 
 class Remainder(NamedTuple):
@@ -62,7 +72,12 @@ class Person:
 
     def possibly_in(self, text: str) -> bool:
         """Quick, and False for most of what does not name the address; never for what does."""
-        return self.certain in text.lower() or self._hidden.search(text) is not None
+        # Without case the long s and the Kelvin sign would be found in every s and k.
+        return (
+            self.certain in text.lower()
+            or self._hidden.search(text) is not None
+            or any(sign in text for sign in ("\u017f", "\u212a"))
+        )
 
     @cached_property
     def certain(self) -> str:
@@ -75,8 +90,9 @@ class Person:
         codes = {ord(way) for one in self.certain for way in (one, one.upper())} | set(b"\\%&#=u")
         hexadecimal = "|".join(sorted(f"{code:02x}" for code in codes))
         decimal = "|".join(map(str, sorted(codes)))
-        characters = rf"(?:\\u00|%|&#x0*|=)(?:{hexadecimal})|&#0*(?:{decimal})(?![0-9])|&[a-z]+;|[\uff01-\uff5e]"
-        return characters + r"|=\?[^ ?]+\?[bq]\?"
+        characters = rf"(?:\\u00|%|&#x0*|=)(?:{hexadecimal})|&#0*(?:{decimal})(?![0-9])|&[a-z]+;"
+        quoted = "|".join(re.escape(one) for one in sorted(set(self.certain))) or "(?!)"
+        return rf"{characters}|\\(?:{quoted})|{COMPATIBLE}|=\?[^ ?]+\?[bq]\?"
 
     @cached_property
     def _hidden(self) -> re.Pattern[str]:

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from itertools import islice
 from urllib.parse import unquote
@@ -46,7 +46,8 @@ def values(text: str, depth: int = 0) -> Iterator[str]:
     """The text, or the names and texts inside it where it is JSON; JSON in a JSON text is read too."""
     if depth < MAX_DEPTH and text.lstrip(" \t\r\n")[:1] in ("{", "[", '"'):
         try:
-            parsed = json.loads(text, strict=False)
+            # An object as its members: of two of one name, both count.
+            parsed = json.loads(text, strict=False, object_pairs_hook=list)
         except (ValueError, RecursionError):
             pass
         else:
@@ -62,11 +63,8 @@ def _texts(parsed: object) -> Iterator[str]:
         match waiting.pop():
             case str(text):
                 yield text
-            case list(items):
+            case list(items) | tuple(items):
                 waiting += items
-            case dict(members):
-                waiting += members
-                waiting += members.values()
 
 
 def readings(text: str) -> Iterator[str]:
@@ -100,7 +98,10 @@ def _unpercented(text: str) -> str:
 
 
 def _without_entities(text: str) -> str:
-    return html.unescape(text) if "&" in text else text
+    try:
+        return html.unescape(text) if "&" in text else text
+    except ValueError:  # a number of more digits than Python takes
+        return text
 
 
 def _header(text: str) -> str:
@@ -108,7 +109,7 @@ def _header(text: str) -> str:
         return text
     try:
         return str(make_header(decode_header(text)))
-    except (HeaderParseError, LookupError, ValueError):
+    except (MessageError, LookupError, ValueError):
         return text
 
 
@@ -149,11 +150,11 @@ def plain_domain(domain: str) -> str:
 
 
 def _mentions(text: str, wanted: tuple[str, str], *, whole: bool) -> bool:
-    inside_quotes = _quoted_spans(text)
+    inside_quotes = _inside_quotes(text)
     at = text.find("@")
     while at != -1:
         found = _DOMAIN.match(text, at + 1)
-        if found and not any(start < at < end for start, end in inside_quotes):
+        if found and at not in inside_quotes:
             domain = plain_domain(found[0])
             before, start = _local_before(text, at)
             # A text that is one address and nothing else is that address, whatever stands in its local part.
@@ -164,14 +165,16 @@ def _mentions(text: str, wanted: tuple[str, str], *, whole: bool) -> bool:
     return False
 
 
-def _quoted_spans(text: str) -> list[tuple[int, int]]:
-    """Where the quoted local parts are: an @ inside one is not that of an address."""
-    spans, end = [], text.find('"@')
+def _inside_quotes(text: str) -> set[int]:
+    """Where an @ is inside a quoted local part, and so not that of an address."""
+    inside: set[int] = set()
+    end = text.find('"@')
     while end != -1:
         if quoted := _QUOTED_BACKWARDS.match(text[max(0, end - 256) : end + 1][::-1]):
-            spans.append((end - len(quoted[0]), end))
+            start = end + 1 - len(quoted[0])
+            inside.update(at for at in range(start, end) if text[at] == "@")
         end = text.find('"@', end + 1)
-    return spans
+    return inside
 
 
 def _local_before(text: str, at: int) -> tuple[str, int]:
