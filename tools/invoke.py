@@ -106,10 +106,11 @@ def invoke(function: str, event: Path) -> Result:
         s3 = s3_client(f"http://127.0.0.1:{port}")
         for bucket in (RAW_BUCKET, LAKE_BUCKET):
             make_bucket(s3, bucket)
+        raw = {"RAW_BUCKET": RAW_BUCKET, "RAW_PREFIX": RAW_PREFIX}
         if function == "process":
-            put_raw_objects(s3, json.loads(event.read_text()))
+            raw |= put_raw_objects(s3, json.loads(event.read_text()))
         before = set(addresses(s3))
-        template = local_template(f"http://{engine_bridge() or 'host.docker.internal'}:{port}")
+        template = local_template(f"http://{engine_bridge() or 'host.docker.internal'}:{port}", raw)
         answer, log = sam_local_invoke(FUNCTIONS[function], event, template, port)
         return Result(answer, log, [address for address in addresses(s3) if address not in before])
 
@@ -169,15 +170,19 @@ def make_bucket(s3: Any, name: str) -> None:
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
-def put_raw_objects(s3: Any, event: dict[str, Any]) -> None:
-    """Put a recorded batch where each notification of the event says that one is."""
+def put_raw_objects(s3: Any, event: dict[str, Any]) -> dict[str, str]:
+    """Put a recorded batch where each notification of the event says that one is; that place as process's settings,
+    because process takes its own raw bucket and prefix only."""
     body = recorded_request(SAMPLE_BATCH).body
+    place: dict[str, str] = {}
     for record in event.get("Records", []):
         notifications = json.loads(record["body"]).get("Records", []) if "body" in record else [record]
         for notification in notifications:
-            bucket = notification["s3"]["bucket"]["name"]
+            bucket, key = notification["s3"]["bucket"]["name"], unquote_plus(notification["s3"]["object"]["key"])
             make_bucket(s3, bucket)
-            s3.put_object(Bucket=bucket, Key=unquote_plus(notification["s3"]["object"]["key"]), Body=body)
+            s3.put_object(Bucket=bucket, Key=key, Body=body)
+            place = {"RAW_BUCKET": bucket, "RAW_PREFIX": key.rpartition("/")[0]}
+    return place
 
 
 def addresses(s3: Any) -> list[str]:
@@ -198,7 +203,7 @@ def engine_bridge() -> str | None:
     return gateway
 
 
-def local_template(endpoint_url: str) -> Path:
+def local_template(endpoint_url: str, raw: dict[str, str]) -> Path:
     """A copy of the built template whose functions know the local S3; template.yaml itself knows nothing of it."""
     built: dict[str, Any] = yaml.safe_load(BUILT_TEMPLATE.read_text())
     template = copy.deepcopy(built)
@@ -206,7 +211,7 @@ def local_template(endpoint_url: str) -> Path:
         properties = template["Resources"][logical_id]["Properties"]
         properties["CodeUri"] = str((BUILT_TEMPLATE.parent / properties["CodeUri"]).resolve())
         variables = properties.setdefault("Environment", {}).setdefault("Variables", {})
-        variables |= {name: value for name, value in local_settings().items() if name in variables}
+        variables |= {name: value for name, value in {**local_settings(), **raw}.items() if name in variables}
         variables |= {"AWS_ENDPOINT_URL": endpoint_url, "AWS_ALLOW_HTTP": "true"}
     path = LOCAL / "invoke-template.yaml"
     path.write_text(yaml.safe_dump(template, sort_keys=False))
@@ -216,8 +221,6 @@ def local_template(endpoint_url: str) -> Path:
 def local_settings() -> dict[str, str]:
     """What the deployed stack would supply, by environment variable."""
     return {
-        "RAW_BUCKET": RAW_BUCKET,
-        "RAW_PREFIX": RAW_PREFIX,
         "LAKE_BUCKET": LAKE_BUCKET,
         "WEBHOOK_AUTH": "BASIC",
         "CREDENTIAL_DIGESTS": hashlib.sha256(CREDENTIALS.encode()).hexdigest(),
