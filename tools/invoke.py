@@ -118,10 +118,11 @@ def invoke(function: str, event: Path) -> Result:
 @contextmanager
 def local_s3() -> Iterator[int]:
     """moto's S3 for the length of the call, on loopback and on the engine's bridge: no other machine reaches these."""
-    settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True  # host.docker.internal is no bucket called "host"
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     with ExitStack() as stay:
+        stay.callback(setattr, settings, "S3_IGNORE_SUBDOMAIN_BUCKETNAME", settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME)
+        settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True  # host.docker.internal is no bucket called "host"
         first = stay.enter_context(listening("127.0.0.1", 0))
         port: int = first.getsockname()[1]
         sockets = [first]
