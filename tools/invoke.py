@@ -30,6 +30,7 @@ import docker  # type: ignore[import-untyped]
 import yaml
 from moto import settings
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3 import utils
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from tools import local_stack
@@ -121,8 +122,9 @@ def local_s3() -> Iterator[int]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     with ExitStack() as stay:
-        stay.callback(setattr, settings, "S3_IGNORE_SUBDOMAIN_BUCKETNAME", settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME)
-        settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True  # host.docker.internal is no bucket called "host"
+        for module in (settings, utils):  # host.docker.internal is not a bucket called "host"
+            stay.callback(setattr, module, "S3_IGNORE_SUBDOMAIN_BUCKETNAME", module.S3_IGNORE_SUBDOMAIN_BUCKETNAME)
+            setattr(module, "S3_IGNORE_SUBDOMAIN_BUCKETNAME", True)  # noqa: B010  (mypy knows no type of it)
         first = stay.enter_context(listening("127.0.0.1", 0))
         port: int = first.getsockname()[1]
         sockets = [first]
