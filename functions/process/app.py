@@ -334,6 +334,8 @@ def _files(rows: Rows, part: str) -> Iterator[File]:
 
 def _log(counts: Counts, written: metrics.Written, raw_batches: int, files: int, ignored: int) -> None:
     common = sorted(counts.extra_fields.items(), key=lambda item: -item[1])[:MAX_LOGGED_FIELDS]
+    # Names only, and only such as Bird's are: a stranger could put anything into a name.
+    extra_fields = {name: count for name, count in common if name.isidentifier() and len(name) <= 64}
     facts = {
         "raw_batches": raw_batches,
         "events": counts.events,
@@ -344,11 +346,9 @@ def _log(counts: Counts, written: metrics.Written, raw_batches: int, files: int,
         "objects_ignored": ignored,
         "files": files,
         "unknown_fields": sum(counts.extra_fields.values()),
-        # Names only, and only such as Bird's are: a stranger could put anything into a name.
-        "extra_fields": (named := {name: count for name, count in common if name.isidentifier() and len(name) <= 64}),
-        "extra_field_names": ", ".join(
-            named
-        ),  # as text: Logs Insights shows an object's members only, each by its name
+        "extra_fields": extra_fields,
+        # As text, because Logs Insights shows the members of an object only, each by its name.
+        "extra_field_names": ", ".join(extra_fields),
     }
     name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
     logger.info("raw batches processed", extra=metrics.counted(facts, written, name, datetime.now(UTC)))

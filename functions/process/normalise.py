@@ -19,8 +19,6 @@ from msgspec import Meta, Raw
 
 from process.bounds import MAX_MEMBERS
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
-from process.elements import UnreadableBatchError as UnreadableBatchError
-from process.elements import split as split
 
 DAY_MILLISECONDS = 86_400_000
 # Dates that the table's partition projection reaches; an event dated outside files under its arrival's date.
