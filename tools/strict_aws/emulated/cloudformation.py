@@ -64,3 +64,17 @@ def long_answers_of_custom_resources_fail() -> None:
         return deliver(token, answer)
 
     custom_resource.deliver_response = delivering
+
+
+@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stack-failure-options.html", RULES)
+def rollbacks_restore_conditions() -> None:
+    """A rollback brings a stack back as it was. MiniStack keeps the conditions of the update that failed, and the next
+    update then deletes a custom resource's function before the custom resource."""
+    roll_back = stacks._roll_back_operation
+
+    async def rolling_back(name: str, stack_id: str, stack: dict[str, Any], operation: dict[str, Any]) -> None:
+        await roll_back(name, stack_id, stack, operation)
+        if previous := operation.get("previous_stack"):
+            stack["_conditions"] = previous.get("_conditions", {})
+
+    stacks._roll_back_operation = rolling_back
