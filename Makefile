@@ -26,7 +26,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batches, show their rows, clean up: make demo [FRONT_DOOR=HTTP_API] [DOWNSTREAM=1]
-	@$(PYTHON) -m tools.demo
+	@$(PYTHON) -m demo
 
 .PHONY: test
 test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
@@ -41,10 +41,10 @@ check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes noth
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
-	@$(PYTHON) -m tools.sync_columns --check
-	@$(PYTHON) -m tools.sync_sql --check
-	@$(PYTHON) -m tools.check_template
-	@$(PYTHON) -m tools.review_template
+	@$(PYTHON) -m maintain.generate.columns --check
+	@$(PYTHON) -m maintain.generate.sql --check
+	@$(PYTHON) -m maintain.check_template
+	@$(PYTHON) -m maintain.review_template
 
 .PHONY: format
 format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
@@ -73,7 +73,7 @@ test-browser: $(INSTALLED) ## The report in a headless Chromium (Debian: apt-get
 
 .PHONY: trino
 trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks, if it is not there
-	@$(PYTHON) -m tools.local_trino
+	@$(PYTHON) -m local_aws.trino
 
 .PHONY: test-trino
 test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
@@ -89,15 +89,15 @@ bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure u
 
 .PHONY: columns
 columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
-	@$(PYTHON) -m tools.sync_columns
+	@$(PYTHON) -m maintain.generate.columns
 
 .PHONY: sql
 sql: $(INSTALLED) ## Write the views and saved queries anew from sql/
-	@$(PYTHON) -m tools.sync_sql
+	@$(PYTHON) -m maintain.generate.sql
 
 .PHONY: events
 events: $(INSTALLED) ## Write the invocation events of events/ anew from the vendor's samples
-	@$(PYTHON) -m tools.make_events
+	@$(PYTHON) -m maintain.generate.events
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
@@ -112,49 +112,49 @@ build: $(INSTALLED) ## Build the functions into .aws-sam
 
 .PHONY: sar
 sar: $(INSTALLED) ## Make, package and check the template for the Serverless Application Repository: make sar [BUCKET=...]
-	@$(PYTHON) -m tools.sar
+	@$(PYTHON) -m maintain.sar
 
 .PHONY: local
 local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it running; outputs in .local/outputs.json
-	@$(PYTHON) -m tools.local_aws up
+	@$(PYTHON) -m local_aws up
 
 .PHONY: local-down
 local-down: $(INSTALLED) ## End what `make local` started
-	@$(PYTHON) -m tools.local_aws down
+	@$(PYTHON) -m local_aws down
 
 .PHONY: simulate
 simulate: $(INSTALLED) ## Send batches to the stack of `make local` as Bird does, and verify them: make simulate ARGS='--batches 500'
-	@$(PYTHON) -m tools.bird_simulator --local --time-scale 1000 $(ARGS)
+	@$(PYTHON) -m bird_webhooks.simulator --local --time-scale 1000 $(ARGS)
 
 .PHONY: report
 report: $(INSTALLED) ## An HTML page of volumes, rates and reasons: make report [STACK=name] [DAYS=7] [UNTIL=latest] [ENGINE=postgres DSN='host=...'] [OUTPUT=file]
-	@$(PYTHON) -m tools.report --days $(or $(DAYS),7) --until $(or $(UNTIL),now) --output $(or $(OUTPUT),.local/report.html) \
+	@$(PYTHON) -m bird_webhooks.report_page --days $(or $(DAYS),7) --until $(or $(UNTIL),now) --output $(or $(OUTPUT),.local/report.html) \
 	  $(if $(filter postgres,$(ENGINE)),--postgres "$(DSN)" $(if $(STACK),--stack-name $(STACK)),$(if $(STACK),--stack-name $(STACK),--local))
 
 .PHONY: load
 load: $(INSTALLED) $(MINISTACK_INSTALLED) ## 2,000 batches over 16 connections to a local stack with faults on; the ledger has to close
-	@$(PYTHON) -m tools.load load $(ARGS)
+	@$(PYTHON) -m local_aws.load load $(ARGS)
 
 .PHONY: soak
 soak: $(INSTALLED) $(MINISTACK_INSTALLED) ## Steady load for MINUTES (15), the memory of the functions shown
-	@$(PYTHON) -m tools.load soak --minutes $(or $(MINUTES),15) $(ARGS)
+	@$(PYTHON) -m local_aws.load soak --minutes $(or $(MINUTES),15) $(ARGS)
 
 .PHONY: invoke-ingest
 invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVENT=events/...
-	@$(PYTHON) -m tools.invoke ingest $(EVENT)
+	@$(PYTHON) -m local_aws.invoke ingest $(EVENT)
 
 .PHONY: invoke-process
 invoke-process: $(INSTALLED) ## Run process in a container: make invoke-process EVENT=events/...
-	@$(PYTHON) -m tools.invoke process $(EVENT)
+	@$(PYTHON) -m local_aws.invoke process $(EVENT)
 
 .PHONY: rotate
 rotate: $(INSTALLED) ## New credentials for Bird: make rotate STEP=start|show|finish|abort|status STACK=bird-webhooks
-	@$(PYTHON) -m tools.operate --stack-name $(or $(STACK),bird-webhooks) rotate $(or $(STEP),start)
+	@$(PYTHON) -m bird_webhooks --stack-name $(or $(STACK),bird-webhooks) rotate $(or $(STEP),start)
 
 .PHONY: clean
 clean: ## Remove what was built; the environments stay
 	@rm -rf .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find functions tools tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find functions bird_webhooks local_aws maintain demo benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- Setting up -----------------------------------------------------------------------------------------------------
 # A stamp in each environment, newer than its requirements, says that it is up to date.
@@ -178,7 +178,7 @@ if [ ! -x "$$uv" ]; then $(find_python); echo "==> getting uv $(UV_VERSION)"; \
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
 endef
 
-# $(call environment,directory,requirements): an environment that holds exactly those packages.
+# $(call environment,directory,requirements): an environment that holds exactly those packages, and finds this repository's own.
 define environment
 @$(find_uv); \
 echo "==> installing $(2) into $(1)"; \
@@ -186,6 +186,7 @@ echo "==> installing $(2) into $(1)"; \
   || { echo "make: Python $(PYTHON_VERSION) is neither installed nor could uv fetch it" >&2; exit 1; }; \
 "$$uv" pip sync --quiet --python $(1)/bin/python $(2) \
   || { echo "make: the packages of $(2) could not be installed" >&2; exit 1; }; \
+printf '%s\n' '$(CURDIR)' '$(CURDIR)/functions' >$(1)/lib/python$(PYTHON_VERSION)/site-packages/bird-webhooks.pth; \
 touch $(1)/.installed
 endef
 

@@ -43,7 +43,8 @@ def measure(run: Run) -> tuple[list[Measures], dict[str, Any]]:
 
 def main() -> None:
     # Only here: what runs the other parts has no local AWS.
-    from tools import local_emulator, local_stack
+    from local_aws import deploy as local_stack
+    from local_aws import emulator as local_emulator
 
     wanted = json.loads(sys.argv[1])
     local_emulator.forget_real_aws()
@@ -101,7 +102,7 @@ def load(stack: Any, batches: Sequence[Path], events: int, *, gather: bool = Fal
 
 
 def send_all(stack: Any, batches: Sequence[Path], ids: Sequence[str]) -> None:
-    from tools.local_webhook import Request, basic, send
+    from local_aws.webhook import Request, basic, send
 
     login = basic(stack.credentials())
     waiting = list(zip(batches, ids, strict=True))

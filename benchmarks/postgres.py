@@ -51,7 +51,7 @@ def measure(run: Run) -> list[Measures]:
 
 
 def main() -> None:
-    from tools import local_postgres
+    from local_aws import postgres as local_postgres
 
     wanted = json.loads(sys.argv[1])
     files = lake_files(wanted["files"], wanted["arrivals"])

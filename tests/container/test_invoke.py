@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from tools import invoke, local_emulator, local_stack
-from tools.local_webhook import EVENTS
+from local_aws import deploy as local_stack
+from local_aws import emulator as local_emulator
+from local_aws import invoke
+from local_aws.webhook import EVENTS
 
 BATCH_27 = "00000000-0000-4000-8000-000000000027"
 BATCH_350 = "00000000-0000-4000-8000-000000000350"

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local_aws import deploy as local_stack
+from local_aws import emulator as local_emulator
+from local_aws import postgres as local_postgres
+from local_aws.deploy import Stack
+from local_aws.emulator import Emulator
+from local_aws.postgres import Postgres
+from maintain.sar.package import package_locally
 from tests import bird_api
-from tools import local_emulator, local_postgres, local_stack
-from tools.local_emulator import Emulator
-from tools.local_postgres import Postgres
-from tools.local_stack import Stack
-from tools.sar.package import package_locally
 
 BIRD_API_KEY = "0123456789abcdef0123456789abcdef01234567"
 DOMAIN_NAME = "webhooks.example.com"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks import postgres
 from benchmarks.process import CONTENDERS
-from tools import local_stack
-from tools.local_emulator import ROOT
+from local_aws import deploy as local_stack
+from local_aws.emulator import ROOT
 
 INGEST = ["ours", "guide's handler (boto3)", "botocore only"]
 GROWTH = ["ours -> Parquet", "orjson + pyarrow -> Parquet", "DuckDB read_json -> Parquet"]

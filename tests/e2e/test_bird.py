@@ -6,11 +6,11 @@ import uuid
 
 import pytest
 
-from tools import local_stack
-from tools.local_emulator import REGION
-from tools.local_query import poll
-from tools.operate import rotation
-from tools.operate.target import Target
+from bird_webhooks.operate import rotation
+from bird_webhooks.stack import Target
+from local_aws import deploy as local_stack
+from local_aws.emulator import REGION
+from local_aws.query import poll
 
 TIMEOUT_SECONDS = 180
 

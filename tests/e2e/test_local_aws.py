@@ -1,4 +1,4 @@
-"""What the local AWS refuses as AWS does: a test for each rule of tools/strict_aws/emulated (docs/local-aws.md).
+"""What the local AWS refuses as AWS does: a test for each rule of local_aws/strict/emulated (docs/local-aws.md).
 
 Those of the load balancer and the HTTP API are in test_stack.py, where both are.
 """
@@ -17,9 +17,9 @@ import urllib3
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
-from tools import local_emulator
-from tools.local_emulator import REGION, SECRET_KEY, Emulator
-from tools.local_query import poll
+from local_aws import emulator as local_emulator
+from local_aws.emulator import REGION, SECRET_KEY, Emulator
+from local_aws.query import poll
 
 BUCKET = "a-bucket"
 SERDE = {"SerializationLibrary": "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe"}

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import pytest
 import urllib3
 
-from tools import invoke, local_emulator, local_postgres
-from tools.local_emulator import Emulator
+from local_aws import emulator as local_emulator
+from local_aws import invoke
+from local_aws import postgres as local_postgres
+from local_aws.emulator import Emulator
 
 FUNCTIONS = "/2015-03-31/functions"
 SIGNED = "AWS4-HMAC-SHA256 Credential={key}/20261125/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=00"

@@ -2,8 +2,8 @@
 
 import uuid
 
-from tools.local_query import poll
-from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
+from local_aws.query import poll
+from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
 
 LOGS_TIMEOUT_SECONDS = 60
 ROLES = ("Ingest", "Process", "LoadPostgres", "PublishEvents", "WebhookCredentials", "BirdWebhook")

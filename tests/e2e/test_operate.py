@@ -7,13 +7,13 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tools import local_stack
-from tools.local_emulator import LocalAwsError
-from tools.local_query import poll, query
-from tools.local_webhook import EVENTS, Request, basic, send
-from tools.operate import __main__ as operate
-from tools.operate import rotation
-from tools.operate.target import Target
+from bird_webhooks import __main__ as operate
+from bird_webhooks.operate import rotation
+from bird_webhooks.stack import Target
+from local_aws import deploy as local_stack
+from local_aws.emulator import LocalAwsError
+from local_aws.query import poll, query
+from local_aws.webhook import EVENTS, Request, basic, send
 
 TIMEOUT_SECONDS = 60
 BIRDS_ATTEMPTS = 12

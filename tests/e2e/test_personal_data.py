@@ -5,10 +5,10 @@ import hmac
 import json
 import uuid
 
-from tools.local_query import poll, query
-from tools.local_webhook import Request, basic, send
-from tools.operate import __main__ as operate
-from tools.operate.target import Target
+from bird_webhooks import __main__ as operate
+from bird_webhooks.stack import Target
+from local_aws.query import poll, query
+from local_aws.webhook import Request, basic, send
 
 TIMEOUT_SECONDS = 60
 

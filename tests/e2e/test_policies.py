@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse
 
-from tools.local_emulator import ROOT
+from local_aws.emulator import ROOT
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())

@@ -4,8 +4,8 @@ import json
 import uuid
 from contextlib import closing
 
-from tools.local_query import poll, query
-from tools.local_webhook import Request, basic, send
+from local_aws.query import poll, query
+from local_aws.webhook import Request, basic, send
 
 ROWS_TIMEOUT_SECONDS = 60
 

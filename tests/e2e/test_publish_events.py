@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.demo_downstream import listen
-from tools.local_query import poll, query
-from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
+from demo.downstream import listen
+from local_aws.query import poll, query
+from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
 
 EVENT_TIMEOUT_SECONDS = 60
 

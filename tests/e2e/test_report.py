@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bird_webhooks import report_page as report
+from bird_webhooks.stack import Target
+from local_aws.emulator import ROOT
+from local_aws.query import poll, query
+from local_aws.webhook import Request, basic, send
 from report.athena import Athena, QueryFailedError
-from tools import report
-from tools.local_emulator import ROOT
-from tools.local_query import poll, query
-from tools.local_webhook import Request, basic, send
-from tools.operate.target import Target
 
 EVENTS = ROOT / "tests/data/report_events.json"
 TIMEOUT_SECONDS = 60

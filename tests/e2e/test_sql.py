@@ -16,13 +16,13 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from bird_webhooks import __main__ as operate
+from bird_webhooks.stack import Target
+from local_aws import postgres as local_postgres
+from local_aws.emulator import ROOT
+from local_aws.query import poll, query
+from local_aws.webhook import Request, basic, send
 from process.columns import COLUMNS
-from tools import local_postgres
-from tools.local_emulator import ROOT
-from tools.local_query import poll, query
-from tools.local_webhook import Request, basic, send
-from tools.operate import __main__ as operate
-from tools.operate.target import Target
 
 ROWS_TIMEOUT_SECONDS = 60
 TODAY = datetime.now(UTC).date()

@@ -9,13 +9,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from tools import local_stack
-from tools.check_template import ALB_TEMPLATE
-from tools.local_query import poll, query
-from tools.local_stack import Stack
-from tools.local_webhook import EVENTS, Request, basic, recorded_request, send
-from tools.operate import __main__ as operate
-from tools.operate.target import Target
+from bird_webhooks import __main__ as operate
+from bird_webhooks.stack import Target
+from local_aws import deploy as local_stack
+from local_aws.deploy import Stack
+from local_aws.query import poll, query
+from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
+from maintain.check_template import ALB_TEMPLATE
 
 ROWS_TIMEOUT_SECONDS = 60
 IDLE_SECONDS = 3  # after which the local S3 resets a connection

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools import local_emulator, local_stack
-from tools.bird_simulator.__main__ import lake_of
-from tools.bird_simulator.batches import Batch, BatchMaker
-from tools.bird_simulator.ledger import Ledger
-from tools.bird_simulator.sender import Basic, Sender
-from tools.bird_simulator.verify import verify
-from tools.load import shorten_visibility
-from tools.local_emulator import ROOT, Emulator
-from tools.local_query import poll, query
+from bird_webhooks.simulator.__main__ import lake_of
+from bird_webhooks.simulator.batches import Batch, BatchMaker
+from bird_webhooks.simulator.ledger import Ledger
+from bird_webhooks.simulator.sender import Basic, Sender
+from bird_webhooks.simulator.verify import verify
+from local_aws import deploy as local_stack
+from local_aws import emulator as local_emulator
+from local_aws.emulator import ROOT, Emulator
+from local_aws.load import shorten_visibility
+from local_aws.query import poll, query
 
 ROWS_TIMEOUT_SECONDS = 90
 BATCHES_BEFORE = 12

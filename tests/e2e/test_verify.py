@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bird_webhooks import __main__ as operate
+from bird_webhooks.operate import verify, verify_event
+from bird_webhooks.operate.front_door import Network
+from bird_webhooks.stack import Target
+from local_aws.deploy import local_front_door
+from local_aws.query import poll, query
 from tests import tls_door
 from tests.e2e.conftest import BIRD_API_KEY, DOMAIN_NAME
-from tools.local_query import poll, query
-from tools.local_stack import local_front_door
-from tools.operate import __main__ as operate
-from tools.operate import verify, verify_event
-from tools.operate.front_door import Network
-from tools.operate.target import Target
 
 LEFT = f"SELECT count(*) AS events FROM events WHERE type = '{verify_event.EVENT_TYPE}'"  # noqa: S608
 

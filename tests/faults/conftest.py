@@ -6,16 +6,17 @@ from itertools import count
 
 import pytest
 
+from bird_webhooks.simulator.__main__ import lake_of
+from bird_webhooks.simulator.batches import BatchMaker
+from bird_webhooks.simulator.ledger import Ledger
+from bird_webhooks.simulator.sender import Basic, Sender
+from bird_webhooks.simulator.verify import Verification, verify
+from local_aws import deploy as local_stack
+from local_aws import emulator as local_emulator
+from local_aws.deploy import Stack
+from local_aws.emulator import Emulator
+from local_aws.faults import FaultProxy
 from tests.faults.harness import FunctionProcess
-from tools import local_emulator, local_stack
-from tools.bird_simulator.__main__ import lake_of
-from tools.bird_simulator.batches import BatchMaker
-from tools.bird_simulator.ledger import Ledger
-from tools.bird_simulator.sender import Basic, Sender
-from tools.bird_simulator.verify import Verification, verify
-from tools.fault_proxy import FaultProxy
-from tools.local_emulator import Emulator
-from tools.local_stack import Stack
 
 ROWS_TIMEOUT_SECONDS = 90
 seeds = count(1)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tools.local_emulator import SECRET_KEY
-from tools.local_query import client
+from local_aws.emulator import SECRET_KEY
+from local_aws.query import client
 
 ROOT = Path(__file__).resolve().parents[2]
 ALB_BODY_BYTES = (

@@ -9,17 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from bird_webhooks.operate import rotation
+from bird_webhooks.simulator.__main__ import lake_of
+from bird_webhooks.simulator.batches import Batch, BatchMaker, as_batch
+from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP
+from bird_webhooks.simulator.sender import Basic
+from bird_webhooks.simulator.verify import verify
+from bird_webhooks.stack import Target
+from local_aws.faults import REFUSED, Fault
+from local_aws.load import notification
+from local_aws.query import client, poll, query
 from tests.faults.harness import ROOT, Front, Poller, invocation
-from tools.bird_simulator.__main__ import lake_of
-from tools.bird_simulator.batches import Batch, BatchMaker, as_batch
-from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP
-from tools.bird_simulator.sender import Basic
-from tools.bird_simulator.verify import verify
-from tools.fault_proxy import REFUSED, Fault
-from tools.load import notification
-from tools.local_query import client, poll, query
-from tools.operate import rotation
-from tools.operate.target import Target
 
 ANSWER_LIMIT_SECONDS = 8  # what ingest promises; Bird waits for 10
 HIDDEN_SECONDS = 2

@@ -1,6 +1,6 @@
 """Two minutes of steady load in CI; `make soak` takes fifteen."""
 
-from tools.load import soak
+from local_aws.load import soak
 
 
 def test_memory_stays_flat_under_steady_load(stack):

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tools.bird_simulator.batches import BatchMaker
-from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
-from tools.bird_simulator.sender import Basic, Header, NoCredentials, OAuth2, ProbeRefusedError, Sender
+from bird_webhooks.simulator.batches import BatchMaker
+from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
+from bird_webhooks.simulator.sender import Basic, Header, NoCredentials, OAuth2, ProbeRefusedError, Sender
 
 
 class Webhook:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 from botocore.exceptions import ClientError
 
-import bird_webhook.app as app
-from bird_webhook.webhook import without
+import register_webhook.app as app
+from register_webhook.webhook import without
 from tests import bird_api
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import bird_webhook.cloudformation
+import register_webhook.cloudformation
 import sender_addresses.cloudformation
 import webhook_credentials.cloudformation
 
-MODULES = [webhook_credentials.cloudformation, sender_addresses.cloudformation, bird_webhook.cloudformation]
+MODULES = [webhook_credentials.cloudformation, sender_addresses.cloudformation, register_webhook.cloudformation]
 EVENT = {"StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
 
 

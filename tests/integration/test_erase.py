@@ -15,13 +15,13 @@ import pytest
 from arro3.io import read_parquet
 from botocore.exceptions import ClientError
 
+from bird_webhooks import __main__ as operate
+from bird_webhooks.operate import erase
+from bird_webhooks.stack import Target
 from load_postgres import schema as tables
+from local_aws import postgres as local_postgres
+from maintain.generate.events import created, sqs
 from process.app import lambda_handler
-from tools import local_postgres
-from tools.make_events import created, sqs
-from tools.operate import __main__ as operate
-from tools.operate import erase
-from tools.operate.target import Target
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 PERSON = "person@example.com"

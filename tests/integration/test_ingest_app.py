@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ingest.app import lambda_handler, settings
-from tools.make_events import TARGET_GROUP, alb, basic, compact
+from maintain.generate.events import TARGET_GROUP, alb, basic, compact
 
 RAW_BUCKET = "raw-bucket"
 INPUTS = Path(__file__).resolve().parents[1] / "data/inputs"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ingest.app import lambda_handler
-from tools.make_events import alb
+from maintain.generate.events import alb
 
 INPUTS = Path(__file__).resolve().parents[1] / "data"
 FIRST, SECOND = ((INPUTS / f"inputs/14-same-id-body-{number}.json").read_text() for number in (1, 2))

@@ -21,17 +21,17 @@ from arro3.io import read_parquet, write_parquet
 
 import load_postgres.app
 import process.app
+from bird_webhooks.operate import lists
+from bird_webhooks.stack import Target
 from load_postgres import schema as tables
 from load_postgres.app import lambda_handler
 from load_postgres.database import Database
 from load_postgres.errors import NotNowError, UnavailableError
 from load_postgres.rows import rows_of
-from tools import local_postgres
-from tools.local_postgres import Postgres
-from tools.local_query import poll
-from tools.make_events import created, sqs
-from tools.operate import lists
-from tools.operate.target import Target
+from local_aws import postgres as local_postgres
+from local_aws.postgres import Postgres
+from local_aws.query import poll
+from maintain.generate.events import created, sqs
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 INPUTS2 = Path(__file__).resolve().parents[1] / "data/inputs2"

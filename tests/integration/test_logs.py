@@ -20,7 +20,7 @@ import ingest.app
 import process.app
 import webhook_credentials.app
 from ingest.raw_store import StorageUnavailableError
-from tools.make_events import PASSWORD, alb, basic, compact, created, encoded, sqs
+from maintain.generate.events import PASSWORD, alb, basic, compact, created, encoded, sqs
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 APPS = [ingest.app, process.app, webhook_credentials.app]

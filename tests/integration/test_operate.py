@@ -11,12 +11,12 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 from moto import mock_aws
 
+from bird_webhooks import __main__ as operate
+from bird_webhooks.operate import batches, redrive, replay, rotation
+from bird_webhooks.stack import OperateError, Target
 from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
-from tools.operate import __main__ as operate
-from tools.operate import batches, redrive, replay, rotation
-from tools.operate.target import OperateError, Target
 from webhook_credentials.app import ACCEPTED_LABELS
 
 TEMPLATE = {

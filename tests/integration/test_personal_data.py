@@ -8,9 +8,9 @@ import boto3
 import pytest
 from arro3.io import read_parquet
 
+from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from process.protection import UnknownFieldError
-from tools.make_events import created, sqs
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 KEY = "the-key-of-a-test"

@@ -13,11 +13,12 @@ import psycopg
 import pytest
 
 import load_postgres.app
+from bird_webhooks import report_page as report
+from bird_webhooks.operate import erase, lists
+from bird_webhooks.stack import OperateError, Target, postgres_connection
 from load_postgres.connection import guarded, parameters, region_of
 from load_postgres.errors import UnavailableError
-from tools import local_postgres, report
-from tools.operate import erase, lists
-from tools.operate.target import OperateError, Target, postgres_connection
+from local_aws import postgres as local_postgres
 
 PASSWORD = "top-secret-password"
 AUTHENTICATION_CLEARTEXT_PASSWORD = b"R\x00\x00\x00\x08\x00\x00\x00\x03"

@@ -15,8 +15,8 @@ from load_postgres import schema as tables
 from load_postgres.database import Database
 from load_postgres.errors import NotNowError
 from load_postgres.rows import Rows
-from tools import local_postgres
-from tools.local_postgres import Postgres
+from local_aws import postgres as local_postgres
+from local_aws.postgres import Postgres
 
 COLUMNS = ("event_class", "type", "event_key", "customer_id")
 OLD_INDEX = "UNIQUE INDEX {name} ON {events} (event_key, type, event_class, event_date) NULLS NOT DISTINCT"

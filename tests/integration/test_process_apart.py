@@ -11,9 +11,9 @@ import pytest
 from arro3.io import read_parquet
 
 import process.app
+from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from process.rows import Rows
-from tools.make_events import created, sqs
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 KILLER = b"this one kills"

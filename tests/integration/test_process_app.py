@@ -17,9 +17,9 @@ from obstore.store import S3Store
 import ingest.app
 import process.app
 from benchmarks import s3 as fast_s3
+from maintain.generate.events import alb, created, sqs
 from process.app import RawBatchesNotProcessedError, lambda_handler
 from process.bounds import LIMITS
-from tools.make_events import alb, created, sqs
 
 RAW_BUCKET = "raw-bucket"
 LAKE_BUCKET = "lake-bucket"
@@ -191,7 +191,7 @@ import resource, sys, os, json
 sys.path[:0] = ["functions", "."]
 from process.app import lambda_handler
 from process.bounds import LIMITS
-from tools.make_events import created, sqs
+from maintain.generate.events import created, sqs
 lambda_handler(sqs({"Records": [created("raw/0.json")]}), None)
 with open("/proc/self/status") as status:
     now = next(int(line.split()[1]) for line in status if line.startswith("VmSize"))

@@ -31,7 +31,7 @@ INVOKE = """
 import json, resource, sys, time
 sys.path[:0] = ["functions", "."]
 from process.app import lambda_handler
-from tools.make_events import created, sqs
+from maintain.generate.events import created, sqs
 
 began = time.monotonic()
 class Context:

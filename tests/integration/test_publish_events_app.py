@@ -14,10 +14,10 @@ from obstore.store import S3Store
 import process.app
 import publish_events.app
 import publish_events.lake
+from maintain.generate.events import created, sqs
 from publish_events.app import lambda_handler
 from publish_events.bus import Bus
 from publish_events.entries import entry_of
-from tools.make_events import created, sqs
 
 INPUTS2 = Path(__file__).resolve().parents[1] / "data/inputs2"
 RAW_BUCKET = "raw-bucket"

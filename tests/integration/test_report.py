@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bird_webhooks import report_page as report
 from load_postgres.database import Database
 from load_postgres.rows import rows_of
+from local_aws import postgres as local_postgres
+from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from report.figures import Quarantine, Rate, figures
 from report.queries import Period, queries
-from tools import local_postgres, report
-from tools.make_events import created, sqs
 
 EVENTS = Path(__file__).resolve().parents[1] / "data/report_events.json"
 WEEK = Period(datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 11, tzinfo=UTC))

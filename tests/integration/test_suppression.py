@@ -16,12 +16,13 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from local_aws import postgres as local_postgres
+from maintain.generate import sql as sync_sql
 from process.columns import COLUMNS
 from process.normalise import StoredBatch
 from process.rows import Rows
 from process.table import to_parquet
 from report.queries import Period, queries
-from tools import local_postgres, sync_sql
 
 INPUTS = Path(__file__).parent.parent / "data/inputs"
 FILES = ("04", "05", "06", "07", "08", "09", "18", "19", "20")

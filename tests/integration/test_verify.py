@@ -12,12 +12,12 @@ import boto3
 import pytest
 from arro3.io import read_parquet
 
+from bird_webhooks.operate import verify, verify_event
+from bird_webhooks.operate.front_door import Network
+from bird_webhooks.stack import Target
+from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from tests import bird_api, tls_door
-from tools.make_events import created, sqs
-from tools.operate import verify, verify_event
-from tools.operate.front_door import Network
-from tools.operate.target import Target
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 KEY = "0123456789abcdef0123456789abcdef01234567"

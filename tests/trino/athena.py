@@ -6,8 +6,8 @@ from datetime import datetime
 from io import StringIO
 from typing import Any
 
-from tools.local_stack import Stack
-from tools.local_trino import Trino
+from local_aws.deploy import Stack
+from local_aws.trino import Trino
 
 RESULTS = "athena-results"
 

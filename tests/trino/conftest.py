@@ -18,20 +18,23 @@ from typing import Any
 import psycopg
 import pytest
 
+from bird_webhooks.simulator.batches import BatchMaker
+from bird_webhooks.simulator.ledger import Ledger
+from bird_webhooks.simulator.sender import Basic, Sender
+from bird_webhooks.stack import Target
 from load_postgres.database import Database
 from load_postgres.rows import rows_of
+from local_aws import deploy as local_stack
+from local_aws import emulator as local_emulator
+from local_aws import postgres as local_postgres
+from local_aws import trino as local_trino
+from local_aws.deploy import Stack
+from local_aws.emulator import ROOT, Emulator
+from local_aws.query import client, query
+from local_aws.trino import Trino
+from local_aws.webhook import Request, basic, send
 from tests.e2e.test_sql import known_events
 from tests.trino.athena import TrinoAthena
-from tools import local_emulator, local_postgres, local_stack, local_trino
-from tools.bird_simulator.batches import BatchMaker
-from tools.bird_simulator.ledger import Ledger
-from tools.bird_simulator.sender import Basic, Sender
-from tools.local_emulator import ROOT, Emulator
-from tools.local_query import client, query
-from tools.local_stack import Stack
-from tools.local_trino import Trino
-from tools.local_webhook import Request, basic, send
-from tools.operate.target import Target
 
 # Capital letters in the one of them: Glue knows none, and Trino refuses them in the schema of a view.
 STACKS = {"PARQUET": "bird-trino", "CSV": "Bird-Trino-CSV"}

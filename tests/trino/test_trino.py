@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from trino.exceptions import TrinoQueryError
 
+from bird_webhooks import __main__ as operate
+from bird_webhooks.report_page import AthenaEngine, write
+from bird_webhooks.simulator.verify import Lake as SimulatorsLake
+from bird_webhooks.simulator.verify import verify
+from local_aws.deploy import TEMPLATE, read_template
 from report.queries import Period, latest_day, queries
-from tools.bird_simulator.verify import Lake as SimulatorsLake
-from tools.bird_simulator.verify import verify
-from tools.local_stack import TEMPLATE, read_template
-from tools.operate import __main__ as operate
-from tools.report import AthenaEngine, write
 
 RESOURCES = read_template(TEMPLATE)["Resources"].values()
 TABLES = {

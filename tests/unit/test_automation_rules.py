@@ -6,8 +6,8 @@ import re
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from maintain.check_template import ROOT, TEMPLATE, lint
 from publish_events.entries import DETAIL_TYPE, SOURCE
-from tools.check_template import ROOT, TEMPLATE, lint
 
 DOCUMENT = (ROOT / "docs/downstream/automation.md").read_text()
 SNIPPETS = dict(re.findall(r"^### (To an? .*?)\n.*?^```yaml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL))

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tools.bird_simulator.batches import Batch, BatchMaker
-from tools.bird_simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
-from tools.bird_simulator.sender import RETRY_SECONDS, Report
-from tools.bird_simulator.verify import NULL, Lake, differences, events_of, verify
+from bird_webhooks.simulator.batches import Batch, BatchMaker
+from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
+from bird_webhooks.simulator.sender import RETRY_SECONDS, Report
+from bird_webhooks.simulator.verify import NULL, Lake, differences, events_of, verify
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

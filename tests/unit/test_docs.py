@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samtranslator.yaml_helper import yaml_parse
 
-from tools.operate.__main__ import parser
+from bird_webhooks.__main__ import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ def test_every_command_of_the_operators_tool_is_in_its_document():
 
 def test_every_example_of_the_operators_tool_is_legal():
     text = (ROOT / "docs/operating.md").read_text() + (ROOT / "README.md").read_text()
-    given = re.findall(r"^[a-z./]*python -m tools\.operate (.*?)(?:  |$)", text, re.MULTILINE)
+    given = re.findall(r"^[a-z./]*python -m bird_webhooks (.*?)(?:  |$)", text, re.MULTILINE)
     assert len(given) > 15
     for line in given:
         if "--help" not in line:

@@ -1,9 +1,9 @@
-"""The sample events are what tools/make_events.py writes, and hold no real address."""
+"""The sample events are what maintain/generate/events.py writes, and hold no real address."""
 
 import re
 from pathlib import Path
 
-from tools.make_events import invocation_events, rendered
+from maintain.generate.events import invocation_events, rendered
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 

@@ -7,10 +7,10 @@ import re
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.query import original_sql
+from maintain.check_template import TEMPLATE
+from maintain.generate.columns import TRINO_TYPES
 from process.columns import COLUMNS
-from tools.check_template import TEMPLATE
-from tools.local_query import original_sql
-from tools.sync_columns import TRINO_TYPES
 
 
 @pytest.fixture(scope="module")

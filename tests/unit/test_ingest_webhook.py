@@ -14,7 +14,7 @@ from ingest.webhook import (
     is_ping,
     parse_request,
 )
-from tools.make_events import TARGET_GROUP
+from maintain.generate.events import TARGET_GROUP
 
 
 @pytest.mark.parametrize("name", ["alb_all_types", "alb_multi_value_headers", "http_api_batch"])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import local_trino
-from tools.local_emulator import LocalAwsError
+from local_aws import trino as local_trino
+from local_aws.emulator import LocalAwsError
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import json
 
-from tools.operate.mentions import Person, batch_without, csv_without, quarantine_without
+from bird_webhooks.operate.mentions import Person, batch_without, csv_without, quarantine_without
 
 ADDRESS = "Ann+x.y@example.com"
 

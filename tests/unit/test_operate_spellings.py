@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tools.operate.spellings import names
+from bird_webhooks.operate.spellings import names
 
 ADDRESS = "Ann+x.y@example.com"
 PERSON = "person@example.com"

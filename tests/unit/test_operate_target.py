@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tools.operate.target import deployed
+from bird_webhooks.stack import deployed
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 import sqlglot
 from botocore.exceptions import ClientError
 
+from bird_webhooks.operate import verify, verify_event, verify_settings, verify_sql
+from bird_webhooks.operate.findings import Advice, Finding, Outcome, scrubbed
+from bird_webhooks.operate.front_door import Answer, FrontDoor, Network
+from bird_webhooks.operate.verify_advice import ADVICE, advice_for
+from bird_webhooks.stack import Target
 from process import metrics
 from tests import bird_api
-from tools.operate import verify, verify_event, verify_settings, verify_sql
-from tools.operate.findings import Advice, Finding, Outcome, scrubbed
-from tools.operate.front_door import Answer, FrontDoor, Network
-from tools.operate.target import Target
-from tools.operate.verify_advice import ADVICE, advice_for
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2026, 11, 25)
@@ -122,7 +122,7 @@ def anchors(path: Path) -> set[str]:
 
 def sections() -> set[str]:
     """All that the code names, those of single cases too."""
-    code = "".join(path.read_text() for path in (ROOT / "tools/operate").glob("verify*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "bird_webhooks/operate").glob("verify*.py"))
     named = set(re.findall(r"docs/[a-z]+\.md(?:#[a-z-]+)?", code))
     named |= {f"docs/runbook.md{anchor}" for anchor in re.findall(r"\{RUNBOOK\}(#[a-z-]+)", code)}
     return named | {advice.section for advice in ADVICE.values()}

@@ -7,12 +7,12 @@ import pytest
 from arro3.core import Array, DataType
 from samtranslator.yaml_helper import yaml_parse
 
+from maintain.check_template import TEMPLATE
 from process.columns import COLUMNS
 from process.layouts import Layouts
 from process.normalise import StoredBatch
 from process.protection import Protection, UnknownFieldError, droppable, hashable, names
 from process.rows import Rows
-from tools.check_template import TEMPLATE
 
 KEY = b"the-key-of-a-test"
 # printf '%s' person@example.com | openssl dgst -sha256 -hmac the-key-of-a-test

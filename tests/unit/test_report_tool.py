@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bird_webhooks import report_page as report
 from report.queries import Period
-from tools import report
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/downstream/report.md"
 
 
 def test_every_example_of_the_document_is_legal():
-    lines = re.findall(r"^python -m tools\.report (.*)$", DOCUMENT.read_text(), re.MULTILINE)
+    lines = re.findall(r"^python -m bird_webhooks\.report_page (.*)$", DOCUMENT.read_text(), re.MULTILINE)
     assert len(lines) == 4
     for line in lines:
         report.parser().parse_args(shlex.split(line))

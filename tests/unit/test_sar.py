@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tools import check_template
-from tools.check_template import ROOT
-from tools.sar import __main__ as sar
-from tools.sar import checks
-from tools.sar.checks import CHECKS, METADATA, Candidate, capabilities
-from tools.sar.generate import GenerateError, generate, written
+from maintain import check_template
+from maintain.check_template import ROOT
+from maintain.sar import __main__ as sar
+from maintain.sar import checks
+from maintain.sar.checks import CHECKS, METADATA, Candidate, capabilities
+from maintain.sar.generate import GenerateError, generate, written
 from webhook_credentials.settings import lost
 
 

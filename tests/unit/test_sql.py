@@ -8,9 +8,9 @@ import re
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tools import sync_sql
-from tools.local_query import original_sql
-from tools.sync_sql import ROOT, TEMPLATE, Text
+from local_aws.query import original_sql
+from maintain.generate import sql as sync_sql
+from maintain.generate.sql import ROOT, TEMPLATE, Text
 
 SQL_FILES = [*sync_sql.views(), *sync_sql.queries()]
 

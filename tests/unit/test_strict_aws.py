@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from tools.check_template import ROOT, transformed_template
-from tools.strict_aws import template as rules
-from tools.strict_aws.intrinsics import Evaluation
+from local_aws.strict import template as rules
+from local_aws.strict.intrinsics import Evaluation
+from maintain.check_template import ROOT, transformed_template
 
-EMULATED = ROOT / "tools/strict_aws/emulated"
+EMULATED = ROOT / "local_aws/strict/emulated"
 SERDE = {"SerializationLibrary": "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe"}
 STACK_NAME = {"Ref": "AWS::StackName"}
 

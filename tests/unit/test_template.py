@@ -10,8 +10,8 @@ from samtranslator.yaml_helper import yaml_parse
 
 import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
-from tools import check_template
-from tools.sync_columns import POSTGRES_COLUMNS, postgres_columns, synced
+from maintain import check_template
+from maintain.generate.columns import POSTGRES_COLUMNS, postgres_columns, synced
 
 RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values.txt"
 

@@ -1,0 +1,96 @@
+"""The raw batches by the time they were stored.
+
+S3 lists by key, not by time: every listing reads all keys, a thousand for a request ($0.005 per thousand requests, so
+half a cent for a million batches). The keys are split into ranges that are listed side by side.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from bird_webhooks.stack import Progress, Target
+
+PAGE_KEYS = 1000
+DOLLARS_PER_LIST_REQUEST = 0.005 / 1000
+AT_ONCE = 8
+# Where ranges of keys begin: batch ids are mostly hexadecimal, and what is not lies in the first or the last range.
+RANGES = ["", *"123456789abcdef"]
+
+
+class RawBatch(NamedTuple):
+    key: str
+    stored_at: datetime
+    body_bytes: int
+
+
+class Listing:
+    """Iterate over it once; `listed` and `requests` count what that took."""
+
+    def __init__(self, target: Target, since: datetime, until: datetime) -> None:
+        self.target, self.since, self.until = target, since, until
+        self.bucket, self.prefix = target.output("RawBucketName"), f"{target.raw_prefix}/"
+        self.listed = self.requests = 0
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        progress = Progress()
+        for page in self._pages():
+            self.listed += len(page)
+            progress.show(f"listing: {self.listed:,} objects, {self.requests:,} requests")
+            for item in page:
+                if self.since <= item["LastModified"] < self.until and not item["Key"].endswith("/"):
+                    yield RawBatch(item["Key"], item["LastModified"], item["Size"])
+        progress.done()
+
+    @property
+    def cost(self) -> str:
+        dollars = self.requests * DOLLARS_PER_LIST_REQUEST
+        return f"{self.listed:,} objects listed by {self.requests:,} requests, about ${dollars:.5f}"
+
+    def _pages(self) -> Iterator[list[dict[str, Any]]]:
+        first, more = self._page("")
+        if not more:  # few batches: one request was enough
+            yield first
+            return
+        ends = {start: self.prefix + end for start, end in pairwise(RANGES)}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            reading: dict[Future[tuple[list[dict[str, Any]], bool]], str] = {}
+            for start in RANGES:
+                reading[pool.submit(self._page, self.prefix + start if start else "")] = start
+            while reading:
+                done, _ = wait(reading, return_when=FIRST_COMPLETED)
+                for future in done:
+                    start = reading.pop(future)
+                    page, more = future.result()
+                    end = ends.get(start, "")
+                    inside = [item for item in page if not end or item["Key"].encode() <= end.encode()]
+                    if more and len(inside) == len(page):
+                        reading[pool.submit(self._page, page[-1]["Key"])] = start
+                    yield inside
+
+    def _page(self, after: str) -> tuple[list[dict[str, Any]], bool]:
+        self.requests += 1
+        answer = self.target.s3.list_objects_v2(
+            Bucket=self.bucket, Prefix=self.prefix, MaxKeys=PAGE_KEYS, StartAfter=after
+        )
+        return answer.get("Contents", []), answer["IsTruncated"]
+
+
+def show(target: Target, since: datetime, until: datetime, *, keys: bool) -> None:
+    """Counts by hour, by day for more than two days; with `keys` each batch as it is found, in no order."""
+    listing = Listing(target, since, until)
+    form = "%Y-%m-%d" if until - since > timedelta(days=2) else "%Y-%m-%d %H:00"
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for batch in listing:
+        if keys:
+            print(f"{batch.stored_at:%Y-%m-%dT%H:%M:%SZ}  {batch.body_bytes:>9}  {batch.key}")
+        slot = batch.stored_at.strftime(form)
+        counts[slot] += 1
+        sizes[slot] += batch.body_bytes
+    if not keys:
+        for slot in sorted(counts):
+            print(f"{slot}  {counts[slot]:>10,} batches  {sizes[slot] / 1e6:>10,.1f} MB")
+    print(f"{counts.total():,} batches, {sizes.total() / 1e6:,.1f} MB ({listing.cost})")

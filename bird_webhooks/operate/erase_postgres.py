@@ -1,0 +1,90 @@
+"""The rows of a person in PostgreSQL: PostgreSQL passes over most rows, and Python decides on the others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composable, Identifier
+
+from bird_webhooks.operate.mentions import Person
+from bird_webhooks.stack import OperateError, Target, postgres_connection
+
+# Only texts can name an address. Of jsonb that is its texts and names: as a text, its numbers may be longer than
+# PostgreSQL can hold (1e131071 is stored in some bytes and written with 131,072 digits).
+COLUMNS = """
+SELECT attname, atttypid = 'jsonb'::regtype FROM pg_attribute
+WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
+  AND atttypid IN ('text'::regtype, 'jsonb'::regtype)
+ORDER BY attnum"""
+JSON_TEXTS = """jsonb_path_query_array({0}, '$.** ? (@.type() == "string")')::text"""
+JSON_NAMES = """jsonb_path_query_array({0}, '$.** ? (@.type() == "object").keyvalue().key')::text"""
+ROWS = """
+SELECT e.tableoid, e.ctid::text, known.it, texts.them
+FROM {events} AS e
+CROSS JOIN LATERAL (SELECT array_remove(ARRAY[{texts}]::text[], NULL) AS them) AS texts
+CROSS JOIN LATERAL (SELECT array_to_string(texts.them, ' ') AS them) AS joined
+CROSS JOIN LATERAL (
+  SELECT EXISTS (SELECT FROM unnest(%(hashes)s::text[]) AS hash WHERE position(hash IN joined.them) > 0)
+    OR (coalesce(customer_id, ''), event_class, coalesce(type, ''), event_key) IN (
+      SELECT * FROM unnest(%(accounts)s::text[], %(classes)s::text[], %(types)s::text[], %(keys)s::text[])
+    ) AS it
+) AS known
+WHERE known.it OR position(%(certain)s IN lower(joined.them)) > 0 OR joined.them ~* %(hidden)s"""
+DELETE = """
+DELETE FROM {events} AS e USING unnest(%(partitions)s::oid[], %(places)s::tid[]) AS gone(partition, place)
+WHERE e.tableoid = gone.partition AND e.ctid = gone.place"""
+AT_ONCE = 1000
+
+
+class Table:
+    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
+
+    def __init__(self, target: Target, where: str, schema: str) -> None:
+        self.events = Identifier(schema, "events")
+        self.where = postgres_connection(target, where)
+        with self._connected() as connection:  # before hours go into looking elsewhere
+            connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
+
+    def count(self, person: Person) -> int:
+        with self._connected() as connection:
+            return sum(1 for _ in self._of(connection, person))
+
+    def delete(self, person: Person) -> None:
+        """In one transaction: what was found is what goes."""
+        with self._connected() as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            found = list(self._of(connection, person))
+            places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
+            connection.execute(SQL(DELETE).format(events=self.events), places)
+
+    def _of(self, connection: psycopg.Connection[Any], person: Person) -> Iterator[tuple[int, str]]:
+        """Partition and place of each row of the person."""
+        statement = SQL(ROWS).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
+        with connection.cursor("rows_of_a_person") as cursor:
+            cursor.itersize = AT_ONCE
+            for partition, place, known, texts in cursor.execute(statement, values(person)):
+                if known or any(map(person.in_text, texts)):
+                    yield partition, place
+
+    def _texts(self, connection: psycopg.Connection[Any]) -> Iterator[Composable]:
+        for name, is_json in connection.execute(COLUMNS, [self.events.as_string(connection)]):
+            column = Identifier("e", name)
+            yield from (SQL(JSON_TEXTS).format(column), SQL(JSON_NAMES).format(column)) if is_json else [column]
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        """Errors: OperateError, which tells no value of a row."""
+        try:
+            with psycopg.connect(self.where) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
+
+
+def values(person: Person) -> dict[str, Any]:
+    # As the loader writes it, because PostgreSQL's text has no NUL.
+    events = [[part.replace("\0", "\\u0000") for part in event] for event in sorted(person.events)]
+    names = ("accounts", "classes", "types", "keys")
+    columns = {name: [event[place] for event in events] for place, name in enumerate(names)}
+    return {"certain": person.certain, "hidden": person.hidden, "hashes": sorted(person.hashes), **columns}

@@ -1,0 +1,149 @@
+"""The view list_export as a CSV file, from Athena or from PostgreSQL, for the tools that import lists."""
+
+import csv
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import psycopg
+
+from bird_webhooks.operate.private_file import private_file
+from bird_webhooks.operate.quarantine import clean
+from bird_webhooks.stack import OperateError, Target, postgres_connection, say
+
+BIRDS_COLUMNS = ("recipient", "type", "description")
+# What a spreadsheet takes for the beginning of a formula. Some skip white space before it.
+FORMULA = ("=", "+", "-", "@")
+
+
+class Row(NamedTuple):
+    """One line of the view, times in ISO 8601. '' where the view has NULL."""
+
+    email: str
+    subaccount_id: str
+    reason: str
+    description: str
+    scope: str
+    added_at: str
+    customer_id: str
+    list_id: str
+
+
+def export(
+    target: Target,
+    *,
+    output: Path | None,
+    since: datetime | None,
+    subaccount: str | None,
+    account: str | None,
+    of_list: str | None,
+    bird: bool,
+    postgres: str | None,
+    schema: str,
+) -> None:
+    """Write the list to `output`, or to the standard output. `of_list`: only those who left this one list."""
+    sql = statement(since, subaccount, account)
+    rows = from_postgres(target, postgres, schema, sql) if postgres else from_athena(target, sql)
+    if output is None:
+        count = write(sys.stdout, rows, of_list=of_list, bird=bird)
+    else:
+        with private_file(output) as file:
+            count = write(file, rows, of_list=of_list, bird=bird)
+    say(f"{count} addresses{f' in {output}' if output else ''}")
+    if not postgres and "HashKeyArn" in target.outputs:
+        say("without those that HashFields has made hashes of: find them in suppression_candidates")
+
+
+def statement(since: datetime | None, subaccount: str | None, account: str | None) -> str:
+    conditions = []
+    if since:
+        conditions.append(f"added_at >= timestamp '{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}'")
+    if subaccount is not None:  # digits, as the command line sees to
+        conditions.append(f"subaccount_id = '{subaccount}'")
+    if account is not None:  # letters, digits, - and _
+        conditions.append(f"customer_id = '{account}'" if account else "customer_id IS NULL")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    order = "customer_id, subaccount_id, email, list_id"
+    return f"SELECT {', '.join(Row._fields)} FROM list_export{where} ORDER BY {order}"  # noqa: S608
+
+
+def write(file: IO[str], rows: Iterator[Row], *, of_list: str | None = None, bird: bool = False) -> int:
+    """RFC 4180. How many addresses.
+
+    An address is written as it is, even where a spreadsheet would take it for a formula: a changed address would
+    suppress no recipient. One with control characters is left out: no mail can have been sent to it.
+    """
+    writer = csv.writer(file)
+    writer.writerow(BIRDS_COLUMNS if bird else Row._fields)
+    count = formulas = left_out = odd = 0
+    accounts: set[str] = set()
+    for row in rows:
+        if row.list_id != (of_list or ""):
+            left_out += 1
+            continue
+        if not row.email.isprintable():  # a line end in it would be a line of its own to some importers
+            odd += 1
+            continue
+        row = Row(row.email, *map(clean, row[1:]))
+        count += 1
+        formulas += any(cell.lstrip().startswith(FORMULA) for cell in row)
+        if not bird:
+            writer.writerow(row)
+            continue
+        accounts.add(row.customer_id)
+        if len(accounts) > 1:
+            names = " and ".join(sorted(name or "(none)" for name in accounts))
+            raise OperateError(f"Bird keeps a list for each account, and these addresses are of {names}: use --account")
+        stopped = ["non_transactional", *(["transactional"] if row.scope == "all" else [])]
+        writer.writerows([row.email, kind, row.description] for kind in stopped)
+    if odd:
+        say(f"{odd} have control characters in the address and are not in this file")
+    if left_out and of_list is None:
+        say(f"{left_out} left one list only and are not in this file: use --list ID for the recipients of one list")
+    if formulas:
+        say(f"{formulas} begin like a formula: import the file, do not open it in a spreadsheet")
+    return count
+
+
+def plain(values: Any) -> Row:
+    """Both engines' times as ISO 8601."""
+    row = Row(*("" if value is None else str(value) for value in values))
+    return row._replace(added_at=f"{row.added_at[:10]}T{row.added_at[11:19]}Z")
+
+
+def from_athena(target: Target, sql: str) -> Iterator[Row]:
+    athena, database = target.client("athena"), target.output("GlueDatabaseName")
+    query = athena.start_query_execution(
+        QueryString=sql,
+        QueryExecutionContext={"Database": database},
+        WorkGroup=target.output("AthenaWorkGroupName"),
+    )["QueryExecutionId"]
+    while True:
+        status = athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]
+        if status["State"] == "SUCCEEDED":
+            break
+        if status["State"] in ("FAILED", "CANCELLED"):
+            raise OperateError(f"Athena: {status.get('StateChangeReason', status['State'])}")
+        time.sleep(target.poll_seconds)
+    pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=query)
+    lines = (line["Data"] for page in pages for line in page["ResultSet"]["Rows"])
+    next(lines)  # the names of the columns
+    for line in lines:
+        yield plain(cell.get("VarCharValue", "") for cell in line)
+
+
+def from_postgres(target: Target, where: str, schema: str, sql: str) -> Iterator[Row]:
+    given = postgres_connection(target, where)
+    try:
+        with psycopg.connect(given) as connection:
+            connection.execute(
+                "SELECT set_config('search_path', %s, true), set_config('timezone', 'UTC', true)", [schema]
+            )
+            with connection.cursor() as cursor:
+                for values in cursor.stream(sql.encode()):
+                    yield plain(values)
+    except psycopg.Error as error:
+        raise OperateError(f"PostgreSQL: {error}") from error

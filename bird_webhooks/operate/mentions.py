@@ -1,0 +1,206 @@
+"""Whether a text mentions an address, however it is written there; and files without what mentions it. Pure."""
+
+import base64
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO, StringIO
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from arro3.core import Array, DataType, Table
+from arro3.io import read_parquet
+
+from bird_webhooks.operate.spellings import names
+from process.elements import UnreadableBatchError, repaired, split
+from process.normalise import Element, UnreadableElementError, content_key, element, normalise
+from process.rows import REPAIRABLE
+from process.table import ENCODED, to_parquet
+
+csv.field_size_limit(sys.maxsize)
+
+# What an event is known by in every place: account, class, type, key; '' for what it lacks.
+type Identity = tuple[str, str, str, str]
+IDENTITY = ("customer_id", "event_class", "type", "event_key")
+
+
+# Letters, digits and signs that are another form of ASCII's (full-width, circled, mathematical ...), and their escapes.
+COMPATIBLE = (
+    "[\u02b0-\u02e4\u1d2c-\u1d6a\u2070-\u209c\u2100-\u2129\u212b-\u218b\u2460-\u24ff\u3200-\u33ff\ufe50-\uffef"
+    "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]"
+    r"|\\u(?:017f|02|1d|2[014]|3[23]|f[ef]|d83)|%(?:c5|cb|e1|e2|e3|ef|f0)|&#0*[0-9]{3,}|&#x0*[0-9a-f]{3,}"
+)
+
+
+class Remainder(NamedTuple):
+    """A file without `erased` of its events; `body` is None where none is left, and the file may go."""
+
+    body: bytes | None
+    erased: int
+
+
+@dataclass
+class Person:
+    """An address, its hashes in the rows, and the events known to be of it: their rows may hold the address no more."""
+
+    address: str
+    hashes: frozenset[str] = frozenset()
+    events: set[Identity] = field(default_factory=set)
+
+    def in_text(self, text: str) -> bool:
+        """Of any length; JSON or not."""
+        return (self.possibly_in(text) and names(text, self.address)) or any(hashed in text for hashed in self.hashes)
+
+    def in_bytes(self, body: bytes) -> bool:
+        return self.in_text(body.decode(errors="replace"))
+
+    def in_any(self, chunks: Iterable[bytes]) -> bool:
+        """Of a file too large to be held."""
+        before = b""
+        for chunk in chunks:
+            if self.in_bytes(before + chunk):
+                return True
+            before = (before + chunk)[-4096:]
+        return False
+
+    def possibly_in(self, text: str) -> bool:
+        """Quick, and False for most of what does not name the address; never for what does."""
+        # Without case the long s and the Kelvin sign would be found in every s and k.
+        return (
+            self.certain in text.lower()
+            or self._hidden.search(text) is not None
+            or any(sign in text for sign in ("\u017f", "\u212a"))
+        )
+
+    @cached_property
+    def certain(self) -> str:
+        """The longest run of letters and digits of the address: where it is missing, one of them is encoded."""
+        return max(re.findall(r"[a-z0-9]+", self.address.partition("@")[0].lower()), key=len, default="")
+
+    @cached_property
+    def hidden(self) -> str:
+        """An encoded character of `certain`, or of the escapes themselves; for Python and PostgreSQL, without case."""
+        codes = {ord(way) for one in self.certain for way in (one, one.upper())} | set(b"\\%&#=u")
+        hexadecimal = "|".join(sorted(f"{code:02x}" for code in codes))
+        decimal = "|".join(map(str, sorted(codes)))
+        characters = rf"(?:\\u00|%|&#x0*|=)(?:{hexadecimal})|&#0*(?:{decimal})(?![0-9])|&[a-z]+;"
+        quoted = "|".join(re.escape(one) for one in sorted(set(self.certain))) or "(?!)"
+        return rf"{characters}|\\(?:{quoted})|{COMPATIBLE}|=\?[^ ?]+\?[bq]\?"
+
+    @cached_property
+    def _hidden(self) -> re.Pattern[str]:
+        return re.compile(self.hidden, re.IGNORECASE)
+
+
+def batch_without(body: bytes, person: Person) -> Remainder | None:
+    """A raw batch, the other events byte for byte; its erased events are noted. None where there is nothing to erase.
+
+    What is no JSON array is of no use without its parts, and goes as a whole. An empty batch stays one, so that Bird
+    cannot deliver it once more.
+    """
+    if not person.in_bytes(body):
+        return None
+    try:
+        elements = split(body)
+    except UnreadableBatchError:
+        return Remainder(b"[]", 1)
+    kept = []
+    for raw in elements:
+        if not person.in_bytes(raw):
+            kept.append(raw)
+            continue
+        try:
+            event = readable(raw)
+        except UnreadableElementError:
+            continue
+        values, _ = normalise(event)
+        key = values.get("event_id") or content_key(event.raw)
+        person.events.add((values.get("customer_id") or "", event.event_class, values.get("type") or "", key))
+    return Remainder(b"[%b]" % b",".join(kept), len(elements) - len(kept))
+
+
+def readable(raw: bytes) -> Element:
+    """As process reads it, repaired where need be. Errors: UnreadableElementError."""
+    try:
+        return element(raw)
+    except UnreadableElementError as error:
+        if str(error) not in REPAIRABLE:
+            raise
+        return element(repaired(raw))
+
+
+def parquet_without(body: bytes, person: Person) -> Remainder | None:
+    """The other rows in their order, written as process writes them."""
+    if not body.startswith(b"PAR1") or not body.endswith(b"PAR1"):
+        raise ValueError("not Parquet")
+    rows = read_parquet(BytesIO(body)).read_all()
+    erased: set[int] = set()
+    for name in rows.schema.names:  # one at a time, for all of them take much memory
+        if rows.schema.field(name).type == DataType.utf8():
+            values = rows[name].to_pylist()
+            if person.possibly_in("\n".join(filter(None, values))) or person.hashes:
+                erased |= {row for row, value in enumerate(values) if value and person.in_text(value)}
+    if person.events:
+        identities = zip(*([value or "" for value in rows[name].to_pylist()] for name in IDENTITY), strict=True)
+        erased |= {row for row, identity in enumerate(identities) if identity in person.events}
+    if not erased:
+        return None
+    kept = Array([row for row in range(rows.num_rows) if row not in erased], DataType.uint32())
+    if not len(kept):
+        return Remainder(None, len(erased))
+    (whole,) = rows.combine_chunks().to_batches()
+    return Remainder(to_parquet(Table.from_batches([whole.take(kept)], schema=rows.schema)), len(erased))
+
+
+def csv_without(body: bytes, person: Person) -> Remainder | None:
+    """The header and the other rows, byte for byte."""
+    header, *records = _records(body.decode())
+    columns = next(csv.reader([header.rstrip("\r\n")]))
+    kept = [record for record in records if not _is_of(record, columns, person)]
+    if len(kept) == len(records):
+        return None
+    return Remainder("".join([header, *kept]).encode() if kept else None, len(records) - len(kept))
+
+
+def _records(text: str) -> Iterator[str]:
+    """With the ends of their lines. A quoted field may span lines."""
+    record, quotes = "", 0
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        record += line
+        quotes += line.count('"')
+        if quotes % 2 == 0:
+            yield record
+            record, quotes = "", 0
+
+
+def _is_of(record: str, columns: list[str], person: Person) -> bool:
+    values = [
+        unquote(value.removeprefix(ENCODED)) if value.startswith(ENCODED) else value
+        for value in next(csv.reader(StringIO(record, newline="")))
+    ]
+    row = dict(zip(columns, values, strict=True))
+    return tuple(row[name] for name in IDENTITY) in person.events or (
+        (person.possibly_in(record) or bool(person.hashes)) and any(map(person.in_text, row.values()))
+    )
+
+
+def quarantine_without(body: bytes, person: Person) -> Remainder | None:
+    lines = body.splitlines(keepends=True)
+    kept = [line for line in lines if not _quarantined_mentions(line, person)]
+    if len(kept) == len(lines):
+        return None
+    return Remainder(b"".join(kept) or None, len(lines) - len(kept))
+
+
+def _quarantined_mentions(line: bytes, person: Person) -> bool:
+    if person.in_bytes(line):
+        return True
+    try:
+        encoded = json.loads(line).get("original_base64", "")
+        return person.in_bytes(base64.b64decode(encoded))
+    except (ValueError, AttributeError, RecursionError):  # not as process writes it: read as it is, above
+        return False

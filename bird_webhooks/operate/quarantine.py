@@ -1,0 +1,69 @@
+"""What was set aside: no event, or refused by PostgreSQL or the bus. By reason, then each one; bodies on demand."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from bird_webhooks.stack import Target
+
+PREFIX = "quarantine/"
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+A_DAY = timedelta(days=1)
+
+Record = dict[str, Any]
+
+
+def records(target: Target, since: datetime, until: datetime) -> Iterator[Record]:
+    """The records of batches that arrived in that time, oldest day first."""
+    bucket = target.output("LakeBucketName")
+    first, last = (since - A_DAY).date().isoformat(), (until + A_DAY).date().isoformat()
+    for page in target.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX):
+        for item in page.get("Contents", []):
+            # A file lies under the day of one of its batches; another may have arrived on the day before or after.
+            day = DAY.search(item["Key"])
+            if day and not first <= day[0] <= last:
+                continue
+            body = target.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+            for line in body.splitlines():
+                record: Record = json.loads(line)
+                if since <= datetime.fromisoformat(record["received_at"]) < until:
+                    yield record
+
+
+def show(target: Target, since: datetime, until: datetime, *, details: bool, bodies: bool, limit: int) -> None:
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records(target, since, until):
+        groups[record["reason"]].append(record)
+    for reason, found in sorted(groups.items(), key=lambda group: -len(group[1])):
+        times = sorted(record["received_at"] for record in found)
+        batches = len({record.get("raw_key", record.get("batch_id")) for record in found})
+        print(f"{len(found):>8,}  {clean(reason)}  ({batches:,} batches, {times[0]} to {times[-1]})")
+        for record in islice(found, limit if details or bodies else 0):
+            print(f"          {record['received_at']}  {clean(place_of(record))}")
+            if bodies:
+                original = record.get("original", record.get("original_base64"))
+                print(f"            {json.dumps(original)}")
+        if (details or bodies) and len(found) > limit:
+            print(f"          ... and {len(found) - limit:,} more (--limit)")
+    print(f"{sum(map(len, groups.values())):,} quarantined")
+
+
+def place_of(record: Record) -> str:
+    """Of a batch; or of the file of rows of which PostgreSQL or the bus refused a row."""
+    if "lake_key" in record:
+        return f"{record['lake_key']}" + ("" if record["index"] is None else f"  row {record['index']}")
+    return f"{record['raw_key']}  " + ("whole batch" if record["index"] is None else f"element {record['index']}")
+
+
+def clean(text: str) -> str:
+    """Without control characters, which would speak to the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def count_today(target: Target) -> int:
+    now = datetime.now(UTC)
+    return sum(1 for _ in records(target, now.replace(hour=0, minute=0, second=0, microsecond=0), now))

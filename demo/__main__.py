@@ -1,0 +1,155 @@
+"""`make demo`: recorded Bird batches go through the deployed load balancer and come out as an Athena result.
+
+Starts a local AWS on a free port (LOCAL_AWS_PORT names one), builds and deploys the real template, sends the
+batches of events/, waits for their rows, compares them with what was sent, and leaves nothing running.
+FRONT_DOOR=HTTP_API takes the other way in: the template for the Serverless Application Repository, packaged, with
+nothing but its defaults. DOWNSTREAM=1 goes on with what the rows are for.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from types import FrameType
+
+from demo import downstream as demo_downstream
+from local_aws import deploy as local_stack
+from local_aws import emulator as local_emulator
+from local_aws.__main__ import port_from_environment
+from local_aws.deploy import Stack, progress
+from local_aws.emulator import Emulator, LocalAwsError
+from local_aws.query import Row, poll, query, table
+from local_aws.webhook import EVENTS, basic, events_in, recorded_request, send
+from maintain.sar.package import package_locally
+
+ROWS_TIMEOUT_SECONDS = 60
+COUNTS = """
+    SELECT event_class, type, count(DISTINCT event_key) AS events
+    FROM events GROUP BY event_class, type ORDER BY event_class, type
+"""
+
+Counts = Counter[tuple[str, str]]
+
+
+def main() -> int:
+    local_emulator.forget_real_aws()
+    signal.signal(signal.SIGTERM, interrupted)
+    began = time.monotonic()
+    try:
+        agrees = demonstrate()
+    except LocalAwsError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted, nothing is left running", file=sys.stderr)
+        return 130
+    progress(f"cleaned up; {time.monotonic() - began:.0f} s in all")
+    return 0 if agrees else 1
+
+
+def interrupted(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def demonstrate() -> bool:
+    port = port_from_environment() or local_emulator.free_port()
+    progress(f"starting a local AWS (MiniStack) on port {port}")
+    with ExitStack() as stay:
+        emulator = stay.enter_context(local_emulator.running(port))
+        downstream = stay.enter_context(demo_downstream.running(emulator)) if wants_downstream() else None
+        progress("building the functions (sam build)")
+        local_stack.build()
+        parameters = downstream.parameters if downstream else {}
+        stack = deploy(emulator, os.environ.get("FRONT_DOOR", "ALB"), parameters)
+        progress(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
+        sent = send_batches(stack, recorded_batches())
+        progress("waiting for the rows (S3, queue, process, Athena)")
+        rows = poll(lambda: query(stack, COUNTS), lambda found: counts(found) == sent, ROWS_TIMEOUT_SECONDS)
+        print(f"\n{table(rows)}\n", flush=True)
+        agrees = report(sent, counts(rows))
+        if downstream:
+            agrees = demo_downstream.show(downstream, stack, recorded=sent.total()) and agrees
+        return agrees
+
+
+def wants_downstream() -> bool:
+    match os.environ.get("DOWNSTREAM", ""):
+        case "1":
+            return True
+        case "" | "0":
+            return False
+        case other:
+            raise LocalAwsError(f"DOWNSTREAM is 1 or nothing, not {other}")
+
+
+def deploy(emulator: Emulator, front_door: str, parameters: Mapping[str, str]) -> Stack:
+    match front_door:
+        case "ALB":
+            progress("deploying template.yaml (sam deploy)")
+            return local_stack.deploy(emulator, parameters=parameters)
+        case "HTTP_API":
+            progress("packaging the template for the Serverless Application Repository (sam package)")
+            packaged = package_locally(emulator)
+            progress("deploying it with its defaults (sam deploy)")
+            return local_stack.deploy(emulator, parameters=parameters, template=packaged.path)
+    raise LocalAwsError(f"FRONT_DOOR is ALB or HTTP_API, not {front_door}")
+
+
+def recorded_batches() -> list[Path]:
+    """The deliveries of events/: whatever a load balancer event holds that Bird would send with good credentials."""
+    return [path for path in sorted(EVENTS.glob("alb*.json")) if is_delivery(path)]
+
+
+def is_delivery(path: Path) -> bool:
+    request = recorded_request(path)
+    return (
+        request.method == "POST"
+        and "authorization" in request.headers
+        and "wrong" not in path.stem
+        and any(element["msys"] for element in events_in(request))
+    )
+
+
+def send_batches(stack: Stack, paths: list[Path]) -> Counts:
+    """Send each batch with the stack's own credentials; count the distinct events that were stored."""
+    login = basic(stack.credentials())
+    identities: set[tuple[str, str, str]] = set()
+    for path in paths:
+        request = recorded_request(path)
+        answer = send(stack, replace(request, headers={**request.headers, **login}))
+        said = answer.body.decode(errors="replace")
+        progress(f"  {path.name}: {len(events_in(request))} events, answer {answer.status} {said}")
+        if answer.status != HTTPStatus.OK:
+            raise LocalAwsError(f"{path.name} was not taken: {answer.status} {said}")
+        if json.loads(said)["status"] == "stored":
+            identities |= {identity(element) for element in events_in(request)}
+    return Counter((event_class, event_type) for event_class, event_type, _ in identities)
+
+
+def identity(element: dict[str, dict[str, dict[str, object]]]) -> tuple[str, str, str]:
+    """Class, type, and the event's id; an event without one is told apart by its content."""
+    [(event_class, event)] = element["msys"].items()
+    return event_class, str(event["type"]), str(event.get("event_id") or json.dumps(event))
+
+
+def counts(rows: list[Row]) -> Counts:
+    return Counter({(str(row["event_class"]), str(row["type"])): int(row["events"] or 0) for row in rows})
+
+
+def report(sent: Counts, found: Counts) -> bool:
+    if sent == found:
+        progress(f"{sent.total()} events of {len(sent)} types sent, and the same found")
+        return True
+    progress(f"NOT the same: sent and not found {dict(sent - found)}, found and not sent {dict(found - sent)}")
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

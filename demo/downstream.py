@@ -1,0 +1,159 @@
+"""What the rows are for, in the demo (DOWNSTREAM=1): PostgreSQL, automation, the suppression list, the report."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bird_webhooks.report_page import AthenaEngine, last_days, write
+from bird_webhooks.simulator.batches import BatchMaker
+from bird_webhooks.simulator.ledger import Ledger
+from bird_webhooks.simulator.sender import Basic, Sender
+from bird_webhooks.stack import Target
+from local_aws import postgres as local_postgres
+from local_aws.deploy import Stack, progress
+from local_aws.emulator import LOCAL, Emulator, LocalAwsError
+from local_aws.postgres import Postgres
+from local_aws.query import poll, query, table
+
+BATCHES, EVENTS_A_BATCH = 120, 150
+FORTNIGHT = timedelta(days=14)
+TIMEOUT_SECONDS = 120
+COUNTS = "SELECT event_class, type, count(*) AS events FROM {} GROUP BY event_class, type ORDER BY event_class, type"
+CANDIDATES = "rcpt_to, subaccount_id, reason, bounce_class, campaign_id, events, scope"
+LIST = f"SELECT {CANDIDATES} FROM suppression_candidates ORDER BY last_seen DESC, rcpt_to, subaccount_id"  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Downstream:
+    postgres: Postgres
+    parameters: Mapping[str, str]
+
+
+@contextmanager
+def running(emulator: Emulator) -> Iterator[Downstream]:
+    """A PostgreSQL server, and the parameters with which a stack loads it and publishes events."""
+    progress("starting a PostgreSQL, and a secret with its address and login")
+    with local_postgres.running() as server:
+        text = json.dumps(server.secret())
+        secret = emulator.client("secretsmanager").create_secret(Name="demo-postgres", SecretString=text)
+        yield Downstream(server, {"PostgresSecretArn": secret["ARN"], "PublishEvents": "true"})
+
+
+def show(downstream: Downstream, stack: Stack, recorded: int) -> bool:
+    """Send what a sender's fortnight might hold, and show each part. `recorded`: events that are rows already.
+
+    Whether PostgreSQL and Athena agree on the counts of all events and on the suppression list.
+    """
+    queue = listen(stack, "demo-automation", {})
+    sent = recorded + send_a_fortnight(stack)
+    progress("waiting for their rows, and for PostgreSQL")
+    athena = poll(lambda: figures(query(stack, COUNTS.format("events_deduplicated"))), full(sent), TIMEOUT_SECONDS)
+    with closing(downstream.postgres.connect()) as database:
+        database.execute("SET search_path TO bird; SET TIME ZONE UTC")
+        loaded = poll(lambda: figures_of(database, COUNTS.format("events")), full(sent), TIMEOUT_SECONDS)
+        listed = [[text(value) for value in row] for row in database.execute(LIST.encode()).fetchall()]
+    agree = athena == loaded and total(loaded) == sent
+    progress(
+        f"{sent:,} events sent; Athena has {total(athena):,}, PostgreSQL {total(loaded):,}, "
+        f"type by type {'the same' if agree else 'NOT the same'}"
+    )
+    progress(f"one of the events that a rule on the bus {stack.outputs['EventBusName']} handed to a queue:")
+    print(f"\n{json.dumps(received(stack, queue), indent=2)}\n", flush=True)
+    candidates = query(stack, LIST)
+    same = [list(candidate.values()) for candidate in candidates] == listed
+    progress(
+        f"{len(candidates):,} addresses not to be mailed any more, in PostgreSQL {'too' if same else 'NOT so'}; "
+        "the latest (suppression_candidates):"
+    )
+    print(f"\n{table(candidates[:12])}\n", flush=True)
+    path = LOCAL / "report.html"
+    target = Target(stack.name, cache(stack.emulator.client), 0.3)
+    write(AthenaEngine(target), last_days(7), target, path)
+    progress(f"the report of the last seven days: {path}")
+    return agree and same
+
+
+def listen(stack: Stack, name: str, detail: Mapping[str, Any]) -> str:
+    """The URL of a queue to which a rule, both of that name, hands what matches `detail` (nothing: all) on the bus."""
+    events, sqs = stack.emulator.client("events"), stack.emulator.client("sqs")
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    bus = stack.outputs["EventBusName"]
+    pattern = {"source": ["bird-webhooks"], "detail-type": ["Bird Email Event"]} | (
+        {"detail": detail} if detail else {}
+    )
+    rule = events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+    return str(queue)
+
+
+def received(stack: Stack, queue: str) -> dict[str, Any]:
+    sqs = stack.emulator.client("sqs")
+    messages = poll(lambda: sqs.receive_message(QueueUrl=queue).get("Messages", []), bool, TIMEOUT_SECONDS)
+    if not messages:
+        raise LocalAwsError(f"no event came over the bus {stack.outputs['EventBusName']}")
+    event: dict[str, Any] = json.loads(messages[0]["Body"])
+    shown = ("id", "event_class", "type", "timestamp", "rcpt_to", "campaign_id", "bounce_class", "reason", "batch_id")
+    detail = {name: event["detail"][name] for name in shown if name in event["detail"]}
+    return {
+        "source": event["source"],
+        "detail-type": event["detail-type"],
+        "detail": detail | {"and": f"{len(event['detail']) - len(detail)} fields more"},
+    }
+
+
+def send_a_fortnight(stack: Stack) -> int:
+    """Batches such as Bird sends of a sender's mail; how many events."""
+    maker = BatchMaker(
+        1, datetime.now(UTC), line_breaks=False, spread_seconds=int(FORTNIGHT.total_seconds()), like_a_sender=True
+    )
+    batches = [maker.batch(number, events=EVENTS_A_BATCH) for number in range(BATCHES)]
+    events = sum(batch.events for batch in batches)
+    progress(f"sending {BATCHES} batches more: {events:,} events, as of a sender's last fortnight")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(Ledger(Path(directory) / "ledger.ndjson")) as ledger,
+    ):
+        login = Basic(*stack.credentials())
+        report = Sender(stack.outputs["WebhookUrl"], login, ledger, connections=4, time_scale=100).run(batches)
+    if report.given_up:
+        raise LocalAwsError(f"{report.given_up} batches were not taken: {dict(report.refused_attempts)}")
+    return events
+
+
+def figures(rows: list[dict[str, str | None]]) -> dict[tuple[str, str], int]:
+    return {(str(row["event_class"]), str(row["type"])): int(row["events"] or 0) for row in rows}
+
+
+def figures_of(database: Any, sql: str) -> dict[tuple[str, str], int]:
+    """As of PostgreSQL, whose table is there once the first file is loaded."""
+    if database.execute("SELECT to_regclass('events') IS NULL").fetchone()[0]:
+        return {}
+    return {(event_class, kind): events for event_class, kind, events in database.execute(sql)}
+
+
+def total(found: Mapping[tuple[str, str], int]) -> int:
+    return sum(found.values())
+
+
+def full(events: int) -> Any:
+    return lambda found: total(found) == events
+
+
+def text(value: object) -> str | None:
+    return None if value is None else str(value)

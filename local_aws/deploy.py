@@ -1,0 +1,280 @@
+"""`sam build` and `sam deploy` of the real template to the local AWS, and what the stack answers."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError
+
+TEMPLATE = ROOT / "template.yaml"
+BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
+STACK_NAME = "bird-webhooks"
+DOMAIN_NAME = "webhooks.example.com"
+ARTEFACT_BUCKET = "local-artefacts"
+DELETE_TIMEOUT_SECONDS = 60
+# What MiniStack's CloudFormation refuses, and nothing else refers to.
+LEFT_OUT = ("AWS::Athena::NamedQuery",)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack. `outputs` is flat: the template's outputs, and what only exists locally."""
+
+    emulator: Emulator
+    name: str
+    outputs: dict[str, str]
+
+    def credentials(self) -> tuple[str, str]:
+        """The webhook's username and password, from the stack's own secret."""
+        secret = self.emulator.client("secretsmanager").get_secret_value(SecretId=self.outputs["WebhookSecretArn"])
+        login = json.loads(secret["SecretString"])
+        return login["username"], login["password"]
+
+    def resources(self) -> dict[str, str]:
+        """Physical ids by logical id."""
+        return {name: resource["PhysicalResourceId"] for name, resource in described(self.emulator, self.name).items()}
+
+
+def progress(text: str) -> None:
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def build(template: Path = TEMPLATE) -> Path:
+    """`sam build` of a template into .aws-sam beside it, unless it is there as the sources are. The built template."""
+    if not template.exists():
+        raise LocalAwsError(f"there is no {template} to build")
+    built = template.parent / ".aws-sam/build"
+    options = ["--cached", "--parallel", "--template", str(template), "--build-dir", str(built)]
+    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
+    sources, built_from = digest(template), built / ".sources"
+    with one_at_a_time():
+        # Building takes away what is there for a moment, under the feet of whoever runs it.
+        if not built_from.exists() or built_from.read_text() != sources:
+            sam("build", [*options, "--cache-dir", str(ROOT / ".aws-sam/cache")], environment)
+            built_from.write_text(sources)
+    return built / "template.yaml"
+
+
+def digest(template: Path) -> str:
+    """Of all that a build reads."""
+    files = (path for path in sorted((template.parent / "functions").rglob("*")) if path.is_file())
+    read = hashlib.sha256(template.read_bytes())
+    for path in files:
+        if path.parent.name != "__pycache__":
+            read.update(f"{path.relative_to(template.parent)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return read.hexdigest()
+
+
+def deploy(
+    emulator: Emulator,
+    stack_name: str = STACK_NAME,
+    parameters: Mapping[str, str] | None = None,
+    template: Path = BUILT_TEMPLATE,
+) -> Stack:
+    """`sam deploy` of a built template; the load balancer's name and certificate are those that an account supplies."""
+    content, given = read_template(template), dict(parameters or {})
+    values = given
+    if "FrontDoor" in content["Parameters"]:
+        named = {} if given.get("FrontDoor") == "HTTP_API" else {"DomainName": DOMAIN_NAME}
+        values = {"CertificateArn": certificate_arn(emulator), **named, **given}
+    make_artefact_bucket(emulator)
+    options = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
+    options += ["--stack-name", stack_name, "--s3-bucket", ARTEFACT_BUCKET]
+    options += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    options += ["--capabilities", "CAPABILITY_IAM"]
+    if values:
+        options += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in values.items())]
+    with one_at_a_time():
+        options += ["--template", str(without_what_is_unknown(template, content))]
+        try:
+            sam("deploy", options, {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"})
+        except LocalAwsError as error:
+            if reason := failure_reason(emulator, stack_name):
+                raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
+            raise
+    register_targets(emulator, stack_name, content)
+    mend_event_sources(emulator, stack_name)
+    return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
+
+
+def read_template(path: Path) -> dict[str, Any]:
+    """As written or as built, with CloudFormation's tags in their long form."""
+    content: dict[str, Any] = yaml_parse(path.read_text())
+    return content
+
+
+def without_what_is_unknown(template: Path, content: Mapping[str, Any]) -> Path:
+    """The template, or a copy beside it, for its paths to hold, without the types that the local AWS does not know."""
+    known = {name: resource for name, resource in content["Resources"].items() if resource["Type"] not in LEFT_OUT}
+    if len(known) == len(content["Resources"]):
+        return template
+    copy = template.with_name(f"local-{template.name}")
+    copy.write_text(json.dumps({**content, "Resources": known}))  # which is YAML, too
+    return copy
+
+
+def delete(stack: Stack) -> None:
+    """Delete the stack and wait until it is gone."""
+    client = stack.emulator.client("cloudformation")
+    client.delete_stack(StackName=stack.name)
+    deadline = time.monotonic() + DELETE_TIMEOUT_SECONDS
+    while (status := stack_status(stack.emulator, stack.name)) != "DELETE_COMPLETE":
+        if status == "DELETE_FAILED" or time.monotonic() > deadline:
+            raise LocalAwsError(f"stack {stack.name} was not deleted: {failure_reason(stack.emulator, stack.name)}")
+        time.sleep(0.2)
+
+
+def sam(command: str, options: list[str], environment: Mapping[str, str]) -> None:
+    """Run one SAM command from the repository's root; its words go to .local/sam-<command>.log."""
+    tools = Path(sys.executable).parent
+    if not (tools / "sam").exists():
+        raise LocalAwsError("the SAM CLI is not installed: run `make install` first")
+    LOCAL.mkdir(exist_ok=True)
+    log = LOCAL / f"sam-{command}.log"
+    path = f"{tools}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    with log.open("wb") as output:
+        result = subprocess.run(
+            [tools / "sam", command, *options],
+            cwd=ROOT,
+            env={**environment, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    if result.returncode:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "no output")
+        raise LocalAwsError(f"sam {command} failed: {said} (all of it in {log})")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Builds and deployments share .aws-sam: a second one waits for the first."""
+    LOCAL.mkdir(exist_ok=True)
+    with (LOCAL / "sam.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def certificate_arn(emulator: Emulator) -> str:
+    """A certificate such as the account would have; made on the first call."""
+    client = emulator.client("acm")
+    for certificate in client.list_certificates()["CertificateSummaryList"]:
+        if certificate["DomainName"] == DOMAIN_NAME:
+            return str(certificate["CertificateArn"])
+    return str(client.request_certificate(DomainName=DOMAIN_NAME, ValidationMethod="DNS")["CertificateArn"])
+
+
+def make_artefact_bucket(emulator: Emulator) -> None:
+    client = emulator.client("s3")
+    if ARTEFACT_BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=ARTEFACT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+
+def described(emulator: Emulator, stack_name: str) -> dict[str, dict[str, Any]]:
+    client = emulator.client("cloudformation")
+    resources = client.describe_stack_resources(StackName=stack_name)["StackResources"]
+    return {resource["LogicalResourceId"]: resource for resource in resources if "PhysicalResourceId" in resource}
+
+
+def stack_status(emulator: Emulator, stack_name: str) -> str:
+    try:
+        [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+    except ClientError:
+        return "DELETE_COMPLETE"
+    return str(stack["StackStatus"])
+
+
+def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
+    """The stack's own words for the first resource that failed."""
+    try:
+        events = emulator.client("cloudformation").describe_stack_events(StackName=stack_name)["StackEvents"]
+    except ClientError:
+        return None
+    for event in reversed(events):  # oldest first: what follows the first failure is only cancelled
+        if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason"):
+            return f"{event['LogicalResourceId']} ({event['ResourceType']}): {event['ResourceStatusReason']}"
+    return None
+
+
+def register_targets(emulator: Emulator, stack_name: str, template: Mapping[str, Any]) -> None:
+    """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
+    deployed = described(emulator, stack_name)
+    client = emulator.client("elbv2")
+    for logical_id, resource in template["Resources"].items():
+        if resource["Type"] != "AWS::ElasticLoadBalancingV2::TargetGroup" or logical_id not in deployed:
+            continue
+        group = deployed[logical_id]["PhysicalResourceId"]
+        for target in resource["Properties"].get("Targets", []):
+            arn = target_arn(emulator, stack_name, deployed, target["Id"])
+            client.register_targets(TargetGroupArn=group, Targets=[{"Id": arn}])
+
+
+def mend_event_sources(emulator: Emulator, stack_name: str) -> None:
+    """Give MiniStack's poller numbers: a parameter arrives as text there. Nor does a developer want to wait 20 s."""
+    client = emulator.client("lambda")
+    for resource in described(emulator, stack_name).values():
+        if resource["ResourceType"] == "AWS::Lambda::EventSourceMapping":
+            client.update_event_source_mapping(
+                UUID=resource["PhysicalResourceId"],
+                ScalingConfig={"MaximumConcurrency": 5},
+                MaximumBatchingWindowInSeconds=1,
+            )
+
+
+def target_arn(emulator: Emulator, stack_name: str, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:
+    """The ARN behind `!GetAtt Function.Arn`, or behind `!Ref` of a parameter."""
+    match reference:
+        case {"Ref": parameter}:
+            [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+            return next(str(p["ParameterValue"]) for p in stack["Parameters"] if p["ParameterKey"] == parameter)
+        case {"Fn::GetAtt": [logical_id, "Arn"]}:
+            name = deployed[logical_id]["PhysicalResourceId"]
+            function = emulator.client("lambda").get_function(FunctionName=name)
+            return str(function["Configuration"]["FunctionArn"])
+    raise LocalAwsError(f"cannot tell which function this target is: {reference}")
+
+
+def local_outputs(emulator: Emulator, stack_name: str) -> dict[str, str]:
+    [stack] = emulator.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    outputs["PublicWebhookUrl"] = outputs["WebhookUrl"]
+    outputs["WebhookUrl"] = local_front_door(emulator, stack_name) + urlsplit(outputs["WebhookUrl"]).path
+    if secret_arn := outputs.get("WebhookSecretArn"):
+        secret = emulator.client("secretsmanager").describe_secret(SecretId=secret_arn)
+        outputs["WebhookSecretName"] = secret["Name"]
+    return outputs | {"StackName": stack_name, "endpoint_url": emulator.endpoint_url, "region": REGION}
+
+
+def local_front_door(emulator: Emulator, stack_name: str) -> str:
+    """Where this machine reaches the stack's load balancer or HTTP API, without a path."""
+    here = f"{emulator.scheme}://localhost:{emulator.port}"
+    by_type = {
+        resource["ResourceType"]: resource["PhysicalResourceId"]
+        for resource in described(emulator, stack_name).values()
+    }
+    if arn := by_type.get("AWS::ElasticLoadBalancingV2::LoadBalancer"):
+        answer = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=[arn])
+        return f"{here}/_alb/{answer['LoadBalancers'][0]['LoadBalancerName']}"
+    return f"{here}/_aws/execute-api/{by_type['AWS::ApiGatewayV2::Api']}/$default"
+
+
+def write_outputs(stack: Stack) -> Path:
+    path = LOCAL / "outputs.json"
+    path.touch(mode=0o600)  # the key of the local AWS
+    login = {"access_key_id": stack.emulator.access_key, "secret_access_key": SECRET_KEY}
+    path.write_text(json.dumps({**stack.outputs, **login}, indent=2, sort_keys=True) + "\n")
+    return path

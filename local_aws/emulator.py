@@ -1,0 +1,259 @@
+"""One MiniStack process: the local AWS, started, found healthy, and stopped with all its children."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / ".local"
+REGION = "eu-west-1"
+SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret; what counts here is the access key)
+START_TIMEOUT_SECONDS = 60
+STOP_TIMEOUT_SECONDS = 10
+# Nothing of it is kept, so connections that clients hold open are not waited for.
+GRACE_SECONDS = 3
+
+# What this process started: a Popen that is forgotten while its process runs complains.
+_started: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class LocalAwsError(Exception):
+    """Something that the developer can act on, said in one line."""
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running MiniStack. `directory` holds its temporary files and is removed with it.
+
+    `access_key` is that of its root user, made anew at each start: it refuses everyone who does not know it.
+    """
+
+    port: int
+    pid: int
+    directory: Path
+    log: Path
+    auth: bool
+    access_key: str = field(repr=False)
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """With policies enforced, buckets that refuse plain HTTP do so here too."""
+        return "https" if self.auth else "http"
+
+    @property
+    def certificate(self) -> Path:
+        """The emulator's own certificate, made by it at the start of a TLS port."""
+        return self.directory / "ministack-tls/server.crt"
+
+    def environment(self) -> dict[str, str]:
+        """The environment for programs that shall see this local AWS and no other."""
+        trust = {"AWS_CA_BUNDLE": str(self.certificate)} if self.auth else {}
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            **trust,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, service: str, **credentials: str) -> Any:
+        """A boto3 client as root, or with the given aws_* credentials."""
+        login = credentials or {"aws_access_key_id": self.access_key, "aws_secret_access_key": SECRET_KEY}
+        session = boto3.session.Session(region_name=REGION, **login)  # type: ignore[arg-type]
+        verify = str(self.certificate) if self.auth else None
+        config = Config(signature_version="s3v4") if service == "s3" else None
+        return session.client(service, endpoint_url=self.endpoint_url, verify=verify, config=config)  # type: ignore[call-overload]
+
+
+def forget_real_aws() -> None:
+    """Drop every AWS_* variable of the developer's shell, so that nothing here can reach a real account."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator:
+    """Start MiniStack on `port` and wait until it answers. With `auth`, IAM policies are enforced."""
+    program = ROOT / ".venv-ministack/bin/ministack"
+    if not program.exists():
+        raise LocalAwsError("MiniStack is not installed: run `make install` first")
+    require_free(port, bind)
+    LOCAL.mkdir(exist_ok=True)
+    log = LOCAL / f"emulator-{port}.log"
+    directory = Path(tempfile.mkdtemp(prefix="bird-webhooks-local-"))
+    access_key = f"LOCAL{secrets.token_hex(8).upper()}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                program.with_name("python"),
+                *("-P", "-m", "local_aws.ministack"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            start_new_session=True,  # a group of its own, so that its function processes end with it
+            env={
+                # Functions inherit this environment: it holds no more than they would find in Lambda.
+                "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+                "HOME": str(directory),
+                "TMPDIR": str(directory),
+                "LANG": "C.UTF-8",
+                "GATEWAY_PORT": str(port),
+                "BIND_HOST": bind,
+                "AWS_ACCESS_KEY_ID": access_key,
+                "MINISTACK_REGION": REGION,
+                "LAMBDA_EXECUTOR": "local",
+                "IOT_MTLS_ENABLED": "0",  # fixed ports that two emulators at once would fight for
+                "SFTP_ENABLED": "0",
+                "S3_DATA_DIR": str(directory / "s3"),
+                "STATE_DIR": str(directory / "state"),
+                "AUTH": "true" if auth else "false",
+                "USE_SSL": "1" if auth else "0",
+                "AWS_ALLOW_HTTP": "true",
+                # How long local_aws/strict imitates what takes time.
+                **{name: value for name, value in os.environ.items() if name.startswith("STRICT_AWS_")},
+            },
+        )
+    _started[process.pid] = process
+    emulator = Emulator(port, process.pid, directory, log, auth, access_key)
+    try:
+        wait_until_healthy(emulator, process)
+    except BaseException:
+        stop(emulator)
+        raise
+    return emulator
+
+
+def require_free(port: int, bind: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((bind, port))
+        except OSError as error:
+            raise LocalAwsError(
+                f"port {port} is already in use: stop what uses it (`make local-down`?) or set LOCAL_AWS_PORT"
+            ) from error
+
+
+def wait_until_healthy(emulator: Emulator, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not is_healthy(emulator):
+        if process.poll() is not None:
+            raise LocalAwsError(f"MiniStack ended at once, exit status {process.returncode}: see {emulator.log}")
+        if time.monotonic() > deadline:
+            raise LocalAwsError(f"MiniStack did not answer within {START_TIMEOUT_SECONDS} s: see {emulator.log}")
+        time.sleep(0.1)
+
+
+def is_healthy(emulator: Emulator) -> bool:
+    url = f"{emulator.endpoint_url}/_ministack/health"
+    try:
+        trust = ssl.create_default_context(cafile=emulator.certificate) if emulator.auth else None
+        with urllib.request.urlopen(url, timeout=5, context=trust) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:  # not there yet, nor perhaps its certificate
+        return False
+
+
+def stop(emulator: Emulator) -> None:
+    """End MiniStack and the function processes it started; remove its temporary files."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(emulator.pid, signal_number)
+        except ProcessLookupError:
+            break
+        if has_ended(emulator.pid):
+            break
+    if process := _started.pop(emulator.pid, None):
+        process.wait(STOP_TIMEOUT_SECONDS)
+    rmtree(emulator.directory, ignore_errors=True)
+
+
+def has_ended(group: int) -> bool:
+    """True once no process of the group is left; False if some still are after the time allowed."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(ChildProcessError):
+            os.waitpid(group, os.WNOHANG)  # our own child, if it is one, or it would stay as a zombie
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@contextmanager
+def running(port: int | None = None, *, auth: bool = False, bind: str = "127.0.0.1") -> Iterator[Emulator]:
+    """A MiniStack for the length of a `with` block, on a free port unless one is named."""
+    emulator = start(port or free_port(), auth=auth, bind=bind)
+    try:
+        yield emulator
+    finally:
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave it running
+        try:
+            stop(emulator)
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
+
+
+def remember(emulator: Emulator) -> None:
+    """Note a MiniStack that outlives this process, for `recall`."""
+    state_file().touch(mode=0o600)  # its key
+    state_file().write_text(json.dumps(asdict(emulator), default=str, indent=2) + "\n")
+
+
+def recall() -> Emulator | None:
+    """The MiniStack that `remember` noted, if that very process still runs."""
+    if not state_file().exists():
+        return None
+    state = json.loads(state_file().read_text())
+    paths = {name: Path(state[name]) for name in ("directory", "log")}
+    emulator = Emulator(**{**state, **paths})
+    command = subprocess.run(["ps", "-o", "command=", "-p", str(emulator.pid)], capture_output=True, text=True)
+    if "ministack" not in command.stdout:
+        forget()
+        return None
+    return emulator
+
+
+def forget() -> None:
+    state_file().unlink(missing_ok=True)
+
+
+def state_file() -> Path:
+    return LOCAL / "emulator.json"

@@ -1,0 +1,81 @@
+"""MiniStack as a local AWS that says no: run by .venv-ministack's Python in the place of `ministack`.
+
+What it adds, so that functions find what they would find in AWS: MiniStack's Athena knows tables only, so a view that a
+statement names is written into it as a subquery, from the definition in Glue. And where policies are enforced,
+MiniStack does not see which workgroup a query belongs to once it has started; in AWS that is what the policy of a role
+names. What it refuses, as AWS does, are the rules of local_aws/strict.
+"""
+
+import json
+import os
+from contextlib import suppress
+from typing import Any
+
+import ministack.app
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.services import athena, glue, lambda_svc, sts
+
+from local_aws.guard import Guard
+from local_aws.strict import emulated
+from local_aws.strict.emulated.athena import is_view, original_sql
+
+run_duckdb = athena._run_duckdb
+extract_resource_arn = iam_actions.extract_resource_arn
+
+
+async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
+    return await run_duckdb(with_views(query, database), database, catalog)
+
+
+def with_views(query: str, database: str | None) -> str:
+    """The statement with its views written out, those that views name too."""
+    while views := [
+        (reference, sql) for reference in athena._table_references(query) if (sql := view(reference, database))
+    ]:
+        for reference, sql in reversed(views):
+            name = "" if reference.aliased else f" AS {reference.table}"
+            query = f"{query[: reference.start]}({sql}){name}{query[reference.end :]}"
+    return query
+
+
+def view(reference: Any, database: str | None) -> str | None:
+    """The SQL of the view that is named there, if it is one."""
+    table = glue._tables.get(f"{reference.database or database or 'default'}/{reference.table}") or {}
+    return original_sql(table) if is_view(table) else None
+
+
+def resource_arn(
+    service: str, method: str, path: str, headers: Any, body: bytes, query: Any, region: str, account: str
+) -> str:
+    arn = str(extract_resource_arn(service, method, path, headers, body, query, region, account))
+    if service == "athena" and arn == "*":
+        with suppress(ValueError, AttributeError):
+            execution = athena._executions.get(json.loads(body).get("QueryExecutionId"))
+            if execution:
+                return f"arn:aws:athena:{region}:{account}:workgroup/{execution['WorkGroup']}"
+    return arn.lower() if service == "glue" else arn  # Glue's names are in lower case, and so are its ARNs
+
+
+HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", os.environ["BIND_HOST"]})
+KEY = os.environ["AWS_ACCESS_KEY_ID"]
+execution_credentials = lambda_runtime.execution_credentials
+
+
+def with_our_key(config: dict[str, Any]) -> dict[str, str]:
+    """Without policies functions would have the account's number for a key, which everyone knows."""
+    given: dict[str, str] = execution_credentials(config)
+    return given if ministack.app.AUTH else {**given, "AWS_ACCESS_KEY_ID": KEY}
+
+
+def knows(key: str) -> bool:
+    """Whether this local AWS gave it out: its root key, a role's session, an IAM user's."""
+    return key == KEY or key in sts._sessions or iam_evaluator.find_iam_access_key_account(key) is not None
+
+
+if __name__ == "__main__":
+    athena._run_duckdb = run_with_views
+    iam_actions.extract_resource_arn = resource_arn
+    emulated.apply()
+    lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key
+    ministack.app.app = Guard(ministack.app.app, HOSTS, knows)
+    ministack.app.main()

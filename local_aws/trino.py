@@ -1,0 +1,238 @@
+"""A Trino over the Glue and S3 of the local AWS: Athena is made from it, and it refuses what Athena refuses.
+
+    python -m local_aws.trino    fetch it, if it is not there, into ~/.cache/bird-webhooks
+
+Wants Java 24 or newer, and Maven, which fetches Trino's server and its Hive connector by their coordinates. Their
+SHA-256 sums are in local_aws/trino.sha256. The server listens on 127.0.0.1 alone.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from zipfile import ZipFile
+
+import trino
+
+from local_aws.deploy import progress
+from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError, free_port
+
+VERSION = "476"  # docs/decisions.md says what stands for it at Athena
+ARTEFACTS = {"trino-server-core": "tar.gz", "trino-hive": "zip"}
+SUMS = ROOT / "local_aws/trino.sha256"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bird-webhooks"
+HOME = CACHE / f"trino-{VERSION}"
+JAVAS = Path("/usr/lib/jvm")  # where Debian puts them
+OLDEST_JAVA = 24  # https://trino.io/docs/476/installation/deployment.html
+CATALOG = "awsdatacatalog"  # what the views' JSON names
+START_TIMEOUT_SECONDS = 300
+STOP_TIMEOUT_SECONDS = 20
+
+# The second line and the third are what Trino asks for at its start. Only the quick compiler: on two cores, the one for
+# long runs costs more than it gains in minutes.
+JVM = """-Xmx2G -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Duser.timezone=UTC -Dfile.encoding=UTF-8
+--add-modules=jdk.incubator.vector --sun-misc-unsafe-memory-access=allow
+-XX:+UnlockDiagnosticVMOptions -XX:G1NumCollectionsKeepPinned=10000000 -Djdk.attach.allowAttachSelf=true"""
+SERVER = """\
+coordinator=true
+node-scheduler.include-coordinator=true
+node.internal-address=127.0.0.1
+node.bind-ip=127.0.0.1
+http-server.http.port={port}
+discovery.uri=http://127.0.0.1:{port}
+query.max-memory=1GB
+query.max-memory-per-node=1GB
+memory.heap-headroom-per-node=400MB
+"""
+# The cache: a question without a date lists some 4,500 folders, which the local AWS takes ten seconds for each time.
+HIVE = """\
+connector.name=hive
+hive.metastore=glue
+hive.metastore.glue.region={region}
+hive.metastore.glue.endpoint-url={endpoint}
+hive.metastore.glue.aws-access-key={access_key}
+hive.metastore.glue.aws-secret-key={secret_key}
+hive.partition-projection-enabled=true
+hive.file-status-cache-tables=*
+hive.file-status-cache-expire-time=1h
+fs.native-s3.enabled=true
+s3.endpoint={endpoint}
+s3.region={region}
+s3.path-style-access=true
+s3.aws-access-key={access_key}
+s3.aws-secret-key={secret_key}
+"""
+
+
+@dataclass(frozen=True)
+class Trino:
+    """A running server."""
+
+    port: int
+    pid: int
+    log: Path
+
+    def query(self, sql: str, database: str) -> tuple[list[tuple[str, str]], list[list[object]]]:
+        """(name, type) of each column, and the rows. Errors: trino.exceptions.TrinoQueryError, with Trino's words."""
+        with trino.dbapi.connect(  # type: ignore[no-untyped-call]
+            host="127.0.0.1", port=self.port, user="test", catalog=CATALOG, schema=database, timezone="UTC"
+        ) as connection:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            rows = cursor.fetchall()
+            return [(column.name, column.type_code) for column in cursor.description], rows
+
+
+def main() -> int:
+    try:
+        java()
+        fetch()
+    except LocalAwsError as error:
+        print(f"local Trino: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def java() -> str:
+    """The program of a Java that is new enough. Errors: LocalAwsError."""
+    homes = [os.environ.get("JAVA_HOME"), *map(str, sorted(JAVAS.glob("*"), reverse=True))]
+    programs = [f"{home}/bin/java" for home in homes if home] + [which("java") or ""]
+    for program in programs:
+        if program and Path(program).exists():
+            said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            version = re.match(r"\S+ (\d+)", said)
+            if version and int(version[1]) >= OLDEST_JAVA:
+                return program
+    raise LocalAwsError(f"Trino {VERSION} needs Java {OLDEST_JAVA} or newer: install one, or set JAVA_HOME to it")
+
+
+def fetch() -> None:
+    """Put the server into HOME, unless it is there as the sums say. Errors: LocalAwsError."""
+    stamp = HOME / "sums"
+    if stamp.exists() and stamp.read_text() == SUMS.read_text():
+        return
+    maven = which("mvn")
+    if maven is None:
+        raise LocalAwsError(f"Trino {VERSION} is fetched by Maven: install it (Debian: apt-get install maven)")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    sums = {name: digest for digest, name in map(str.split, SUMS.read_text().splitlines())}
+    with tempfile.TemporaryDirectory(dir=CACHE) as made:
+        directory = Path(made)
+        for name, kind in ARTEFACTS.items():
+            file = directory / f"{name}-{VERSION}.{kind}"
+            progress(f"fetching {file.name} (Maven)")
+            download(maven, f"io.trino:{name}:{VERSION}:{kind}", directory)
+            if sha256(file) != sums[file.name]:
+                raise LocalAwsError(f"{file.name} is not the file of {SUMS.name}: nothing of it was kept")
+            unpack(file, directory)
+        server = directory / f"trino-server-core-{VERSION}"
+        shutil.rmtree(server / "plugin")  # a question needs none of these
+        (server / "plugin").mkdir()
+        (directory / f"trino-hive-{VERSION}").rename(server / "plugin/hive")
+        (server / "sums").write_text(SUMS.read_text())
+        shutil.rmtree(HOME, ignore_errors=True)
+        server.rename(HOME)
+
+
+def unpack(file: Path, directory: Path) -> None:
+    """Not by shutil.unpack_archive, which leaves out files with two dots in their names."""
+    if file.suffix == ".zip":
+        with ZipFile(file) as zipped:
+            zipped.extractall(directory)  # noqa: S202  (ruff takes it for a tar; what is in it, its sum says)
+    else:
+        with tarfile.open(file) as tarred:
+            tarred.extractall(directory, filter="data")
+
+
+def download(maven: str, coordinates: str, directory: Path) -> None:
+    command = [maven, "--batch-mode", "--no-transfer-progress", "dependency:copy"]
+    command += [f"-Dartifact={coordinates}", f"-DoutputDirectory={directory}"]
+    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if result.returncode:
+        said = next((line for line in result.stdout.splitlines() if line.startswith("[ERROR]")), "no output")
+        raise LocalAwsError(f"Maven could not fetch {coordinates}: {said}")
+
+
+def sha256(file: Path) -> str:
+    if not file.exists():
+        raise LocalAwsError(f"Maven did not copy {file.name}")
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def running(emulator: Emulator) -> Iterator[Trino]:
+    """A server over that local AWS, which must answer plain HTTP; nothing of it is left after the block.
+
+    What it has listed once it does not list again: all files must be there before the first question about them.
+    """
+    program, port = java(), free_port()
+    LOCAL.mkdir(exist_ok=True)
+    log = LOCAL / f"trino-{port}.log"
+    with tempfile.TemporaryDirectory(prefix="bird-trino-") as made, log.open("wb") as output:
+        directory = Path(made)
+        configure(directory, port, emulator)
+        process = subprocess.Popen(
+            [program, *JVM.split(), *properties(directory), "-cp", f"{HOME}/lib/*", "io.trino.server.TrinoServer"],
+            cwd=directory,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": made},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until_started(process, log)
+            yield Trino(port, process.pid, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def configure(directory: Path, port: int, emulator: Emulator) -> None:
+    (directory / "config.properties").write_text(SERVER.format(port=port))
+    (directory / "catalog").mkdir()
+    hive = HIVE.format(
+        region=REGION, endpoint=emulator.endpoint_url, access_key=emulator.access_key, secret_key=SECRET_KEY
+    )
+    (directory / f"catalog/{CATALOG}.properties").write_text(hive)
+
+
+def properties(directory: Path) -> list[str]:
+    given = {
+        "config": directory / "config.properties",
+        "catalog.config-dir": directory / "catalog",
+        "plugin.dir": HOME / "plugin",
+        "node.environment": "test",
+        "node.id": "one",
+        "node.data-dir": directory,
+        "java.io.tmpdir": directory,
+    }
+    return [f"-D{name}={value}" for name, value in given.items()]
+
+
+def wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while b"SERVER STARTED" not in log.read_bytes():
+        if process.poll() is not None:
+            raise LocalAwsError(f"Trino ended at once, exit status {process.returncode}: see {log}")
+        if time.monotonic() > deadline:
+            raise LocalAwsError(f"Trino did not start within {START_TIMEOUT_SECONDS} s: see {log}")
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

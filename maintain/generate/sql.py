@@ -1,0 +1,222 @@
+"""Bring what is made of sql/ up to date: the views and saved queries of template.yaml, and PostgreSQL's views.
+
+python -m maintain.generate.sql  write sql/views/bounce_classes.sql, template.yaml, functions/load_postgres/views.sql
+python -m maintain.generate.sql --check  only say what differs, and what one of the engines could not read
+
+Each text of sql/ is one for Athena (Trino), PostgreSQL and DuckDB. Its head says what it answers and its columns.
+"""
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import sqlglot
+
+from maintain.generate.columns import TEMPLATE, one_line, replaced, view_table
+from process.columns import COLUMNS
+
+ROOT = TEMPLATE.parent
+BOUNCE_CLASSES = ROOT / "sql/bounce_classes.csv"
+POSTGRES_VIEWS = ROOT / "functions/load_postgres/views.sql"
+# What a view's column is called in Glue and in Athena's definition of the view, by its type in the head.
+VIEW_TYPES = {
+    "varchar": ("string", "varchar"),
+    "bigint": ("bigint", "bigint"),
+    "boolean": ("boolean", "boolean"),
+    "date": ("date", "date"),
+    "timestamp": ("timestamp", "timestamp(3)"),
+}
+# DuckDB is what the local AWS runs.
+DIALECTS = ("athena", "trino", "postgres", "duckdb")
+PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for reading
+
+BOUNCE_CLASSES_HEAD = """\
+-- bounce_classes: Bird's bounce classes, and what each means for the recipient
+--
+-- Written by `make sql` from sql/bounce_classes.csv.
+--
+-- Columns:
+--   bounce_class bigint: Bird's code
+--   name varchar: what Bird calls it
+--   bounce_group varchar: Bird's category: Hard, Soft, Block, Admin, Undetermined
+--   meaning varchar: what happened
+--   action varchar: suppress - at once; count - after repetition; none - it says nothing of the recipient
+--   because varchar: the reason for that action
+"""
+POSTGRES_HEAD = """\
+-- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others made of
+-- it. It takes new columns at the end only: a version that takes one away has to drop the view first.
+
+-- The table holds each event once. To be made anew when it gets a column: {columns}
+CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
+
+"""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One file of sql/: `head` is its comment, `sql` the statement, `columns` their names with types."""
+
+    name: str
+    head: str
+    sql: str
+    columns: tuple[tuple[str, str], ...]
+
+    @property
+    def answers(self) -> str:
+        """The first line of the head, without the name."""
+        return self.head.splitlines()[0].partition(": ")[2]
+
+    @property
+    def logical_id(self) -> str:
+        return "".join(part.capitalize() for part in self.name.split("_"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if anything differs")
+    check = parser.parse_args().check
+    findings = []
+    # The first is read for the others.
+    for path, wanted in (
+        (ROOT / "sql/views/bounce_classes.sql", bounce_classes_sql),
+        (TEMPLATE, template_text),
+        (POSTGRES_VIEWS, postgres_sql),
+    ):
+        text = wanted()
+        if check and (not path.exists() or path.read_text() != text):
+            findings.append(f"{path.relative_to(ROOT)} differs from sql/: run `make sql`")
+        elif not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    findings += [finding for text in (*views(), *queries()) for finding in unreadable(text)]
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    return 1 if findings else 0
+
+
+def read(path: Path) -> Text:
+    lines = path.read_text().splitlines(keepends=True)
+    body = next(number for number, line in enumerate(lines) if not line.startswith("--"))
+    head = "".join(lines[:body])
+    columns = re.findall(r"^--   (\w+) (\w+(?:\(\d+,\d+\))?): ", head, re.MULTILINE)
+    return Text(path.stem, head, "".join(lines[body:]), tuple(columns))
+
+
+def queries() -> list[Text]:
+    return [read(path) for path in sorted((ROOT / "sql/queries").glob("*.sql"))]
+
+
+def views() -> list[Text]:
+    """Each after those that it stands on."""
+    found = {path.stem: read(path) for path in sorted((ROOT / "sql/views").glob("*.sql"))}
+    needs = {
+        name: {other for other in found if other != name and names(text.sql, other)} for name, text in found.items()
+    }
+    return [found[name] for name in TopologicalSorter(needs).static_order()]
+
+
+def names(sql: str, view: str) -> bool:
+    return re.search(rf"\b{view}\b", sql) is not None
+
+
+def unreadable(text: Text) -> Iterator[str]:
+    sql = text.sql
+    for name, value in PARAMETERS.items():
+        sql = sql.replace(f"${{{name}}}", value)
+    for dialect in DIALECTS:
+        try:
+            statement = sqlglot.parse_one(sql, dialect=dialect, error_level=sqlglot.ErrorLevel.RAISE)
+        except sqlglot.errors.ParseError as error:
+            yield f"sql: {text.name} is no {dialect}: {error}"
+        else:
+            if not isinstance(statement, sqlglot.exp.Query) or statement.named_selects != [
+                name for name, _ in text.columns
+            ]:
+                yield f"sql: {text.name}: the columns of its head are not those it selects"
+
+
+def bounce_classes_sql() -> str:
+    with BOUNCE_CLASSES.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    first, *others = list(rows[0])
+    values = [
+        ", ".join([f"CAST({row[first]} AS bigint)", *(f"CAST({literal(row[name])} AS varchar)" for name in others)])
+        for row in rows
+    ]
+    listed = ",\n  ".join(f"({line})" for line in values)
+    columns = ", ".join(rows[0])
+    return f"{BOUNCE_CLASSES_HEAD}SELECT {columns}\nFROM (VALUES\n  {listed}\n) AS classes ({columns})\n"
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def template_text() -> str:
+    text = replaced(TEMPLATE.read_text(), "views", [line for view in views() for line in view_resource(view)])
+    return replaced(text, "saved queries", [line for query in queries() for line in query_resource(query)])
+
+
+def view_resource(view: Text) -> list[str]:
+    sql = statement(view)
+    if '"' in sql or "\\" in sql:
+        raise SystemExit(f"sql: {view.name} becomes a JSON string as it is: no quotation marks, no backslashes")
+    glue, trino = ([(name, VIEW_TYPES[kind][engine]) for name, kind in view.columns] for engine in (0, 1))
+    given = [f"Sql: {'!Sub ' if '${' in sql else ''}{json.dumps(sql)}"]
+    return [
+        f"{view.logical_id}View:",
+        "  Type: AWS::Glue::Table",
+        "  DependsOn: EventsDeduplicatedView",
+        "  Properties:",
+        "    CatalogId: !Ref AWS::AccountId",
+        "    DatabaseName: !Ref GlueDatabase",
+        "    TableInput:",
+        *(f"      {line}" for line in view_table(view.name, view.answers, glue, trino, given)),
+        "",
+    ]
+
+
+def query_resource(query: Text) -> list[str]:
+    return [
+        f"{query.logical_id}Query:",
+        "  Type: AWS::Athena::NamedQuery",
+        "  Properties:",
+        "    Database: !Ref GlueDatabase",
+        "    WorkGroup: !Ref AthenaWorkGroup",
+        f"    Name: {query.name}",
+        f"    Description: {json.dumps(query.answers)}",
+        "    QueryString: |",
+        *(f"      {line}".rstrip() for line in (query.head + query.sql).splitlines()),
+        "",
+    ]
+
+
+def statement(text: Text) -> str:
+    """The SQL on one line, without comments."""
+    return one_line(re.sub(r"^ *--.*$", "", text.sql, flags=re.MULTILINE))
+
+
+def postgres_sql() -> str:
+    """Views over the table `events`, to be run with the schema as search path and the two parameters filled in."""
+    columns = " ".join(column.name for column in COLUMNS)
+    made = [f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n" for view in views()]
+    described = [
+        f"COMMENT ON VIEW {view.name} IS {literal(view.answers)};\n"
+        + "".join(
+            f"COMMENT ON COLUMN {view.name}.{name} IS {literal(meaning)};\n"
+            for name, meaning in re.findall(r"^--   (\w+) \w+: (.*)$", view.head, re.MULTILINE)
+        )
+        for view in views()
+    ]
+    return POSTGRES_HEAD.format(columns=columns) + "\n".join(made) + "\n" + "\n".join(described)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""`sam package` of SAR's template: code, readme and licence into a bucket, and the template that names them there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+from local_aws.deploy import ARTEFACT_BUCKET, BUILT_TEMPLATE, make_artefact_bucket, one_at_a_time, sam
+from local_aws.emulator import ROOT, Emulator
+from maintain.check_template import Template, transformed_template
+from maintain.sar.checks import METADATA, Candidate
+from maintain.sar.generate import generate, written
+
+# Beside the built one, whose relative paths then hold for it as well.
+GENERATED = BUILT_TEMPLATE.with_name("sar.yaml")
+LOGIN = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+PACKAGED = ROOT / ".aws-sam/sar/packaged.yaml"
+
+
+def package(environment: Mapping[str, str], bucket: str, path: Path = PACKAGED) -> Candidate:
+    """Make SAR's template of the one that `sam build` left, and package it into `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time():
+        template = generate(yaml_parse(BUILT_TEMPLATE.read_text()))
+        GENERATED.write_text(written(template))
+        options = ["--template-file", str(GENERATED), "--output-template-file", str(path), "--s3-bucket", bucket]
+        sam("package", [*options, "--no-progressbar"], environment)
+    about = template["Metadata"][METADATA]
+    documents = {key: (GENERATED.parent / about[key]).resolve() for key in ("ReadmeUrl", "LicenseUrl")}
+    packaged = yaml_parse(path.read_text())
+    return Candidate(path, packaged, transformed_template(path), documents, artefact_bytes(environment, packaged))
+
+
+def artefact_bytes(environment: Mapping[str, str], packaged: Template) -> int:
+    """Of the code of all functions, each file once, as `sam package` put it into S3."""
+    login = {name.lower(): environment[name] for name in LOGIN if name in environment}
+    s3 = boto3.client(
+        "s3", endpoint_url=environment.get("AWS_ENDPOINT_URL"), verify=environment.get("AWS_CA_BUNDLE"), **login
+    )  # type: ignore[call-overload]
+    functions = [r for r in packaged["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
+    places = {urlsplit(function["Properties"]["CodeUri"]) for function in functions}
+    return sum(s3.head_object(Bucket=at.netloc, Key=at.path.lstrip("/"))["ContentLength"] for at in places)
+
+
+def package_locally(emulator: Emulator) -> Candidate:
+    """Into the local AWS, to be deployed there."""
+    make_artefact_bucket(emulator)
+    environment = {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"}
+    return package(environment, ARTEFACT_BUCKET, emulator.directory / "sar.yaml")
