@@ -122,15 +122,6 @@ local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it
 local-down: $(INSTALLED) ## End what `make local` started
 	@$(PYTHON) -m local_aws down
 
-.PHONY: simulate
-simulate: $(INSTALLED) ## Send batches to the stack of `make local` as Bird does, and verify them: make simulate ARGS='--batches 500'
-	@$(PYTHON) -m bird_webhooks.simulator --local --time-scale 1000 $(ARGS)
-
-.PHONY: report
-report: $(INSTALLED) ## An HTML page of volumes, rates and reasons: make report [STACK=name] [DAYS=7] [UNTIL=latest] [ENGINE=postgres DSN='host=...'] [OUTPUT=file]
-	@$(PYTHON) -m bird_webhooks.report_page --days $(or $(DAYS),7) --until $(or $(UNTIL),now) --output $(or $(OUTPUT),.local/report.html) \
-	  $(if $(filter postgres,$(ENGINE)),--postgres "$(DSN)" $(if $(STACK),--stack-name $(STACK)),$(if $(STACK),--stack-name $(STACK),--local))
-
 .PHONY: load
 load: $(INSTALLED) $(MINISTACK_INSTALLED) ## 2,000 batches over 16 connections to a local stack with faults on; the ledger has to close
 	@$(PYTHON) -m local_aws.load load $(ARGS)
@@ -146,10 +137,6 @@ invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVE
 .PHONY: invoke-process
 invoke-process: $(INSTALLED) ## Run process in a container: make invoke-process EVENT=events/...
 	@$(PYTHON) -m local_aws.invoke process $(EVENT)
-
-.PHONY: rotate
-rotate: $(INSTALLED) ## New credentials for Bird: make rotate STEP=start|show|finish|abort|status STACK=bird-webhooks
-	@$(PYTHON) -m bird_webhooks --stack-name $(or $(STACK),bird-webhooks) rotate $(or $(STEP),start)
 
 .PHONY: clean
 clean: ## Remove what was built; the environments stay

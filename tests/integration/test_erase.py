@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import erase
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
 from maintain.generate.events import created, sqs
@@ -67,8 +67,8 @@ def aws(s3, moto_endpoint, monkeypatch):
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
     account = Aws(moto_endpoint)
     outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE}
-    monkeypatch.setattr(Target, "outputs", outputs)
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target("bird-webhooks", account.client, 0))
+    monkeypatch.setattr(Stack, "outputs", outputs)
+    monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", account.client, 0))
     account.outputs = outputs
     yield account
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
@@ -371,7 +371,7 @@ def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
 def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv", Body=f"{PERSON}\n".encode())
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: the address is still there: see above, and give the command again\n")
+    assert (status, said) == (1, "bird-webhooks: the address is still there: see above, and give the command again\n")
     assert "left: s3://lake-bucket/exports/list.csv\n" in printed
 
 
@@ -383,7 +383,7 @@ def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
     assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: 3 objects could not be read: they may hold the address\n")
+    assert (status, said) == (1, "bird-webhooks: 3 objects could not be read: they may hold the address\n")
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
 
 
@@ -456,7 +456,7 @@ def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
 
 
 def test_what_is_no_address_is_refused(run):
-    assert run(address="nobody")[2] == "operate: that is no e-mail address\n"
+    assert run(address="nobody")[2] == "bird-webhooks: not an email address: give one such as name@example.com\n"
 
 
 # --- PostgreSQL ---
@@ -538,5 +538,5 @@ def test_a_database_that_cannot_be_reached_stops_all_before_anything_is_erased(s
     fill(s3)
     before = contents(s3)
     status, _, said = run("--yes", "--postgres", "host=127.0.0.1 port=1 dbname=none")
-    assert (status, said.startswith("operate: PostgreSQL: connection failed")) == (1, True)
+    assert (status, said.startswith("bird-webhooks: PostgreSQL: connection failed")) == (1, True)
     assert contents(s3) == before

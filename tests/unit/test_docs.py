@@ -1,11 +1,12 @@
 """The README names what the template has, and every sample event is used by a test."""
 
 import re
+import shlex
 from pathlib import Path
 
 from samtranslator.yaml_helper import yaml_parse
 
-from bird_webhooks.__main__ import parser
+from bird_webhooks.__main__ import parsed, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,12 +32,12 @@ def test_every_command_of_the_operators_tool_is_in_its_document():
 
 
 def test_every_example_of_the_operators_tool_is_legal():
-    text = (ROOT / "docs/operating.md").read_text() + (ROOT / "README.md").read_text()
-    given = re.findall(r"^[a-z./]*python -m bird_webhooks (.*?)(?:  |$)", text, re.MULTILINE)
-    assert len(given) > 15
+    text = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    given = re.findall(r"^(?:[a-z./]*python -m bird_webhooks|bird-webhooks) (.*?)(?:  |$)", text, re.MULTILINE)
+    assert len(given) > 25
     for line in given:
         if "--help" not in line:
-            parser().parse_args(line.split())
+            parsed(shlex.split(line, comments=True))
 
 
 def test_every_sample_event_is_played():

@@ -4,10 +4,10 @@ import io
 
 import pytest
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import lists
 from bird_webhooks.operate.lists import Row, write
 from bird_webhooks.operate.private_file import private_file
-from bird_webhooks.stack import OperateError
 
 HARD = ("4711", "hard_bounce", 'Bounced: "no such user"', "all", "2026-11-10T10:00:00Z", "1", "")
 
