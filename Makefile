@@ -34,7 +34,10 @@ test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: u
 
 ##@ Develop
 .PHONY: install
-install: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments: .venv and .venv-*
+install: $(INSTALLED) ## Set up .venv; the other environments come with the target that needs them
+
+.PHONY: install-all
+install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments, before targets run beside each other
 
 .PHONY: check
 check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes nothing
@@ -100,10 +103,11 @@ events: $(INSTALLED) ## Write the invocation events of events/ anew from the ven
 	@$(PYTHON) -m maintain.generate.events
 
 .PHONY: lock
-lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
-	@$(find_uv); for name in dev ministack review bench uv; do \
+lock: ## Pin the dependency groups of pyproject.toml, newest versions, in requirements-*.txt
+	@$(find_uv); for group in dev ministack review bench uv; do \
+	  if [ $$group = dev ]; then program=pyproject.toml; else program=; fi; \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
-	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
+	    --custom-compile-command 'make lock' --group pyproject.toml:$$group $$program -o requirements-$$group.txt; done
 
 ##@ Run
 .PHONY: build
@@ -165,7 +169,7 @@ if [ ! -x "$$uv" ]; then $(find_python); echo "==> getting uv $(UV_VERSION)"; \
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
 endef
 
-# $(call environment,directory,requirements): an environment that holds exactly those packages, and finds this repository's own.
+# $(call environment,directory,requirements,command): an environment that holds exactly those packages; then the command.
 define environment
 @$(find_uv); \
 echo "==> installing $(2) into $(1)"; \
@@ -173,18 +177,24 @@ echo "==> installing $(2) into $(1)"; \
   || { echo "make: Python $(PYTHON_VERSION) is neither installed nor could uv fetch it" >&2; exit 1; }; \
 "$$uv" pip sync --quiet --python $(1)/bin/python $(2) \
   || { echo "make: the packages of $(2) could not be installed" >&2; exit 1; }; \
-printf '%s\n' '$(CURDIR)' '$(CURDIR)/functions' >$(1)/lib/python$(PYTHON_VERSION)/site-packages/bird-webhooks.pth; \
+$(3) \
+  || { echo "make: $(1) could not be made to find this repository's packages" >&2; exit 1; }; \
 touch $(1)/.installed
 endef
 
-$(INSTALLED): requirements-dev.txt
-	$(call environment,$(VENV),$<)
+# With the program `bird-webhooks`, which finds its packages in this folder.
+editable = "$$uv" pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python --editable .
+# Where only modules are run.
+importable = printf '%s\n' '$(CURDIR)' '$(CURDIR)/functions' >$(1)/lib/python$(PYTHON_VERSION)/site-packages/bird-webhooks.pth
+
+$(INSTALLED): requirements-dev.txt pyproject.toml
+	$(call environment,$(VENV),$<,$(editable))
 
 $(MINISTACK_INSTALLED): requirements-ministack.txt
-	$(call environment,.venv-ministack,$<)
+	$(call environment,.venv-ministack,$<,$(call importable,.venv-ministack))
 
 $(BENCH_INSTALLED): requirements-bench.txt
-	$(call environment,.venv-bench,$<)
+	$(call environment,.venv-bench,$<,$(call importable,.venv-bench))
 
 $(REVIEW_INSTALLED): requirements-review.txt
-	$(call environment,.venv-review,$<)
+	$(call environment,.venv-review,$<,true)

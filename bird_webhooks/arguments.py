@@ -4,6 +4,7 @@ import argparse
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import shtab
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_stack(whole)
+    whole.add_argument("--version", action="version", version=f"%(prog)s {version('bird-webhooks')}")
     shtab.add_argument_to(whole, "--print-completion", help="print a completion script for this shell and exit")
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
     status(commands)

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 
+from bird_webhooks.stack import OUTPUTS
 from bird_webhooks.terminal import step
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
@@ -68,7 +69,7 @@ def down() -> None:
 def stop(emulator: local_emulator.Emulator) -> None:
     local_emulator.stop(emulator)
     local_emulator.forget()
-    (LOCAL / "outputs.json").unlink(missing_ok=True)
+    (LOCAL / OUTPUTS.name).unlink(missing_ok=True)
 
 
 def port_from_environment() -> int | None:

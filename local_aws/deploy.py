@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from bird_webhooks.stack import LOCAL_POLL_SECONDS, Stack
+from bird_webhooks.stack import LOCAL_POLL_SECONDS, OUTPUTS, Stack
 from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError
 
 TEMPLATE = ROOT / "template.yaml"
@@ -274,9 +274,9 @@ def local_front_door(emulator: Emulator, stack_name: str) -> str:
     return f"{here}/_aws/execute-api/{by_type['AWS::ApiGatewayV2::Api']}/$default"
 
 
-def write_outputs(stack: Deployed) -> Path:
+def write_outputs(stack: Deployed, folder: Path = LOCAL) -> Path:
     """What `bird-webhooks --local` and other programs need to know."""
-    path = LOCAL / "outputs.json"
+    path = folder / OUTPUTS.name
     path.touch(mode=0o600)
     path.chmod(0o600)  # the key of the local AWS, also in a file that an older version wrote
     login = {"access_key_id": stack.emulator.access_key, "secret_access_key": SECRET_KEY}

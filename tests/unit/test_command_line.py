@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bird_webhooks.__main__ import main, parsed
-from bird_webhooks.arguments import parser
+from bird_webhooks.arguments import MAX_REPORT_DAYS, parser
+from report.app import MOST_DAYS
 
 COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "list-export"]
 COMMANDS += ["report", "simulate"]
@@ -96,6 +97,10 @@ def test_a_shell_can_complete_it(shell, capsys):
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert [name for name in COMMANDS if name not in printed] == []
+
+
+def test_the_report_is_as_long_as_the_function_makes_it_at_most():
+    assert MAX_REPORT_DAYS == MOST_DAYS
 
 
 def test_help_names_the_exit_codes(capsys):
