@@ -18,8 +18,8 @@ def step(text: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """The answer of a command with --json. Times are ISO 8601."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=lambda value: value.isoformat()))
+    """The answer of a command with --json. Times are ISO 8601; ASCII alone, which can say nothing to the terminal."""
+    print(json.dumps(document, indent=2, default=lambda value: value.isoformat()))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -38,7 +38,7 @@ from bird_webhooks.operate.front_door import Answer, FrontDoor, Network
 from bird_webhooks.operate.verify_advice import ADVICE, ALARMS_CHANGED, NAME_AND_CERTIFICATE, RUNBOOK, advice_for
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
-from bird_webhooks.terminal import say
+from bird_webhooks.terminal import print_json, say
 from register_webhook.bird_api import BirdApi, BirdError, NotNowError
 from register_webhook.webhook import UnusableSettingError, api_key, same_target
 from report.athena import Athena, QueryFailedError
@@ -75,7 +75,7 @@ def verify(stack: Stack, *, token: str | None, as_json: bool, network: Network |
     )
     show(f"{counts}, in {seconds:.0f} s")
     if as_json:
-        print(json.dumps(run.document(outcomes, seconds), indent=2, ensure_ascii=False))
+        print_json(run.document(outcomes, seconds))
     return all(outcome.status != FAILED for outcome in outcomes)
 
 

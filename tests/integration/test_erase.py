@@ -455,6 +455,19 @@ def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
     assert holders(s3) == []
 
 
+def test_the_answer_for_programs_counts_each_place(s3, run):
+    s3.put_object(Bucket=RAW, Key="raw/plain.json", Body=json.dumps([event("0"), event("9", OTHER)]).encode())
+    status, printed, said = run("--dry-run", "--json")
+    found = json.loads(printed)
+    assert (status, found["clean"], found["postgres_rows"]) == (0, False, None)
+    assert found["places"]["raw batches"] == {"objects": 1, "found": 1, "events": 1}
+    assert "nothing was changed" in said
+    status, printed, said = run("--yes", "--json")
+    found = json.loads(printed)
+    assert (status, found["clean"], found["found"], found["unreadable"]) == (0, True, [], [])
+    assert "Nothing is left of the address" in said
+
+
 def test_what_is_no_address_is_refused(run):
     assert run(address="nobody")[2] == "bird-webhooks: not an email address: give one such as name@example.com\n"
 

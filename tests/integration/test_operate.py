@@ -972,6 +972,45 @@ def test_the_local_stack_has_to_run(run, monkeypatch, tmp_path):
     )
 
 
+def test_answers_for_programs(aws, run, quarantined):
+    """With --json the standard output is one document, and what is for eyes is beside it."""
+
+    def answer(*arguments: str):
+        status, printed, said = run(*arguments, "--json")
+        assert status == 0, said
+        return json.loads(printed)
+
+    aws.store("one", "two")
+    now = datetime.now(UTC)
+    status = answer("status")
+    assert (status["stack"]["name"], status["stack"]["status"]) == ("bird-webhooks", "CREATE_COMPLETE")
+    assert status["credentials"] == {"auth": "BASIC", "rotation": "none is open"}
+    assert (status["dead_letters"], status["quarantined"], status["last_batch"]["batches"]) == (0, {"today": 3}, 2)
+    assert status["rows"] == {"format": "PARQUET", "days": {"PARQUET": 0, "CSV": 0}}
+    counted = answer("batches", "--since", "1d")
+    assert (counted["batches"], counted["bytes"], counted["list_requests"]) == (2, 6, 1)
+    assert sum(one["batches"] for one in counted["by_time"]) == 2
+    [first, _] = answer("batches", "--keys")["found"]
+    assert (first["key"], first["bytes"]) == ("B Event Data/one.json", 3)
+    assert abs(datetime.fromisoformat(first["stored_at"]) - now) < timedelta(minutes=5)
+    keys = ["B Event Data/one.json", "B Event Data/two.json"]
+    assert answer("replay", "--batch", "one", "two", "--dry-run") == {"would_replay": keys, "left_out": {}}
+    assert answer("replay", "--batch", "one") == {"replayed": 1, "not_replayed": [], "left_out": {}}
+    aws.sqs.send_message(QueueUrl=aws.queue("dead"), MessageBody=replay.message("the-raw-bucket", keys[0]))
+    assert answer("redrive", "--dry-run") == {"dead_letters": 1, "raw_batches": keys[:1]}
+    reasons = answer("quarantine")["reasons"]
+    assert [(one["reason"], one["count"], one["records"]) for one in reasons] == [
+        ("no event", 2, []),
+        ("not JSON", 1, []),
+    ]
+    details = answer("quarantine", "--details", "--limit", "1")
+    assert (details["quarantined"], len(details["reasons"][0]["records"])) == (3, 1)
+    assert "secret" not in json.dumps(details)
+    assert "secret" in json.dumps(answer("quarantine", "--bodies"))
+    assert answer("rotate", "status") == {"open": False, "state": "none is open"}
+    assert answer("rotate", "show") == {"username": "bird", "password": "the-first"}
+
+
 def test_the_local_stack_is_found_from_any_folder_of_the_clone(aws, run, monkeypatch, tmp_path):
     outputs = {"StackName": "bird-webhooks", "WebhookUrl": "http://127.0.0.1/bird", "region": "eu-west-1"}
     outputs |= {"endpoint_url": "http://127.0.0.1:9", "ca_bundle": "", "access_key_id": "x", "secret_access_key": "y"}
