@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements-uv.txt)
 PYTHON_VERSION := 3.13
+# Of the operator's program, which is installed without this Makefile.
+OLDEST_PYTHON := 3.12
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -44,6 +46,7 @@ check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes noth
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
+	@$(VENV)/bin/mypy --cache-dir=/dev/null --python-version $(OLDEST_PYTHON) bird_webhooks
 	@$(PYTHON) -m maintain.generate.columns --check
 	@$(PYTHON) -m maintain.generate.sql --check
 	@$(PYTHON) -m maintain.check_template

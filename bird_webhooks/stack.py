@@ -1,6 +1,7 @@
 """A stack of this application, in AWS or on this machine, and how to talk to its account. Nothing here changes it."""
 
 import json
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ class Stack:
 
 def deployed(stack_name: str, region: str | None, profile: str | None) -> Stack:
     """The stack of that name in an AWS account."""
-    session = boto3.session.Session(region_name=region, profile_name=profile)
+    # boto3 reads AWS_DEFAULT_REGION alone; every other tool of AWS reads AWS_REGION too, and first.
+    session = boto3.session.Session(region_name=region or os.environ.get("AWS_REGION"), profile_name=profile)
     config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
 
     connect: Client = session.client  # its own type knows the names of all services

@@ -51,12 +51,12 @@ RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "qu
 # In the order of erasing.
 PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
-Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
-PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept; Athena's history of queries, which keeps the text of each for 45 days: an
-address in a WHERE stands there until then. An address that is written otherwise (hashed by others, in base64,
-compressed by anything but gzip, cut in two) is not found, nor one in the key of an object.
-Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
+Not checked, because this program cannot: Bird itself; your own backups, copies and snapshots of the buckets or of
+PostgreSQL (which keeps deleted rows in its files until VACUUM, and in its WAL); what consumers of the event bus and
+other readers of the rows have kept; Athena's history, which keeps the text of each query for 45 days, so an address in
+a WHERE clause stays there until then. An address in another form is not found (hashed by others, in base64, compressed
+by anything but gzip, cut in two), nor one in the key of an object.
+Queues and dead letters hold keys of objects, not events. Logs hold no addresses."""
 
 
 class Stored(NamedTuple):
@@ -110,7 +110,7 @@ class Look:
                 f", {figures['events']:,} events" * bool(figures["events"])
             )
             tell(f"{place:<26}{figures['objects']:>9,} objects  {what}")
-        rows = "not looked at" if self.postgres is None else f"{self.postgres:,} rows with the address"
+        rows = "not checked" if self.postgres is None else f"{self.postgres:,} rows with the address"
         tell(f"{'PostgreSQL':<46}{rows}")
         if self.unreadable:
             tell(f"{len(self.unreadable):,} objects could not be read")
@@ -141,16 +141,16 @@ def erase(
             print_json(look.document())
         return
     if not look.clean:
-        confirm(f"Erase all this from stack {stack.name}? It cannot be had back.", yes=yes)
+        confirm(f"Erase all this from stack {stack.name}? It cannot be undone.", yes=yes)
     for _ in range(LOOKS - 1):
         mendable = [finding for finding in look.found if finding.stored.place != OTHER]
         if not mendable and not look.postgres:
             break
         take_out(stack, person, mendable, table)
-        say(f"waiting {settle_seconds:.0f} s for what still runs with batches read before")
+        say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
         time.sleep(settle_seconds)
         look = look_everywhere(stack, person, table, since)
-        tell("\nlooked again")
+        tell("\nchecked again")
         look.show(tell)
     if as_json:
         print_json(look.document())
@@ -160,16 +160,16 @@ def erase(
 def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell) -> None:
     tell(f"\n{UNSEEN}")
     if since:
-        tell(f"Nor was what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
+        tell(f"Not checked either: what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
     if not postgres:
-        tell("Nor was PostgreSQL: give --postgres if the rows are loaded into one.")
+        tell("Not checked either: PostgreSQL. Give --postgres if the stack loads rows into one.")
     for stored in [*look.unreadable, *(finding.stored for finding in look.found)][:SHOWN]:
         tell(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
     if look.unreadable:
         raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
     if not look.clean:
-        raise OperateError("the address is still there: see above, and give the command again")
-    tell("\nNothing is left of the address in what was looked at.")
+        raise OperateError("the address is still there: see above, then run the command again")
+    tell("\nNothing is left of the address in what was checked.")
 
 
 def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
@@ -189,7 +189,7 @@ def look_everywhere(stack: Stack, person: Person, table: Table | None, since: da
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for bucket in (stack.output("RawBucketName"), stack.output("LakeBucketName")):
             raw = bucket == stack.output("RawBucketName")
-            for some in batched(versions(stack, bucket, since, raw=raw), AT_ONCE * 8, strict=False):
+            for some in batched(versions(stack, bucket, since, raw=raw), AT_ONCE * 8):
                 outcomes = pool.map(lambda stored: (stored, look_at(stack, person, stored)), some)
                 for stored, outcome in outcomes:
                     look.seen[stored.place] += 1

@@ -55,7 +55,7 @@ def export(
             count = write(file, rows, of_list=of_list, bird=bird)
     say(f"{count} addresses{f' in {output}' if output else ''}")
     if not postgres and "HashKeyArn" in stack.outputs:
-        say("without those that HashFields has made hashes of: find them in suppression_candidates")
+        say("addresses that HashFields has hashed are not in this list: find them in suppression_candidates")
 
 
 def statement(since: datetime | None, subaccount: str | None, account: str | None) -> str:
@@ -97,15 +97,15 @@ def write(file: IO[str], rows: Iterator[Row], *, of_list: str | None = None, bir
         accounts.add(row.customer_id)
         if len(accounts) > 1:
             names = " and ".join(sorted(name or "(none)" for name in accounts))
-            raise OperateError(f"Bird keeps a list for each account, and these addresses are of {names}: use --account")
+            raise OperateError(f"Bird keeps a list for each account, and these are of {names}: give --account")
         stopped = ["non_transactional", *(["transactional"] if row.scope == "all" else [])]
         writer.writerows([row.email, kind, row.description] for kind in stopped)
     if odd:
-        say(f"{odd} have control characters in the address and are not in this file")
+        say(f"not in this file, because the address contains control characters: {odd}")
     if left_out and of_list is None:
-        say(f"{left_out} left one list only and are not in this file: use --list ID for the recipients of one list")
+        say(f"not in this file, because they left one list only: {left_out} (give --list ID for those of one list)")
     if formulas:
-        say(f"{formulas} begin like a formula: import the file, do not open it in a spreadsheet")
+        say(f"lines that begin like a formula: {formulas} (import the file; do not open it in a spreadsheet)")
     return count
 
 

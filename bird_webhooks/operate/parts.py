@@ -46,7 +46,7 @@ def store_parts(stack: Stack, key: str, *, limit: int) -> list[Stored]:
     except (NotGzipError, BeyondBoundsError, UnreadableBatchError) as error:
         raise OperateError(f"{key} cannot be split: {error}") from error
     if len(bodies) > limit:
-        raise OperateError(f"{key} would be {len(bodies):,} parts: raise --limit")
+        raise OperateError(f"{key} would become {len(bodies):,} parts: raise --limit")
     return [store(stack, key, stored, number, body) for number, body in enumerate(bodies, 1)]
 
 

@@ -103,7 +103,7 @@ def move_by_sqs(stack: Stack) -> int:
         task = next((one for one in moves(stack, source) if is_ours(one, handle, before)), None)
         if task is None:
             if time.monotonic() > deadline:
-                raise OperateError("SQS took the order and does not list the move: `status` says how many are left")
+                raise OperateError("SQS does not list the move that it has started: `status` shows what is left")
             time.sleep(stack.poll_seconds)
             continue
         moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
@@ -148,6 +148,6 @@ def move_by_hand(stack: Stack) -> int:
         moved += len(sent)
         progress.show(f"moving: {moved:,}")
         if answer.get("Failed"):
-            raise OperateError(f"the process queue did not take all; {moved:,} moved, redrive the others again")
+            raise OperateError(f"the process queue refused some; {moved:,} moved: run redrive again")
     progress.done()
     return moved

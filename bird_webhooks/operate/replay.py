@@ -98,7 +98,7 @@ def replay(
     for key in failed[:SHOWN]:
         say(f"not replayed: {clean(key)}")
     if failed:
-        raise OperateError(f"the queue did not take {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
+        raise OperateError(f"the queue refused {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
     if choice.left_out:
         raise OperateError(f"{len(choice.left_out):,} batches cannot be read and were left out")
 
@@ -137,7 +137,7 @@ def send_all(stack: Stack, keys: list[str]) -> list[str]:
     """Those that the queue did not take."""
     progress, sent, failed = Progress(), 0, list[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for ten, refused in pool.map(lambda ten: (ten, send(stack, ten)), batched(keys, SQS_TAKES, strict=False)):
+        for ten, refused in pool.map(lambda ten: (ten, send(stack, ten)), batched(keys, SQS_TAKES)):
             sent += len(ten) - len(refused)
             failed += refused
             progress.show(f"replaying: {sent:,} of {len(keys):,}")

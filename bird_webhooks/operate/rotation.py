@@ -194,7 +194,7 @@ def require_rotatable(stack: Stack) -> None:
         )
     status = stack.description()["StackStatus"]
     if not status.endswith("_COMPLETE"):
-        raise OperateError(f"stack {stack.name} is {status}: wait until it is at rest, or mend it first")
+        raise OperateError(f"stack {stack.name} is {status}: wait until its update has ended, or fix it first")
 
 
 def require_username(stack: Stack, username: str | None) -> None:

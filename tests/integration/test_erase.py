@@ -165,17 +165,17 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, o
     assert status == 0
     assert holders(s3) == []
     assert ids(s3) == IDS_OF_OTHERS
-    first, second = printed.split("looked again")
+    first, second = printed.split("checked again")
     assert first.splitlines()[:6] == [
         "rows                              1 objects  1 with the address, 4 events",
         "quarantine                        1 objects  1 with the address, 2 events",
         "query results                     3 objects  2 with the address",
         "other files of the lake           0 objects  0 with the address",
         "raw batches                       8 objects  7 with the address, 8 events",
-        "PostgreSQL                                    not looked at",
+        "PostgreSQL                                    not checked",
     ]
     assert second.count(" 0 with the address") == 5
-    assert "Nothing is left of the address in what was looked at." in second
+    assert "Nothing is left of the address in what was checked." in second
     assert "give --postgres" in second
     # AND what had nothing of it was not touched
     for key, was in before.items():
@@ -264,7 +264,7 @@ def test_nothing_to_erase_needs_no_yes_and_is_proof(s3, run):
     s3.put_object(Bucket=RAW, Key="raw/others.json", Body=json.dumps(OTHERS["raw/others.json"]).encode())
     status, printed, _ = run()
     assert (status, printed.count("objects")) == (0, 6)
-    assert "Nothing is left of the address in what was looked at." in printed
+    assert "Nothing is left of the address in what was checked." in printed
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -364,14 +364,14 @@ def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
     fill(s3)
     aws.wrapped["s3"] = Moved(aws.real("s3"))
     status, printed, _ = run("--yes")
-    assert (status, printed.count("looked again")) == (0, 2)
+    assert (status, printed.count("checked again")) == (0, 2)
     assert holders(s3) == []
 
 
 def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv", Body=f"{PERSON}\n".encode())
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "bird-webhooks: the address is still there: see above, and give the command again\n")
+    assert (status, said) == (1, "bird-webhooks: the address is still there: see above, then run the command again\n")
     assert "left: s3://lake-bucket/exports/list.csv\n" in printed
 
 
@@ -437,14 +437,14 @@ def test_nobody_else_is_erased(s3, run):
 def test_it_says_that_athena_keeps_the_text_of_queries(s3, run):
     """Whoever searched for the person by `WHERE rcpt_to = ...` left the address there."""
     fill(s3)
-    assert "Athena's history of queries" in run("--yes")[1]
+    assert "Athena's history, which keeps the text of each query" in run("--yes")[1]
 
 
 def test_what_was_stored_before_is_left_out_and_said(s3, run):
     fill(s3)
     status, printed, _ = run("--yes", "--since", "2999-01-01")
     assert status == 0
-    assert "Nor was what was stored before 2999-01-01T00:00 UTC." in printed
+    assert "Not checked either: what was stored before 2999-01-01T00:00 UTC." in printed
     assert "raw/plain.json" in holders(s3)
 
 

@@ -419,7 +419,7 @@ def test_a_move_that_is_never_listed_is_said(aws, run, moves, monkeypatch):
     monkeypatch.setattr(redrive, "LISTED_WITHIN_SECONDS", 0)
     moves("", "", "", "")
     assert run("redrive")[2] == (
-        "bird-webhooks: SQS took the order and does not list the move: `status` says how many are left\n"
+        "bird-webhooks: SQS does not list the move that it has started: `status` shows what is left\n"
     )
 
 
@@ -702,7 +702,7 @@ def test_each_update_waits_until_cloudformation_has_cleaned_up(aws):
     assert stack.updates == 4
     assert aws.running == {"the-first"}
     stack.polls_left = 9
-    with pytest.raises(OperateError, match="is UPDATE_COMPLETE_CLEANUP_IN_PROGRESS: wait until it is at rest"):
+    with pytest.raises(OperateError, match="is UPDATE_COMPLETE_CLEANUP_IN_PROGRESS: wait until its update"):
         rotation.start(target, show=False)
 
 
