@@ -176,7 +176,7 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, o
     ]
     assert second.count(" 0 with the address") == 5
     assert "Nothing is left of the address in what was checked." in second
-    assert "give --postgres" in second
+    assert "Give --postgres" in second
     # AND what had nothing of it was not touched
     for key, was in before.items():
         assert s3.get_object(Bucket=RAW, Key=key)["VersionId"] == was["VersionId"]
