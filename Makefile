@@ -37,12 +37,11 @@ test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: u
 install: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments: .venv and .venv-*
 
 .PHONY: check
-check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes nothing
+check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make generate` would write; writes nothing
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
-	@$(PYTHON) -m maintain.generate.columns --check
-	@$(PYTHON) -m maintain.generate.sql --check
+	@$(PYTHON) -m maintain.generate --check
 	@$(PYTHON) -m maintain.check_template
 	@$(PYTHON) -m maintain.review_template
 
@@ -87,17 +86,9 @@ test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs
 bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives: make bench [ONLY=process,files] [QUICK=1]
 	@.venv-bench/bin/python -m benchmarks
 
-.PHONY: columns
-columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
-	@$(PYTHON) -m maintain.generate.columns
-
-.PHONY: sql
-sql: $(INSTALLED) ## Write the views and saved queries anew from sql/
-	@$(PYTHON) -m maintain.generate.sql
-
-.PHONY: events
-events: $(INSTALLED) ## Write the invocation events of events/ anew from the vendor's samples
-	@$(PYTHON) -m maintain.generate.events
+.PHONY: generate
+generate: $(INSTALLED) ## After adding a column, a view, a type or an alarm: write every copy of it
+	@$(PYTHON) -m maintain.generate
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in

@@ -1,7 +1,7 @@
--- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others made of
--- it. It takes new columns at the end only: a version that takes one away has to drop the view first.
+-- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others
+-- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 
--- The table holds each event once. To be made anew when it gets a column: event_class type timestamp event_id event_key batch_id received_at customer_id subaccount_id message_id transmission_id campaign_id template_id template_version ab_test_id ab_test_version ab_test rcpt_to raw_rcpt_to rcpt_hash rcpt_type recipient_domain routing_domain mailbox_provider mailbox_provider_region rcpt_meta rcpt_tags rcpt_subs friendly_from msg_from mailfrom subject msg_size injection_time scheduled_time queue_time num_retries recv_method delv_method ip_pool sending_ip ip_address remote_addr outbound_tls transactional open_tracking click_tracking initial_pixel amp_enabled bounce_class error_code reason raw_reason fbtype report_by report_to target_link_name target_link_url user_agent user_agent_parsed_agent_family user_agent_parsed_device_brand user_agent_parsed_device_family user_agent_parsed_os_family user_agent_parsed_os_version user_agent_parsed_is_mobile user_agent_parsed_is_proxy user_agent_parsed_is_prefetched geo_ip_country geo_ip_region geo_ip_city geo_ip_latitude geo_ip_longitude geo_ip_zip geo_ip_postal_code relay_id origination device_token sms_coding sms_dst sms_dst_npi sms_dst_ton sms_src sms_src_npi sms_src_ton sms_remoteids sms_segments sms_text stat_type stat_state dr_latency ingest_batch_id expiration_timestamp number_succeeded number_duplicates number_failed error_type retryable href extra list_id
+-- The table holds each event once.
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 
 CREATE OR REPLACE VIEW bounce_classes AS
@@ -275,6 +275,109 @@ SELECT
 FROM suppression_candidates s
 LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
 WHERE s.rcpt_to LIKE '%@%';
+
+COMMENT ON VIEW events_deduplicated IS 'Each event once';
+COMMENT ON COLUMN events_deduplicated.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
+COMMENT ON COLUMN events_deduplicated.type IS 'Type of the event, such as delivery, bounce or click';
+COMMENT ON COLUMN events_deduplicated.timestamp IS 'When it happened';
+COMMENT ON COLUMN events_deduplicated.event_id IS 'Bird''s id of the event; sms_status has none';
+COMMENT ON COLUMN events_deduplicated.event_key IS 'event_id, or a SHA-256 of the event where Bird gives none; unique with customer_id, event_class and type';
+COMMENT ON COLUMN events_deduplicated.batch_id IS 'Webhook batch that brought the event (the header''s id)';
+COMMENT ON COLUMN events_deduplicated.received_at IS 'When the batch was stored';
+COMMENT ON COLUMN events_deduplicated.customer_id IS 'Account number at Bird; part of an event''s identity';
+COMMENT ON COLUMN events_deduplicated.subaccount_id IS 'Subaccount; absent for the primary account';
+COMMENT ON COLUMN events_deduplicated.message_id IS 'Bird''s id of the message';
+COMMENT ON COLUMN events_deduplicated.transmission_id IS 'Transmission that the message came from';
+COMMENT ON COLUMN events_deduplicated.campaign_id IS 'Campaign name set by the sender';
+COMMENT ON COLUMN events_deduplicated.template_id IS 'Template name';
+COMMENT ON COLUMN events_deduplicated.template_version IS 'Template version';
+COMMENT ON COLUMN events_deduplicated.ab_test_id IS 'A/B test that the message belonged to';
+COMMENT ON COLUMN events_deduplicated.ab_test_version IS 'Version of that test';
+COMMENT ON COLUMN events_deduplicated.ab_test IS 'Settings and result of an A/B test';
+COMMENT ON COLUMN events_deduplicated.rcpt_to IS 'Envelope recipient, lower-cased';
+COMMENT ON COLUMN events_deduplicated.raw_rcpt_to IS 'Envelope recipient exactly as used';
+COMMENT ON COLUMN events_deduplicated.rcpt_hash IS 'Hashed recipient';
+COMMENT ON COLUMN events_deduplicated.rcpt_type IS 'cc, bcc or archive; absent for To';
+COMMENT ON COLUMN events_deduplicated.recipient_domain IS 'Domain of the recipient';
+COMMENT ON COLUMN events_deduplicated.routing_domain IS 'Domain that the message was routed to';
+COMMENT ON COLUMN events_deduplicated.mailbox_provider IS 'Mailbox provider of the recipient';
+COMMENT ON COLUMN events_deduplicated.mailbox_provider_region IS 'Region or kind of that provider';
+COMMENT ON COLUMN events_deduplicated.rcpt_meta IS 'Sender''s metadata, free form';
+COMMENT ON COLUMN events_deduplicated.rcpt_tags IS 'Sender''s tags';
+COMMENT ON COLUMN events_deduplicated.rcpt_subs IS 'Substitution data used for the template';
+COMMENT ON COLUMN events_deduplicated.friendly_from IS 'Address in the visible From header';
+COMMENT ON COLUMN events_deduplicated.msg_from IS 'Envelope sender';
+COMMENT ON COLUMN events_deduplicated.mailfrom IS 'Envelope sender of the original mail, on unsubscribes';
+COMMENT ON COLUMN events_deduplicated.subject IS 'Subject header';
+COMMENT ON COLUMN events_deduplicated.msg_size IS 'Message size in bytes';
+COMMENT ON COLUMN events_deduplicated.injection_time IS 'When Bird accepted the message';
+COMMENT ON COLUMN events_deduplicated.scheduled_time IS 'When the message was scheduled to be sent';
+COMMENT ON COLUMN events_deduplicated.queue_time IS 'Milliseconds between injection and delivery';
+COMMENT ON COLUMN events_deduplicated.num_retries IS 'Failed attempts before this one';
+COMMENT ON COLUMN events_deduplicated.recv_method IS 'Protocol by which the message came in: esmtp, rest';
+COMMENT ON COLUMN events_deduplicated.delv_method IS 'Protocol by which it was delivered: esmtp, smpp, gcm, apn';
+COMMENT ON COLUMN events_deduplicated.ip_pool IS 'Sending IP pool';
+COMMENT ON COLUMN events_deduplicated.sending_ip IS 'IP address that the message left from';
+COMMENT ON COLUMN events_deduplicated.ip_address IS 'Host delivered to; on engagement events the client''s address';
+COMMENT ON COLUMN events_deduplicated.remote_addr IS 'Host that Bird received the message from';
+COMMENT ON COLUMN events_deduplicated.outbound_tls IS '1 TLS used, 0 not offered, -1 negotiation failed';
+COMMENT ON COLUMN events_deduplicated.transactional IS 'Marked as transactional';
+COMMENT ON COLUMN events_deduplicated.open_tracking IS 'Open tracking was on';
+COMMENT ON COLUMN events_deduplicated.click_tracking IS 'Click tracking was on';
+COMMENT ON COLUMN events_deduplicated.initial_pixel IS 'The message had the top-of-message open pixel';
+COMMENT ON COLUMN events_deduplicated.amp_enabled IS 'The message had an AMP part';
+COMMENT ON COLUMN events_deduplicated.bounce_class IS 'Bounce classification code';
+COMMENT ON COLUMN events_deduplicated.error_code IS 'Code that the remote side gave for the failure';
+COMMENT ON COLUMN events_deduplicated.reason IS 'Remote response with its variable parts replaced by placeholders';
+COMMENT ON COLUMN events_deduplicated.raw_reason IS 'Remote response, unmodified';
+COMMENT ON COLUMN events_deduplicated.fbtype IS 'Feedback type of the complaint, RFC 5965';
+COMMENT ON COLUMN events_deduplicated.report_by IS 'Who reported the spam';
+COMMENT ON COLUMN events_deduplicated.report_to IS 'Where the report was sent';
+COMMENT ON COLUMN events_deduplicated.target_link_name IS 'Name of the link followed';
+COMMENT ON COLUMN events_deduplicated.target_link_url IS 'Address of the link followed';
+COMMENT ON COLUMN events_deduplicated.user_agent IS 'User-Agent header of the client';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_agent_family IS 'Family of the client';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_device_brand IS 'Brand of the device';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_device_family IS 'Family of the device';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_os_family IS 'Operating system';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_os_version IS 'Version of it';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_is_mobile IS 'A mobile device';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_is_proxy IS 'Fetched by an image proxy';
+COMMENT ON COLUMN events_deduplicated.user_agent_parsed_is_prefetched IS 'Fetched by a machine';
+COMMENT ON COLUMN events_deduplicated.geo_ip_country IS 'Country of the client''s address';
+COMMENT ON COLUMN events_deduplicated.geo_ip_region IS 'Region of it';
+COMMENT ON COLUMN events_deduplicated.geo_ip_city IS 'City of it';
+COMMENT ON COLUMN events_deduplicated.geo_ip_latitude IS 'Latitude in degrees';
+COMMENT ON COLUMN events_deduplicated.geo_ip_longitude IS 'Longitude in degrees';
+COMMENT ON COLUMN events_deduplicated.geo_ip_zip IS 'Postal code without leading zeros; see geo_ip_postal_code';
+COMMENT ON COLUMN events_deduplicated.geo_ip_postal_code IS 'Postal code';
+COMMENT ON COLUMN events_deduplicated.relay_id IS 'Relay webhook concerned';
+COMMENT ON COLUMN events_deduplicated.origination IS 'Origin of a relay event';
+COMMENT ON COLUMN events_deduplicated.device_token IS 'Push target, when delv_method is gcm or apn';
+COMMENT ON COLUMN events_deduplicated.sms_coding IS 'Character coding of the SMS';
+COMMENT ON COLUMN events_deduplicated.sms_dst IS 'SMS destination number';
+COMMENT ON COLUMN events_deduplicated.sms_dst_npi IS 'Numbering plan of the destination';
+COMMENT ON COLUMN events_deduplicated.sms_dst_ton IS 'Number type of the destination';
+COMMENT ON COLUMN events_deduplicated.sms_src IS 'SMS source number';
+COMMENT ON COLUMN events_deduplicated.sms_src_npi IS 'Numbering plan of the source';
+COMMENT ON COLUMN events_deduplicated.sms_src_ton IS 'Number type of the source';
+COMMENT ON COLUMN events_deduplicated.sms_remoteids IS 'Message ids given by the SMS centre';
+COMMENT ON COLUMN events_deduplicated.sms_segments IS 'SMS segment number';
+COMMENT ON COLUMN events_deduplicated.sms_text IS 'SMS body';
+COMMENT ON COLUMN events_deduplicated.stat_type IS 'Kind of SMS status';
+COMMENT ON COLUMN events_deduplicated.stat_state IS 'Value of the SMS status';
+COMMENT ON COLUMN events_deduplicated.dr_latency IS 'SMS delivery report''s latency in seconds';
+COMMENT ON COLUMN events_deduplicated.ingest_batch_id IS 'Ingest API batch, not the webhook''s; Bird''s field batch_id';
+COMMENT ON COLUMN events_deduplicated.expiration_timestamp IS 'When the ingest batch stops being retrievable';
+COMMENT ON COLUMN events_deduplicated.number_succeeded IS 'Ingested events that succeeded';
+COMMENT ON COLUMN events_deduplicated.number_duplicates IS 'Ingested events seen before';
+COMMENT ON COLUMN events_deduplicated.number_failed IS 'Ingested events that failed';
+COMMENT ON COLUMN events_deduplicated.error_type IS 'Category of ingest error';
+COMMENT ON COLUMN events_deduplicated.retryable IS 'The ingest batch may be sent again';
+COMMENT ON COLUMN events_deduplicated.href IS 'Link to the failed ingest batch';
+COMMENT ON COLUMN events_deduplicated.extra IS 'Fields without a column, or whose value did not fit theirs, as Bird sent them';
+COMMENT ON COLUMN events_deduplicated.list_id IS 'List that the recipient unsubscribed from, if the event names one';
+COMMENT ON COLUMN events_deduplicated.event_date IS 'UTC date of the event';
 
 COMMENT ON VIEW bounce_classes IS 'Bird''s bounce classes, and what each means for the recipient';
 COMMENT ON COLUMN bounce_classes.bounce_class IS 'Bird''s code';

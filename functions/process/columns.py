@@ -1,7 +1,7 @@
 """The columns of the table `events`, in order: the one list behind Parquet, CSV, the Glue table and PostgreSQL.
 
-To add a field that Bird announces, add a line here and run `make columns`, which brings the template's copy up to
-date; a test says so when the two differ.
+To add a field that Bird announces, add a line here and run `make generate`, which writes every copy; `make check` says
+when one differs.
 
 Source: Bird's event reference, and its samples of all 27 types at `GET /api/v1/webhooks/events/samples`.
 """

@@ -1,6 +1,6 @@
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
 --
--- Written by `make sql` from sql/bounce_classes.csv.
+-- Written by `make generate` from sql/bounce_classes.csv.
 --
 -- Columns:
 --   bounce_class bigint: Bird's code
