@@ -42,8 +42,8 @@ BOUNCE_CLASSES_HEAD = """\
 --   name varchar: what Bird calls it
 --   bounce_group varchar: Bird's category: Hard, Soft, Block, Admin, Undetermined
 --   meaning varchar: what happened
---   action varchar: suppress - at once; count - after repetition; none - it says nothing of the recipient
---   because varchar: the reason for that action
+--   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
+--   because varchar: the reason for the action
 """
 POSTGRES_HEAD = """\
 -- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others

@@ -1,7 +1,7 @@
--- bounces_by_class_and_provider: who refuses the mail, and for what
+-- bounces_by_class_and_provider: which providers refuse mail, and why
 --
 -- Columns:
---   mailbox_provider varchar: of the recipient; (unknown) where Bird names none
+--   mailbox_provider varchar: provider of the recipient; (unknown) where Bird names none
 --   bounce_class bigint: Bird's class
 --   name varchar: what the class is called
 --   bounce_group varchar: Hard, Soft, Block, Admin, Undetermined

@@ -4,7 +4,7 @@
 --   day date: UTC
 --   accepted bigint: messages that Bird accepted for sending
 --   delivered bigint: messages that the remote server took
---   bounced bigint: messages that it refused for good
+--   bounced bigint: messages that the remote server refused for good
 --   returned bigint: messages that were taken and came back (out of band), automatic replies and the like left out
 --   rejected bigint: messages that Bird did not send, by its policies or for lack of content
 --   delivery_rate decimal(12,4): percent delivered of those delivered, bounced or rejected that day

@@ -7,8 +7,8 @@
 --   name varchar: what Bird calls it
 --   bounce_group varchar: Bird's category: Hard, Soft, Block, Admin, Undetermined
 --   meaning varchar: what happened
---   action varchar: suppress - at once; count - after repetition; none - it says nothing of the recipient
---   because varchar: the reason for that action
+--   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
+--   because varchar: the reason for the action
 SELECT bounce_class, name, bounce_group, meaning, action, because
 FROM (VALUES
   (CAST(1 AS bigint), CAST('Undetermined' AS varchar), CAST('Undetermined' AS varchar), CAST('The answer could not be told apart' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar)),

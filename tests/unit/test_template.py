@@ -130,7 +130,7 @@ def test_every_statement_says_why_and_names_each_action_and_resource(template):
                 # Only what EC2 describes has no narrower resource, and interfaces that Lambda is yet to make.
                 unbounded = ["ec2:DescribeSecurityGroupRules", *OF_A_VPC]
                 assert statement["Resource"] != "*" or set(actions) <= set(unbounded), name
-                assert statement["Effect"] == "Allow" or statement["Sid"] == "RefuseNetworkToOurCode"
+                assert statement["Effect"] == "Allow" or statement["Sid"] == "DenyNetworkToOurCode"
     assert checked >= 9
 
 
