@@ -21,7 +21,7 @@ FIELDS_WITHOUT_A_COLUMN = (
     "SOURCE '${ProcessLogGroup}' | fields @timestamp, extra_field_names | filter unknown_fields > 0"
     " | sort @timestamp desc | limit 20"
 )
-# Of message_event, the types by which mail failed or annoyed. All of gen_event and unsubscribe_event are such.
+# Types of message_event that go with failures and complaints, as all of gen_event and unsubscribe_event do.
 FAILURES = {"bounce", "out_of_band", "policy_rejection", "spam_complaint"}
 FUNCTION = "FunctionName"
 QUEUE = "QueueName"
@@ -150,7 +150,7 @@ METRICS: list[tuple[tuple[int, int], dict[str, Any]]] = [
                 of_ingest("batches_stored", "stored"),
                 of_ingest("batches_duplicate", "sent again"),
                 of_ingest("batches_not_stored", "not stored (503)"),
-                of_ingest("batch_ids_reused", "stored beside another body of that id"),
+                of_ingest("batch_ids_reused", "stored with a different body under a used id"),
                 of_ingest("pings", "probes"),
                 of_ingest("health_checks", "GET and HEAD"),
             ],
@@ -266,14 +266,14 @@ FRONT_DOORS = (
         metric(OURS, "http_api_refusals", "ApiId", "${HttpApi}", "403, 413, 429 before ingest"),
     ],
 )
-NAMES_REFUSED = "names that are not this stack's"
+NAMES_REFUSED = "messages about other buckets or prefixes"
 PUBLISHED: dict[str, Any] = {
     "title": "Events on the bus",
     **COUNTS,
     "metrics": [
         metric(OURS, "published", FUNCTION, PUBLISH_EVENTS),
         metric(OURS, "shortened", FUNCTION, PUBLISH_EVENTS, "published with fields left out"),
-        metric(OURS, "not_published", FUNCTION, PUBLISH_EVENTS, "refused, to be tried again"),
+        metric(OURS, "not_published", FUNCTION, PUBLISH_EVENTS, "refused, to be retried"),
         metric(OURS, "refused", FUNCTION, PUBLISH_EVENTS, "refused for good"),
         metric(OURS, "names_refused", FUNCTION, PUBLISH_EVENTS, NAMES_REFUSED),
         metric(
@@ -291,7 +291,7 @@ POSTGRES: dict[str, Any] = {
     "title": "Rows in PostgreSQL",
     **COUNTS,
     "metrics": [
-        metric(OURS, "files_waiting", FUNCTION, LOAD_POSTGRES, "files put off", stat="Maximum"),
+        metric(OURS, "files_waiting", FUNCTION, LOAD_POSTGRES, "files waiting for a retry", stat="Maximum"),
         metric(
             OURS,
             "waiting_seconds",

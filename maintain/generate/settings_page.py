@@ -21,7 +21,7 @@ which has the HTTP API as its front door ([`publishing.md`](publishing.md)).
 def page(text: str) -> str:
     """The page; `text` is the template."""
     template: Template = yaml_parse(text)
-    published = generate(yaml_parse(text))["Parameters"]
+    published = generate(template)["Parameters"]
     guarded = template["Resources"]["SettingsGuard"]["Properties"]["Settings"]
     needed = needs(template)
     parts = [HEAD]
