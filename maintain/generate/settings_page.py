@@ -31,7 +31,7 @@ def page(text: str) -> str:
             parameter = template["Parameters"][name]
             lines = [
                 f"- Default: {value(parameter['Default'])}. Allowed: {'; '.join(allowed(parameter))}.",
-                *(f"- Has an effect only {need}." for need in needed[name]),
+                *([f"- Has an effect only {', and '.join(needed[name])}."] if name in needed else []),
                 *remarks(name, parameter, published, guarded),
             ]
             parts.append(f"### {name}\n\n{parameter['Description']}\n\n" + "\n".join(lines) + "\n")
