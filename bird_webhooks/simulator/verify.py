@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -102,7 +102,7 @@ class Verification:
 
     def figures(self) -> dict[str, Any]:
         """For JSON."""
-        return {"closes": self.closes, **asdict(self)}
+        return {"closes": self.closes, **vars(self)}
 
     def note(self, text: str) -> None:
         if len(self.examples) < MAX_EXAMPLES:
