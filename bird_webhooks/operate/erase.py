@@ -10,36 +10,36 @@ import hashlib
 import hmac
 import re
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from io import BytesIO
 from itertools import batched
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.mentions import (
+    MAX_UNZIPPED_BYTES,
     Person,
     Remainder,
+    UnreadableError,
     batch_without,
     csv_without,
     parquet_without,
+    piece_mentions,
     quarantine_without,
 )
 from bird_webhooks.stack import OperateError, Progress, Target, confirm, say
-from process.bounds import BeyondBoundsError
-from process.gzip_body import CUT, GZIP, NotGzipError, decompressed
+from process.gzip_body import GZIP
 
 AT_ONCE = 16
 LOOKS = 4
 # An invocation of process, or of a loader, that read what was there before has ended by then.
 SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
-MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
@@ -141,8 +141,12 @@ def report(look: Look, since: datetime | None, postgres: str | None) -> None:
         print(f"Nor was what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
     if not postgres:
         print("Nor was PostgreSQL: give --postgres if the rows are loaded into one.")
-    for stored in [*look.unreadable, *(finding.stored for finding in look.found)][:SHOWN]:
-        print(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
+    remaining = [("unreadable", stored) for stored in look.unreadable]
+    remaining += [("left", finding.stored) for finding in look.found]
+    for what, stored in remaining[:SHOWN]:
+        print(f"{what}: {stored}")
+    if len(remaining) > SHOWN:
+        print(f"... and {len(remaining) - SHOWN:,} more")
     if look.unreadable:
         raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
     if not look.clean:
@@ -232,10 +236,6 @@ def is_opaque(stored: Stored) -> bool:
     return stored.place == RESULTS and not re.search(r"\.(csv|txt|csv\.metadata|metadata)$", stored.key)
 
 
-class UnreadableError(Exception):
-    """Nobody can say what the object holds."""
-
-
 def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
     """The names of the members that hold the address, such as a batch id that could not be a key."""
     return [name for name, value in metadata.items() if person.in_text(value)]
@@ -259,42 +259,40 @@ def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
 
 
 def raw_without(body: bytes, person: Person) -> Remainder | None:
-    """Gzip stays gzip, of one member. What cannot be decompressed is searched as it is."""
-    try:
-        whole, damage = decompressed(body, MAX_UNZIPPED_BYTES)
-    except NotGzipError:
-        if person.in_any(members(body)):
-            raise UnreadableError from None
-        return batch_without(body, person)
-    except BeyondBoundsError:  # process has quarantined it whole: no row is of it, and it may hold anything
-        if person.in_any(members(body)):
-            raise UnreadableError from None
+    """Gzip stays gzip: one member, then the pieces that are not a whole member, without those that name the person.
+
+    Errors: UnreadableError if nothing was found and some of it could not be searched; or if it is too large to rewrite.
+    """
+    whole, rest, too_large = unpacked(body, MAX_UNZIPPED_BYTES)
+    kept = [piece for piece in rest if not piece_mentions(piece, person)]
+    if too_large and (person.in_any(streamed(whole)) or len(kept) < len(rest)):
+        raise UnreadableError  # process quarantined it whole, so no row comes from it
+    remainder = None if too_large else batch_without(whole, person)
+    erased = (remainder.erased if remainder else 0) + len(rest) - len(kept)
+    if not erased:
+        if any(piece.kind is Kind.DAMAGED for piece in rest):
+            raise UnreadableError
         return None
-    remainder = batch_without(whole, person)
-    # What is left of a member that is cut is in `whole`; what follows may be members of others, and stays.
-    tail = b"".join(rest for reason, rest in damage if reason != CUT)
-    if tail.startswith(GZIP) and person.in_any(members(tail)):
-        raise UnreadableError
-    in_tail = person.in_bytes(tail)
-    if remainder is None and not in_tail:
-        return None
-    kept = remainder.body if remainder and remainder.body else whole
-    zipped = gzip.compress(kept) if body.startswith(GZIP) else kept
-    return Remainder(zipped + (b"" if in_tail else tail), (remainder.erased if remainder else 0) + in_tail)
+    if remainder and remainder.body:
+        whole = remainder.body
+    zipped = gzip.compress(whole or b"[]", mtime=0) if body.startswith(GZIP) else whole
+    return Remainder(zipped + b"".join(piece.raw for piece in kept), erased)
 
 
-def members(body: bytes) -> Iterator[bytes]:
-    """A gzip body piece by piece, however large. Errors: UnreadableError."""
+def streamed(body: bytes) -> Iterator[bytes]:
+    """The text of gzip, however large. Errors: UnreadableError where it is damaged, compressed again, or endless."""
     size = 0
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(body)) as file:
-            while piece := file.read(CHUNK_BYTES):
-                size += len(piece)
-                if size > MAX_SEARCHED_BYTES:
-                    raise UnreadableError
-                yield piece
-    except (OSError, EOFError, zlib.error):  # from here on it is damaged, and what came before was searched
-        return
+    for piece in stream(body):
+        if isinstance(piece, Mark):
+            if piece.kind is Kind.DAMAGED:
+                raise UnreadableError
+            continue
+        if size == 0 and piece.startswith(GZIP):
+            raise UnreadableError
+        size += len(piece)
+        if size > MAX_SEARCHED_BYTES:
+            raise UnreadableError
+        yield piece
 
 
 def get(target: Target, stored: Stored) -> Any:

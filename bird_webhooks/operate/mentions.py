@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet
 
+from bird_webhooks.operate.gzip_pieces import Kind, Piece, Unpacked, unpacked
 from bird_webhooks.operate.spellings import names
 from process.elements import UnreadableBatchError, repaired, split
 from process.normalise import Element, UnreadableElementError, content_key, element, normalise
@@ -34,6 +35,12 @@ COMPATIBLE = (
     "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]"
     r"|\\u(?:017f|02|1d|2[014]|3[23]|f[ef]|d83)|%(?:c5|cb|e1|e2|e3|ef|f0)|&#0*[0-9]{3,}|&#x0*[0-9a-f]{3,}"
 )
+
+MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
+
+
+class UnreadableError(Exception):
+    """The address was not found in the object, and not all of it could be searched; or it cannot be taken out."""
 
 
 class Remainder(NamedTuple):
@@ -189,18 +196,39 @@ def _is_of(record: str, columns: list[str], person: Person) -> bool:
 
 
 def quarantine_without(body: bytes, person: Person) -> Remainder | None:
+    """Errors: UnreadableError if there is nothing to erase, and an original that cannot be searched."""
+    kept, unknown = [], False
     lines = body.splitlines(keepends=True)
-    kept = [line for line in lines if not _quarantined_mentions(line, person)]
-    if len(kept) == len(lines):
-        return None
-    return Remainder(b"".join(kept) or None, len(lines) - len(kept))
+    for line in lines:
+        original = unpacked(_original(line), MAX_UNZIPPED_BYTES)
+        if person.in_bytes(line) or mentioned_in(original, person):
+            continue
+        kept.append(line)
+        unknown = unknown or is_unknown(original)
+    if len(kept) < len(lines):
+        return Remainder(b"".join(kept) or None, len(lines) - len(kept))
+    if unknown:
+        raise UnreadableError
+    return None
 
 
-def _quarantined_mentions(line: bytes, person: Person) -> bool:
-    if person.in_bytes(line):
-        return True
+def _original(line: bytes) -> bytes:
+    """What was no text, as it came; that which was is in the line as it is."""
     try:
-        encoded = json.loads(line).get("original_base64", "")
-        return person.in_bytes(base64.b64decode(encoded))
-    except (ValueError, AttributeError, RecursionError):  # not as process writes it: read as it is, above
-        return False
+        return base64.b64decode(json.loads(line).get("original_base64", ""))
+    except (ValueError, AttributeError, TypeError, RecursionError):  # not as process writes it
+        return b""
+
+
+def mentioned_in(original: Unpacked, person: Person) -> bool:
+    return person.in_bytes(original.body) or any(piece_mentions(piece, person) for piece in original.rest)
+
+
+def piece_mentions(piece: Piece, person: Person) -> bool:
+    """Decompressed, and damaged pieces also as they are: it may be text that only begins as gzip does."""
+    return person.in_bytes(piece.text) or (piece.kind is Kind.DAMAGED and person.in_bytes(piece.raw))
+
+
+def is_unknown(original: Unpacked) -> bool:
+    """Whether some of it could not be searched."""
+    return original.too_large or any(piece.kind is Kind.DAMAGED for piece in original.rest)

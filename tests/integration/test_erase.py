@@ -391,10 +391,34 @@ def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run, monkeypatch):
     monkeypatch.setattr(erase, "MAX_UNZIPPED_BYTES", 1_000_000)
     fill(s3)
     s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"\x8b\x03\x80?\x03", ContentEncoding="br")
-    s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=b"\x1f\x8b cut", ContentEncoding="gzip")
     s3.put_object(Bucket=RAW, Key="raw/bomb.json", Body=gzip.compress(b" " * (erase.MAX_UNZIPPED_BYTES + 1)))
     assert run("--yes")[0] == 0
     assert holders(s3) == []
+
+
+def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run):
+    of_both = gzip.compress(json.dumps([event("31"), event("32", OTHER)]).encode())
+    wrong_checksum = of_both[:-8] + bytes(4) + of_both[-4:]
+    no_method = b"\x1f\x8b cut"
+    fill(s3)
+    s3.put_object(Bucket=RAW, Key="raw/checksum.json", Body=wrong_checksum, ContentEncoding="gzip")
+    s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=no_method, ContentEncoding="gzip")
+    process(s3)  # both are quarantined as they are
+    status, printed, said = run("--yes")
+    assert (status, said.splitlines()[-1]) == (1, "operate: 2 objects could not be read: they may hold the address")
+    assert "unreadable: s3://raw-bucket/raw/cut.json\n" in printed
+    assert "unreadable: s3://lake-bucket/quarantine/" in printed
+    assert holders(s3) == []
+    kept = s3.get_object(Bucket=RAW, Key="raw/checksum.json")["Body"].read()
+    assert json.loads(gzip.decompress(kept)) == [event("32", OTHER)]
+    assert s3.get_object(Bucket=RAW, Key="raw/cut.json")["Body"].read() == no_method
+
+
+def test_an_object_that_is_not_shown_is_counted(s3, run):
+    for number in range(erase.SHOWN + 2):
+        s3.put_object(Bucket=RAW, Key=f"raw/{number}.json", Body=b"\x1f\x8b")
+    status, printed, _ = run("--yes")
+    assert (status, printed.count("unreadable: "), "... and 2 more\n" in printed) == (1, erase.SHOWN, True)
 
 
 HIDDEN = {
