@@ -26,7 +26,7 @@ from psycopg.rows import dict_row
 from bird_webhooks.stack import OperateError, Target, deployed, local, postgres_connection, say
 from load_postgres.connection import guarded
 from report import quarantine
-from report.app import MOST_DAYS
+from report.app import MAX_DAYS
 from report.athena import Athena, QueryFailedError
 from report.figures import Figures, figures
 from report.page import render
@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--postgres-schema", metavar="NAME", default=SCHEMA, help="that has the views; default %(default)s"
     )
-    made.add_argument("--days", type=days, default=7, help=f"how many, 1 to {MOST_DAYS}; default %(default)s")
+    made.add_argument("--days", type=days, default=7, help=f"how many, 1 to {MAX_DAYS}; default %(default)s")
     made.add_argument(
         "--until",
         type=until,
@@ -130,8 +130,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def days(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 to {MOST_DAYS}")
+    if not text.isdigit() or not 1 <= int(text) <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 to {MAX_DAYS}")
     return int(text)
 
 

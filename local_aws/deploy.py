@@ -106,7 +106,7 @@ def deploy(
                 raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
             raise
     register_targets(emulator, stack_name, content)
-    mend_event_sources(emulator, stack_name)
+    fix_event_sources(emulator, stack_name)
     return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
 
 
@@ -223,7 +223,7 @@ def register_targets(emulator: Emulator, stack_name: str, template: Mapping[str,
             client.register_targets(TargetGroupArn=group, Targets=[{"Id": arn}])
 
 
-def mend_event_sources(emulator: Emulator, stack_name: str) -> None:
+def fix_event_sources(emulator: Emulator, stack_name: str) -> None:
     """Give MiniStack's poller numbers: a parameter arrives as text there. Nor does a developer want to wait 20 s."""
     client = emulator.client("lambda")
     for resource in described(emulator, stack_name).values():

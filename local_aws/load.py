@@ -40,8 +40,8 @@ ROWS_TIMEOUT_SECONDS = 300
 # Real queues give a failed message back after 15 minutes; nobody wants to watch that.
 VISIBILITY_SECONDS = 10
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 20, 3
-MISCHIEF_EVERY_SECONDS = 2
-KILL_EVERY = 5  # times mischief
+FAULT_EVERY_SECONDS = 2
+KILL_EVERY = 5  # faults
 SAMPLE_EVERY_SECONDS = 5
 # Between the second and the last quarter, for the allocators' unrest; 4 kB a batch are more, in fifteen minutes.
 GROWTH_ALLOWED_KILOBYTES = 6 * 1024
@@ -88,13 +88,13 @@ def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
         front.fault = lambda method, path, number: front_fault(chance)
         began = time.monotonic()
         s3.fault = lambda method, path, number: s3_fault(chance, time.monotonic() - began)
-        with mischief(stack, chance) as counts:
+        with inject_faults(stack, chance) as counts:
             print(sender.run(maker(seed).batches(batches)))
         print(f"faults        {front.faults} of {front.requests} requests at the front door, ", end="")
         print(f"{s3.faults} of {s3.requests} at S3, ", end="")
         print(", ".join(f"{times} {what}" for what, times in sorted(counts.items())))
         front.fault = s3.fault = lambda method, path, number: None
-        return judged(stack, ledger)
+        return ledger_closes(stack, ledger)
 
 
 def soak(stack: Stack, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
@@ -107,7 +107,7 @@ def soak(stack: Stack, *, minutes: float, rate: float, seed: int, alone: bool = 
         with memory_watched(stack.emulator) as samples:
             print(sender.run(maker(seed).batches(round(minutes * 60 * rate))))
         flat = report_memory(samples)
-        return judged(stack, ledger, alone=alone) and flat
+        return ledger_closes(stack, ledger, alone=alone) and flat
 
 
 def maker(seed: int) -> BatchMaker:
@@ -119,7 +119,7 @@ def sender_of(stack: Stack, ledger: Ledger, url: str, connections: int, seed: in
     return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=Progress())
 
 
-def judged(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
+def ledger_closes(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
     """Whether the ledger closes and every batch was accepted. `alone`: nobody else ever sent to this stack."""
     verification: Verification = verify(
         ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=say
@@ -176,7 +176,7 @@ def shorten_visibility(stack: Stack) -> None:
 
 
 @contextmanager
-def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
+def inject_faults(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
     """Meanwhile: processes of process are killed at any moment, and S3 announces old objects again, in any order.
 
     Those of ingest are left alone, for the emulator answers the loss of one by ending all of them, over and over;
@@ -185,9 +185,9 @@ def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
     counts: dict[str, int] = defaultdict(int)
     over = threading.Event()
 
-    def make_mischief() -> None:
+    def inject() -> None:
         for turn in count(1):
-            if over.wait(MISCHIEF_EVERY_SECONDS):
+            if over.wait(FAULT_EVERY_SECONDS):
                 return
             counts["notifications repeated"] += announce_again(stack, chance, 20)
             running = [pid for name, pid, _ in function_processes(stack.emulator) if name == "ProcessFunction"]
@@ -195,7 +195,7 @@ def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
                 kill(chance.choice(running))
                 counts["processes killed"] += 1
 
-    thread = threading.Thread(target=make_mischief, daemon=True)
+    thread = threading.Thread(target=inject, daemon=True)
     thread.start()
     try:
         yield counts

@@ -33,7 +33,7 @@ SUMS = ROOT / "local_aws/trino.sha256"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bird-webhooks"
 HOME = CACHE / f"trino-{VERSION}"
 JAVAS = Path("/usr/lib/jvm")  # where Debian puts them
-OLDEST_JAVA = 24  # https://trino.io/docs/476/installation/deployment.html
+MIN_JAVA = 24  # https://trino.io/docs/476/installation/deployment.html
 CATALOG = "awsdatacatalog"  # what the views' JSON names
 START_TIMEOUT_SECONDS = 300
 STOP_TIMEOUT_SECONDS = 20
@@ -111,9 +111,9 @@ def java() -> str:
         if program and Path(program).exists():
             said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
             version = re.match(r"\S+ (\d+)", said)
-            if version and int(version[1]) >= OLDEST_JAVA:
+            if version and int(version[1]) >= MIN_JAVA:
                 return program
-    raise LocalAwsError(f"Trino {VERSION} needs Java {OLDEST_JAVA} or newer: install one, or set JAVA_HOME to it")
+    raise LocalAwsError(f"Trino {VERSION} needs Java {MIN_JAVA} or newer: install one, or set JAVA_HOME to it")
 
 
 def fetch() -> None:

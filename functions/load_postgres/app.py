@@ -24,9 +24,10 @@ from load_postgres.connection import secret_text, settings_of
 from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
 from load_postgres.lake import read_file, write_file
-from load_postgres.notification import LakeFile, Message, announced, messages
-from load_postgres.quarantine import kept_aside
-from load_postgres.rows import Rejected, rows_of
+from load_postgres.messages import Message, messages
+from load_postgres.notification import LakeFile, UnreadableMessageError, announced
+from load_postgres.quarantine import quarantine_object
+from load_postgres.rows import Rejected, event_date_of, rows_of
 from load_postgres.schema import columns
 from load_postgres.table import Loaded
 
@@ -46,9 +47,9 @@ LONGEST_WAIT_SECONDS = 2400
 # The queue forgets a message after 14 days. Before that it goes to the dead-letter queue, which keeps it 14 days more.
 GIVE_UP_AFTER_SECONDS = 13 * 86_400
 # A file that ends in an error which nobody foresaw is tried so often: a fault of the code does not pass by waiting.
-UNFORESEEN_TRIES = 5
+UNEXPECTED_ERROR_TRIES = 5
 # An index of a month that takes longer is built by hand: docs/downstream/postgresql.md.
-SECONDS_FOR_THE_REST = 30
+RESERVED_SECONDS = 30
 AWS_LIMITS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
 
 
@@ -65,7 +66,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
             refused += load(message, done)
         except PoisonError as error:
             poisoned += 1
-            if not bury(message, str(error)):
+            if not send_to_dead_letter_queue(message, str(error)):
                 waiting.append((message, wait_seconds(message)))
         except NotNowError as error:
             logger.error("file not loaded yet", extra={"message_id": message.message_id, "reason": str(error)})
@@ -75,7 +76,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     postpone(waiting)
     log(done, waiting, poisoned, refused)
     if not unavailable and done:
-        database().replace_identity(context.get_remaining_time_in_millis() / 1000 - SECONDS_FOR_THE_REST)
+        database().replace_identity(context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
     return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
 
 
@@ -84,7 +85,10 @@ def load(message: Message, done: list[Loaded]) -> int:
 
     Errors: PoisonError, NotNowError; the message's other files are loaded all the same.
     """
-    files, refused = announced(message.body, os.environ["LAKE_BUCKET"])
+    try:
+        files, refused = announced(message.body, os.environ["LAKE_BUCKET"])
+    except UnreadableMessageError as error:
+        raise PoisonError(f"not the notification of a file of rows: {error}") from error
     if refused:
         logger.warning("name of another bucket or prefix refused", extra={"message_id": message.message_id})
     if files and time.time() - message.sent_at > GIVE_UP_AFTER_SECONDS:
@@ -99,7 +103,7 @@ def load(message: Message, done: list[Loaded]) -> int:
             first_error = first_error or error
         except Exception as error:
             place = described(error)
-            if message.receive_count >= UNFORESEEN_TRIES:
+            if message.receive_count >= UNEXPECTED_ERROR_TRIES:
                 raise PoisonError(f"unforeseen: {place}") from None
             first_error = first_error or NotNowError(f"unforeseen: {place}")
     if first_error:
@@ -109,15 +113,15 @@ def load(message: Message, done: list[Loaded]) -> int:
 
 def load_file(file: LakeFile) -> Loaded:
     """Errors: PoisonError, NotNowError, and whatever nobody foresaw."""
-    event_date = file.event_date
+    event_date = event_date_of(file.key)
     rows = rows_of(file.key, read_file(file, allow_http=_allow_http()))
 
-    def keep_aside(rejected: Sequence[Rejected]) -> None:
+    def quarantine(rejected: Sequence[Rejected]) -> None:
         json_columns = {column.name for column in columns() if column.type == "jsonb"}
-        key, body = kept_aside(file, rejected, json_columns, datetime.now(UTC))
+        key, body = quarantine_object(file, rejected, json_columns, datetime.now(UTC))
         write_file(file.bucket, key, body, allow_http=_allow_http())
 
-    return database().load(event_date, rows, keep_aside)
+    return database().load(event_date, rows, quarantine)
 
 
 def described(error: Exception) -> str:
@@ -149,7 +153,7 @@ def wait_seconds(message: Message) -> int:
     return min(FIRST_WAIT_SECONDS << min(message.receive_count - 1, 10), LONGEST_WAIT_SECONDS)
 
 
-def bury(message: Message, reason: str) -> bool:
+def send_to_dead_letter_queue(message: Message, reason: str) -> bool:
     """Send a message that is of no use to the dead-letter queue. Whether that worked."""
     logger.error("file cannot be loaded", extra={"message_id": message.message_id, "reason": reason})
     try:

@@ -19,12 +19,12 @@ from load_postgres.schema import Connection
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-OLDEST_SERVER = 150000  # NULLS NOT DISTINCT
+MIN_SERVER_VERSION = 150000  # NULLS NOT DISTINCT
 SESSION = """
 SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
 SET idle_session_timeout = '10min'; SET client_encoding = 'UTF8'"""
 # What may go well at once if it is tried again; the last one where another loader has just replaced the index.
-TRY_AGAIN = (
+RETRYABLE = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
     psycopg.errors.InvalidColumnReference,
@@ -44,9 +44,9 @@ class Database:
     _secret: Mapping[str, Any] | None = None
     _connection: Connection | None = None
 
-    def load(self, event_date: date, rows: Rows, keep_aside: table.KeepAside = table.take_no_rejected) -> table.Loaded:
-        """`keep_aside` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
-        loaded = self._tried_twice(event_date, rows, keep_aside)
+    def load(self, event_date: date, rows: Rows, quarantine: table.Quarantine = table.fail_on_rejected) -> table.Loaded:
+        """`quarantine` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
+        loaded = self._load_with_retry(event_date, rows, quarantine)
         if loaded.hidden:
             raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
         return loaded
@@ -62,20 +62,20 @@ class Database:
         except psycopg.Error as error:
             logger.warning("index not replaced yet", extra={"reason": described(error)})
 
-    def _tried_twice(self, event_date: date, rows: Rows, keep_aside: table.KeepAside) -> table.Loaded:
+    def _load_with_retry(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
         try:
-            return self._load(event_date, rows, keep_aside)
+            return self._load(event_date, rows, quarantine)
         except psycopg.Error as error:
             # A connection that was kept may have been closed long ago, and a deadlock has a winner.
-            if not (self._is_lost() or isinstance(error, TRY_AGAIN)):
-                raise judged(error) from None
+            if not (self._is_lost() or isinstance(error, RETRYABLE)):
+                raise classified(error) from None
         try:
-            return self._load(event_date, rows, keep_aside)
+            return self._load(event_date, rows, quarantine)
         except psycopg.Error as error:
-            raise judged(error) from None
+            raise classified(error) from None
 
-    def _load(self, event_date: date, rows: Rows, keep_aside: table.KeepAside) -> table.Loaded:
-        return table.load(self._connected(), self.schema, event_date, rows, keep_aside)
+    def _load(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
+        return table.load(self._connected(), self.schema, event_date, rows, quarantine)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -132,7 +132,7 @@ def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
 
 def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, str]) -> None:
     """Once for each connection: the session's limits, the table, the views."""
-    if connection.info.server_version < OLDEST_SERVER:
+    if connection.info.server_version < MIN_SERVER_VERSION:
         raise UnavailableError(f"PostgreSQL 15 or later is needed, this is {connection.info.server_version // 10000}")
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise UnavailableError(f"the database's encoding has to be UTF8, it is {encoding}")
@@ -146,8 +146,8 @@ def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, s
         logger.error("views not applied", extra={"reason": described(error)})
 
 
-def judged(error: psycopg.Error) -> PoisonError | NotNowError:
-    if isinstance(error, table.BLAMED_ON_ROWS) and not table.is_lost_month(error):
+def classified(error: psycopg.Error) -> PoisonError | NotNowError:
+    if isinstance(error, table.PERMANENT_ERRORS) and not table.is_missing_partition(error):
         return PoisonError(f"PostgreSQL refused the rows: {described(error)}")
     if error.sqlstate is None or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
         return UnavailableError(f"the connection was lost: {type(error).__name__}")

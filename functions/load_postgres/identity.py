@@ -28,7 +28,7 @@ OLD_COLUMNS = SQL("event_key, type, event_class, event_date")
 ORDER = SQL("type, timestamp, event_class, event_key, customer_id")
 # While the parent's lock is waited for, everybody else waits behind it.
 LOCK_TIMEOUT = "2s"
-LEAST_SECONDS = 20
+MIN_SECONDS = 20
 
 
 class Identity(NamedTuple):
@@ -72,9 +72,9 @@ def replace(connection: Connection, schema: str, seconds: float) -> None:
         if not index_state(connection, schema, IDENTITY_INDEX):
             with limits(connection, lock=LOCK_TIMEOUT):
                 connection.execute(index(schema, IDENTITY_INDEX, "events", only=True))
-        for month in months_left(connection, schema):
+        for month in remaining_months(connection, schema):
             left = ends - time.monotonic()
-            if left < LEAST_SECONDS:
+            if left < MIN_SECONDS:
                 return
             build(connection, schema, month, left)
             logger.info("index of a month replaced", extra={"month": month})
@@ -87,7 +87,7 @@ def replace(connection: Connection, schema: str, seconds: float) -> None:
             connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK + 1])
 
 
-def months_left(connection: Connection, schema: str) -> list[str]:
+def remaining_months(connection: Connection, schema: str) -> list[str]:
     """The partitions whose new index is not attached, smallest first."""
     sql = """
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid

@@ -39,6 +39,7 @@ def write_file(bucket: str, key: str, body: bytes, *, allow_http: bool) -> None:
 
 @cache
 def _store(bucket: str, allow_http: bool) -> S3Store:
+    """Kept for the life of the execution environment; gives up well before the function's 120 s."""
     return S3Store(
         bucket,
         client_options={
@@ -48,5 +49,5 @@ def _store(bucket: str, allow_http: bool) -> S3Store:
             "pool_idle_timeout": timedelta(seconds=2),
             "allow_http": allow_http,
         },
-        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
     )

@@ -5,12 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from load_postgres.notification import LakeFile
-from load_postgres.rows import Rejected
+from load_postgres.rows import Rejected, event_date_of
 
 PREFIX = "quarantine/postgres"
 
 
-def kept_aside(
+def quarantine_object(
     file: LakeFile, rejected: Sequence[Rejected], json_columns: Collection[str], now: datetime
 ) -> tuple[str, bytes]:
     """The object's key and body; the same for the same file, so that a second try overwrites it.
@@ -19,7 +19,8 @@ def kept_aside(
     """
     arrivals = [_arrived(one.values.get("received_at", ""), now) for one in rejected]
     lines = [_line(file, one, arrived, json_columns) for one, arrived in zip(rejected, arrivals, strict=True)]
-    return f"{PREFIX}/{arrivals[0]:%Y-%m-%d}/{file.name}.ndjson", "".join(lines).encode()
+    name = f"{event_date_of(file.key)}-{file.key.rpartition('/')[2]}"
+    return f"{PREFIX}/{arrivals[0]:%Y-%m-%d}/{name}.ndjson", "".join(lines).encode()
 
 
 def _arrived(received_at: str, now: datetime) -> datetime:

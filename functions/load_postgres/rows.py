@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from io import BytesIO, StringIO
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from arro3.io import read_parquet, write_csv
 from load_postgres.errors import PoisonError
 
 MAGIC = b"PAR1"
+EVENT_DATE = re.compile(r"/event_date=(\d{4}-\d{2}-\d{2})/")
 # What stands for null. The writer quotes neither these nor an empty text, so null has to be something that no value
 # is: mostly the first, for no mail has it.
 NULL_MARKS = ("\x01", "\x02", "\x7f")
@@ -51,6 +53,17 @@ class Rejected(NamedTuple):
     position: int
     values: dict[str, str]
     reason: str
+
+
+def event_date_of(key: str) -> date:
+    """The day that the file's folder names. Errors: PoisonError."""
+    found = EVENT_DATE.search(key)
+    if not found:
+        raise PoisonError("the file's key has no event_date")
+    try:
+        return date.fromisoformat(found[1])
+    except ValueError:
+        raise PoisonError("the file's key has an event_date that is not a date") from None
 
 
 def rows_of(key: str, body: bytes) -> Rows:

@@ -25,16 +25,16 @@ BIG_EXPONENT = r"[eE][+-]?0*[1-9][0-9]{2}"
 # a JSON string with the text as it came. The text is cut into strings and what is between them.
 AS_JSONB = rf"""
 CREATE OR REPLACE FUNCTION pg_temp.bird_as_jsonb(value text) RETURNS jsonb LANGUAGE plpgsql STRICT AS $$
-DECLARE tamed text := value;
+DECLARE safe text := value;
 BEGIN
   IF value ~ '[0-9]{BIG_EXPONENT}' THEN
     SELECT string_agg(
       CASE WHEN part[1] LIKE '"%' THEN part[1]
       ELSE regexp_replace(part[1], '-?[0-9]+([.][0-9]+)?{BIG_EXPONENT}[0-9]*', '"\&"', 'g') END, '' ORDER BY place
-    ) INTO tamed
+    ) INTO safe
     FROM regexp_matches(value, '"(?:[^"\\]|\\.)*"|[^"]+|"', 'g') WITH ORDINALITY AS parts (part, place);
   END IF;
-  RETURN regexp_replace(tamed, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\\\u0000', 'g')::jsonb;
+  RETURN regexp_replace(safe, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\\\u0000', 'g')::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
   RETURN to_jsonb(value);
 END $$"""  # noqa: S608
@@ -43,7 +43,7 @@ CAREFUL_JSONB = SQL("CASE WHEN {0} ~ {1} THEN pg_temp.bird_as_jsonb({0}) ELSE {0
 SAFE_JSONB = SQL("pg_temp.bird_as_jsonb({0})")
 # Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is raised by a trigger of
 # the user's. https://www.postgresql.org/docs/15/errcodes-appendix.html
-BLAMED_ON_ROWS = (
+PERMANENT_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
     psycopg.errors.ProgramLimitExceeded,
@@ -51,7 +51,7 @@ BLAMED_ON_ROWS = (
     psycopg.errors.RaiseException,
 )
 # Of class 23 without a constraint is only that the month is gone: make_partition makes it at the next try.
-INSERT_SINGLY = """
+INSERT_ROW_BY_ROW = """
 DECLARE one record;
 BEGIN
   new := 0;
@@ -72,7 +72,7 @@ BEGIN
   RETURN NEXT;
 END"""
 
-type KeepAside = Callable[[Sequence[Rejected]], None]
+type Quarantine = Callable[[Sequence[Rejected]], None]
 
 
 class Loaded(NamedTuple):
@@ -87,14 +87,14 @@ class Loaded(NamedTuple):
     hidden: int = 0
 
 
-def take_no_rejected(rejected: Sequence[Rejected]) -> None:
+def fail_on_rejected(rejected: Sequence[Rejected]) -> None:
     raise PoisonError(f"PostgreSQL refused {len(rejected)} rows: {rejected[0].reason}")
 
 
 def load(
-    connection: Connection, schema: str, event_date: date, rows: Rows, keep_aside: KeepAside = take_no_rejected
+    connection: Connection, schema: str, event_date: date, rows: Rows, quarantine: Quarantine = fail_on_rejected
 ) -> Loaded:
-    """`keep_aside` is called with the rows that PostgreSQL refuses, before the others are committed; its errors pass.
+    """`quarantine` is called with the rows that PostgreSQL refuses, before the others are committed; its errors pass.
 
     Errors: NotNowError, PoisonError, psycopg.Error.
     """
@@ -105,14 +105,14 @@ def load(
     make_partition(connection, schema, event_date)
     insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema))
     try:
-        return insertion.whole()
-    except BLAMED_ON_ROWS as error:
-        if is_lost_month(error):
+        return insertion.whole_file()
+    except PERMANENT_ERRORS as error:
+        if is_missing_partition(error):
             raise
-        return insertion.singly(keep_aside)
+        return insertion.row_by_row(quarantine)
 
 
-def is_lost_month(error: psycopg.Error) -> bool:
+def is_missing_partition(error: psycopg.Error) -> bool:
     """Whether the month's partition went after it was looked for: "no partition of relation found for row"."""
     return isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name
 
@@ -126,7 +126,7 @@ class Insertion(NamedTuple):
     rows: Rows
     identity: Identity
 
-    def whole(self) -> Loaded:
+    def whole_file(self) -> Loaded:
         with self.connection.transaction():
             count = self._copy()
             try:
@@ -138,27 +138,27 @@ class Insertion(NamedTuple):
             hidden = self.identity.hidden(self.connection, self.schema, STAGING, self.event_date)
         return Loaded(count, new, hidden=hidden)
 
-    def singly(self, keep_aside: KeepAside) -> Loaded:
+    def row_by_row(self, quarantine: Quarantine) -> Loaded:
         """Each row in a subtransaction of its own, on the server."""
         records, rejected = records_of(self.rows)
         values_at = dict(records)
         with self.connection.transaction():
             self._copy_texts(records)
             function = SQL(
-                "CREATE OR REPLACE FUNCTION pg_temp.bird_insert_singly(OUT index int, OUT state text, OUT place text, "
+                "CREATE OR REPLACE FUNCTION pg_temp.bird_insert_rows(OUT index int, OUT state text, OUT place text, "
                 "OUT new int) RETURNS SETOF record LANGUAGE plpgsql AS {}"
             )
-            body = SQL(INSERT_SINGLY).format(texts=TEXTS, insert=self._statement(TEXTS, SAFE_JSONB, one=True))
+            body = SQL(INSERT_ROW_BY_ROW).format(texts=TEXTS, insert=self._statement(TEXTS, SAFE_JSONB, one=True))
             self.connection.execute(function.format(Literal(body.as_string(self.connection))))
-            *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_singly()").fetchall()
+            *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_rows()").fetchall()
             for index, state, place, _ in refused:
                 values = zip(self.rows.columns, values_at[index], strict=True)
                 rejected.append(
-                    Rejected(index, {name: value for name, value in values if value}, because(state, place))
+                    Rejected(index, {name: value for name, value in values if value}, rejection_reason(state, place))
                 )
             hidden = self.identity.hidden(self.connection, self.schema, TEXTS, self.event_date)
             if rejected:
-                keep_aside(sorted(rejected))
+                quarantine(sorted(rejected))
         return Loaded(len(records) + len(rejected) - len(refused), new, len(rejected), hidden)
 
     def _copy(self) -> int:
@@ -205,7 +205,7 @@ class Insertion(NamedTuple):
         )
 
 
-def because(state: str, place: str) -> str:
+def rejection_reason(state: str, place: str) -> str:
     """Such as `InvalidTextRepresentation (22P02)`; not PostgreSQL's text, which may hold a value."""
     try:
         name = f"{psycopg.errors.lookup(state).__name__} ({state})"

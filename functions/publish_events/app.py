@@ -20,7 +20,7 @@ from publish_events.columns import BIRD_TYPES
 from publish_events.delivery import Outcome, publish
 from publish_events.entries import Entry, entry_of
 from publish_events.notification import LakeFile, UnreadableMessageError, announced
-from publish_events.quarantine import Refused, kept_aside
+from publish_events.quarantine import Refused, quarantine_object
 from publish_events.rows import Row, UnreadableFileError, rows_of_types
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             names_refused += refused
             logger.warning("name of another bucket or prefix refused", extra={"message_id": record["messageId"]})
         for file in files:
-            asked_by[file].add(record["messageId"])
+            if file.key.endswith((".parquet", ".csv")):
+                asked_by[file].add(record["messageId"])
     for file in _publish(sorted(asked_by), names_refused):
         failed |= asked_by[file]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
@@ -53,9 +54,9 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
 def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
     """Publish the chosen events of the files; return the files that are not done with."""
-    left = set(files)
+    unfinished = set(files)
     unreadable: set[LakeFile] = set()
-    aside: dict[LakeFile, list[Refused]] = defaultdict(list)
+    refused_events: dict[LakeFile, list[Refused]] = defaultdict(list)
     seen: set[str | None] = set()
 
     def entries() -> Iterator[Entry]:
@@ -66,7 +67,8 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
                     try:
                         entry = entry_of(row, file, f"{os.environ['LAKE_BUCKET_ARN']}/{file.key}")
                     except Exception as error:
-                        aside[file].append(Refused(row, f"no event could be made of the row: {type(error).__name__}"))
+                        reason = f"no event could be made of the row: {type(error).__name__}"
+                        refused_events[file].append(Refused(row, reason))
                     else:
                         yield entry
             except Exception as error:  # whatever is wrong with this file, the others are published
@@ -74,15 +76,15 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
                 reason = str(error) if known else type(error).__name__
                 logger.error("file not read", extra={"lake_key": file.key, "reason": reason})
                 unreadable.add(file)
-            left.discard(file)
+            unfinished.discard(file)
 
-    ends = time.monotonic() + TIME_FOR_PUBLISHING_SECONDS
-    outcome = publish(entries(), bus().put, time.sleep, lambda: time.monotonic() > ends)
+    deadline = time.monotonic() + TIME_FOR_PUBLISHING_SECONDS
+    outcome = publish(entries(), bus().put, time.sleep, lambda: time.monotonic() > deadline)
     for entry, code in outcome.refused:
-        aside[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
-    failed = left | unreadable | outcome.incomplete | _not_kept_aside(aside)
+        refused_events[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
+    failed = unfinished | unreadable | outcome.incomplete | _quarantine(refused_events)
     if files or names_refused:
-        _log(outcome, len(files) - len(failed), sum(map(len, aside.values())), names_refused)
+        _log(outcome, len(files) - len(failed), sum(map(len, refused_events.values())), names_refused)
     if seen:
         _warn_of_types_without_events(event_types() - BIRD_TYPES - seen)
     return failed
@@ -96,12 +98,12 @@ def _rows(file: LakeFile, seen: set[str | None]) -> Iterator[Row]:
     yield from rows_of_types(body, event_types(), csv=file.key.endswith(".csv"), seen=seen)
 
 
-def _not_kept_aside(aside: Mapping[LakeFile, Sequence[Refused]]) -> set[LakeFile]:
+def _quarantine(refused_events: Mapping[LakeFile, Sequence[Refused]]) -> set[LakeFile]:
     """Keep the refused events of each file in the lake; return the files of which that failed."""
     failed = set()
-    for file, refused in aside.items():
+    for file, refused in refused_events.items():
         try:
-            lake.write(file.bucket, *kept_aside(file, refused, datetime.now(UTC)), allow_http=_allow_http())
+            lake.write(file.bucket, *quarantine_object(file, refused, datetime.now(UTC)), allow_http=_allow_http())
         except lake.StorageUnavailableError as error:
             logger.error("refused events not kept aside", extra={"lake_key": file.key, "reason": str(error)})
             failed.add(file)

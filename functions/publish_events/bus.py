@@ -8,7 +8,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from publish_events.delivery import PASSING
+from publish_events.delivery import TEMPORARY
 from publish_events.entries import Entry
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class Bus:
         try:
             answer = self.client.put_events(Entries=[entry.request(self.name) for entry in entries])  # type: ignore[misc]
         except ClientError as error:
-            refusal, passing = error.response["Error"]["Code"], error.response["Error"]["Code"] in PASSING
+            refusal, temporary = error.response["Error"]["Code"], error.response["Error"]["Code"] in TEMPORARY
         except (ParamValidationError, ValueError, TypeError, OverflowError) as error:  # never left this machine
-            refusal, passing = type(error).__name__, False
+            refusal, temporary = type(error).__name__, False
         except BotoCoreError as error:  # no answer: it may have been taken, and comes a second time then
-            refusal, passing = type(error).__name__, True
+            refusal, temporary = type(error).__name__, True
         else:
             return [result.get("ErrorCode", "") for result in answer["Entries"]]
-        if passing or len(entries) == 1:
+        if temporary or len(entries) == 1:
             return [refusal] * len(entries)
         return [self.put([entry])[0] for entry in entries]

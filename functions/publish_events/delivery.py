@@ -11,14 +11,14 @@ MAX_ENTRIES = 10  # of one request
 TRIES = 6
 # EventBridge will not change its mind about these: of one entry in its answer, of a request of one entry, or of what
 # boto3 cannot even send. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
-DISLIKED = {
+REJECTED_FOR_GOOD = {
     *("InvalidArgument", "MalformedDetail"),
     *("ValidationException", "ValidationError", "SerializationException", "RequestEntityTooLarge", "413"),
     *("ParamValidationError", "ValueError", "TypeError", "OverflowError"),
 }
 # These say nothing about the entry: they pass, or the account has to be mended.
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/CommonErrors.html
-PASSING = {
+TEMPORARY = {
     *(
         "ThrottlingException",
         "Throttling",
@@ -78,14 +78,14 @@ def publish(
                 outcome.shortened += bool(entry.omitted)
                 continue
             outcome.refusals[refusal] += 1
-            plainer = entry.plainer() if refusal in DISLIKED else entry
-            if plainer is None:
+            simplified = entry.simplified() if refusal in REJECTED_FOR_GOOD else entry
+            if simplified is None:
                 outcome.refused.append((entry, refusal))
                 continue
-            plainer.tries = entry.tries + 1
-            if plainer.tries < TRIES:
-                again.append(plainer)
-            elif refusal in DISLIKED:
+            simplified.tries = entry.tries + 1
+            if simplified.tries < TRIES:
+                again.append(simplified)
+            elif refusal in REJECTED_FOR_GOOD:
                 outcome.refused.append((entry, refusal))
             else:
                 # It is set aside: those behind it shall not wait for it.
@@ -96,7 +96,7 @@ def publish(
     for entry, refusal in doubtful:
         # A refusal that is not known here is the entry's own if others were taken. What passes, or seems to be a fault
         # of the network, fails the message, which comes again.
-        if refusal not in PASSING and not refusal.endswith("Error") and outcome.published:
+        if refusal not in TEMPORARY and not refusal.endswith("Error") and outcome.published:
             outcome.refused.append((entry, refusal))
         else:
             waiting.append(entry)

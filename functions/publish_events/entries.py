@@ -54,15 +54,15 @@ class Entry:
             "EventBusName": bus_name,
         }
 
-    def plainer(self) -> "Entry | None":
+    def simplified(self) -> "Entry | None":
         """Without what EventBridge may dislike: free-form JSON (its depth, its numbers) and an odd time.
 
         None if there is nothing left to leave out.
         """
-        disliked = [name for name in self.fields if name in _JSON_COLUMNS]
-        if not disliked and self.time is None:
+        json_fields = [name for name in self.fields if name in _JSON_COLUMNS]
+        if not json_fields and self.time is None:
             return None
-        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *disliked], self.row)
+        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *json_fields], self.row)
 
 
 def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:

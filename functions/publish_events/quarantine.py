@@ -20,7 +20,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-def kept_aside(file: LakeFile, refused: Sequence[Refused], now: datetime) -> tuple[str, bytes]:
+def quarantine_object(file: LakeFile, refused: Sequence[Refused], now: datetime) -> tuple[str, bytes]:
     """The object's key and body; the same for the same file, so that a second try overwrites it.
 
     It lies under the day on which one of the batches arrived, as all of quarantine/ does.

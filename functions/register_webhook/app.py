@@ -26,12 +26,12 @@ from register_webhook.cloudformation import answer_to, seconds_left, send, stack
 from register_webhook.webhook import (
     UnusableSettingError,
     api_key,
-    carries,
-    changed,
-    chosen,
+    desired_fields,
+    event_types_in,
+    has_credentials,
+    redacted,
     same_target,
-    wanted,
-    without,
+    updated_fields,
 )
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class ForeignStackError(Exception):
     """The event names another stack than the function's own."""
 
 
-class StackGoesError(Exception):
+class StackBeingDeletedError(Exception):
     """The stack is deleted or rolled back, so a webhook must not be made any more."""
 
 
@@ -80,7 +80,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
             data = {"Outcome": done.words}
             answer |= {"Status": "SUCCESS", "PhysicalResourceId": done.webhook_id, "Data": data}
     except Exception as error:  # whatever it is, the stack's event must say it
-        answer |= {"Status": "FAILED", "Reason": without(reason(error), secrets)}
+        answer |= {"Status": "FAILED", "Reason": redacted(reason(error), secrets)}
         logger.error("webhook not registered", extra={"reason": answer["Reason"]})
     send(event["ResponseURL"], answer, context)
 
@@ -95,7 +95,7 @@ def reason(error: Exception) -> str:
             return str(error)
         case ForeignStackError():
             return "The webhook was left alone: this function serves another stack"
-        case StackGoesError():
+        case StackBeingDeletedError():
             return "The webhook was not made: the stack is being deleted or rolled back"
     return f"The webhook was not registered: {type(error).__name__}"  # its text may hold anything
 
@@ -111,33 +111,33 @@ def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -
 
     # Each attempt looks anew: the webhook of one whose answer was lost is found by the next, and none is made twice.
     def attempt() -> Outcome:
-        event_types = chosen(settings["EVENT_TYPES"]) or api.event_types()
-        fields = wanted(settings, credentials, event_types)
+        event_types = event_types_in(settings["EVENT_TYPES"]) or api.event_types()
+        fields = desired_fields(settings, credentials, event_types)
         if known != NOT_REGISTERED and (current := api.read(known)) is not None:
-            api.update(known, changed(current, fields, old_header))
+            api.update(known, updated_fields(current, fields, old_header))
             return Outcome(known, "updated")
         found = [webhook for webhook in api.webhooks() if same_target(webhook.get("target"), fields["target"])]
         if found:
             adopted = found[0]
-            api.update(adopted["id"], {**changed(adopted, fields), "active": True})
+            api.update(adopted["id"], {**updated_fields(adopted, fields), "active": True})
             more = f", the first of {len(found)} with this target" if len(found) > 1 else ""
             return Outcome(adopted["id"], f"adopted, it was there{more}")
-        require_stack_stays(event)
+        require_stack_is_kept(event)
         return Outcome(api.create(fields), "created" if known == NOT_REGISTERED else "created anew, it was gone")
 
-    done = persist(attempt, deadline)
+    done = retry_until_deadline(attempt, deadline)
     logger.info("webhook registered", extra={"outcome": done.words, "webhook_id": done.webhook_id})
     return done
 
 
-def require_stack_stays(event: Mapping[str, Any]) -> None:
-    """Errors: StackGoesError, where this request waited so long that its Delete comes, or came, before it.
+def require_stack_is_kept(event: Mapping[str, Any]) -> None:
+    """Errors: StackBeingDeletedError, where this request waited so long that its Delete comes, or came, before it.
 
     An Update may be part of a rollback, which restores the webhook; what a rollback does with a Create is to delete it.
     """
     status = stack_status(event["StackId"])
     if status.startswith("DELETE_") or (event["RequestType"] == "Create" and "ROLLBACK" in status):
-        raise StackGoesError
+        raise StackBeingDeletedError
 
 
 def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> None:
@@ -149,7 +149,7 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> 
     # An update deletes this resource when BirdApiKeySecretArn becomes empty, and nobody may have meant that: an update
     # from the Serverless Application Repository empties what is not typed in again. Only the end of the stack counts,
     # or that of a Create without an answer, which nobody relies on.
-    answered = not made_up(known, event["LogicalResourceId"])
+    answered = not is_generated_id(known, event["LogicalResourceId"])
     status = stack_status(event["StackId"])
     if answered and status not in ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"):
         logger.warning("webhook left at Bird", extra={"webhook_id": known, "stack_status": status})
@@ -157,33 +157,33 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> 
     try:
         api = open_api(secrets)
         if answered:
-            persist(lambda: api.delete(known), deadline)
+            retry_until_deadline(lambda: api.delete(known), deadline)
             logger.info("webhook deleted", extra={"webhook_id": known})
         else:
             credentials = own_credentials(secrets)
-            persist(lambda: delete_ours(api, credentials), deadline)
+            retry_until_deadline(lambda: delete_own_webhooks(api, credentials), deadline)
     except Exception as error:
-        text = without(reason(error), secrets)
+        text = redacted(reason(error), secrets)
         logger.error("webhook not deleted", extra={"reason": text, "webhook_id": known})
 
 
-def made_up(physical_id: str, logical_id: str) -> bool:
+def is_generated_id(physical_id: str, logical_id: str) -> bool:
     """Whether CloudFormation made the id up, as it does for a Create that it got no answer to: stack_resource_ABC."""
     return re.search(rf"[-_]{re.escape(logical_id)}[-_]", physical_id) is not None
 
 
-def delete_ours(api: BirdApi, credentials: Mapping[str, str]) -> None:
+def delete_own_webhooks(api: BirdApi, credentials: Mapping[str, str]) -> None:
     """Webhooks with our target that carry our credentials, as one has that a Create made whose answer was lost."""
     target = os.environ["WEBHOOK_URL"]
     for webhook in [each for each in api.webhooks() if same_target(each.get("target"), target)]:
-        if carries(webhook, os.environ, credentials):
+        if has_credentials(webhook, os.environ, credentials):
             api.delete(webhook["id"])
             logger.info("webhook deleted", extra={"webhook_id": webhook["id"]})
         else:
             logger.warning("webhook left at Bird, its credentials are not ours", extra={"webhook_id": webhook["id"]})
 
 
-def persist[T](attempt: Callable[[], T], deadline: float) -> T:
+def retry_until_deadline[T](attempt: Callable[[], T], deadline: float) -> T:
     """The attempt's result, as soon as Bird can be reached and can reach us. Errors: BirdError."""
     for pause in chain(PAUSES_SECONDS, repeat(LAST_PAUSE_SECONDS)):
         try:

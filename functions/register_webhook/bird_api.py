@@ -14,7 +14,7 @@ from register_webhook.webhook import Webhook, documented, error_text
 
 REQUEST_TIMEOUT_SECONDS = 20  # Bird tries the target for 10 s before it answers
 MAX_ANSWER_BYTES = 5_000_000
-TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)  # and 5xx
+RETRYABLE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)  # and 5xx
 
 
 class BirdError(Exception):
@@ -122,7 +122,7 @@ def _path(webhook_id: str) -> str:
 
 def _meaning(status: int, text: str) -> BirdError:
     """Only Bird's words tell a target that does not answer (yet) from a request that is wrong: both are 400."""
-    if status in TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NotNowError(f"{text} (HTTP {status})")
     if status == HTTPStatus.BAD_REQUEST and "webhook target url failed" in text.lower():
         return NotNowError(f"{text} (HTTP {status})")

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # CloudFormation refuses a longer answer ("Response object is too long"). Source: CloudFormation user guide, custom
 # resource response objects.
-MOST_ANSWER_BYTES = 4096
+MAX_ANSWER_BYTES = 4096
 ANSWER_TIMEOUT_SECONDS = 10
 ANSWER_PAUSES_SECONDS = (1, 2, 4, 8)  # between five tries
 # A role that this deployment made or changed may be refused for some seconds, until IAM knows it everywhere.
@@ -59,8 +59,8 @@ def send(url: str, answer: Mapping[str, Any], context: Any) -> None:
 def encoded(answer: Mapping[str, Any]) -> bytes:
     """The answer as JSON that CloudFormation takes: a long reason is cut."""
     body = json.dumps(answer).encode()
-    while len(body) > MOST_ANSWER_BYTES and answer.get("Reason"):
-        excess = len(body) - MOST_ANSWER_BYTES
+    while len(body) > MAX_ANSWER_BYTES and answer.get("Reason"):
+        excess = len(body) - MAX_ANSWER_BYTES
         # A character is up to 12 bytes of JSON (two escapes), so this never cuts more than it must by much.
         answer = {**answer, "Reason": answer["Reason"][: -(excess // 12 + 1)]}
         body = json.dumps(answer).encode()

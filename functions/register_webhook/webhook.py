@@ -40,7 +40,7 @@ def api_key(secret: str) -> str:
     return key
 
 
-def wanted(settings: Mapping[str, str], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
+def desired_fields(settings: Mapping[str, str], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
     """The fields of the webhook as Bird is to have them. `settings` is the function's environment."""
     fields: Webhook = {
         "name": settings["WEBHOOK_NAME"][:MAX_NAME_CHARACTERS].strip(),
@@ -64,7 +64,7 @@ def wanted(settings: Mapping[str, str], credentials: Mapping[str, str], event_ty
     return fields
 
 
-def changed(current: Webhook, fields: Webhook, old_header: str | None = None) -> Webhook:
+def updated_fields(current: Webhook, fields: Webhook, old_header: str | None = None) -> Webhook:
     """The fields for a webhook that is there: headers that are not ours stay, and so does a pause made at Bird."""
     ours = {name.lower() for name in [*fields.get("custom_headers", {}), *([old_header] if old_header else [])]}
     there = current.get("custom_headers") or {}
@@ -75,7 +75,7 @@ def changed(current: Webhook, fields: Webhook, old_header: str | None = None) ->
     return result
 
 
-def carries(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[str, str]) -> bool:
+def has_credentials(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[str, str]) -> bool:
     """Whether Bird shows that this webhook sends our credentials. Where it shows none, or there are none: no."""
     match settings["WEBHOOK_AUTH"]:
         case "BASIC":
@@ -87,7 +87,7 @@ def carries(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[
     return False
 
 
-def chosen(event_types: str) -> list[str]:
+def event_types_in(event_types: str) -> list[str]:
     """The types that were asked for, with commas between them; none means all."""
     return [kind.strip() for kind in event_types.split(",") if kind.strip()]
 
@@ -130,7 +130,7 @@ def _words(error: object) -> str:
     return f"{text} (the target answered {answered})" if answered else text
 
 
-def without(text: str, secrets: Iterable[str]) -> str:
+def redacted(text: str, secrets: Iterable[str]) -> str:
     """One line of bounded length in which no secret stands in any usual spelling, for events and logs."""
     known = {spelling for secret in filter(None, secrets) for spelling in spellings(secret)}
     for spelling in sorted(known, key=len, reverse=True):

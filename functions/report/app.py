@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 DAYS = 7
-MOST_DAYS = 90
+MAX_DAYS = 90
 
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
@@ -50,6 +50,6 @@ def whole_days(event: Mapping[str, Any], now: datetime) -> Period:
     until = date.fromisoformat(event["until"]) if "until" in event else now.date()
     end = datetime(until.year, until.month, until.day, tzinfo=UTC)
     length = int(event.get("days", DAYS))
-    if not 1 <= length <= MOST_DAYS:
-        raise ValueError(f"days: {length} is not 1 to {MOST_DAYS}")
+    if not 1 <= length <= MAX_DAYS:
+        raise ValueError(f"days: {length} is not 1 to {MAX_DAYS}")
     return Period(end - timedelta(days=length), end)

@@ -20,8 +20,8 @@ Row = Mapping[str, Any]
 Answers = Mapping[str, Sequence[Row]]
 
 FEW = 100  # messages: a rate of fewer says little, for one message more or less moves it by a percent and more
-MOST_REASONS_SHOWN = 12
-MOST_NAMES_SHOWN = 20
+MAX_REASONS_SHOWN = 12
+MAX_NAMES_SHOWN = 20
 # A bar for each hour up to so many days; beyond, one for each day.
 HOURLY_UP_TO = timedelta(days=10)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -284,7 +284,7 @@ def reasons(rows: Sequence[Row]) -> list[Reason]:
     for row in rows:
         name = bounce_class(row["bounce_class"])[0] if row["bounce_class"] is not None else ""
         found[(KINDS.get(row["type"], masked(row["type"])), name, masked(row["reason"]))] += number(row["events"])
-    return [Reason(*what, events) for what, events in found.most_common(MOST_REASONS_SHOWN)]
+    return [Reason(*what, events) for what, events in found.most_common(MAX_REASONS_SHOWN)]
 
 
 def bounce_class(code: Any) -> tuple[str, str]:
@@ -313,7 +313,7 @@ def unknown_fields(rows: Sequence[Row]) -> tuple[int, list[tuple[str, int]]]:
         read += events
         for name in paths(row["extra"]):
             found[name] += events
-    return read, sorted(found.items(), key=lambda one: (-one[1], one[0]))[:MOST_NAMES_SHOWN]
+    return read, sorted(found.items(), key=lambda one: (-one[1], one[0]))[:MAX_NAMES_SHOWN]
 
 
 # Whose members have columns each. Any other object is free form: what is inside it may be anything.

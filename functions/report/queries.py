@@ -27,10 +27,10 @@ OF_MESSAGES = ("injection", "delivery", *FAILURES, "spam_complaint", *OPENS, *CL
 # How late an event may be when it arrives, in seconds. No function for percentiles is common to all three.
 LAGS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 
-MOST_TYPES = 200
-MOST_GROUPS = 25
-MOST_REASONS = 300
-MOST_EXTRAS = 500
+MAX_TYPES = 200
+MAX_GROUPS = 25
+MAX_REASONS = 300
+MAX_EXTRAS = 500
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def queries(period: Period) -> dict[str, str]:
             GROUP BY event_class, type
             ORDER BY CASE WHEN type IN {names((*OF_MESSAGES, *OTHERS))} THEN 0 ELSE 1 END,
               events DESC, event_class, type
-            LIMIT {MOST_TYPES}""",
+            LIMIT {MAX_TYPES}""",
         "totals": f"""
             SELECT count(*) FILTER (WHERE {now}) AS events, count(*) FILTER (WHERE {before}) AS events_before,
               count(extra) FILTER (WHERE {now}) AS with_extra,
@@ -99,11 +99,11 @@ def queries(period: Period) -> dict[str, str]:
         "reasons": f"""
             SELECT type, bounce_class, reason, count(*) AS events, sum(count(*)) OVER () AS all_events
             FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(FAILURES)}
-            GROUP BY type, bounce_class, reason ORDER BY events DESC, type, reason LIMIT {MOST_REASONS}""",
+            GROUP BY type, bounce_class, reason ORDER BY events DESC, type, reason LIMIT {MAX_REASONS}""",
         "extras": f"""
             SELECT CAST(extra AS varchar) AS extra, count(*) AS events, sum(count(*)) OVER () AS all_events
             FROM events_deduplicated WHERE {days(period)} AND {now} AND extra IS NOT NULL
-            GROUP BY CAST(extra AS varchar) ORDER BY events DESC LIMIT {MOST_EXTRAS}""",
+            GROUP BY CAST(extra AS varchar) ORDER BY events DESC LIMIT {MAX_EXTRAS}""",
     }
 
 
@@ -166,4 +166,4 @@ def groups(column: str, period: Period, *, by_account: bool = False) -> str:
           {messages(CLICKS, now, people=True)} AS clicked_by_people, count(*) OVER () AS all_groups
         FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(OF_MESSAGES)}
         GROUP BY coalesce({column}, ''){", " + account if by_account else ""}
-        ORDER BY sent DESC, name, account LIMIT {MOST_GROUPS}"""
+        ORDER BY sent DESC, name, account LIMIT {MAX_GROUPS}"""

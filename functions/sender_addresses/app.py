@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 LOOKUPS = 3  # a name server may answer with other addresses each time
-GRACE = timedelta(days=7)
+GRACE_PERIOD = timedelta(days=7)
 ANSWER_RESERVE_SECONDS = 30
 # What a rule of ours is described by: this, and the day when its address was seen last.
 SEEN = "Sender, seen "
@@ -68,13 +68,15 @@ def change_rules() -> None:
     rules = read_rules(client, group)
     new = sorted(found - {rule.address for rule in rules})
     ours = {rule.address: rule.seen for rule in rules if rule.seen}
-    again = sorted(address for address, seen in ours.items() if address in found and seen != today)
+    seen_again = sorted(address for address, seen in ours.items() if address in found and seen != today)
     gone = {address: seen for address, seen in ours.items() if address not in found}
-    expired = sorted(address for address, seen in gone.items() if seen < today - GRACE)
+    expired = sorted(address for address, seen in gone.items() if seen < today - GRACE_PERIOD)
     if new:
         client.authorize_security_group_ingress(GroupId=group, IpPermissions=permission(new, today))
-    if again:
-        client.update_security_group_rule_descriptions_ingress(GroupId=group, IpPermissions=permission(again, today))
+    if seen_again:
+        client.update_security_group_rule_descriptions_ingress(
+            GroupId=group, IpPermissions=permission(seen_again, today)
+        )
     if expired:
         client.revoke_security_group_ingress(GroupId=group, IpPermissions=permission(expired))
     logger.info(

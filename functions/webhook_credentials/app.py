@@ -17,7 +17,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from webhook_credentials.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
-from webhook_credentials.settings import SettingsLostError, lost, sentence
+from webhook_credentials.settings import SettingsLostError, lost_settings, refusal_text
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -52,16 +52,16 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
         answer |= {"Status": "FAILED", "Reason": str(error)}
     except Exception as error:  # whatever it is, the stack's event must name it
         logger.exception("digests not computed")
-        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {named(error)}"}
+        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {error_code(error)}"}
     send(event["ResponseURL"], answer, context)
     logger.info("custom resource answered", extra={"status": answer["Status"], "guards": guards})
 
 
 def require_no_setting_lost(event: Mapping[str, Any]) -> dict[str, str]:
     """Errors: SettingsLostError. A rollback goes on: it restores what was there, which may be the defaults."""
-    names = lost(event.get("OldResourceProperties", {}), event["ResourceProperties"])
+    names = lost_settings(event.get("OldResourceProperties", {}), event["ResourceProperties"])
     if names and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
-        raise SettingsLostError(sentence(names))
+        raise SettingsLostError(refusal_text(names))
     return {}
 
 
@@ -101,6 +101,6 @@ def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
-def named(error: Exception) -> str:
+def error_code(error: Exception) -> str:
     """The error's kind: AWS's own code where there is one. Its text may hold anything."""
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

@@ -13,7 +13,7 @@ class SettingsLostError(Exception):
     """The update would set settings back that nobody asked to set back."""
 
 
-def lost(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def lost_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ from their defaults in `old` and not in `new`, and are not allowed to.
 
     Both are properties of the custom resource: `Settings` by name, each with `Value` and `Default`, and
@@ -30,7 +30,7 @@ def lost(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def sentence(names: list[str]) -> str:
+def refusal_text(names: list[str]) -> str:
     return (
         f"Refused, because these settings would go back to their defaults: {', '.join(names)}. The Serverless "
         "Application Repository does so with each setting that is not typed in again. Update by CloudFormation's "

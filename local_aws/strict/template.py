@@ -20,7 +20,7 @@ ENCODED = r"(?:[A-Za-z0-9/!_.*'()+-]|%[0-9A-F]{2})*"
 UNSAFE = ' &$@=;:,?\\{}^[]`<>~#|"%'
 # XML 1.0 has no other control characters, and CloudFormation's own API speaks XML.
 NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-MOST_SECONDS_OF_AN_ALARM = 86_400
+MAX_SECONDS_OF_AN_ALARM = 86_400
 CLOUDFORMATION = "https://docs.aws.amazon.com/AWSCloudFormation/latest"
 # The longest text that a property may have, in characters, by the service's API reference.
 LONGEST: dict[tuple[str, ...], int] = {
@@ -36,13 +36,13 @@ LONGEST: dict[tuple[str, ...], int] = {
     ("AWS::SecretsManager::Secret", "Description"): 2048,
     ("AWS::SNS::Topic", "DisplayName"): 100,
 }
-MOST = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-MOST_TEMPLATE_BYTES = 1_000_000
-MOST_DESCRIPTION = {"Parameters": 4000, "Outputs": 1024}
-MOST_TEMPLATE_DESCRIPTION_BYTES = 1024
-MOST_POLICY_CHARACTERS_OF_A_ROLE = 10_240
-MOST_ENVIRONMENT_BYTES = 4096
-MOST_COMMENT = 255
+MAX_COUNTS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
+MAX_TEMPLATE_BYTES = 1_000_000
+MAX_DESCRIPTION = {"Parameters": 4000, "Outputs": 1024}
+MAX_TEMPLATE_DESCRIPTION_BYTES = 1024
+MAX_POLICY_CHARACTERS_OF_A_ROLE = 10_240
+MAX_ENVIRONMENT_BYTES = 4096
+MAX_COMMENT = 255
 
 
 def findings(template: Template) -> Iterator[str]:
@@ -189,14 +189,14 @@ def samples(template: Template, value: Any) -> Iterator[tuple[str, str]]:
 @rule(f"{CLOUDFORMATION}/UserGuide/cloudformation-limits.html", RULES)
 def sizes_are_within_cloudformations_limits(template: Template) -> Iterator[str]:
     """CloudFormation bounds the template, the number of its parts, and their descriptions."""
-    if (size := len(json.dumps(template).encode())) > MOST_TEMPLATE_BYTES:
+    if (size := len(json.dumps(template).encode())) > MAX_TEMPLATE_BYTES:
         yield f"the template has {size} bytes"
-    if len(str(template.get("Description", "")).encode()) > MOST_TEMPLATE_DESCRIPTION_BYTES:
+    if len(str(template.get("Description", "")).encode()) > MAX_TEMPLATE_DESCRIPTION_BYTES:
         yield "the template's description is too long"
-    for section, most in MOST.items():
+    for section, most in MAX_COUNTS.items():
         if (count := len(template.get(section, {}))) > most:
             yield f"{count} {section.lower()}, at most {most} are allowed"
-    for section, most in MOST_DESCRIPTION.items():
+    for section, most in MAX_DESCRIPTION.items():
         for name, part in template.get(section, {}).items():
             if (length := len(str(part.get("Description", "")))) > most:
                 yield f"the description of {name} has {length} characters, at most {most} are allowed"
@@ -259,8 +259,8 @@ def texts_are_as_long_as_their_service_takes(template: Template) -> Iterator[str
                 yield f"{name}: {'.'.join(path)} has {length} characters, at most {most} are allowed"
     for name, properties in of_type(template, "AWS::Glue::Table"):
         for comment in re.findall(r'"Comment": "((?:[^"\\]|\\.)*)"', json.dumps(properties)):
-            if len(comment) > MOST_COMMENT:
-                yield f"{name}: a column has a comment of {len(comment)} characters, at most {MOST_COMMENT} are allowed"
+            if len(comment) > MAX_COMMENT:
+                yield f"{name}: a column has a comment of {len(comment)} characters, at most {MAX_COMMENT} are allowed"
 
 
 @rule("https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html", RULES)
@@ -270,7 +270,7 @@ def environments_hold_four_kilobytes(template: Template) -> Iterator[str]:
     for name, properties in of_type(template, "AWS::Lambda::Function"):
         variables = evaluation.plain(properties.get("Environment", {}).get("Variables", {}))
         size = sum(len(str(text).encode()) for pair in variables.items() for text in pair)
-        if size > MOST_ENVIRONMENT_BYTES:
+        if size > MAX_ENVIRONMENT_BYTES:
             yield f"{name}: its environment has {size} bytes"
 
 
@@ -281,7 +281,7 @@ def policies_of_a_role_fit(template: Template) -> Iterator[str]:
     for name, properties in of_type(template, "AWS::IAM::Role"):
         policies = evaluation.plain(properties.get("Policies", []))
         length = sum(len(re.sub(r"\s", "", json.dumps(policy["PolicyDocument"]))) for policy in policies)
-        if length > MOST_POLICY_CHARACTERS_OF_A_ROLE:
+        if length > MAX_POLICY_CHARACTERS_OF_A_ROLE:
             yield f"{name}: its policies have {length} characters"
 
 
@@ -315,7 +315,7 @@ def alarms_look_back_a_day_at_most(template: Template) -> Iterator[str]:
     """Period times EvaluationPeriods may be a day."""
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm"):
         period, periods = alarm.get("Period", 0), alarm.get("EvaluationPeriods", 1)
-        if isinstance(period, int) and isinstance(periods, int) and period * periods > MOST_SECONDS_OF_AN_ALARM:
+        if isinstance(period, int) and isinstance(periods, int) and period * periods > MAX_SECONDS_OF_AN_ALARM:
             yield f"alarm {name} looks back {period * periods} s"
 
 

@@ -32,13 +32,13 @@ METADATA_PATTERNS = {
 # Whoever publishes has another repository than this name, which nobody has registered for the project.
 PLACEHOLDER = "github.com/bird-webhooks/bird-webhooks"
 PLACEHOLDER_KEYS = ("HomePageUrl", "SourceCodeUrl")
-MOST_LABELS = 10
+MAX_LABELS = 10
 LABEL = r"[a-zA-Z0-9+\-_:/@]{1,127}"
-MOST_DOCUMENT_BYTES = 5_000_000
-MOST_TEMPLATE_BYTES = 1_000_000  # CloudFormation's, which deploys it
+MAX_DOCUMENT_BYTES = 5_000_000
+MAX_TEMPLATE_BYTES = 1_000_000  # CloudFormation's, which deploys it
 # SAR takes 104,857,600 bytes for a version (aws/serverless-application-model 1653); the rest is left for growth.
-MOST_ARTEFACT_BYTES = 95_000_000
-MOST = {"Parameters": 200, "Resources": 500, "Outputs": 200}
+MAX_ARTEFACT_BYTES = 95_000_000
+MAX_COUNTS = {"Parameters": 200, "Resources": 500, "Outputs": 200}
 
 # Seen in at least one of those 102 templates. SAR checks SAM's own types with a SAM of its own, which lags: it refused
 # FunctionUrlConfig, SnapStart, ScheduleV2, DurableConfig while they were new (aws-sam-cli 3987, 4531, 4543, 8622).
@@ -164,8 +164,8 @@ def metadata(candidate: Candidate) -> Iterator[str]:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             yield f"{key} is {value!r}"
     labels = given.get("Labels")
-    if not isinstance(labels, list) or not 1 <= len(labels) <= MOST_LABELS:
-        yield f"Labels are {labels!r}, one to {MOST_LABELS} are wanted"
+    if not isinstance(labels, list) or not 1 <= len(labels) <= MAX_LABELS:
+        yield f"Labels are {labels!r}, one to {MAX_LABELS} are wanted"
     elif wrong := [label for label in labels if not re.fullmatch(LABEL, str(label))]:
         yield f"Labels {wrong} are none"
 
@@ -175,22 +175,22 @@ def document_sizes(candidate: Candidate) -> Iterator[str]:
     for name, path in candidate.documents.items():
         if not path.is_file():
             yield f"{name} is not there: {path}"
-        elif not 0 < path.stat().st_size <= MOST_DOCUMENT_BYTES:
+        elif not 0 < path.stat().st_size <= MAX_DOCUMENT_BYTES:
             yield f"{name} has {path.stat().st_size} bytes"
 
 
 def template_size(candidate: Candidate) -> Iterator[str]:
     """the template is below CloudFormation's limits"""
-    if (size := candidate.path.stat().st_size) > MOST_TEMPLATE_BYTES:
+    if (size := candidate.path.stat().st_size) > MAX_TEMPLATE_BYTES:
         yield f"the template has {size} bytes"
-    for section, most in MOST.items():
+    for section, most in MAX_COUNTS.items():
         if (count := len(candidate.transformed.get(section, {}))) > most:
             yield f"{count} {section.lower()}, at most {most} are allowed"
 
 
 def artefact_size(candidate: Candidate) -> Iterator[str]:
     """the code of all functions is below 95 MB, of the 105 MB that SAR takes for a version"""
-    if candidate.artefact_bytes > MOST_ARTEFACT_BYTES:
+    if candidate.artefact_bytes > MAX_ARTEFACT_BYTES:
         yield f"the code has {candidate.artefact_bytes} bytes"
 
 

@@ -34,7 +34,7 @@ def update(stack, **changes: str) -> str:
     return at_rest(stack.emulator, stack.name)
 
 
-def play(bird, webhook_id: str, stack) -> int:
+def send_as_bird(bird, webhook_id: str, stack) -> int:
     """One batch of Bird's with the credentials it was given; 200 only if it lies in the raw bucket."""
     batch_id = str(uuid.uuid4())
     event = {"type": "bounce", "event_id": batch_id, "timestamp": "1460989507"}
@@ -99,18 +99,18 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     assert target in bird.probes
     assert (webhook["name"], webhook["target"]) == ("bird-registers-itself-at", target)
     assert webhook["auth_credentials"] == {"username": username, "password": old}
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
 
     # rotated: Bird has the new ones by itself, and no batch is refused at any step
     operated = Target(registered.name, registered.emulator.client, poll_seconds=0.3)
     rotation.start(operated, show=False)
     _, new = registered.credentials()
     assert bird.webhooks[webhook_id]["auth_credentials"]["password"] == new != old
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
     rotation.finish(operated, quiet=rotation.timedelta(minutes=15), force=True)
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
     bird.webhooks["old"] = {**bird.webhooks[webhook_id], "auth_credentials": {"username": username, "password": old}}
-    assert play(bird, "old", registered) == 401
+    assert send_as_bird(bird, "old", registered) == 401
     del bird.webhooks["old"]
 
     # updated in place
@@ -136,7 +136,7 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     assert webhook_id in bird.webhooks
     # meant, it is done, and the webhook goes on sending
     assert update(registered, BirdApiKeySecretArn="", SettingsToReset="BirdApiKeySecretArn") == "UPDATE_COMPLETE"
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
     again = {"BirdApiKeySecretArn": registration["BirdApiKeySecretArn"], "SettingsToReset": ""}
     assert update(registered, **again) == "UPDATE_COMPLETE"
     outputs = local_stack.local_outputs(registered.emulator, registered.name)

@@ -45,7 +45,7 @@ def rows(stack, batch_id: str) -> int:
     return int(query(stack, sql)[0]["events"] or 0)
 
 
-def let_in(emulator, group: str) -> list[str]:
+def allowed_ranges(emulator, group: str) -> list[str]:
     """The ranges that reach port 443 by a security group."""
     found = emulator.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
     rules = [rule for rule in found["SecurityGroupRules"] if not rule["IsEgress"]]
@@ -164,7 +164,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
     assert post(stack, basic(dropped), batch_id=str(uuid.uuid4())) == 401
     # THEN all else is as it was deployed
     given = ["192.0.2.0/24", "198.51.100.7/32"]
-    assert let_in(emulator, stack.resources()["LoadBalancerSecurityGroup"])[-2:] == given
+    assert allowed_ranges(emulator, stack.resources()["LoadBalancerSecurityGroup"])[-2:] == given
     versions = rotation.state(Target(stack.name, emulator.client)).versions
     assert set(versions) == {"AWSCURRENT"}
 
@@ -183,7 +183,7 @@ def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(em
     resources = stack.resources()
     balancers = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=[resources["LoadBalancer"]])
     [group] = balancers["LoadBalancers"][0]["SecurityGroups"]
-    assert let_in(emulator, group) == ["127.0.0.1/32"]
+    assert allowed_ranges(emulator, group) == ["127.0.0.1/32"]
 
 
 def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):

@@ -74,7 +74,7 @@ def sender(stack: Stack, ledger: Ledger) -> Sender:
 def judge(stack: Stack, ledger: Ledger):
     """The ledger against the lake. A failed assertion shows what is wrong."""
 
-    def judged() -> Verification:
+    def verified() -> Verification:
         return verify(ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, progress=lambda text: None)
 
-    return judged
+    return verified

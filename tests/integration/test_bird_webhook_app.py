@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import register_webhook.app as app
-from register_webhook.webhook import without
+from register_webhook.webhook import redacted
 from tests import bird_api
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -443,7 +443,7 @@ def test_no_spelling_of_the_credentials_passes_into_events_or_logs(password, spe
     }
     if password == "abc" and spelling == "{json}":
         return  # four characters of base64 in a longer text: nothing to tell them by, and no password of ours
-    text = without(f"no good: {spelling.format(**words)} (HTTP 400)", [password, pair.decode()])
+    text = redacted(f"no good: {spelling.format(**words)} (HTTP 400)", [password, pair.decode()])
     assert text.startswith("no good: ")
     assert text.endswith(" (HTTP 400)")
     assert "[secret]" in text

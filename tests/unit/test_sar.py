@@ -15,7 +15,7 @@ from maintain.sar import __main__ as sar
 from maintain.sar import checks
 from maintain.sar.checks import CHECKS, METADATA, Candidate, capabilities
 from maintain.sar.generate import GenerateError, generate, written
-from webhook_credentials.settings import lost
+from webhook_credentials.settings import lost_settings
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +134,9 @@ def test_a_reset_of_a_guarded_setting_is_refused_by_its_name(template, name):
     guard = template["Resources"]["SettingsGuard"]["Properties"]["Settings"]
     defaults = {each: {**setting, "Value": setting["Default"]} for each, setting in guard.items()}
     before = {"Settings": defaults | {name: {**defaults[name], "Value": "what was set"}}, "SettingsToReset": ""}
-    assert lost(before, {"Settings": defaults, "SettingsToReset": ""}) == [name]
-    assert lost(before, {"Settings": defaults, "SettingsToReset": name}) == []
-    assert lost(before, before) == []
+    assert lost_settings(before, {"Settings": defaults, "SettingsToReset": ""}) == [name]
+    assert lost_settings(before, {"Settings": defaults, "SettingsToReset": name}) == []
+    assert lost_settings(before, before) == []
 
 
 def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):

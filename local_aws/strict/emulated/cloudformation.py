@@ -10,7 +10,7 @@ from ministack.services.cloudformation import changesets, custom_resource, handl
 from local_aws.strict.emulated import RULES
 from local_aws.strict.rules import rule, seconds
 
-MOST_ANSWER_BYTES = 4096
+MAX_ANSWER_BYTES = 4096
 SUFFIX = "_CLEANUP_IN_PROGRESS"
 
 
@@ -59,7 +59,7 @@ def long_answers_of_custom_resources_fail() -> None:
     deliver = custom_resource.deliver_response
 
     def delivering(token: str, answer: dict[str, Any]) -> Any:
-        if len(json.dumps(answer)) > MOST_ANSWER_BYTES:
+        if len(json.dumps(answer)) > MAX_ANSWER_BYTES:
             answer = {"Status": "FAILED", "Reason": "Response object is too long."}
         return deliver(token, answer)
 

@@ -12,7 +12,7 @@ from ministack.services import sqs
 from local_aws.strict.emulated import RULES
 from local_aws.strict.rules import rule, seconds
 
-MOST_TASKS = 10
+MAX_TASKS = 10
 tasks = AccountRegionScopedDict()  # by the ARN of the source, newest first
 
 
@@ -52,7 +52,7 @@ def start(data: dict[str, Any], _: str) -> dict[str, Any]:
         task["DestinationArn"] = destination
     if limit := data.get("MaxNumberOfMessagesPerSecond"):
         task["MaxNumberOfMessagesPerSecond"] = limit
-    tasks[source] = [task, *tasks.get(source, [])][:MOST_TASKS]
+    tasks[source] = [task, *tasks.get(source, [])][:MAX_TASKS]
     queues = [sqs._queue_by_arn(source), {arn: sqs._queue_by_arn(arn) for arn in (destination, *fed_by(source)) if arn}]
     threading.Thread(target=move, args=(task, *queues), daemon=True).start()
     return {"TaskHandle": task["TaskHandle"]}
