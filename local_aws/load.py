@@ -1,9 +1,9 @@
-"""Load on a local stack, with the simulator's ledger as judge.
+"""Load tests on a local stack. The simulator's ledger decides whether they pass.
 
     python -m local_aws.load load     2,000 batches over 16 connections, with faults on
-    python -m local_aws.load soak     steady load for fifteen minutes; the memory of the function processes is watched
+    python -m local_aws.load soak     steady load for fifteen minutes, while it watches the functions' memory
 
-Starts a local AWS of its own, deploys the real template, and leaves nothing running.
+Starts its own local AWS, deploys the real template, and leaves nothing running.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from local_aws.query import client
 
 FUNCTIONS = ("IngestFunction", "ProcessFunction")
 ROWS_TIMEOUT_SECONDS = 300
-# Real queues give a failed message back after 15 minutes; nobody wants to watch that.
+# The deployed queue delivers a failed message again after 15 minutes, which is too long for a test.
 VISIBILITY_SECONDS = 10
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 20, 3
 FAULT_EVERY_SECONDS = 2
 KILL_EVERY = 5  # faults
 SAMPLE_EVERY_SECONDS = 5
-# Between the second and the last quarter, for the allocators' unrest; 4 kB a batch are more, in fifteen minutes.
+# From the second to the last quarter. Allocators vary by less; a leak of 4 kB a batch adds more in fifteen minutes.
 GROWTH_ALLOWED_KILOBYTES = 6 * 1024
 
 
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
-    """As fast as it goes, with faults on; whether the ledger closes."""
+    """Send as fast as possible, with faults. Returns whether the ledger closes."""
     shorten_visibility(stack)
     chance = random.Random(seed)  # noqa: S311
     with ExitStack() as stay:
@@ -98,7 +98,7 @@ def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
 
 
 def soak(stack: Stack, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
-    """Steadily; whether the memory of the function processes stays flat and the ledger closes."""
+    """Send steadily. Returns whether the functions' memory stays flat and the ledger closes."""
     with tempfile.TemporaryDirectory() as directory:
         ledger = Ledger(Path(directory) / "ledger.ndjson")
         sender = sender_of(stack, ledger, stack.outputs["WebhookUrl"], 16, seed)
@@ -120,7 +120,7 @@ def sender_of(stack: Stack, ledger: Ledger, url: str, connections: int, seed: in
 
 
 def ledger_closes(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
-    """Whether the ledger closes and every batch was accepted. `alone`: nobody else ever sent to this stack."""
+    """Whether the ledger closes and every batch was accepted. `alone`: the stack had no other sender."""
     verification: Verification = verify(
         ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=say
     )
@@ -136,7 +136,7 @@ def ledger_closes(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
 
 
 def front_fault(chance: random.Random) -> Fault | None:
-    """Between Bird and the load balancer: requests and answers get lost, and one in a thousand takes too long."""
+    """Between Bird and the load balancer: lost requests, lost answers, and one timeout in a thousand."""
     drawn = chance.random()
     if drawn < 0.01:
         return NEVER_ARRIVED
@@ -146,7 +146,7 @@ def front_fault(chance: random.Random) -> Fault | None:
 
 
 def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
-    """Between the functions and S3: an outage now and then, and a few refused, lost and slow requests all the time."""
+    """Between the functions and S3: regular outages, and always a few refused, lost and slow requests."""
     if seconds % OUTAGE_EVERY_SECONDS > OUTAGE_EVERY_SECONDS - OUTAGE_SECONDS:
         return REFUSED
     drawn = chance.random()
@@ -160,7 +160,7 @@ def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
 
 
 def route_s3_through(stack: Stack, proxy: FaultProxy) -> None:
-    """Let the functions that touch data reach S3 by way of the proxy."""
+    """Let the functions that handle data reach S3 through the proxy."""
     functions = client(stack.emulator, "lambda")
     for function in FUNCTIONS:
         name = stack.resources()[function]
@@ -177,10 +177,10 @@ def shorten_visibility(stack: Stack) -> None:
 
 @contextmanager
 def inject_faults(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
-    """Meanwhile: processes of process are killed at any moment, and S3 announces old objects again, in any order.
+    """During the block: kill processes of process at any moment, and announce old objects again, in any order.
 
-    Those of ingest are left alone, for the emulator answers the loss of one by ending all of them, over and over;
-    tests/faults kills them without the emulator.
+    Processes of ingest are not killed, because the emulator then stops all of them, again and again. tests/faults kills
+    them without the emulator.
     """
     counts: dict[str, int] = defaultdict(int)
     over = threading.Event()
@@ -207,7 +207,7 @@ def inject_faults(stack: Stack, chance: random.Random) -> Iterator[dict[str, int
 def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:  # ended by itself in the meantime
+    except ProcessLookupError:  # it ended by itself meanwhile
         return
 
 
@@ -224,7 +224,7 @@ def announce_again(stack: Stack, chance: random.Random, count: int) -> int:
 
 
 def notification(bucket: str, keys: list[str]) -> str:
-    """What S3 tells the queue about objects (keys without characters that it would encode)."""
+    """S3's notification of objects (for keys without characters that S3 would encode)."""
     objects = [{"bucket": {"name": bucket}, "object": {"key": key}} for key in keys]
     return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": stored} for stored in objects]})
 
@@ -249,7 +249,7 @@ Samples = dict[tuple[str, int], list[int]]
 
 @contextmanager
 def memory_watched(emulator: Emulator) -> Iterator[Samples]:
-    """Resident kilobytes by (function, process), every few seconds for as long as the block lasts."""
+    """Resident kilobytes by (function, process), every few seconds during the block."""
     samples: Samples = defaultdict(list)
     over = threading.Event()
 
@@ -268,7 +268,7 @@ def memory_watched(emulator: Emulator) -> Iterator[Samples]:
 
 
 def report_memory(samples: Samples) -> bool:
-    """Print each function's oldest process, by quarters of its life; whether none has grown after the first."""
+    """Print the memory of each function's oldest process by quarters of its life. Returns whether none has grown."""
     flat = True
     for name in FUNCTIONS:
         resident = max((found for (function, _), found in samples.items() if function == name), key=len, default=[])

@@ -12,11 +12,11 @@ from local_aws.emulator import Emulator, LocalAwsError
 QUERY_TIMEOUT_SECONDS = 60
 
 Row = dict[str, str | None]
-client = cache(Emulator.client)  # half a second of processor time each
+client = cache(Emulator.client)  # each takes half a second of processor time
 
 
 def query(stack: Stack, sql: str) -> list[Row]:
-    """The rows of one statement, every value as the text that Athena returns."""
+    """The rows of one statement; every value is text, as Athena returns it."""
     athena = client(stack.emulator, "athena")
     started = athena.start_query_execution(
         QueryString=sql,
@@ -46,7 +46,7 @@ def original_sql(view_original_text: str) -> str:
 
 
 def poll[T](attempt: Callable[[], T], until: Callable[[T], bool], timeout_seconds: float) -> T:
-    """Repeat `attempt` until its value pleases or the time is over; the last value either way."""
+    """Repeat `attempt` until `until` accepts its value or the time is up. Returns the last value."""
     deadline = time.monotonic() + timeout_seconds
     while not until(value := attempt()) and time.monotonic() < deadline:
         time.sleep(0.5)

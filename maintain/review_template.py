@@ -1,6 +1,7 @@
-"""What reviewers' tools say about both templates: checkov and AWS's serverless rules for cfn-lint; silent if nothing.
+"""Runs reviewers' tools on both templates: checkov, and cfn-lint with AWS's serverless rules. Silent without findings.
 
-What is suppressed stands in the template, beside its reason. Both run at once, offline, in an environment of their own.
+Suppressions are in the template, each with its reason. Both tools run at the same time, offline, in their own
+environment.
 """
 
 import subprocess

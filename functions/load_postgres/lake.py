@@ -1,4 +1,4 @@
-"""Adapter: a file of the lake bucket read whole, and one written of the rows that were kept aside."""
+"""Adapter: reads a file of the lake bucket whole, and writes one with the rows that PostgreSQL refused."""
 
 from datetime import timedelta
 from functools import cache
@@ -10,7 +10,7 @@ from obstore.store import S3Store
 from load_postgres.errors import NotNowError, PoisonError
 from load_postgres.notification import LakeFile
 
-# process writes a file for 16 MB of events, for 64 MB at most if one batch is as large; compressed far less.
+# process writes a file for 16 MB of events, or up to 64 MB if one batch is that large; compressed it is far smaller.
 MAX_FILE_BYTES = 128 * 1024 * 1024
 
 

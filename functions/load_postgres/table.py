@@ -1,7 +1,7 @@
-"""Rows of one file -> the table, in one transaction: all of them, or none; those that are there already are left.
+"""The rows of one file -> the table, in one transaction: all or none. Rows that exist already are left unchanged.
 
-A file goes as a whole. If PostgreSQL refuses it, its rows go one by one within one transaction too, and those that it
-refuses are kept aside before the others are committed.
+A file is inserted with one statement. If PostgreSQL refuses it, the rows are inserted one by one, in one transaction
+too, and those that PostgreSQL refuses are quarantined before the others are committed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from load_postgres.rows import Rejected, Rows, records_of
 from load_postgres.schema import STAGING, Connection, columns, make_partition
 
 TEXTS = Identifier("bird_texts")
-# A power of ten with an exponent of three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become
-# a text of more than the 1 GB that PostgreSQL can hold, and every look at the whole table would fail at that row.
+# A number whose exponent has three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become a text
+# of more than 1 GB, which PostgreSQL cannot hold, and each query over the whole table would fail at that row.
 BIG_EXPONENT = r"[eE][+-]?0*[1-9][0-9]{2}"
-# JSON that jsonb does not take: a NUL is written as six characters, as it is in text columns; a number with a big
-# exponent becomes a JSON string; and whatever else it is (half a surrogate pair, a number of a million digits) becomes
-# a JSON string with the text as it came. The text is cut into strings and what is between them.
+# For JSON that jsonb does not accept: a NUL becomes six characters, as in text columns; a number with a big exponent
+# becomes a JSON string; anything else (half a surrogate pair, a number of a million digits) becomes one JSON string
+# with the original text. The text is split into strings and what is between them.
 AS_JSONB = rf"""
 CREATE OR REPLACE FUNCTION pg_temp.bird_as_jsonb(value text) RETURNS jsonb LANGUAGE plpgsql STRICT AS $$
 DECLARE safe text := value;
@@ -41,8 +41,8 @@ END $$"""  # noqa: S608
 QUICK_JSONB = SQL("{0}::jsonb")
 CAREFUL_JSONB = SQL("CASE WHEN {0} ~ {1} THEN pg_temp.bird_as_jsonb({0}) ELSE {0}::jsonb END")
 SAFE_JSONB = SQL("pg_temp.bird_as_jsonb({0})")
-# Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is raised by a trigger of
-# the user's. https://www.postgresql.org/docs/15/errcodes-appendix.html
+# Caused by the rows. Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is
+# raised by a user's trigger. https://www.postgresql.org/docs/15/errcodes-appendix.html
 PERMANENT_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -50,7 +50,7 @@ PERMANENT_ERRORS = (
     psycopg.errors.StatementTooComplex,
     psycopg.errors.RaiseException,
 )
-# Of class 23 without a constraint is only that the month is gone: make_partition makes it at the next try.
+# Class 23 without a constraint's name means only that the month's partition is missing: the next try creates it.
 INSERT_ROW_BY_ROW = """
 DECLARE one record;
 BEGIN
@@ -78,7 +78,7 @@ type Quarantine = Callable[[Sequence[Rejected]], None]
 class Loaded(NamedTuple):
     """How many rows a file had, how many of them were new, and how many PostgreSQL refused.
 
-    `hidden`: rows whose id another account has too, while the table's index does not tell accounts apart yet.
+    `hidden`: rows whose id another account has too, while the table's index does not distinguish accounts yet.
     """
 
     rows: int
@@ -94,13 +94,13 @@ def fail_on_rejected(rejected: Sequence[Rejected]) -> None:
 def load(
     connection: Connection, schema: str, event_date: date, rows: Rows, quarantine: Quarantine = fail_on_rejected
 ) -> Loaded:
-    """`quarantine` is called with the rows that PostgreSQL refuses, before the others are committed; its errors pass.
+    """`quarantine` gets the rows that PostgreSQL refuses, before the others are committed; its errors pass.
 
     Errors: NotNowError, PoisonError, psycopg.Error.
     """
     known = {column.name for column in columns()}
     if unknown := [name for name in rows.columns if name not in known]:
-        # While an update is under way, process may know columns that this function does not.
+        # During an update, process may know columns that this function does not know yet.
         raise NotNowError(f"a newer version wrote the file: {len(unknown)} columns are not known here")
     make_partition(connection, schema, event_date)
     insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema))
@@ -113,12 +113,12 @@ def load(
 
 
 def is_missing_partition(error: psycopg.Error) -> bool:
-    """Whether the month's partition went after it was looked for: "no partition of relation found for row"."""
+    """Whether the month's partition was dropped meanwhile: "no partition of relation found for row"."""
     return isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name
 
 
 class Insertion(NamedTuple):
-    """One file on its way."""
+    """Inserts one file."""
 
     connection: Connection
     schema: str
@@ -139,7 +139,7 @@ class Insertion(NamedTuple):
         return Loaded(count, new, hidden=hidden)
 
     def row_by_row(self, quarantine: Quarantine) -> Loaded:
-        """Each row in a subtransaction of its own, on the server."""
+        """Insert each row in its own subtransaction, on the server."""
         records, rejected = records_of(self.rows)
         values_at = dict(records)
         with self.connection.transaction():
@@ -170,7 +170,7 @@ class Insertion(NamedTuple):
         return cursor.rowcount
 
     def _copy_texts(self, records: Sequence[tuple[int, list[str | None]]]) -> None:
-        """All values as text: what is no number or time shall be refused with its row, not with all of them."""
+        """All values as text, so that a value that is not a number or a time rejects its own row only."""
         texts = [SQL("{} text").format(Identifier(column.name)) for column in columns()]
         self.connection.execute(
             SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (bird_index int, {}) ON COMMIT DELETE ROWS").format(
@@ -185,7 +185,7 @@ class Insertion(NamedTuple):
                 to_server.write_row((index, *values))
 
     def _statement(self, source: Identifier, as_jsonb: SQL, *, one: bool = False) -> Composed:
-        """From the staging table, whose columns have types but for JSON; or `one` row of the table of texts."""
+        """From the staging table, where all columns but JSON have their types; or `one` row of the table of texts."""
         types = {column.name: column.type for column in columns()}
         values: list[Composed | Identifier] = []
         for name in self.rows.columns:
@@ -206,7 +206,7 @@ class Insertion(NamedTuple):
 
 
 def rejection_reason(state: str, place: str) -> str:
-    """Such as `InvalidTextRepresentation (22P02)`; not PostgreSQL's text, which may hold a value."""
+    """Such as `InvalidTextRepresentation (22P02)`, without PostgreSQL's text, which may hold a value."""
     try:
         name = f"{psycopg.errors.lookup(state).__name__} ({state})"
     except KeyError:

@@ -1,8 +1,8 @@
 """Messages that announce files of rows -> events of the chosen types on an EventBridge bus, at least once.
 
-A message is done with when each of its events was taken, or refused for good and kept aside with its reason. If one was
-not, the message comes again with all of them, so that consumers see repeats, with the same `id`; five failures bring it
-to the dead-letter queue.
+A message succeeds when EventBridge accepted each of its events, or rejected it for good and it was quarantined with the
+reason. Otherwise the queue delivers the message again with all its events, so consumers see repeats, with the same
+`id`. After five failures the message goes to the dead-letter queue.
 """
 
 import logging
@@ -26,7 +26,7 @@ from publish_events.rows import Row, UnreadableFileError, rows_of_types
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-# Of the function's 120 s: one pause, one request and one file may still be under way when they are over.
+# Of the function's 120 s: one pause, one request and one file may still be running when this time is up.
 TIME_FOR_PUBLISHING_SECONDS = 75
 
 
@@ -53,14 +53,14 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
 
 def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
-    """Publish the chosen events of the files; return the files that are not done with."""
+    """Publish the chosen events of the files; return the files that failed or were not finished."""
     unfinished = set(files)
     unreadable: set[LakeFile] = set()
     refused_events: dict[LakeFile, list[Refused]] = defaultdict(list)
     seen: set[str | None] = set()
 
     def entries() -> Iterator[Entry]:
-        """Of all files, so that requests are full though a file may have few to publish."""
+        """The entries of all files, so that requests are full even if each file has few events to publish."""
         for file in files:
             try:
                 for row in _rows(file, seen):
@@ -71,7 +71,7 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
                         refused_events[file].append(Refused(row, reason))
                     else:
                         yield entry
-            except Exception as error:  # whatever is wrong with this file, the others are published
+            except Exception as error:  # one file's error must not keep the others from being published
                 known = isinstance(error, UnreadableFileError | lake.StorageUnavailableError | lake.UnreadableKeyError)
                 reason = str(error) if known else type(error).__name__
                 logger.error("file not read", extra={"lake_key": file.key, "reason": reason})
@@ -99,7 +99,7 @@ def _rows(file: LakeFile, seen: set[str | None]) -> Iterator[Row]:
 
 
 def _quarantine(refused_events: Mapping[LakeFile, Sequence[Refused]]) -> set[LakeFile]:
-    """Keep the refused events of each file in the lake; return the files of which that failed."""
+    """Write each file's refused events to quarantine/; return the files for which that failed."""
     failed = set()
     for file, refused in refused_events.items():
         try:
@@ -126,7 +126,7 @@ def _log(outcome: Outcome, files: int, refused: int, names_refused: int) -> None
 
 
 def _warn_of_types_without_events(types: Set[str]) -> None:
-    """A slip in PublishedEventTypes would otherwise publish nothing, and say nothing."""
+    """A typo in PublishedEventTypes would otherwise publish nothing without any sign of it."""
     if new := types - _warned_of():
         _warned_of().update(new)
         logger.warning("PublishedEventTypes has types that no event has", extra={"types": sorted(new)})
@@ -134,7 +134,7 @@ def _warn_of_types_without_events(types: Set[str]) -> None:
 
 @cache
 def _warned_of() -> set[str]:
-    """In the life of this execution environment: a line for each event would be noise."""
+    """Types that this execution environment has warned of: one line for each event would be noise."""
     return set()
 
 

@@ -1,7 +1,7 @@
-"""What the columns of a file of rows hold, where it is not text; which types of events there are. Pure.
+"""The types of the columns in a file of rows that are not plain text; and the types of events. Pure.
 
-Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. A test holds
-this against the columns of process, whose file of rows is the contract.
+A Parquet file says which columns are numbers, flags and times, but not which text is JSON, and CSV says nothing. A test
+compares this list with the columns of process, whose file of rows is the contract.
 """
 
 from enum import StrEnum
@@ -26,7 +26,7 @@ _NAMES = {
 }
 KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
-# Types of events that Bird documents; a test holds them against those of process.
+# Types of events that Bird documents; a test compares them with those in process.
 _BIRD_TYPES = """ab_test_cancelled ab_test_completed amp_click amp_initial_open amp_open bounce click delay delivery
     error generation_failure generation_rejection initial_open injection link_unsubscribe list_unsubscribe open
     out_of_band policy_rejection relay_delivery relay_injection relay_permfail relay_rejection relay_tempfail sms_status

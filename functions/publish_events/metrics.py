@@ -12,7 +12,7 @@ COUNTED = dict.fromkeys(("published", "shortened", "not_published", "refused", "
 
 
 def counted(facts: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:
-    """The facts of a log line, those of COUNTED also as metrics."""
+    """The fields of a log line; those in COUNTED become metrics too."""
     metrics = [{"Name": name, "Unit": unit} for name, unit in COUNTED.items()]
     directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
     envelope = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}

@@ -1,4 +1,4 @@
-"""Runs statements in the stack's Athena workgroup, all at once, and gives their rows."""
+"""Runs statements in the stack's Athena workgroup, all at once, and returns their rows."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ RUNNING = ("QUEUED", "RUNNING")
 
 
 class QueryFailedError(Exception):
-    """Athena did not answer a statement; its own words say why."""
+    """Athena did not answer a statement; the text is Athena's reason."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Athena:
     def rows(
         self, statements: Mapping[str, str], done: Callable[[str], None] = lambda name: None
     ) -> dict[str, list[Row]]:
-        """The rows of each statement by its name. Errors: QueryFailedError."""
+        """The rows of each statement, by the statement's name. Errors: QueryFailedError."""
         deadline = time.monotonic() + self.timeout_seconds
         started = {name: self._start(sql) for name, sql in statements.items()}
         answers = {}
@@ -54,7 +54,7 @@ class Athena:
             raise QueryFailedError(f"{name}: {status.get('StateChangeReason', status['State'])}")
 
     def _read(self, query_id: str) -> list[Row]:
-        """The first line of a SELECT's result has the names of its columns."""
+        """The first line of a SELECT's result holds the column names."""
         pages = self.client.get_paginator("get_query_results").paginate(QueryExecutionId=query_id)
         lines = [
             [cell.get("VarCharValue") for cell in line["Data"]] for page in pages for line in page["ResultSet"]["Rows"]

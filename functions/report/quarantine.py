@@ -1,4 +1,4 @@
-"""Counts what process set aside because it was no event. It reads the reasons, and keeps nothing else."""
+"""Counts what process quarantined because it was not an event. Reads only the reasons, and keeps nothing else."""
 
 import json
 from collections import Counter
@@ -8,14 +8,14 @@ from typing import Any
 from report.figures import Quarantine, masked
 from report.queries import Period
 
-# Objects are read one by one: a flood of them must not keep the report from being made.
+# Objects are read one by one, so a flood of them must not keep the report from being written.
 MAX_FILES = 200
 MAX_BYTES = 64 * 1024 * 1024
 MAX_REASONS = 20
 
 
 def count(s3: Any, bucket: str, period: Period, max_files: int = MAX_FILES) -> Quarantine:
-    """By the day that a file lies under, which is that of one of its batches."""
+    """By the day in a file's key, which is the day of one of its batches."""
     reasons, files, size, unread = Counter[str](), 0, 0, 0
     day = period.since.date()
     while day < (period.until + timedelta(days=1) - timedelta(microseconds=1)).date():

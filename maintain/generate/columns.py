@@ -1,6 +1,6 @@
-"""Bring what repeats functions/process/columns.py, the one list of columns, up to date with it.
+"""Generate all copies of functions/process/columns.py, the list of columns.
 
-That is the Glue table and view of template.yaml, the fields that its parameters take, and PostgreSQL's columns in
+They are the Glue table and view in template.yaml, the fields that its parameters accept, and PostgreSQL's columns in
 functions/load_postgres/columns.json.
 
 python -m maintain.generate.columns            write both
@@ -28,7 +28,7 @@ DAY = ("event_date", "date")
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "template.yaml"
-# Functions import nothing of each other's, so load_postgres has a copy.
+# Functions do not import each other, so load_postgres has a copy.
 POSTGRES_COLUMNS = ROOT / "functions/load_postgres/columns.json"
 GLUE_TYPES: dict[ColumnType, str] = {
     TEXT: "string",
@@ -38,7 +38,7 @@ GLUE_TYPES: dict[ColumnType, str] = {
     BOOLEAN: "boolean",
     TIMESTAMP: "timestamp",
 }
-# What Athena's views call the same types.
+# The names of the same types in Athena's views.
 TRINO_TYPES: dict[ColumnType, str] = {
     TEXT: "varchar",
     JSON: "varchar",
@@ -77,7 +77,7 @@ def postgres_columns() -> str:
 
 
 def synced(text: str) -> str:
-    """The template with its column lists and its view written anew."""
+    """The template with its column lists and its view regenerated."""
     csv = [(column.name, "string", column.description) for column in COLUMNS]
     typed = [(column.name, GLUE_TYPES[column.type], column.description) for column in COLUMNS]
     text = replaced(text, "csv columns", column_lines(csv))
@@ -90,7 +90,7 @@ def synced(text: str) -> str:
 
 
 def pattern_lines(names: Sequence[str]) -> list[str]:
-    """A list of such names, with commas between them, or nothing; in a YAML string over several lines."""
+    """A pattern for a comma-separated list of these names, or nothing; as a YAML string of several lines."""
     pattern = f"^$|^(?:(?:{'|'.join(names)})(?:, ?(?!$)|$))+$".replace("\\", "\\\\")
     lines = re.findall(r".{1,100}(?:\||$)", pattern)
     return ['AllowedPattern: "\\', *(f"  {line}\\" for line in lines[:-1]), f'  {lines[-1]}"']
@@ -104,7 +104,7 @@ def column_lines(columns: list[tuple[str, str, str]]) -> list[str]:
 
 
 def view_lines() -> list[str]:
-    """The view's columns, and the definition that Athena keeps in it."""
+    """The view's columns, and its definition as Athena stores it."""
     glue = [(column.name, GLUE_TYPES[column.type]) for column in COLUMNS]
     trino = [(column.name, TRINO_TYPES[column.type]) for column in COLUMNS]
     sql = [
@@ -119,11 +119,11 @@ def view_lines() -> list[str]:
 def view_table(
     name: str, comment: str, glue: Sequence[tuple[str, str]], trino: Sequence[tuple[str, str]], sql: Sequence[str]
 ) -> list[str]:
-    """The TableInput of a view as Athena itself makes one; `sql` gives the variable Sql.
+    """The TableInput of a view as Athena itself creates one; `sql` sets the variable Sql.
 
-    Athena's guide ("Work with views") wants PartitionKeys; its engine refuses a table without a serde, and takes one
-    for a view only if the comment is `Presto View`. It reads a Glue description in place of that comment, so there
-    is none: what the view gives is said in the definition's `comment`. A view that does not run as its invoker needs an
+    Athena's guide ("Work with views") requires PartitionKeys. Its engine refuses a table without a serde, and treats
+    one as a view only if the comment is `Presto View`. It reads a Glue description instead of that comment, so there
+    is none: the definition's `comment` says what the view shows. A view that does not run as its invoker needs an
     owner: Athena writes the account's number.
     """
     definition = '{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
@@ -155,14 +155,14 @@ def one_line(sql: str) -> str:
 
 
 def view_sql(*, csv: bool) -> str:
-    """Each event once: the copy that came first. No quotation marks, for it becomes a JSON string as it is."""
+    """Each event once: the copy that came first. No quotation marks, because it goes into a JSON string as it is."""
     return DEDUPLICATED.format(columns=", ".join(typed_from_text(column) if csv else column.name for column in COLUMNS))
 
 
 def typed_from_text(column: Column) -> str:
-    """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
+    """CSV's columns are text in Athena, so the view gives them the types that they have in Parquet."""
     match column.type:
-        case "TEXT" | "JSON":  # the serde reads a field without a value as empty text
+        case "TEXT" | "JSON":  # the serde reads a missing value as empty text
             text = f"nullif({column.name}, '')"
             decoded = f"url_decode(substr({column.name}, {len(ENCODED) + 1}))"
             return f"CASE WHEN starts_with({column.name}, '{ENCODED}') THEN {decoded} ELSE {text} END AS {column.name}"
@@ -174,11 +174,11 @@ def typed_from_text(column: Column) -> str:
 
 
 def replaced(text: str, block: str, lines: list[str]) -> str:
-    """The text with the lines between the marks of the block written anew, indented as the marks are."""
+    """The text with the lines between the block's marks replaced, indented like the marks."""
     begin = re.search(rf"^( *)# {block}: begin\n", text, re.MULTILINE)
     end = re.search(rf"^ *# {block}: end\n", text, re.MULTILINE)
     if not begin or not end:
-        raise SystemExit(f"template.yaml: the marks of the block `{block}` are gone")
+        raise SystemExit(f"template.yaml: the marks of the block `{block}` are missing")
     return text[: begin.end()] + "".join(f"{begin[1]}{line}".rstrip() + "\n" for line in lines) + text[end.start() :]
 
 

@@ -1,9 +1,9 @@
-"""Bring what is made of sql/ up to date: the views and saved queries of template.yaml, and PostgreSQL's views.
+"""Generate what comes from sql/: the views and saved queries in template.yaml, and PostgreSQL's views.
 
 python -m maintain.generate.sql  write sql/views/bounce_classes.sql, template.yaml, functions/load_postgres/views.sql
-python -m maintain.generate.sql --check  only say what differs, and what one of the engines could not read
+python -m maintain.generate.sql --check  only report what differs, and what an engine could not parse
 
-Each text of sql/ is one for Athena (Trino), PostgreSQL and DuckDB. Its head says what it answers and its columns.
+Each file in sql/ is for Athena (Trino), PostgreSQL and DuckDB alike. Its head says what it answers and its columns.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from process.columns import COLUMNS
 ROOT = TEMPLATE.parent
 BOUNCE_CLASSES = ROOT / "sql/bounce_classes.csv"
 POSTGRES_VIEWS = ROOT / "functions/load_postgres/views.sql"
-# What a view's column is called in Glue and in Athena's definition of the view, by its type in the head.
+# A column's type in Glue and in Athena's definition of the view, by its type in the head.
 VIEW_TYPES = {
     "varchar": ("string", "varchar"),
     "bigint": ("bigint", "bigint"),
@@ -32,9 +32,9 @@ VIEW_TYPES = {
     "date": ("date", "date"),
     "timestamp": ("timestamp", "timestamp(3)"),
 }
-# DuckDB is what the local AWS runs.
+# The local AWS runs DuckDB.
 DIALECTS = ("athena", "trino", "postgres", "duckdb")
-PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for reading
+PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if anything differs")
     check = parser.parse_args().check
     findings = []
-    # The first is read for the others.
+    # The first is an input of the others.
     for path, wanted in (
         (ROOT / "sql/views/bounce_classes.sql", bounce_classes_sql),
         (TEMPLATE, template_text),
@@ -114,7 +114,7 @@ def queries() -> list[Text]:
 
 
 def views() -> list[Text]:
-    """Each after those that it stands on."""
+    """Each view after those that it uses."""
     found = {path.stem: read(path) for path in sorted((ROOT / "sql/views").glob("*.sql"))}
     needs = {
         name: {other for other in found if other != name and names(text.sql, other)} for name, text in found.items()
@@ -204,7 +204,7 @@ def statement(text: Text) -> str:
 
 
 def postgres_sql() -> str:
-    """Views over the table `events`, to be run with the schema as search path and the two parameters filled in."""
+    """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
     columns = " ".join(column.name for column in COLUMNS)
     made = [f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n" for view in views()]
     described = [

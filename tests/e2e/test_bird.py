@@ -79,7 +79,7 @@ def at_rest(emulator, name: str) -> str:
 
 def test_a_webhook_made_by_hand_is_adopted(stack, bird):
     assert stack.outputs["BirdWebhookId"] == "made-by-hand"
-    assert stack.outputs["BirdWebhookOutcome"] == "adopted, it was there"
+    assert stack.outputs["BirdWebhookOutcome"] == "adopted, because it existed"
     adopted = bird.webhooks["made-by-hand"]
     username, password = stack.credentials()
     assert adopted["auth_credentials"] == {"username": username, "password": password}
@@ -140,7 +140,7 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     again = {"BirdApiKeySecretArn": registration["BirdApiKeySecretArn"], "SettingsToReset": ""}
     assert update(registered, **again) == "UPDATE_COMPLETE"
     outputs = local_stack.local_outputs(registered.emulator, registered.name)
-    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (webhook_id, "adopted, it was there")
+    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (webhook_id, "adopted, because it existed")
     assert outputs["RawBucketName"] == bucket
 
     # deleted with the stack, for DeleteBirdWebhook says so, and no other

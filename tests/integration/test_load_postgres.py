@@ -364,7 +364,7 @@ def test_file_of_an_older_version_has_nulls_in_newer_columns(aws, database):
 
 
 POISON = [
-    pytest.param(b"no Parquet at all", ".parquet", "the file is no Parquet", id="not Parquet"),
+    pytest.param(b"no Parquet at all", ".parquet", "the file is not Parquet", id="not Parquet"),
     pytest.param(b"PAR1" + b"x" * 40 + b"PAR1", ".parquet", "the Parquet cannot be read", id="broken Parquet"),
     pytest.param(b'event_key\n"1\n2\n', ".csv", "the CSV is damaged: its quotes do not close", id="open quotes"),
     pytest.param(b"event_key,subject\n1,%:\xff\n", ".csv",

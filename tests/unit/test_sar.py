@@ -361,7 +361,7 @@ REFUSED = [
     (
         checks.sam_properties,
         add(Type="AWS::Serverless::StateMachine"),
-        "Odd is of type AWS::Serverless::StateMachine, whose properties are not looked at here",
+        "Odd is of type AWS::Serverless::StateMachine, whose properties are not checked here",
     ),
     (checks.sam_properties, lambda c: c.template.update(Rules={}), "section Rules is not known to be taken"),
     (
@@ -428,7 +428,7 @@ def test_one_finding_is_enough_not_to_be_publishable(candidate, capsys, monkeypa
     spoiled.template["Metadata"][METADATA]["Author"] = "Somebody"
     assert sar.report(spoiled) == 1
     said = capsys.readouterr().out
-    assert "  NOT  metadata is complete, within SAR's bounds, and plain text\n         Author is 'Somebody'\n" in said
+    assert "  NOT  metadata is complete, within SAR's limits, and plain text\n         Author is 'Somebody'\n" in said
     assert said.endswith("\nnot publishable: 1 findings\n")
 
 

@@ -20,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 @rule("https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html", RULES)
 def load_balancers_pass_one_megabyte() -> None:
-    """A load balancer answers 413 to a body above 1 MB and 502 to a function's answer above 1 MB."""
+    """A load balancer answers 413 to a body above 1 MB, and 502 if a function's answer is above 1 MB."""
     invoke = alb._invoke_lambda_target
 
     async def invoking(function: Any, group: Any, method: Any, path: Any, headers: Any, body: bytes, *rest: Any) -> Any:
@@ -36,7 +36,7 @@ def load_balancers_pass_one_megabyte() -> None:
 
 @rule("https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html", RULES)
 def http_apis_pass_what_lambda_takes() -> None:
-    """An HTTP API answers 413 to a body above 10 MB, and to one that Lambda's 6 MB do not hold."""
+    """An HTTP API answers 413 to a body above 10 MB, and to one that does not fit into Lambda's 6 MB."""
     proxy = apigateway._invoke_lambda_proxy
 
     async def proxying(
@@ -50,7 +50,7 @@ def http_apis_pass_what_lambda_takes() -> None:
         *rest: Any,
         **named: Any,
     ) -> Any:
-        # As the JSON string that the function's event carries it in, or in base64, which is a third longer.
+        # The function's event holds it as a JSON string, or in base64, which is a third longer.
         size = len(body or b"")
         if size > MAX_BY_HTTP_API or (size > MAX_BY_LAMBDA / 2 and carried(body, headers) > MAX_BY_LAMBDA):
             return 413, JSON, b'{"message":"Request Entity Too Large"}'
@@ -67,7 +67,7 @@ def carried(body: bytes, headers: Any) -> int:
 
 @rule("https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html", RULES)
 def invocations_carry_six_megabytes() -> None:
-    """Lambda refuses an invocation whose event is above 6 MB."""
+    """Lambda refuses an invocation with an event above 6 MB."""
     invoke = lambda_svc._invoke
 
     async def invoking(name: str, event: Any, *rest: Any) -> Any:
