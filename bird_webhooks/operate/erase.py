@@ -1,8 +1,8 @@
-"""All events of one address out of the raw batches, the rows, the quarantine, query results and PostgreSQL; and proof.
+"""Erases all events of one address: raw batches, rows, quarantine, query results, PostgreSQL; and proves it.
 
-Look everywhere, take out what was found, look again, until nothing is found. It may be cut short anywhere and given
-again: each object is replaced as a whole, and only if it is still what was read. The raw batches come last, for they
-tell which rows are of the address where the rows themselves do not.
+It searches everywhere, erases what it found, and searches again, until it finds nothing. It may be interrupted at any
+time and run again: each object is replaced as a whole, and only if it has not changed since it was read. The raw
+batches come last, because some rows do not hold the address and only a raw batch tells whose they are.
 """
 
 import gzip
@@ -37,7 +37,7 @@ from process.gzip_body import GZIP
 
 AT_ONCE = 16
 LOOKS = 4
-# An invocation of process, or of a loader, that read what was there before has ended by then.
+# An invocation of process or of a loader that read the old objects has ended by then.
 SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
@@ -49,11 +49,11 @@ RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "qu
 # In the order of erasing.
 PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
-Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
-PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept; Athena's history of queries, which keeps the text of each for 45 days: an
-address in a WHERE stands there until then. An address that is written otherwise (hashed by others, in base64,
-compressed by anything but gzip, cut in two) is not found, nor one in the key of an object.
+Not searched, because this tool cannot: Bird itself; your backups, copies and snapshots of the buckets or of PostgreSQL
+(deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus and other readers
+of the rows have kept; Athena's history of queries, which keeps the text of each query for 45 days: an address in a
+WHERE stays there until then. An address that is hashed by others, in base64, compressed by anything but gzip, or cut
+in two is not found, nor one in the key of an object.
 Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
 
 
@@ -72,11 +72,11 @@ class Stored(NamedTuple):
 
 class Finding(NamedTuple):
     stored: Stored
-    events: int  # 0 for a file that goes as a whole
+    events: int  # 0 for a file that is deleted as a whole
 
 
 class Look:
-    """What one look at everything found."""
+    """What one search of everything found."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
@@ -112,7 +112,7 @@ def erase(
     yes: bool,
     settle_seconds: float,
 ) -> None:
-    """Errors: OperateError if anything is left, or could not be looked at."""
+    """Errors: OperateError if anything is left, or could not be searched."""
     person = Person(address, frozenset(hashes(target, address, hash_keys)))
     table = Table(target, postgres, schema) if postgres else None
     look = look_everywhere(target, person, table, since)
@@ -121,13 +121,13 @@ def erase(
         print("nothing was changed")
         return
     if not look.clean:
-        confirm(f"Erase all this from stack {target.name}? It cannot be had back.", yes=yes)
+        confirm(f"Erase all this from stack {target.name}? This cannot be undone.", yes=yes)
     for _ in range(LOOKS - 1):
-        mendable = [finding for finding in look.found if finding.stored.place != OTHER]
-        if not mendable and not look.postgres:
+        erasable = [finding for finding in look.found if finding.stored.place != OTHER]
+        if not erasable and not look.postgres:
             break
-        take_out(target, person, mendable, table)
-        say(f"waiting {settle_seconds:.0f} s for what still runs with batches read before")
+        take_out(target, person, erasable, table)
+        say(f"waiting {settle_seconds:.0f} s for invocations that read the old batches")
         time.sleep(settle_seconds)
         look = look_everywhere(target, person, table, since)
         print("\nlooked again")
@@ -155,18 +155,18 @@ def report(look: Look, since: datetime | None, postgres: str | None) -> None:
 
 
 def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
-    """As process makes them, with the stack's key and with others that it may have had before."""
+    """The address's hashes as process makes them, with the stack's key and with earlier keys."""
     own = target.outputs.get("HashKeyArn")
     for secret in [*([own] if own else []), *keys]:
         key = target.secret_text(secret).encode()
         yield hmac.digest(key, address.lower().encode(), "sha256").hex()
 
 
-# --- Looking ---
+# --- Searching ---
 
 
 def look_everywhere(target: Target, person: Person, table: Table | None, since: datetime | None) -> Look:
-    """The raw batches first: they name events whose rows are looked for then."""
+    """The raw batches first, because they name events whose rows are searched for then."""
     look, progress = Look(), Progress()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for bucket in (target.output("RawBucketName"), target.output("LakeBucketName")):
@@ -179,7 +179,7 @@ def look_everywhere(target: Target, person: Person, table: Table | None, since: 
                         look.unreadable.append(stored)
                     elif outcome is not None:
                         look.found.append(Finding(stored, outcome))
-                progress.show(f"looked at {look.seen.total():,} objects, {len(look.found):,} with the address")
+                progress.show(f"searched {look.seen.total():,} objects, {len(look.found):,} with the address")
     progress.done()
     if table:
         look.postgres = table.count(person)
@@ -187,7 +187,7 @@ def look_everywhere(target: Target, person: Person, table: Table | None, since: 
 
 
 def versions(target: Target, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
-    """The noncurrent ones too; deletions hold nothing."""
+    """Noncurrent versions too; delete markers hold nothing."""
     for page in target.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in page.get("Versions", []):
             if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
@@ -204,7 +204,7 @@ UNREADABLE = -1
 
 
 def look_at(target: Target, person: Person, stored: Stored) -> int | None:
-    """How many events it has of the person; None for none at all."""
+    """How many of the person's events it holds; None if it does not mention the person."""
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return UNREADABLE
@@ -217,7 +217,7 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
             return 0
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code in CHANGED:  # gone since it was listed
+        if code in CHANGED:  # deleted since it was listed
             return None
         if code == "InvalidObjectState":  # in an archive
             return UNREADABLE
@@ -227,17 +227,17 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
     return remainder and remainder.erased
 
 
-# In folders of somebody else's, of whose files nothing is known.
+# In folders that other programs write, whose formats are not known.
 COMPRESSED = re.compile(r"\.(parquet|orc|avro|gz|zip|zst|bz2|snappy)$")
 
 
 def is_opaque(stored: Stored) -> bool:
-    """Athena's results are text; what UNLOAD or CREATE TABLE AS wrote beside them is not, and goes as a whole."""
+    """Whether it is not text: what UNLOAD or CREATE TABLE AS wrote, in contrast to results; deleted as a whole."""
     return stored.place == RESULTS and not re.search(r"\.(csv|txt|csv\.metadata|metadata)$", stored.key)
 
 
 def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
-    """The names of the members that hold the address, such as a batch id that could not be a key."""
+    """The names of the metadata that hold the address, such as a batch id that could not be a key."""
     return [name for name, value in metadata.items() if person.in_text(value)]
 
 
@@ -252,9 +252,7 @@ def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
                 return csv_without(body, person)
             case _:
                 return parquet_without(body, person)
-    except (
-        BaseException
-    ) as error:  # whatever is wrong with it, a person has to look; a panic of arro3's is no Exception
+    except BaseException as error:  # for any error a person must look; arro3's panics are not an Exception
         raise UnreadableError from error
 
 
@@ -300,7 +298,7 @@ def get(target: Target, stored: Stored) -> Any:
     return target.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
 
 
-# --- Taking out ---
+# --- Erasing ---
 
 
 def take_out(target: Target, person: Person, found: list[Finding], table: Table | None) -> None:
@@ -317,7 +315,7 @@ def take_out(target: Target, person: Person, found: list[Finding], table: Table 
 
 
 def take_out_of(target: Target, person: Person, stored: Stored) -> None:
-    """What has changed since it was looked at is left as it is, for the next look."""
+    """An object that changed since it was read stays as it is, for the next search."""
     try:
         if not stored.current:
             target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
@@ -352,9 +350,9 @@ def delete(target: Target, stored: Stored, etag: str) -> None:
 
 
 def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
-    """What process and ingest would otherwise take from the object itself: when it came, and what it was.
+    """The metadata, with what process and ingest would otherwise take from the old object: its time and its digest.
 
-    By the digest of the whole batch ingest knows it when Bird sends it again, and stores nothing.
+    By the whole batch's digest ingest recognises it when Bird sends it again, and stores nothing.
     """
     kept = {name: value for name, value in was["Metadata"].items() if name not in without}
     received_at = was["LastModified"].isoformat(timespec="milliseconds")
@@ -362,11 +360,11 @@ def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
 
 
 def replace(target: Target, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
-    """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
-    would be rows, be loaded and be sent once more."""
+    """Replace the object by a multipart upload of one part, because the buckets announce all other writes, and then the
+    other events would become rows, be loaded and be published again."""
     s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
-    # boto3 sends a part's checksum unasked: S3 refuses one of an algorithm that the upload has not declared.
+    # boto3 always sends a part's checksum, and S3 refuses one whose algorithm the upload has not declared.
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata, ChecksumAlgorithm="CRC32")["UploadId"]
     try:

@@ -1,4 +1,4 @@
-"""The deployed stack registers itself at a stand-in of Bird's API, whose DNS leads to the local AWS."""
+"""The deployed stack registers itself with a stand-in for Bird's API, whose DNS leads to the local AWS."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def update(stack, **changes: str) -> str:
 
 
 def send_as_bird(bird, webhook_id: str, stack) -> int:
-    """One batch of Bird's with the credentials it was given; 200 only if it lies in the raw bucket."""
+    """Send one batch as Bird, with the webhook's credentials; 200 only if the raw bucket has it."""
     batch_id = str(uuid.uuid4())
     event = {"type": "bounce", "event_id": batch_id, "timestamp": "1460989507"}
     body = json.dumps([{"msys": {"message_event": event}}]).encode()
@@ -92,7 +92,7 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     target = registered.outputs["PublicWebhookUrl"]
     username, old = registered.credentials()
 
-    # created, after Bird had tried the target, with the stack's credentials: a batch of Bird's is stored
+    # created with the stack's credentials, after Bird called the target: a batch from Bird is stored
     assert registered.outputs["BirdWebhookOutcome"] == "created"
     assert "BirdForm" not in registered.outputs
     webhook = bird.webhooks[webhook_id]

@@ -21,7 +21,7 @@ BIRDS_ATTEMPTS = 12
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """`run(stack, "status")` as from the command line: exit status, what was printed, what was said beside it."""
+    """`run(stack, "status")` as from the command line: exit status, standard output, standard error."""
 
     def command(stack, *arguments: str) -> tuple[int, str, str]:
         target = Target(stack.name, stack.emulator.client, poll_seconds=0.3)
@@ -138,7 +138,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
         assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
         bird["login"] = basic(new)
-        # WHEN somebody deploys meanwhile, with a parameter that a file has kept, THEN both are accepted as before
+        # WHEN a deployment happens meanwhile, with a parameter from a file, THEN both are accepted as before
         local_stack.deploy(emulator, stack.name, {"CredentialsVersion": "1"})
         assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
@@ -170,7 +170,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
 
 
 def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(emulator):
-    """`localhost` stands for the name of Bird's; the emulator has no packets to refuse."""
+    """`localhost` stands for Bird's host name; the emulator has no packets to refuse."""
     name = "X-MessageSystems-Webhook-Token"
     stack = local_stack.deploy(
         emulator, "bird-header", {"WebhookAuth": "HEADER", "WebhookHeader": name, "SenderHostName": "localhost"}
@@ -203,7 +203,7 @@ def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
         "jwt-validation",
         "forward",
     ]
-    # The emulator verifies no tokens. Whoever reaches the function otherwise is refused by the function.
+    # The emulator does not verify tokens. The function refuses requests that reach it another way.
     event = json.loads((EVENTS / "http_api_batch.json").read_text())
     event["headers"]["authorization"] = "Bearer forged"
     assert invoked(stack, event) == 401

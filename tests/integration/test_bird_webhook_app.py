@@ -1,4 +1,4 @@
-"""The custom resource against a stand-in of Bird's API that really tries the target."""
+"""The custom resource against a stand-in for Bird's API that really calls the target."""
 
 import base64
 import json
@@ -705,7 +705,7 @@ def test_a_create_that_still_waits_when_its_delete_comes_makes_nothing(ask, bird
     assert bird.webhooks == {}
 
 
-# --- whoever may invoke the function ---
+# --- other callers of the function ---
 
 
 def test_an_event_chooses_no_address_and_no_secret(ask, bird, target, secrets):

@@ -154,7 +154,7 @@ def test_storage_that_does_not_answer_fails_the_message(s3, queue, monkeypatch):
 
 
 class StubbornClient:
-    """Refuses the events of some ids, as often as it is told to; `taken` has the others."""
+    """Refuses events with some ids, a given number of times; `taken` has the others."""
 
     def __init__(self, **refusals: int) -> None:
         self.refusals = refusals

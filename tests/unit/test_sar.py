@@ -81,7 +81,7 @@ RESETS = {
     "WebhookHeader": "refused",  # Bird would hear 401
     "BirdApiKeySecretArn": "refused",  # the stack would no longer look after its webhook
     "BirdRegion": "refused",  # a second webhook, if the key is good for both
-    "BirdEventTypes": "refused",  # types that nobody wanted
+    "BirdEventTypes": "refused",  # Bird would send unwanted types
     "BirdSubaccount": "refused",  # a second webhook, of the whole account
     "BirdApiUrl": "refused",  # the key would go past the proxy
     "OutputFormat": "refused",  # rows would move to another format
@@ -90,7 +90,7 @@ RESETS = {
     "DropFields": "refused",  # rows would show what was dropped
     "HashFields": "refused",  # rows would show addresses
     "PublishEvents": "refused",  # the bus would be deleted, and the rules on it
-    "AlarmEmail": "refused",  # alarms would reach nobody
+    "AlarmEmail": "refused",  # no one would get the alarms
     "PostgresSecretArn": "refused",  # the queue would be deleted, with files that wait in it
     "PostgresSchema": "refused",  # rows would move to another schema
     "PostgresSubnetIds": "refused",  # the database would be out of reach
@@ -140,9 +140,9 @@ def test_a_reset_of_a_guarded_setting_is_refused_by_its_name(template, name):
 
 
 def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
-    """So that nothing has changed when it refuses: rows without HashFields, say, for the seconds until the rollback.
+    """So that nothing has changed when it refuses, for example no rows without HashFields until the rollback ends.
 
-    What an update deletes, CloudFormation deletes after all else has succeeded.
+    CloudFormation deletes resources only after everything else in an update has succeeded.
     """
     resources = template["Resources"]
     guarded = resources["SettingsGuard"]["Properties"]["Settings"].keys()
