@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from itertools import batched
+from itertools import batched, chain
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -210,8 +210,11 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
             return UNREADABLE
         answer = get(target, stored)
         if stored.place in (RESULTS, OTHER):
-            found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
-            return 0 if found else None
+            chunks = answer["Body"].iter_chunks(CHUNK_BYTES)
+            first = next(chunks, b"")
+            if stored.place == OTHER and first.startswith(COMPRESSED_STARTS):
+                return UNREADABLE
+            return 0 if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
         remainder = without(answer["Body"].read(), stored, person)
         if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
             return 0
@@ -229,6 +232,8 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
 
 # In folders that other programs write, whose formats are not known.
 COMPRESSED = re.compile(r"\.(parquet|orc|avro|gz|zip|zst|bz2|snappy)$")
+# How such files begin, whatever they are called: gzip, Parquet, Avro, zip, zstd, bzip2, snappy.
+COMPRESSED_STARTS = (GZIP, b"PAR1", b"Obj\x01", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh91AY", b"\xff\x06\0\0sNaPpY")
 
 
 def is_opaque(stored: Stored) -> bool:

@@ -414,6 +414,12 @@ def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run)
     assert s3.get_object(Bucket=RAW, Key="raw/cut.json")["Body"].read() == no_method
 
 
+def test_a_compressed_file_is_named_whatever_it_is_called(s3, run):
+    s3.put_object(Bucket=LAKE, Key="exports/list", Body=gzip.compress(PERSON.encode()))
+    status, printed, _ = run("--yes")
+    assert (status, "unreadable: s3://lake-bucket/exports/list\n" in printed) == (1, True)
+
+
 def test_an_object_that_is_not_shown_is_counted(s3, run):
     for number in range(erase.SHOWN + 2):
         s3.put_object(Bucket=RAW, Key=f"raw/{number}.json", Body=b"\x1f\x8b")
