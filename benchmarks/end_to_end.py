@@ -1,4 +1,4 @@
-"""The deployed template on the local AWS: batches through the load balancer until their rows are there.
+"""The deployed template on the local AWS: sends batches through the load balancer until their rows exist.
 
     python -m benchmarks.end_to_end '{"batches": 40, "singles": 5}'      in .venv, which has the local AWS's tools
 

@@ -1,8 +1,8 @@
-"""A handler called in a loop or behind a socket, in a process of its own.
+"""Calls a handler in a loop or behind a socket, in its own process.
 
-python -m benchmarks.handlers '{"do": "ingest", …}'     the same batch over and over, always with a new id
+python -m benchmarks.handlers '{"do": "ingest", …}'     the same batch again and again, always with a new id
 python -m benchmarks.handlers '{"do": "process", …}'    one invocation with a queue's event
-python -m benchmarks.handlers '{"do": "serve", …}'      prints ports; is killed when done with
+python -m benchmarks.handlers '{"do": "serve", …}'      prints ports; the caller kills it at the end
 """
 
 import importlib
@@ -22,7 +22,7 @@ CREDENTIALS = "Basic YmlyZDpleGFtcGxlLXBhc3N3b3Jk"  # bird:example-password
 
 
 def main() -> None:
-    # Log lines are made as in Lambda, and go nowhere.
+    # Log lines are formatted as in Lambda and thrown away.
     logging.basicConfig(stream=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     wanted = json.loads(sys.argv[1])
     {"ingest": ingest, "process": process, "serve": serve}[wanted["do"]](wanted)
@@ -87,7 +87,7 @@ def process(wanted: dict[str, Any]) -> None:
 
 
 def serve(wanted: dict[str, Any]) -> None:
-    """One process a connection, as Lambda gives one request at a time to an execution environment."""
+    """One process for each connection, because in Lambda an execution environment gets one request at a time."""
     handler = importlib.import_module(wanted["handler"]).lambda_handler
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(wanted["workers"])]
     workers = []

@@ -1,4 +1,4 @@
-"""process: raw batches to files, beside what one would otherwise use; and how that grows."""
+"""process: raw batches to files, compared with what one would otherwise use; and how the time grows."""
 
 import http.client
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def handler(endpoint: str, files: Sequence[Path]) -> dict[str, float]:
 
 
 def upload(endpoint: str, files: Sequence[Path]) -> None:
-    """The raw objects as ingest would have stored them."""
+    """Store the raw objects as ingest would."""
     connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=10)
     for path in files:
         headers = {"content-type": "application/json", "x-amz-meta-received-at": "2026-12-06T00:00:00.000Z"}
@@ -119,7 +119,7 @@ def measure_growth(run: Run) -> list[Measures]:
 
 
 def measure_growth_of_one(measures: Measures, files: Sequence[Path], wanted: Input, what: str, contender: str) -> None:
-    # A single batch takes milliseconds: several invocations then, each from the start.
+    # A single batch takes milliseconds, so it is repeated, each time from the start.
     got = reader(contender, files, repeat=max(1, 10 // len(files)))
     total = wanted.events * len(files) * max(1, 10 // len(files))
     measures.add(f"{what}: events per processor second", "events", contender, total / got["cpu"], higher_is_better=True)

@@ -1,9 +1,9 @@
 """`make demo`: recorded Bird batches go through the deployed load balancer and come out as an Athena result.
 
-Starts a local AWS on a free port (LOCAL_AWS_PORT names one), builds and deploys the real template, sends the
-batches of events/, waits for their rows, compares them with what was sent, and leaves nothing running.
-FRONT_DOOR=HTTP_API takes the other way in: the template for the Serverless Application Repository, packaged, with
-nothing but its defaults. DOWNSTREAM=1 goes on with what the rows are for.
+Starts a local AWS on a free port (or on LOCAL_AWS_PORT), builds and deploys the real template, sends the batches of
+events/, waits for their rows, compares them with what was sent, and leaves nothing running. FRONT_DOOR=HTTP_API deploys
+the packaged template for the Serverless Application Repository instead, with its defaults. DOWNSTREAM=1 also shows what
+the rows are for.
 """
 
 import json
@@ -51,7 +51,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("demo: interrupted, nothing is left running", file=sys.stderr)
         return 130
-    step(f"cleaned up; {time.monotonic() - began:.0f} s in all")
+    step(f"cleaned up; {time.monotonic() - began:.0f} s in total")
     return 0 if agrees else 1
 
 
@@ -104,7 +104,7 @@ def deploy(emulator: Emulator, front_door: str, parameters: Mapping[str, str]) -
 
 
 def recorded_batches() -> list[Path]:
-    """The deliveries of events/: whatever a load balancer event holds that Bird would send with good credentials."""
+    """The load balancer events in events/ that are deliveries from Bird with valid credentials."""
     return [path for path in sorted(EVENTS.glob("alb*.json")) if is_delivery(path)]
 
 
@@ -128,14 +128,14 @@ def send_batches(stack: Deployed, paths: list[Path]) -> Counts:
         said = answer.body.decode(errors="replace")
         step(f"  {path.name}: {len(events_in(request))} events, answer {answer.status} {said}")
         if answer.status != HTTPStatus.OK:
-            raise LocalAwsError(f"{path.name} was not taken: {answer.status} {said}")
+            raise LocalAwsError(f"{path.name} was not accepted: {answer.status} {said}")
         if json.loads(said)["status"] == "stored":
             identities |= {identity(element) for element in events_in(request)}
     return Counter((event_class, event_type) for event_class, event_type, _ in identities)
 
 
 def identity(element: dict[str, dict[str, dict[str, object]]]) -> tuple[str, str, str]:
-    """Class, type, and the event's id; an event without one is told apart by its content."""
+    """Class, type, and the event's id, or its content if it has no id."""
     [(event_class, event)] = element["msys"].items()
     return event_class, str(event["type"]), str(event.get("event_id") or json.dumps(event))
 

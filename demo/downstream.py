@@ -1,4 +1,4 @@
-"""What the rows are for, in the demo (DOWNSTREAM=1): PostgreSQL, automation, the suppression list, the report."""
+"""The demo's second part (DOWNSTREAM=1), what the rows are for: PostgreSQL, automation, suppression list, report."""
 
 import json
 import tempfile
@@ -36,7 +36,7 @@ class Downstream:
 
 @contextmanager
 def running(emulator: Emulator) -> Iterator[Downstream]:
-    """A PostgreSQL server, and the parameters with which a stack loads it and publishes events."""
+    """A PostgreSQL server, and the parameters of a stack that loads it and publishes events."""
     step("starting a PostgreSQL, and a secret with its address and login")
     with local_postgres.running() as server:
         text = json.dumps(server.secret())
@@ -45,9 +45,9 @@ def running(emulator: Emulator) -> Iterator[Downstream]:
 
 
 def show(downstream: Downstream, stack: Deployed, recorded: int) -> bool:
-    """Send what a sender's fortnight might hold, and show each part. `recorded`: events that are rows already.
+    """Send two weeks of a sender's events, and show each part. `recorded`: events that are rows already.
 
-    Whether PostgreSQL and Athena agree on the counts of all events and on the suppression list.
+    Returns whether PostgreSQL and Athena agree on the counts of all events and on the suppression list.
     """
     queue = listen(stack, "demo-automation", {})
     sent = recorded + send_a_fortnight(stack)
@@ -62,7 +62,7 @@ def show(downstream: Downstream, stack: Deployed, recorded: int) -> bool:
         f"{sent:,} events sent; Athena has {total(athena):,}, PostgreSQL {total(loaded):,}, "
         f"type by type {'the same' if agree else 'NOT the same'}"
     )
-    step(f"one of the events that a rule on the bus {stack.outputs['EventBusName']} handed to a queue:")
+    step(f"one of the events that a rule on the bus {stack.outputs['EventBusName']} sent to a queue:")
     print(f"\n{json.dumps(received(stack, queue), indent=2)}\n", flush=True)
     candidates = query(stack, LIST)
     same = [list(candidate.values()) for candidate in candidates] == listed
@@ -78,7 +78,7 @@ def show(downstream: Downstream, stack: Deployed, recorded: int) -> bool:
 
 
 def listen(stack: Deployed, name: str, detail: Mapping[str, Any]) -> str:
-    """The URL of a queue to which a rule, both of that name, hands what matches `detail` (nothing: all) on the bus."""
+    """Create a queue, and a rule that sends it the bus's events that match `detail` ({}: all). Returns its URL."""
     events, sqs = stack.emulator.client("events"), stack.emulator.client("sqs")
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -104,7 +104,7 @@ def received(stack: Deployed, queue: str) -> dict[str, Any]:
     sqs = stack.emulator.client("sqs")
     messages = poll(lambda: sqs.receive_message(QueueUrl=queue).get("Messages", []), bool, TIMEOUT_SECONDS)
     if not messages:
-        raise LocalAwsError(f"no event came over the bus {stack.outputs['EventBusName']}")
+        raise LocalAwsError(f"no event arrived through the bus {stack.outputs['EventBusName']}")
     event: dict[str, Any] = json.loads(messages[0]["Body"])
     shown = ("id", "event_class", "type", "timestamp", "rcpt_to", "campaign_id", "bounce_class", "reason", "batch_id")
     detail = {name: event["detail"][name] for name in shown if name in event["detail"]}
@@ -116,13 +116,13 @@ def received(stack: Deployed, queue: str) -> dict[str, Any]:
 
 
 def send_a_fortnight(stack: Deployed) -> int:
-    """Batches such as Bird sends of a sender's mail; how many events."""
+    """Send batches like Bird's for one sender's mail. Returns the number of events."""
     maker = BatchMaker(
         1, datetime.now(UTC), line_breaks=False, spread_seconds=int(FORTNIGHT.total_seconds()), like_a_sender=True
     )
     batches = [maker.batch(number, events=EVENTS_A_BATCH) for number in range(BATCHES)]
     events = sum(batch.events for batch in batches)
-    step(f"sending {BATCHES} batches more: {events:,} events, as of a sender's last fortnight")
+    step(f"sending {BATCHES} more batches: {events:,} events, like a sender's last two weeks")
     with (
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.ndjson")) as ledger,
@@ -130,7 +130,7 @@ def send_a_fortnight(stack: Deployed) -> int:
         login = Basic(*stack.credentials())
         report = Sender(stack.outputs["WebhookUrl"], login, ledger, connections=4, time_scale=100).run(batches)
     if report.given_up:
-        raise LocalAwsError(f"{report.given_up} batches were not taken: {dict(report.refused_attempts)}")
+        raise LocalAwsError(f"{report.given_up} batches were not accepted: {dict(report.refused_attempts)}")
     return events
 
 
@@ -139,7 +139,7 @@ def figures(rows: list[dict[str, str | None]]) -> dict[tuple[str, str], int]:
 
 
 def figures_of(database: Any, sql: str) -> dict[tuple[str, str], int]:
-    """As of PostgreSQL, whose table is there once the first file is loaded."""
+    """PostgreSQL's figures; none until the first file is loaded, because that creates the table."""
     if database.execute("SELECT to_regclass('events') IS NULL").fetchone()[0]:
         return {}
     return {(event_class, kind): events for event_class, kind, events in database.execute(sql)}

@@ -1,7 +1,7 @@
 """`make local` and `make local-down`: the stack on a local AWS, left running.
 
     python -m local_aws up      deploy, write .local/outputs.json, leave it running
-    python -m local_aws down    end it; nothing stays
+    python -m local_aws down    stop it and remove everything
 
 LOCAL_AWS_PORT names the port (default: a free one); AUTH=true makes the emulator enforce IAM policies.
 """
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def up() -> None:
-    """Start the emulator unless it runs already, then build and deploy: also how a change gets there."""
+    """Start the emulator unless it is running, then build and deploy; run it again to deploy a change."""
     emulator = local_emulator.recall()
     if emulator is None:
         port = port_from_environment() or local_emulator.free_port()
@@ -41,7 +41,7 @@ def up() -> None:
         emulator = local_emulator.start(port, auth=auth_from_environment())
         local_emulator.remember(emulator)
     elif port_from_environment() not in (None, emulator.port) or auth_from_environment() != emulator.auth:
-        raise LocalAwsError(f"one with other settings runs on port {emulator.port}: `make local-down` first")
+        raise LocalAwsError(f"one with other settings is running on port {emulator.port}: run `make local-down` first")
     try:
         step("building (sam build)")
         local_stack.build()
@@ -52,7 +52,7 @@ def up() -> None:
         raise
     path = local_stack.write_outputs(stack)
     step(f"ready: {stack.outputs.get('WebhookUrl')}")
-    step(f"outputs in {path.relative_to(local_emulator.ROOT)}; `make local-down` ends it")
+    step(f"outputs in {path.relative_to(local_emulator.ROOT)}; `make local-down` stops it")
     step(f"for other programs: export AWS_ENDPOINT_URL={emulator.endpoint_url} AWS_REGION={local_emulator.REGION}")
     step(f"  export AWS_ACCESS_KEY_ID={emulator.access_key} AWS_SECRET_ACCESS_KEY={local_emulator.SECRET_KEY}")
 
@@ -63,7 +63,7 @@ def down() -> None:
         step("the local AWS is not running")
     else:
         stop(emulator)
-        step("the local AWS has ended")
+        step("the local AWS has stopped")
 
 
 def stop(emulator: local_emulator.Emulator) -> None:

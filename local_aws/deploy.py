@@ -1,4 +1,4 @@
-"""`sam build` and `sam deploy` of the real template to the local AWS, and what the stack answers."""
+"""`sam build` and `sam deploy` of the real template to the local AWS, and the stack's outputs."""
 
 import fcntl
 import hashlib
@@ -27,13 +27,13 @@ STACK_NAME = "bird-webhooks"
 DOMAIN_NAME = "webhooks.example.com"
 ARTEFACT_BUCKET = "local-artefacts"
 DELETE_TIMEOUT_SECONDS = 60
-# What MiniStack's CloudFormation refuses, and nothing else refers to.
+# Types that MiniStack's CloudFormation refuses and that nothing else refers to.
 LEFT_OUT = ("AWS::Athena::NamedQuery",)
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A stack on a local AWS. `outputs` is flat: the template's outputs, and what only exists locally."""
+    """A deployed stack. `outputs`: the template's outputs, and those that exist only locally."""
 
     emulator: Emulator
     name: str
@@ -55,7 +55,7 @@ class Deployed:
 
 
 def build(template: Path = TEMPLATE) -> Path:
-    """`sam build` of a template into .aws-sam beside it, unless it is there as the sources are. The built template."""
+    """`sam build` into .aws-sam next to the template, unless the sources are unchanged. Returns the built template."""
     if not template.exists():
         raise LocalAwsError(f"there is no {template} to build")
     built = template.parent / ".aws-sam/build"
@@ -63,7 +63,7 @@ def build(template: Path = TEMPLATE) -> Path:
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
     sources, built_from = digest(template), built / ".sources"
     with one_at_a_time():
-        # Building takes away what is there for a moment, under the feet of whoever runs it.
+        # A build removes the previous one for a moment, also for programs that are using it.
         if not built_from.exists() or built_from.read_text() != sources:
             sam("build", [*options, "--cache-dir", str(ROOT / ".aws-sam/cache")], environment)
             built_from.write_text(sources)
@@ -71,7 +71,7 @@ def build(template: Path = TEMPLATE) -> Path:
 
 
 def digest(template: Path) -> str:
-    """Of all that a build reads."""
+    """A digest of everything that a build reads."""
     files = (path for path in sorted((template.parent / "functions").rglob("*")) if path.is_file())
     read = hashlib.sha256(template.read_bytes())
     for path in files:
@@ -86,7 +86,7 @@ def deploy(
     parameters: Mapping[str, str] | None = None,
     template: Path = BUILT_TEMPLATE,
 ) -> Deployed:
-    """`sam deploy` of a built template; the load balancer's name and certificate are those that an account supplies."""
+    """`sam deploy` of a built template, with a load balancer's name and certificate such as a user supplies."""
     content, given = read_template(template), dict(parameters or {})
     values = given
     if "FrontDoor" in content["Parameters"]:
@@ -108,7 +108,7 @@ def deploy(
                 raise LocalAwsError(f"stack {stack_name} failed: {reason}") from error
             raise
     register_targets(emulator, stack_name, content)
-    mend_event_sources(emulator, stack_name)
+    fix_event_sources(emulator, stack_name)
     return Deployed(emulator, stack_name, local_outputs(emulator, stack_name))
 
 
@@ -119,12 +119,12 @@ def read_template(path: Path) -> dict[str, Any]:
 
 
 def without_what_is_unknown(template: Path, content: Mapping[str, Any]) -> Path:
-    """The template, or a copy beside it, for its paths to hold, without the types that the local AWS does not know."""
+    """The template, or a copy without types unknown to the local AWS; in the same folder, because of relative paths."""
     known = {name: resource for name, resource in content["Resources"].items() if resource["Type"] not in LEFT_OUT}
     if len(known) == len(content["Resources"]):
         return template
     copy = template.with_name(f"local-{template.name}")
-    copy.write_text(json.dumps({**content, "Resources": known}))  # which is YAML, too
+    copy.write_text(json.dumps({**content, "Resources": known}))  # JSON is YAML too
     return copy
 
 
@@ -140,7 +140,7 @@ def delete(stack: Deployed) -> None:
 
 
 def sam(command: str, options: list[str], environment: Mapping[str, str]) -> None:
-    """Run one SAM command from the repository's root; its words go to .local/sam-<command>.log."""
+    """Run one SAM command from the repository's root; its output goes to .local/sam-<command>.log."""
     tools = Path(sys.executable).parent
     if not (tools / "sam").exists():
         raise LocalAwsError("the SAM CLI is not installed: run `make install` first")
@@ -159,7 +159,7 @@ def sam(command: str, options: list[str], environment: Mapping[str, str]) -> Non
     if result.returncode:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
         said = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "no output")
-        raise LocalAwsError(f"sam {command} failed: {said} (all of it in {log})")
+        raise LocalAwsError(f"sam {command} failed: {said} (full output in {log})")
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def certificate_arn(emulator: Emulator) -> str:
-    """A certificate such as the account would have; made on the first call."""
+    """A certificate like one in an AWS account; requested on the first call."""
     client = emulator.client("acm")
     for certificate in client.list_certificates()["CertificateSummaryList"]:
         if certificate["DomainName"] == DOMAIN_NAME:
@@ -201,19 +201,19 @@ def stack_status(emulator: Emulator, stack_name: str) -> str:
 
 
 def failure_reason(emulator: Emulator, stack_name: str) -> str | None:
-    """The stack's own words for the first resource that failed."""
+    """The stack's reason for the first resource that failed."""
     try:
         events = emulator.client("cloudformation").describe_stack_events(StackName=stack_name)["StackEvents"]
     except ClientError:
         return None
-    for event in reversed(events):  # oldest first: what follows the first failure is only cancelled
+    for event in reversed(events):  # oldest first: after the first failure the others are only cancelled
         if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason"):
             return f"{event['LogicalResourceId']} ({event['ResourceType']}): {event['ResourceStatusReason']}"
     return None
 
 
 def register_targets(emulator: Emulator, stack_name: str, template: Mapping[str, Any]) -> None:
-    """Do what MiniStack's CloudFormation leaves out: TargetGroup.Targets."""
+    """Register TargetGroup.Targets, which MiniStack's CloudFormation does not do."""
     deployed = described(emulator, stack_name)
     client = emulator.client("elbv2")
     for logical_id, resource in template["Resources"].items():
@@ -225,8 +225,8 @@ def register_targets(emulator: Emulator, stack_name: str, template: Mapping[str,
             client.register_targets(TargetGroupArn=group, Targets=[{"Id": arn}])
 
 
-def mend_event_sources(emulator: Emulator, stack_name: str) -> None:
-    """Give MiniStack's poller numbers: a parameter arrives as text there. Nor does a developer want to wait 20 s."""
+def fix_event_sources(emulator: Emulator, stack_name: str) -> None:
+    """Set numbers, because MiniStack's poller gets parameters as text; and a batching window of 1 s instead of 20 s."""
     client = emulator.client("lambda")
     for resource in described(emulator, stack_name).values():
         if resource["ResourceType"] == "AWS::Lambda::EventSourceMapping":
@@ -247,7 +247,7 @@ def target_arn(emulator: Emulator, stack_name: str, deployed: Mapping[str, dict[
             name = deployed[logical_id]["PhysicalResourceId"]
             function = emulator.client("lambda").get_function(FunctionName=name)
             return str(function["Configuration"]["FunctionArn"])
-    raise LocalAwsError(f"cannot tell which function this target is: {reference}")
+    raise LocalAwsError(f"the function of this target is not known: {reference}")
 
 
 def local_outputs(emulator: Emulator, stack_name: str) -> dict[str, str]:
@@ -262,7 +262,7 @@ def local_outputs(emulator: Emulator, stack_name: str) -> dict[str, str]:
 
 
 def local_front_door(emulator: Emulator, stack_name: str) -> str:
-    """Where this machine reaches the stack's load balancer or HTTP API, without a path."""
+    """The local address of the stack's load balancer or HTTP API, without a path."""
     here = f"{emulator.scheme}://localhost:{emulator.port}"
     by_type = {
         resource["ResourceType"]: resource["PhysicalResourceId"]

@@ -1,9 +1,9 @@
-"""Load on a local stack, with the simulator's ledger as judge.
+"""Load tests on a local stack. The simulator's ledger decides whether they pass.
 
     python -m local_aws.load load     2,000 batches over 16 connections, with faults on
-    python -m local_aws.load soak     steady load for fifteen minutes; the memory of the function processes is watched
+    python -m local_aws.load soak     steady load for fifteen minutes, while it watches the functions' memory
 
-Starts a local AWS of its own, deploys the real template, and leaves nothing running.
+Starts its own local AWS, deploys the real template, and leaves nothing running.
 """
 
 import argparse
@@ -39,13 +39,13 @@ from report.athena import QueryFailedError
 
 FUNCTIONS = ("IngestFunction", "ProcessFunction")
 ROWS_TIMEOUT_SECONDS = 300
-# Real queues give a failed message back after 15 minutes; nobody wants to watch that.
+# The deployed queue delivers a failed message again after 15 minutes, which is too long for a test.
 VISIBILITY_SECONDS = 10
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 20, 3
-MISCHIEF_EVERY_SECONDS = 2
-KILL_EVERY = 5  # times mischief
+FAULT_EVERY_SECONDS = 2
+KILL_EVERY = 5  # faults
 SAMPLE_EVERY_SECONDS = 5
-# Between the second and the last quarter, for the allocators' unrest; 4 kB a batch are more, in fifteen minutes.
+# From the second to the last quarter. Allocators vary by less; a leak of 4 kB a batch adds more in fifteen minutes.
 GROWTH_ALLOWED_KILOBYTES = 6 * 1024
 
 
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def load(stack: Deployed, *, batches: int, connections: int, seed: int) -> bool:
-    """As fast as it goes, with faults on; whether the ledger closes."""
+    """Send as fast as possible, with faults. Returns whether the ledger closes."""
     shorten_visibility(stack)
     chance = random.Random(seed)  # noqa: S311
     with ExitStack() as stay:
@@ -90,17 +90,17 @@ def load(stack: Deployed, *, batches: int, connections: int, seed: int) -> bool:
         front.fault = lambda method, path, number: front_fault(chance)
         began = time.monotonic()
         s3.fault = lambda method, path, number: s3_fault(chance, time.monotonic() - began)
-        with mischief(stack, chance) as counts:
+        with inject_faults(stack, chance) as counts:
             print(sender.run(maker(seed).batches(batches)))
         print(f"faults        {front.faults} of {front.requests} requests at the front door, ", end="")
         print(f"{s3.faults} of {s3.requests} at S3, ", end="")
         print(", ".join(f"{times} {what}" for what, times in sorted(counts.items())))
         front.fault = s3.fault = lambda method, path, number: None
-        return judged(stack, ledger)
+        return ledger_closes(stack, ledger)
 
 
 def soak(stack: Deployed, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
-    """Steadily; whether the memory of the function processes stays flat and the ledger closes."""
+    """Send steadily. Returns whether the functions' memory stays flat and the ledger closes."""
     with tempfile.TemporaryDirectory() as directory:
         ledger = Ledger(Path(directory) / "ledger.ndjson")
         sender = sender_of(stack, ledger, stack.outputs["WebhookUrl"], 16, seed)
@@ -109,7 +109,7 @@ def soak(stack: Deployed, *, minutes: float, rate: float, seed: int, alone: bool
         with memory_watched(stack.emulator) as samples:
             print(sender.run(maker(seed).batches(round(minutes * 60 * rate))))
         flat = report_memory(samples)
-        return judged(stack, ledger, alone=alone) and flat
+        return ledger_closes(stack, ledger, alone=alone) and flat
 
 
 def maker(seed: int) -> BatchMaker:
@@ -125,8 +125,8 @@ def sender_of(stack: Deployed, ledger: Ledger, url: str, connections: int, seed:
     return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=progress)
 
 
-def judged(stack: Deployed, ledger: Ledger, *, alone: bool = True) -> bool:
-    """Whether the ledger closes and every batch was accepted. `alone`: nobody else ever sent to this stack."""
+def ledger_closes(stack: Deployed, ledger: Ledger, *, alone: bool = True) -> bool:
+    """Whether the ledger closes and every batch was accepted. `alone`: the stack had no other sender."""
     lake = Lake.of(stack.stack)
     verification: Verification = verify(ledger, lake, wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=step)
     [rows] = lake.query("SELECT count(*) AS stored FROM events")
@@ -141,7 +141,7 @@ def judged(stack: Deployed, ledger: Ledger, *, alone: bool = True) -> bool:
 
 
 def front_fault(chance: random.Random) -> Fault | None:
-    """Between Bird and the load balancer: requests and answers get lost, and one in a thousand takes too long."""
+    """Between Bird and the load balancer: lost requests, lost answers, and one timeout in a thousand."""
     drawn = chance.random()
     if drawn < 0.01:
         return NEVER_ARRIVED
@@ -151,7 +151,7 @@ def front_fault(chance: random.Random) -> Fault | None:
 
 
 def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
-    """Between the functions and S3: an outage now and then, and a few refused, lost and slow requests all the time."""
+    """Between the functions and S3: regular outages, and always a few refused, lost and slow requests."""
     if seconds % OUTAGE_EVERY_SECONDS > OUTAGE_EVERY_SECONDS - OUTAGE_SECONDS:
         return REFUSED
     drawn = chance.random()
@@ -165,7 +165,7 @@ def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
 
 
 def route_s3_through(stack: Deployed, proxy: FaultProxy) -> None:
-    """Let the functions that touch data reach S3 by way of the proxy."""
+    """Let the functions that handle data reach S3 through the proxy."""
     functions = client(stack.emulator, "lambda")
     for function in FUNCTIONS:
         name = stack.resources()[function]
@@ -181,18 +181,18 @@ def shorten_visibility(stack: Deployed) -> None:
 
 
 @contextmanager
-def mischief(stack: Deployed, chance: random.Random) -> Iterator[dict[str, int]]:
-    """Meanwhile: processes of process are killed at any moment, and S3 announces old objects again, in any order.
+def inject_faults(stack: Deployed, chance: random.Random) -> Iterator[dict[str, int]]:
+    """During the block: kill processes of process at any moment, and announce old objects again, in any order.
 
-    Those of ingest are left alone, for the emulator answers the loss of one by ending all of them, over and over;
-    tests/faults kills them without the emulator.
+    Processes of ingest are not killed, because the emulator then stops all of them, again and again. tests/faults kills
+    them without the emulator.
     """
     counts: dict[str, int] = defaultdict(int)
     over = threading.Event()
 
-    def make_mischief() -> None:
+    def inject() -> None:
         for turn in count(1):
-            if over.wait(MISCHIEF_EVERY_SECONDS):
+            if over.wait(FAULT_EVERY_SECONDS):
                 return
             counts["notifications repeated"] += announce_again(stack, chance, 20)
             running = [pid for name, pid, _ in function_processes(stack.emulator) if name == "ProcessFunction"]
@@ -200,7 +200,7 @@ def mischief(stack: Deployed, chance: random.Random) -> Iterator[dict[str, int]]
                 kill(chance.choice(running))
                 counts["processes killed"] += 1
 
-    thread = threading.Thread(target=make_mischief, daemon=True)
+    thread = threading.Thread(target=inject, daemon=True)
     thread.start()
     try:
         yield counts
@@ -212,7 +212,7 @@ def mischief(stack: Deployed, chance: random.Random) -> Iterator[dict[str, int]]
 def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:  # ended by itself in the meantime
+    except ProcessLookupError:  # it ended by itself meanwhile
         return
 
 
@@ -229,7 +229,7 @@ def announce_again(stack: Deployed, chance: random.Random, count: int) -> int:
 
 
 def notification(bucket: str, keys: list[str]) -> str:
-    """What S3 tells the queue about objects (keys without characters that it would encode)."""
+    """S3's notification of objects (for keys without characters that S3 would encode)."""
     objects = [{"bucket": {"name": bucket}, "object": {"key": key}} for key in keys]
     return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": stored} for stored in objects]})
 
@@ -254,7 +254,7 @@ Samples = dict[tuple[str, int], list[int]]
 
 @contextmanager
 def memory_watched(emulator: Emulator) -> Iterator[Samples]:
-    """Resident kilobytes by (function, process), every few seconds for as long as the block lasts."""
+    """Resident kilobytes by (function, process), every few seconds during the block."""
     samples: Samples = defaultdict(list)
     over = threading.Event()
 
@@ -273,7 +273,7 @@ def memory_watched(emulator: Emulator) -> Iterator[Samples]:
 
 
 def report_memory(samples: Samples) -> bool:
-    """Print each function's oldest process, by quarters of its life; whether none has grown after the first."""
+    """Print the memory of each function's oldest process by quarters of its life. Returns whether none has grown."""
     flat = True
     for name in FUNCTIONS:
         resident = max((found for (function, _), found in samples.items() if function == name), key=len, default=[])

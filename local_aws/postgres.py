@@ -1,4 +1,4 @@
-"""A PostgreSQL server with TLS in a temporary folder, stopped and removed with all that it held."""
+"""A PostgreSQL server with TLS in a temporary folder, which is removed when the server stops."""
 
 import os
 import secrets
@@ -16,12 +16,12 @@ import psycopg
 from local_aws.emulator import LocalAwsError, free_port
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
-ACCOUNT = "postgres"  # the server refuses to run as root, so under root it runs as Debian's account for it
+ACCOUNT = "postgres"  # the server refuses to run as root, so root starts it with Debian's account for it
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server. `username` owns the database and is no superuser, as on RDS."""
+    """A running server. `username` owns the database and is not a superuser, as on RDS."""
 
     directory: Path
     port: int
@@ -32,11 +32,11 @@ class Postgres:
 
     @property
     def ca_certificate(self) -> Path:
-        """What signed the server's certificate, for localhost and 127.0.0.1: itself."""
+        """The server's self-signed certificate, for localhost and 127.0.0.1."""
         return self.directory / "server.crt"
 
     def secret(self) -> dict[str, Any]:
-        """What a Secrets Manager secret for this database holds, the authority for VERIFY_FULL too."""
+        """The content of a Secrets Manager secret for this database, with the authority for VERIFY_FULL."""
         return {
             "engine": "postgres",
             "host": self.host,
@@ -48,7 +48,7 @@ class Postgres:
         }
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
-        """A connection as `username`, over TLS; each statement is its own transaction unless said otherwise."""
+        """A connection as `username`, over TLS; autocommit unless `options` say otherwise."""
         connection: psycopg.Connection[Any] = psycopg.connect(
             host=self.host,
             port=self.port,
@@ -62,7 +62,7 @@ class Postgres:
         return connection
 
     def start(self) -> None:
-        """Start it (again), and return once it answers."""
+        """Start or restart it, and return once it answers."""
         options = (
             f"-p {self.port} -k {self.sockets} -c unix_socket_permissions=0700 -c listen_addresses={self.host} "
             "-c fsync=off -c log_min_messages=log"
@@ -71,7 +71,7 @@ class Postgres:
         run("pg_ctl", "start", "-w", "-D", self.data, "-l", str(log), "-o", options)
 
     def stop(self) -> None:
-        """Stop it as an outage would: open connections are cut, nothing committed is lost."""
+        """Stop it as an outage would: open connections break, committed data stays."""
         run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self.data)
 
     @property
@@ -90,7 +90,7 @@ def running(port: int | None = None) -> Iterator[Postgres]:
     server = Postgres(directory, port or free_port())
     try:
         make_certificate(directory)
-        server.sockets.mkdir(mode=0o700)  # who reaches the socket is superuser without a password
+        server.sockets.mkdir(mode=0o700)  # the socket gives superuser access without a password
         if os.geteuid() == 0:
             for path in (directory, *directory.iterdir()):
                 shutil.chown(path, ACCOUNT)

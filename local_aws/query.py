@@ -11,7 +11,7 @@ from report.athena import QueryFailedError
 QUERY_TIMEOUT_SECONDS = 60
 
 Row = dict[str, str | None]
-client = cache(Emulator.client)  # half a second of processor time each
+client = cache(Emulator.client)  # each takes half a second of processor time
 
 
 def query(stack: Deployed, sql: str) -> list[Row]:
@@ -23,7 +23,7 @@ def query(stack: Deployed, sql: str) -> list[Row]:
 
 
 def poll[T](attempt: Callable[[], T], until: Callable[[T], bool], timeout_seconds: float) -> T:
-    """Repeat `attempt` until its value is as wanted or the time is over; the last value either way."""
+    """Repeat `attempt` until `until` accepts its value or the time is up. Returns the last value."""
     deadline = time.monotonic() + timeout_seconds
     while not until(value := attempt()) and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Checks of template.yaml that `sam validate --lint` does not make; one line for each finding.
+"""Checks of template.yaml that `sam validate --lint` does not make; prints one line for each finding.
 
 - cfn-lint on the template as written (alb.yaml too), and after the SAM transform, because only there it sees circular
   dependencies
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def transformed_template(path: Path = TEMPLATE) -> Template:
-    """The template after the SAM transform, with local code paths replaced as a deployment replaces them."""
+    """The template after the SAM transform, with local code paths replaced, as in a deployment."""
     template = yaml_parse(path.read_text())
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -66,7 +66,7 @@ def transformed_template(path: Path = TEMPLATE) -> Template:
 
 
 class NoManagedPolicies:
-    """The template names no managed policy, so there is none to look up."""
+    """The template names no managed policy, so there is nothing to load."""
 
     def load(self) -> dict[str, str]:
         return {}
@@ -104,7 +104,7 @@ def parameter_findings(template: Template) -> Iterator[str]:
 
 
 def sar_findings(template: Template) -> Iterator[str]:
-    """ELBv2 is not checked, because the SAR template leaves it out."""
+    """Except for ELBv2, which SAR's template leaves out."""
     allowed = set(SAR_TYPES.read_text().split())
     for name, resource in template["Resources"].items():
         kind = resource["Type"]

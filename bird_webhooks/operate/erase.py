@@ -1,8 +1,8 @@
-"""All events of one address out of the raw batches, the rows, the quarantine, query results and PostgreSQL; and proof.
+"""Erases all events of one address: raw batches, rows, quarantine, query results, PostgreSQL; and proves it.
 
-Look everywhere, take out what was found, look again, until nothing is found. It may be cut short anywhere and given
-again: each object is replaced as a whole, and only if it is still what was read. The raw batches come last, for they
-tell which rows are of the address where the rows themselves do not.
+It searches everywhere, erases what it found, and searches again, until it finds nothing. It may be interrupted at any
+time and run again: each object is replaced as a whole, and only if it has not changed since it was read. The raw
+batches come last, because some rows do not hold the address and only a raw batch tells whose they are.
 """
 
 import gzip
@@ -10,38 +10,38 @@ import hashlib
 import hmac
 import re
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from io import BytesIO
-from itertools import batched
+from itertools import batched, chain
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.mentions import (
+    MAX_UNZIPPED_BYTES,
     Person,
     Remainder,
+    UnreadableError,
     batch_without,
     csv_without,
     parquet_without,
+    piece_mentions,
     quarantine_without,
 )
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
-from process.bounds import BeyondBoundsError
-from process.gzip_body import CUT, GZIP, NotGzipError, decompressed
+from process.gzip_body import GZIP
 
 type Tell = Callable[[str], None]
 
 AT_ONCE = 16
 LOOKS = 4
 CHUNK_BYTES = 8 * 1024 * 1024
-MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
@@ -74,11 +74,11 @@ class Stored(NamedTuple):
 
 class Finding(NamedTuple):
     stored: Stored
-    events: int  # 0 for a file that goes as a whole
+    events: int  # 0 for a file that is deleted as a whole
 
 
 class Look:
-    """What one look at everything found."""
+    """What one search of everything found."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
@@ -129,7 +129,7 @@ def erase(
     settle_seconds: float,
     as_json: bool = False,
 ) -> None:
-    """Errors: OperateError if anything is left, or could not be looked at."""
+    """Errors: OperateError if anything is left, or could not be searched."""
     person = Person(address, frozenset(hashes(stack, address, hash_keys)))
     table = Table(stack, postgres, schema) if postgres else None
     look = look_everywhere(stack, person, table, since)
@@ -141,12 +141,12 @@ def erase(
             print_json(look.document())
         return
     if not look.clean:
-        confirm(f"Erase all this from stack {stack.name}? It cannot be undone.", yes=yes)
+        confirm(f"Erase all this from stack {stack.name}? This cannot be undone.", yes=yes)
     for _ in range(LOOKS - 1):
-        mendable = [finding for finding in look.found if finding.stored.place != OTHER]
-        if not mendable and not look.postgres:
+        erasable = [finding for finding in look.found if finding.stored.place != OTHER]
+        if not erasable and not look.postgres:
             break
-        take_out(stack, person, mendable, table)
+        take_out(stack, person, erasable, table)
         say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
         time.sleep(settle_seconds)
         look = look_everywhere(stack, person, table, since)
@@ -163,8 +163,12 @@ def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell)
         tell(f"Not checked either: what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
     if not postgres:
         tell("Not checked either: PostgreSQL. Give --postgres if the stack loads rows into one.")
-    for stored in [*look.unreadable, *(finding.stored for finding in look.found)][:SHOWN]:
-        tell(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
+    remaining = [("unreadable", stored) for stored in look.unreadable]
+    remaining += [("left", finding.stored) for finding in look.found]
+    for what, stored in remaining[:SHOWN]:
+        tell(f"{what}: {stored}")
+    if len(remaining) > SHOWN:
+        tell(f"... and {len(remaining) - SHOWN:,} more")
     if look.unreadable:
         raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
     if not look.clean:
@@ -173,18 +177,18 @@ def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell)
 
 
 def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
-    """As process makes them, with the stack's key and with others that it may have had before."""
+    """The address's hashes as process makes them, with the stack's key and with earlier keys."""
     own = stack.outputs.get("HashKeyArn")
     for secret in [*([own] if own else []), *keys]:
         key = stack.secret_text(secret).encode()
         yield hmac.digest(key, address.lower().encode(), "sha256").hex()
 
 
-# --- Looking ---
+# --- Searching ---
 
 
 def look_everywhere(stack: Stack, person: Person, table: Table | None, since: datetime | None) -> Look:
-    """The raw batches first: they name events whose rows are looked for then."""
+    """The raw batches first, because they name events whose rows are searched for then."""
     look, progress = Look(), Progress()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for bucket in (stack.output("RawBucketName"), stack.output("LakeBucketName")):
@@ -197,7 +201,7 @@ def look_everywhere(stack: Stack, person: Person, table: Table | None, since: da
                         look.unreadable.append(stored)
                     elif outcome is not None:
                         look.found.append(Finding(stored, outcome))
-                progress.show(f"looked at {look.seen.total():,} objects, {len(look.found):,} with the address")
+                progress.show(f"searched {look.seen.total():,} objects, {len(look.found):,} with the address")
     progress.done()
     if table:
         look.postgres = table.count(person)
@@ -205,7 +209,7 @@ def look_everywhere(stack: Stack, person: Person, table: Table | None, since: da
 
 
 def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
-    """The noncurrent ones too; deletions hold nothing."""
+    """Noncurrent versions too; delete markers hold nothing."""
     for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in page.get("Versions", []):
             if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
@@ -222,20 +226,23 @@ UNREADABLE = -1
 
 
 def look_at(stack: Stack, person: Person, stored: Stored) -> int | None:
-    """How many events it has of the person; None for none at all."""
+    """How many of the person's events it holds; None if it does not mention the person."""
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return UNREADABLE
         answer = get(stack, stored)
         if stored.place in (RESULTS, OTHER):
-            found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
-            return 0 if found else None
+            chunks = answer["Body"].iter_chunks(CHUNK_BYTES)
+            first = next(chunks, b"")
+            if stored.place == OTHER and first.startswith(COMPRESSED_STARTS):
+                return UNREADABLE
+            return 0 if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
         remainder = without(answer["Body"].read(), stored, person)
         if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
             return 0
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code in CHANGED:  # gone since it was listed
+        if code in CHANGED:  # deleted since it was listed
             return None
         if code == "InvalidObjectState":  # in an archive
             return UNREADABLE
@@ -245,21 +252,19 @@ def look_at(stack: Stack, person: Person, stored: Stored) -> int | None:
     return remainder and remainder.erased
 
 
-# In folders of somebody else's, of whose files nothing is known.
+# In folders that other programs write, whose formats are not known.
 COMPRESSED = re.compile(r"\.(parquet|orc|avro|gz|zip|zst|bz2|snappy)$")
+# How such files begin, whatever they are called: gzip, Parquet, Avro, zip, zstd, bzip2, snappy.
+COMPRESSED_STARTS = (GZIP, b"PAR1", b"Obj\x01", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh91AY", b"\xff\x06\0\0sNaPpY")
 
 
 def is_opaque(stored: Stored) -> bool:
-    """Athena's results are text; what UNLOAD or CREATE TABLE AS wrote beside them is not, and goes as a whole."""
+    """Whether it is not text: what UNLOAD or CREATE TABLE AS wrote, in contrast to results; deleted as a whole."""
     return stored.place == RESULTS and not re.search(r"\.(csv|txt|csv\.metadata|metadata)$", stored.key)
 
 
-class UnreadableError(Exception):
-    """Nobody can say what the object holds."""
-
-
 def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
-    """The names of the members that hold the address, such as a batch id that could not be a key."""
+    """The names of the metadata that hold the address, such as a batch id that could not be a key."""
     return [name for name, value in metadata.items() if person.in_text(value)]
 
 
@@ -274,49 +279,45 @@ def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
                 return csv_without(body, person)
             case _:
                 return parquet_without(body, person)
-    except (
-        BaseException
-    ) as error:  # whatever is wrong with it, a person has to look; a panic of arro3's is no Exception
+    except BaseException as error:  # for any error a person must look; arro3's panics are not an Exception
         raise UnreadableError from error
 
 
 def raw_without(body: bytes, person: Person) -> Remainder | None:
-    """Gzip stays gzip, of one member. What cannot be decompressed is searched as it is."""
-    try:
-        whole, damage = decompressed(body, MAX_UNZIPPED_BYTES)
-    except NotGzipError:
-        if person.in_any(members(body)):
-            raise UnreadableError from None
-        return batch_without(body, person)
-    except BeyondBoundsError:  # process has quarantined it whole: no row is of it, and it may hold anything
-        if person.in_any(members(body)):
-            raise UnreadableError from None
+    """Gzip stays gzip: one member, then the pieces that are not a whole member, without those that name the person.
+
+    Errors: UnreadableError if nothing was found and some of it could not be searched; or if it is too large to rewrite.
+    """
+    whole, rest, too_large = unpacked(body, MAX_UNZIPPED_BYTES)
+    kept = [piece for piece in rest if not piece_mentions(piece, person)]
+    if too_large and (person.in_any(streamed(whole)) or len(kept) < len(rest)):
+        raise UnreadableError  # process quarantined it whole, so no row comes from it
+    remainder = None if too_large else batch_without(whole, person)
+    erased = (remainder.erased if remainder else 0) + len(rest) - len(kept)
+    if not erased:
+        if any(piece.kind is Kind.DAMAGED for piece in rest):
+            raise UnreadableError
         return None
-    remainder = batch_without(whole, person)
-    # What is left of a member that is cut is in `whole`; what follows may be members of others, and stays.
-    tail = b"".join(rest for reason, rest in damage if reason != CUT)
-    if tail.startswith(GZIP) and person.in_any(members(tail)):
-        raise UnreadableError
-    in_tail = person.in_bytes(tail)
-    if remainder is None and not in_tail:
-        return None
-    kept = remainder.body if remainder and remainder.body else whole
-    zipped = gzip.compress(kept) if body.startswith(GZIP) else kept
-    return Remainder(zipped + (b"" if in_tail else tail), (remainder.erased if remainder else 0) + in_tail)
+    if remainder and remainder.body:
+        whole = remainder.body
+    zipped = gzip.compress(whole or b"[]", mtime=0) if body.startswith(GZIP) else whole
+    return Remainder(zipped + b"".join(piece.raw for piece in kept), erased)
 
 
-def members(body: bytes) -> Iterator[bytes]:
-    """A gzip body piece by piece, however large. Errors: UnreadableError."""
+def streamed(body: bytes) -> Iterator[bytes]:
+    """The text of gzip, however large. Errors: UnreadableError where it is damaged, compressed again, or endless."""
     size = 0
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(body)) as file:
-            while piece := file.read(CHUNK_BYTES):
-                size += len(piece)
-                if size > MAX_SEARCHED_BYTES:
-                    raise UnreadableError
-                yield piece
-    except (OSError, EOFError, zlib.error):  # from here on it is damaged, and what came before was searched
-        return
+    for piece in stream(body):
+        if isinstance(piece, Mark):
+            if piece.kind is Kind.DAMAGED:
+                raise UnreadableError
+            continue
+        if size == 0 and piece.startswith(GZIP):
+            raise UnreadableError
+        size += len(piece)
+        if size > MAX_SEARCHED_BYTES:
+            raise UnreadableError
+        yield piece
 
 
 def get(stack: Stack, stored: Stored) -> Any:
@@ -324,7 +325,7 @@ def get(stack: Stack, stored: Stored) -> Any:
     return stack.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
 
 
-# --- Taking out ---
+# --- Erasing ---
 
 
 def take_out(stack: Stack, person: Person, found: list[Finding], table: Table | None) -> None:
@@ -341,7 +342,7 @@ def take_out(stack: Stack, person: Person, found: list[Finding], table: Table | 
 
 
 def take_out_of(stack: Stack, person: Person, stored: Stored) -> None:
-    """What has changed since it was looked at is left as it is, for the next look."""
+    """An object that changed since it was read stays as it is, for the next search."""
     try:
         if not stored.current:
             stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
@@ -376,9 +377,9 @@ def delete(stack: Stack, stored: Stored, etag: str) -> None:
 
 
 def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
-    """What process and ingest would otherwise take from the object itself: when it came, and what it was.
+    """The metadata, with what process and ingest would otherwise take from the old object: its time and its digest.
 
-    By the digest of the whole batch ingest knows it when Bird sends it again, and stores nothing.
+    By the whole batch's digest ingest recognises it when Bird sends it again, and stores nothing.
     """
     kept = {name: value for name, value in was["Metadata"].items() if name not in without}
     received_at = was["LastModified"].isoformat(timespec="milliseconds")
@@ -386,11 +387,11 @@ def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
 
 
 def replace(stack: Stack, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
-    """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
-    would be rows, be loaded and be sent once more."""
+    """Replace the object by a multipart upload of one part, because the buckets announce all other writes, and then the
+    other events would become rows, be loaded and be published again."""
     s3, place = stack.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
-    # boto3 sends a part's checksum unasked: S3 refuses one of an algorithm that the upload has not declared.
+    # boto3 always sends a part's checksum, and S3 refuses one whose algorithm the upload has not declared.
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata, ChecksumAlgorithm="CRC32")["UploadId"]
     try:

@@ -1,4 +1,4 @@
-"""Runs statements in the stack's Athena workgroup, and gives their rows."""
+"""Runs statements in the stack's Athena workgroup, all at once, and returns their rows."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ RUNNING = ("QUEUED", "RUNNING")
 
 
 class QueryFailedError(Exception):
-    """Athena did not answer a statement; its own words say why."""
+    """Athena did not answer a statement; the text is Athena's reason."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ GLUE_TYPES: dict[ColumnType, str] = {
     BOOLEAN: "boolean",
     TIMESTAMP: "timestamp",
 }
-# What Athena's views call the same types.
+# The names of the same types in Athena's views.
 TRINO_TYPES: dict[ColumnType, str] = {
     TEXT: "varchar",
     JSON: "varchar",
@@ -174,14 +174,14 @@ def one_line(sql: str) -> str:
 
 
 def view_sql(*, csv: bool) -> str:
-    """Each event once: the copy that came first. No quotation marks, because it becomes a JSON string as it is."""
+    """Each event once: the copy that came first. No quotation marks, because it goes into a JSON string as it is."""
     return DEDUPLICATED.format(columns=", ".join(typed_from_text(column) if csv else column.name for column in COLUMNS))
 
 
 def typed_from_text(column: Column) -> str:
-    """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
+    """CSV's columns are text in Athena, so the view gives them the types that they have in Parquet."""
     match column.type:
-        case "TEXT" | "JSON":  # the serde reads a field without a value as empty text
+        case "TEXT" | "JSON":  # the serde reads a missing value as empty text
             text = f"nullif({column.name}, '')"
             decoded = f"url_decode(substr({column.name}, {len(ENCODED) + 1}))"
             return f"CASE WHEN starts_with({column.name}, '{ENCODED}') THEN {decoded} ELSE {text} END AS {column.name}"

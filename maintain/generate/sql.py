@@ -1,6 +1,6 @@
-"""What is made of sql/: the views and saved queries of template.yaml, and PostgreSQL's views.
+"""Generate what comes from sql/: the views and saved queries in template.yaml, and PostgreSQL's views.
 
-Each text of sql/ is one for Athena (Trino), PostgreSQL and DuckDB. Its head says what it answers and its columns.
+Each file in sql/ is for Athena (Trino), PostgreSQL and DuckDB alike. Its head says what it answers and its columns.
 """
 
 import csv
@@ -20,7 +20,7 @@ from process.columns import COLUMNS
 BOUNCE_CLASSES = ROOT / "sql/bounce_classes.csv"
 BOUNCE_CLASSES_VIEW = ROOT / "sql/views/bounce_classes.sql"
 POSTGRES_VIEWS = ROOT / "functions/load_postgres/views.sql"
-# What a view's column is called in Glue and in Athena's definition of the view, by its type in the head.
+# A column's type in Glue and in Athena's definition of the view, by its type in the head.
 VIEW_TYPES = {
     "varchar": ("string", "varchar"),
     "bigint": ("bigint", "bigint"),
@@ -28,9 +28,9 @@ VIEW_TYPES = {
     "date": ("date", "date"),
     "timestamp": ("timestamp", "timestamp(3)"),
 }
-# DuckDB is what the local AWS runs.
+# The local AWS runs DuckDB.
 DIALECTS = ("athena", "trino", "postgres", "duckdb")
-PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for reading
+PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
@@ -96,7 +96,7 @@ def queries() -> list[Text]:
 
 
 def views() -> list[Text]:
-    """Each after those that it stands on."""
+    """Each view after those that it uses."""
     found = {path.stem: read(path) for path in sorted((ROOT / "sql/views").glob("*.sql"))}
     needs = {
         name: {other for other in found if other != name and names(text.sql, other)} for name, text in found.items()
@@ -179,7 +179,7 @@ def statement(text: Text) -> str:
 
 
 def postgres_sql() -> str:
-    """Views over the table `events`, to be run with the schema as search path and the two parameters filled in."""
+    """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
     made = [f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n" for view in views()]
     events = [(column.name, column.description) for column in COLUMNS]
     described = [comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]

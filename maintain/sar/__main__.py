@@ -1,9 +1,9 @@
-"""`make sar`: the template for the Serverless Application Repository, packaged and checked.
+"""`make sar`: package and check the template for the Serverless Application Repository.
 
-    make sar                   packaged into a local S3 that is gone afterwards: to see that it can be published
-    make sar BUCKET=my-bucket  packaged into that bucket of yours, for `sam publish`
+    make sar                   package into a temporary local S3, to see whether it can be published
+    make sar BUCKET=my-bucket  package into your bucket, for `sam publish`
 
-Prints each check, and `publishable` at the end, or what is not. docs/publishing.md has the rest.
+Prints each check, and at the end `publishable` or the number of findings. docs/publishing.md has the rest.
 """
 
 import logging
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def report(candidate: Candidate) -> int:
-    """One line for each check; the exit status."""
+    """Print one line for each check. Returns the exit status."""
     about = candidate.template["Metadata"].get(METADATA, {})
     print(f"{candidate.path.relative_to(ROOT)}: {about.get('Name')} {about.get('SemanticVersion')}")
     found = 0
@@ -76,7 +76,7 @@ def report(candidate: Candidate) -> int:
 
 @contextmanager
 def local_s3() -> Iterator[dict[str, str]]:
-    """An S3 for a moment, and the environment in which programs see it and no other."""
+    """A temporary S3; yields the environment in which programs use it and no other."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -20,7 +20,7 @@ BIRDS_ATTEMPTS = 12
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """`run(stack, "status")` as from the command line: exit status, what was printed, what was said beside it."""
+    """`run(stack, "status")` as from the command line: exit status, standard output, standard error."""
 
     def command(stack, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
@@ -43,7 +43,7 @@ def rows(stack, batch_id: str) -> int:
     return int(query(stack, sql)[0]["events"] or 0)
 
 
-def let_in(emulator, group: str) -> list[str]:
+def allowed_ranges(emulator, group: str) -> list[str]:
     """The ranges that reach port 443 by a security group."""
     found = emulator.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
     rules = [rule for rule in found["SecurityGroupRules"] if not rule["IsEgress"]]
@@ -136,7 +136,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
         assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
         bird["login"] = basic(new)
-        # WHEN somebody deploys meanwhile, with a parameter that a file has kept, THEN both are accepted as before
+        # WHEN a deployment happens meanwhile, with a parameter from a file, THEN both are accepted as before
         local_stack.deploy(emulator, stack.name, {"CredentialsVersion": "1"})
         assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
@@ -162,13 +162,13 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
     assert post(stack, basic(dropped), batch_id=str(uuid.uuid4())) == 401
     # THEN all else is as it was deployed
     given = ["192.0.2.0/24", "198.51.100.7/32"]
-    assert let_in(emulator, stack.resources()["LoadBalancerSecurityGroup"])[-2:] == given
+    assert allowed_ranges(emulator, stack.resources()["LoadBalancerSecurityGroup"])[-2:] == given
     versions = rotation.state(stack.stack).versions
     assert set(versions) == {"AWSCURRENT"}
 
 
 def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(emulator):
-    """`localhost` stands for the name of Bird's; the emulator has no packets to refuse."""
+    """`localhost` stands for Bird's host name; the emulator has no packets to refuse."""
     name = "X-MessageSystems-Webhook-Token"
     stack = local_stack.deploy(
         emulator, "bird-header", {"WebhookAuth": "HEADER", "WebhookHeader": name, "SenderHostName": "localhost"}
@@ -181,7 +181,7 @@ def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(em
     resources = stack.resources()
     balancers = emulator.client("elbv2").describe_load_balancers(LoadBalancerArns=[resources["LoadBalancer"]])
     [group] = balancers["LoadBalancers"][0]["SecurityGroups"]
-    assert let_in(emulator, group) == ["127.0.0.1/32"]
+    assert allowed_ranges(emulator, group) == ["127.0.0.1/32"]
 
 
 def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
@@ -201,7 +201,7 @@ def test_oauth2_deploys_behind_the_load_balancer_and_nowhere_else(emulator):
         "jwt-validation",
         "forward",
     ]
-    # The emulator verifies no tokens. Whoever reaches the function otherwise is refused by the function.
+    # The emulator does not verify tokens. The function refuses requests that reach it another way.
     event = json.loads((EVENTS / "http_api_batch.json").read_text())
     event["headers"]["authorization"] = "Bearer forged"
     assert invoked(stack, event) == 401

@@ -46,7 +46,7 @@ def test_a_person_is_protected_and_then_erased(stack, monkeypatch, capsys):
         {"type": "bounce", "timestamp": "1460989507", **others}
     ]
 
-    # The batch was written anew and announced to nobody: it was not processed again before the one that came later.
+    # The batch was rewritten without a notification, so it was not processed again before the later one.
     assert post(stack, next_one, {"event_id": next_one}) == 200
     poll(lambda: rows(stack, next_one), bool, TIMEOUT_SECONDS)
     assert [row["event_id"] for row in rows(stack, one)] == [f"{one}-b"]

@@ -66,6 +66,6 @@ def test_poison_is_set_aside_with_its_reason(stack):
         return [message["MessageAttributes"]["Reason"]["StringValue"] for message in ours]
 
     try:
-        assert poll(dead, bool, ROWS_TIMEOUT_SECONDS) == ["the file is no Parquet"]
+        assert poll(dead, bool, ROWS_TIMEOUT_SECONDS) == ["the file is not Parquet"]
     finally:
         s3.delete_object(Bucket=stack.outputs["LakeBucketName"], Key=key)

@@ -303,7 +303,7 @@ def test_worst_domains(ask):
 
 @pytest.fixture
 def export(stack, rows, monkeypatch, tmp_path):
-    """`export("--bird")` as from the command line: the bytes of the file, and what was said beside it."""
+    """`export("--bird")` as from the command line: the bytes of the file, and standard error."""
 
     def command(*options: str) -> bytes:
         monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)

@@ -176,7 +176,7 @@ def test_a_healthy_stack_is_proved_and_nothing_stays(stack, run, internet, postg
     assert said(document, "batch stored") == "through the front door"
     assert said(document, "test data removed") == "1 rows, 1 batches"
     assert [one for one in internet.door.requests if one.startswith("POST")] == ["POST /bird"] * 3
-    # THEN nothing of it is left, and nobody was told of it
+    # THEN nothing of it is left, and no one was notified
     assert left_over(stack) == 0
     with closing(postgres.connect()) as connection:
         [[rows]] = connection.execute(
@@ -262,7 +262,7 @@ def test_a_name_that_does_not_resolve_is_named_and_the_rest_is_tried_without_it(
 
 
 def test_a_name_that_leads_elsewhere_is_named(run, internet, monkeypatch):
-    """Where only some senders are let in, that nothing answers is no failure."""
+    """If only some senders are allowed, no answer is not a failure."""
     monkeypatch.setitem(internet.names, DOMAIN_NAME, [internet.NOWHERE])
     status, lines, document = run(questions=False)
     assert (lines["name"], lines["certificate"], lines["row in events"]) == ("warning", "not tried", "ok")

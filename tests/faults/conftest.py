@@ -73,7 +73,7 @@ def sender(stack: Deployed, ledger: Ledger) -> Sender:
 def judge(stack: Deployed, ledger: Ledger):
     """The ledger against the lake. A failed assertion shows what is wrong."""
 
-    def judged() -> Verification:
+    def verified() -> Verification:
         return verify(ledger, Lake.of(stack.stack), wait_seconds=ROWS_TIMEOUT_SECONDS, progress=lambda text: None)
 
-    return judged
+    return verified

@@ -1,6 +1,6 @@
-"""What stands in for AWS where a fault needs a hand on it: a front door and a queue's poller over killable processes.
+"""Replaces the parts of AWS where tests inject faults: a front door and a queue's poller, with processes to kill.
 
-Both use the deployed stack's buckets and queue, so that its own process function, Athena and the ledger judge.
+Both use the deployed stack's buckets and queue, so its own process function, Athena and the ledger decide the result.
 """
 
 import base64

@@ -71,7 +71,7 @@ def cloudformation() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 class LambdaContext:
-    """Lambda's, with seconds left; they pass while `time.sleep` of the function is told to."""
+    """Lambda's context, with seconds left; only the function's `time.sleep` lets them pass."""
 
     def __init__(self, seconds: float = 90) -> None:
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""One address out of everything that holds it, the events of others untouched; whatever comes in between."""
+"""Erases one address everywhere and leaves all other events untouched, whatever happens meanwhile."""
 
 import csv
 import gzip
@@ -52,7 +52,7 @@ def client(endpoint: str, service: str):
 
 
 class Aws:
-    """The account, of which a client can be told to fail."""
+    """The account; a test can make its clients fail."""
 
     def __init__(self, endpoint: str) -> None:
         self.real = partial(client, endpoint)
@@ -78,7 +78,7 @@ def aws(s3, moto_endpoint, monkeypatch):
 
 @pytest.fixture
 def run(aws, capsys):
-    """`run("--yes")`: exit status, what was printed, what was said beside it. None of it has the address."""
+    """`run("--yes")`: exit status, standard output, standard error. Neither output has the address."""
 
     def command(*arguments: str, address: str = PERSON) -> tuple[int, str, str]:
         status = operate.main(["erase", "--address", address, "--settle", "0", *arguments])
@@ -90,7 +90,7 @@ def run(aws, capsys):
 
 
 def fill(s3, *, output_format: str = "PARQUET") -> None:
-    """Batches stored and processed; an older version, a quarantined part, a query's result."""
+    """Store and process batches; also an older version, a quarantined part, a query's result."""
     s3.put_object(Bucket=RAW, Key="raw/plain.json", Body=json.dumps([event("0"), event("9", OTHER)]).encode())
     for key, elements in (MINE | OTHERS).items():
         body, more = json.dumps(elements, indent=1).encode(), {}
@@ -113,7 +113,7 @@ def process(s3) -> None:
 
 
 def contents(s3) -> dict[tuple[str, str], bytes]:
-    """Every version of every object, as text a person could read; by key and version."""
+    """Every version of every object, as readable text; by key and version."""
     found = {}
     for bucket in (RAW, LAKE):
         for item in s3.list_object_versions(Bucket=bucket).get("Versions", []):
@@ -132,7 +132,7 @@ def parquet_rows(body: bytes) -> list[dict]:
 
 
 def holders(s3, text: str = PERSON) -> list[str]:
-    """Keys of what has the address of the person, and not of the other one."""
+    """Keys of the objects that hold the person's address, not the other one's."""
     return [
         key
         for (key, _), body in contents(s3).items()
@@ -391,10 +391,40 @@ def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run, monkeypatch):
     monkeypatch.setattr(erase, "MAX_UNZIPPED_BYTES", 1_000_000)
     fill(s3)
     s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"\x8b\x03\x80?\x03", ContentEncoding="br")
-    s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=b"\x1f\x8b cut", ContentEncoding="gzip")
     s3.put_object(Bucket=RAW, Key="raw/bomb.json", Body=gzip.compress(b" " * (erase.MAX_UNZIPPED_BYTES + 1)))
     assert run("--yes")[0] == 0
     assert holders(s3) == []
+
+
+def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run):
+    of_both = gzip.compress(json.dumps([event("31"), event("32", OTHER)]).encode())
+    wrong_checksum = of_both[:-8] + bytes(4) + of_both[-4:]
+    no_method = b"\x1f\x8b cut"
+    fill(s3)
+    s3.put_object(Bucket=RAW, Key="raw/checksum.json", Body=wrong_checksum, ContentEncoding="gzip")
+    s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=no_method, ContentEncoding="gzip")
+    process(s3)  # both are quarantined as they are
+    status, printed, said = run("--yes")
+    assert (status, said.splitlines()[-1]) == (1, "operate: 2 objects could not be read: they may hold the address")
+    assert "unreadable: s3://raw-bucket/raw/cut.json\n" in printed
+    assert "unreadable: s3://lake-bucket/quarantine/" in printed
+    assert holders(s3) == []
+    kept = s3.get_object(Bucket=RAW, Key="raw/checksum.json")["Body"].read()
+    assert json.loads(gzip.decompress(kept)) == [event("32", OTHER)]
+    assert s3.get_object(Bucket=RAW, Key="raw/cut.json")["Body"].read() == no_method
+
+
+def test_a_compressed_file_is_named_whatever_it_is_called(s3, run):
+    s3.put_object(Bucket=LAKE, Key="exports/list", Body=gzip.compress(PERSON.encode()))
+    status, printed, _ = run("--yes")
+    assert (status, "unreadable: s3://lake-bucket/exports/list\n" in printed) == (1, True)
+
+
+def test_an_object_that_is_not_shown_is_counted(s3, run):
+    for number in range(erase.SHOWN + 2):
+        s3.put_object(Bucket=RAW, Key=f"raw/{number}.json", Body=b"\x1f\x8b")
+    status, printed, _ = run("--yes")
+    assert (status, printed.count("unreadable: "), "... and 2 more\n" in printed) == (1, erase.SHOWN, True)
 
 
 HIDDEN = {
@@ -435,7 +465,7 @@ def test_nobody_else_is_erased(s3, run):
 
 
 def test_it_says_that_athena_keeps_the_text_of_queries(s3, run):
-    """Whoever searched for the person by `WHERE rcpt_to = ...` left the address there."""
+    """A query with `WHERE rcpt_to = ...` leaves the address there."""
     fill(s3)
     assert "Athena's history, which keeps the text of each query" in run("--yes")[1]
 

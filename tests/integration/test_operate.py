@@ -119,7 +119,7 @@ class Aws:
         return json.loads(found["SecretString"])["password"]
 
     def accepted(self) -> set[str | None]:
-        """What any update, whoever makes it, would have ingest take, as the custom resource reads it."""
+        """What any update would make ingest accept, as the custom resource computes it."""
         return {self.secret(label) for label in ACCEPTED_LABELS} - {None}
 
 
@@ -175,7 +175,7 @@ def target(aws) -> Stack:
 
 @pytest.fixture
 def run(aws, capsys, monkeypatch):
-    """`run("status")`: exit status, what was printed, what was said beside it."""
+    """`run("status")`: exit status, standard output, standard error."""
     monkeypatch.setattr(operate, "deployed", lambda name, *others: Stack(name, aws.client, 0))
 
     def command(*arguments: str) -> tuple[int, str, str]:
@@ -559,7 +559,7 @@ def test_finish_waits_until_bird_sends_the_new_credentials(aws, run, logged, rea
 def test_abort_gives_bird_its_old_credentials_back(aws, run):
     run("rotate", "start")
     new = aws.secret()
-    assert run("rotate", "abort")[0] == 1  # nobody said yes
+    assert run("rotate", "abort")[0] == 1  # without a yes
     assert aws.accepted() == {"the-first", new}
     assert run("rotate", "abort", "--yes")[:2] == (
         0,
@@ -592,7 +592,7 @@ def test_a_rotation_changes_the_user_name_with_old_and_new_accepted(aws, run):
     assert run("rotate", "abort", "--yes")[0] == 0
     assert username(aws) == "bird"
     run("rotate", "start")
-    assert username(aws) == "bird"  # it stays unless told otherwise
+    assert username(aws) == "bird"  # it stays unless an option changes it
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a:b", "x" * 65])
@@ -619,7 +619,7 @@ def test_a_start_with_another_user_name_is_not_taken_up(aws, run):
 
 
 def test_a_deployment_in_the_middle_of_a_rotation_does_not_end_it(aws, run):
-    """One that sets CredentialsVersion back, as a samconfig.toml or SAR does, makes the digests be computed anew."""
+    """An update that resets CredentialsVersion, as a samconfig.toml or SAR does, computes the digests again."""
     run("rotate", "start")
     aws.client("cloudformation").update_stack(
         StackName="bird-webhooks",
@@ -652,7 +652,7 @@ def test_a_rotation_that_secrets_manager_made_itself_is_none_of_ours(aws, run):
 
 
 def test_a_stack_of_an_older_version_is_not_rotated(aws, run, monkeypatch):
-    """Its function would leave out what Bird has, for it knows nothing of the label."""
+    """Its function would leave out the credentials that Bird has, because it does not know the label."""
     older = parameters(aws) | {"AcceptPreviousCredentials": "false"}
     monkeypatch.setattr(Stack, "parameters", lambda self: older)
     said = run("rotate", "start")[2]

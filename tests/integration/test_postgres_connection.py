@@ -1,4 +1,4 @@
-"""Credentials go to whoever proves to be the database: the operator's tools against a server that is none."""
+"""Credentials go only to a server that proves to be the database: the operator's tools against a false one."""
 
 import json
 import socket
@@ -105,7 +105,7 @@ def test_no_tool_sends_the_password_to_a_server_that_only_claims_to_be_the_datab
         erase.Table(target, "database", "bird")
     with pytest.raises(OperateError):
         report.PostgresEngine(target, arn, "bird").rows({"one": "SELECT 1"})
-    # REQUIRE believes whoever answers, and encrypts: what is asked for in clear is still not sent.
+    # REQUIRE encrypts but trusts any server; a password in clear text is still not sent.
     assert impostor.asked == (0 if tls == "VERIFY_FULL" else 3)
     assert PASSWORD.encode() not in impostor.heard
 

@@ -115,4 +115,4 @@ def test_quarantine_is_counted_by_reason_within_the_days(s3):
         body = "".join(json.dumps({"reason": reason, "original": "?"}) + "\n" for reason in reasons)
         s3.put_object(Bucket="lake-bucket", Key=f"quarantine/{day}/{part}.ndjson", Body=body.encode())
     assert report.quarantine.count(s3, "lake-bucket", WEEK) == Quarantine({"not JSON": 2, "for <address>": 1})
-    assert report.quarantine.count(s3, "lake-bucket", WEEK, most_files=1).unread == 1
+    assert report.quarantine.count(s3, "lake-bucket", WEEK, max_files=1).unread == 1

@@ -119,7 +119,7 @@ def authority(tmp_path_factory) -> tls_door.Authority:
 
 
 def certificate(monkeypatch, authority, server: ssl.SSLContext, *, trusted: bool = True) -> tuple[str, str]:
-    """What is said of the certificate that a server shows to who asks for webhooks.example.com."""
+    """The finding on the certificate that a server shows for webhooks.example.com."""
     monkeypatch.setattr(Stack, "outputs", {"WebhookUrl": "https://webhooks.example.com/bird"})
     monkeypatch.setattr(Stack, "parameters", lambda self: {"FrontDoor": "ALB"})
     door = tls_door.Door(server, "", ssl.create_default_context())

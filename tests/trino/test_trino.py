@@ -29,7 +29,7 @@ SAVED = {
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
 WEEK, MONTHS = Period(NOW - timedelta(days=7), NOW), Period(NOW - timedelta(days=90), NOW)
 JSON_IN_POSTGRES = ["events_deduplicated"]  # jsonb there: same values, other text
-TEXT_OF_JSON = ["extras"]  # asks for that text
+TEXT_OF_JSON = ["extras"]  # selects that text
 
 
 def test_the_table_and_six_views_are_asked_about():
@@ -131,5 +131,5 @@ def test_what_a_tool_asks(lake, monkeypatch, tmp_path, tool):
     asked = dict.fromkeys(lake.athena.asked[before:])
     assert asked
     for sql in asked:
-        # The ledger's statements write a text into columns of jsonb, and one of the report's asks for its text.
+        # The ledger's statements write a text into jsonb columns, and one of the report's selects that text.
         assert lake.ask(sql, postgres=tool is not verify_ledger and "CAST(extra" not in sql)

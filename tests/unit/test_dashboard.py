@@ -195,7 +195,7 @@ def test_only_the_watch_for_silence_fires_without_data():
 
 
 def test_dead_letters_alarm_stays_though_their_queue_reports_nothing_more():
-    """SQS stops reporting of a queue that nobody touches for six hours, though letters lie in it."""
+    """SQS stops reporting a queue that is idle for six hours, even if it has messages."""
     of_dead_letters = {
         name: alarm["TreatMissingData"]
         for name, alarm in ALARMS.items()

@@ -115,7 +115,7 @@ def test_the_loaders_own_code_may_not_touch_network_interfaces(template):
 
 
 def test_every_statement_says_why_and_names_each_action_and_resource(template):
-    """A role's statements have a comment or a Sid that says it; no wildcard stands for actions nobody thought of."""
+    """A role's statements have a comment or a Sid that explains them; no wildcard allows unconsidered actions."""
     checked = 0
     for name, resource in template["Resources"].items():
         if resource["Type"] != "AWS::IAM::Role":
@@ -183,7 +183,7 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert parameters["WebhookAuth"]["Default"] == "BASIC"
     environment = template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"]
     assert environment["WEBHOOK_AUTH"] == {"Ref": "WebhookAuth"}
-    # Behind the load balancer's token check there is no other door.
+    # No other way leads past the load balancer's token check.
     [assertion] = template["Rules"]["OAuth2NeedsAlbAndIssuer"]["Assertions"]
     assert {"Fn::Equals": [{"Ref": "FrontDoor"}, "ALB"]} in assertion["Assert"]["Fn::And"]
     invokers = [r for r in template["Resources"].values() if r["Type"] == "AWS::Lambda::Permission"]
@@ -232,7 +232,7 @@ def test_what_only_looks_reaches_ingest_by_no_load_balancer(template):
         "ContentType": "application/json",
         "MessageBody": '{"status":"ok"}',
     }
-    assert rules[3][1] == rules[1][1]  # the token check of OAUTH2 included: `post` is no POST to a load balancer
+    assert rules[3][1] == rules[1][1]  # also OAUTH2's token check: to a load balancer `post` is not POST
 
 
 def chosen(value, parameters, stack_id):
