@@ -7,7 +7,7 @@ So layouts decide speed only, no list of fields per type is kept, and a test hol
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -27,6 +27,8 @@ MAX_UNKNOWN_FIELDS = 100
 MAX_TYPES_SEEN_ONCE = 1_000
 # A decoder takes some milliseconds to make: in a thousand batches, one is made so many times at most.
 MAX_DECODERS, IN_BATCHES = 50, 1_000
+# A buffer of this size is kept, because the system takes longer to give new memory than msgspec takes to fill it.
+MAX_KEPT_BYTES = 1024 * 1024
 
 DOCUMENTED_TYPES = frozenset(name for names in TYPES.values() for name in names.split())
 
@@ -76,6 +78,7 @@ class Layouts:
         self._last_used: dict[str, int] = {}  # by type, in batches
         self._seen_once: dict[str, int] = {}  # the same
         self._decoders_made: deque[int] = deque(maxlen=MAX_DECODERS)
+        self._again = bytearray()
 
     def decode(self, body: bytes) -> DecodedBatch | None:
         """All events of a batch, in its order; None if any of them has to go the lenient way."""
@@ -99,15 +102,22 @@ class Layouts:
         events = list(chain.from_iterable(map(dict.values, objects)))
         if len(events) != len(objects):  # none or several classes in one element
             return None
-        # Of several members of one name msgspec takes the last, and says nothing of the others: these miss when the
-        # elements are written again. Their colons are counted, and without those of nulls, which are not written.
-        # A colon that is escaped would make up for one that misses.
-        if b"\\u003a" in body or b"\\u003A" in body:
-            return None
-        again = _encode(elements)
-        if body.count(b":") != again.count(b":") and _colons_of_values(body) != _colons_of_values(again):
+        if self._repeats_a_name(body, elements):
             return None
         return DecodedBatch(list(chain.from_iterable(objects)), events)
+
+    def _repeats_a_name(self, body: bytes, elements: Any) -> bool:
+        """Whether an object of the body has two members of one name; where that is hard to tell, it may say so wrongly.
+
+        msgspec takes the last of them and says nothing of the others, so these are missing when the elements are
+        encoded again. Their colons are counted, and without those of nulls, which are not encoded.
+        """
+        # An escaped colon would make up for a missing one. One character is found much faster than several.
+        if b"\\" in body and (b"\\u003a" in body or b"\\u003A" in body):
+            return True
+        again = self._again if len(body) <= MAX_KEPT_BYTES else bytearray()
+        _encode_into(elements, again)
+        return body.count(b":") != again.count(b":") and _colons_of_values(body) != _colons_of_values(again)
 
     def use(self, event_type: str) -> None:
         """Note that a batch has had events of this layout."""
@@ -169,21 +179,24 @@ def _decode_nothing(body: bytes) -> Any:
     raise msgspec.ValidationError("nothing has been learnt yet")
 
 
-def _colons_of_values(json: bytes) -> int:
+def _colons_of_values(json: bytes | bytearray) -> int:
     return json.count(b":") - json.count(b":null") - json.count(b": null")
 
 
-_encode = msgspec.json.Encoder().encode
+_encode_into = msgspec.json.Encoder().encode_into
 _msys = attrgetter("msys")
 _raw_events = msgspec.json.Decoder(list[dict[str, dict[str, Raw]]])
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 
 
-def raw_events(body: bytes) -> Iterator[bytes]:
-    """The bytes of each event of a batch that `Layouts.decode` has read."""
-    for element in _raw_events.decode(body):
-        (raw,) = element["msys"].values()
-        yield bytes(raw)
+def raw_events(body: bytes, events: Sequence[Any]) -> dict[int, bytes]:
+    """The bytes of those events that have no id, by id() of the event; `events` are all that were decoded from `body`."""
+    elements = _raw_events.decode(body)
+    return {
+        id(event): bytes(next(iter(element["msys"].values())))
+        for event, element in zip(events, elements, strict=True)
+        if not event.event_id
+    }
 
 
 def _widen(lesson: Lesson, fields: Mapping[str, Raw]) -> bool:

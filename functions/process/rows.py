@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from arro3.core import RecordBatch, Table
@@ -251,25 +252,24 @@ class Rows:
 
     def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
-        by_struct: dict[tuple[str, Any, str | None], list[int]] = defaultdict(list)
-        for position, (event_class, event) in enumerate(zip(decoded.event_classes, decoded.events, strict=True)):
-            by_struct[event_class, type(event), event.customer_id].append(position)
-        everything: list[Any] = []  # as it came, where an event has no id
-        for (event_class, struct, account), positions in by_struct.items():
-            events = [decoded.events[position] for position in positions]
+        by_kind: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
+        events = decoded.events
+        for event_class, struct, account, event in zip(
+            decoded.event_classes, map(type, events), map(_account, events), events, strict=True
+        ):
+            by_kind[event_class, struct, account].append(event)
+        raws: Mapping[int, bytes] = {}
+        for (event_class, struct, account), some in by_kind.items():
             layout = self.layouts.by_struct[struct]
             self.layouts.use(layout.event_type)
-            event_keys = [event.event_id for event in events]
+            event_keys = list(map(_event_id, some))
             if not all(event_keys):
-                everything = everything or list(raw_events(body))
-                event_keys = [
-                    key or content_key(everything[position])
-                    for key, position in zip(event_keys, positions, strict=True)
-                ]
-            moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
+                raws = raws or raw_events(body, events)
+                event_keys = [key or content_key(raws[id(event)]) for key, event in zip(event_keys, some, strict=True)]
+            moments = [None if seconds is None else seconds * 1000 for seconds in map(_timestamp, some)]
             by_day = _rows_by_day(moments, batch.received_at)
             alike = Alike(0, event_class, layout.event_type, layout)
-            found.events.append(Found(alike, account, events, event_keys, moments, by_day))
+            found.events.append(Found(alike, account, some, event_keys, moments, by_day))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
         groups, rows = len(self._gathered), self.counts.rows
@@ -322,6 +322,11 @@ class Rows:
             self.protection.apply(columns)
         event_keys, batches = _picked(order, gathered.event_keys), _picked(order, gathered.batches)
         return RowsInOrder(record_batch(columns, alike.event_class, event_keys, batches), _picked(order, moments))
+
+
+_account = attrgetter("customer_id")
+_event_id = attrgetter("event_id")
+_timestamp = attrgetter("timestamp")
 
 
 def _check_size(body: bytes, bounds: Bounds) -> None:
