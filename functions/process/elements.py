@@ -43,6 +43,7 @@ class Part(NamedTuple):
 
     raw: bytes
     damage: str | None = None
+    is_json: bool = False  # certainly; of a damaged body it is not known
 
 
 def split(body: bytes) -> list[bytes]:
@@ -64,7 +65,8 @@ def parts(body: bytes) -> Iterator[Part]:
     except msgspec.DecodeError:
         yield from _damaged_parts(body, "not JSON")
     else:
-        yield from map(Part, map(bytes, elements))
+        for raw in elements:
+            yield Part(bytes(raw), is_json=True)
 
 
 def number_of_elements(body: bytes) -> int:

@@ -87,9 +87,9 @@ class Layouts:
             self._rebuild()
         return self._decoded(body)
 
-    def decode_element(self, raw: bytes) -> DecodedBatch | None:
-        """The same for one element of a batch, with what was known when the batch began."""
-        return self._decoded(b"[%b]" % raw)
+    def decode_elements(self, raws: Sequence[bytes]) -> DecodedBatch | None:
+        """The same for some elements of a batch, with what was known when the batch began."""
+        return self._decoded(b"[%b]" % b",".join(raws))
 
     def _decoded(self, body: bytes) -> DecodedBatch | None:
         try:

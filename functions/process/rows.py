@@ -30,6 +30,7 @@ _NO_MOMENT = -(2**63)  # before all others
 MIN_ROW_BYTES = 800
 MIN_GROUP_BYTES = 8 * 1024
 MERGED_AT_ONCE = 64
+MOST_TOGETHER = 64  # elements that are decoded at once after one of their batch did not fit
 MAX_KEY_CHARACTERS = 64  # of keys to be remembered for the whole invocation; of longer ones, a hash is
 # Names of fields without a column are kept and counted up to this many; a stranger may invent any number.
 MAX_EXTRA_FIELDS = 1_000
@@ -90,6 +91,14 @@ class Counts:
 
 # What went the lenient way, by what is alike and by account: values by column, and the event's key.
 type Lenient = dict[tuple[Alike, str | None], list[tuple[dict[str, Any], str]]]
+
+
+class ReadElements(NamedTuple):
+    """Elements of one batch that were read by themselves: with `quick`, the bytes that it was decoded from."""
+
+    quick: DecodedBatch
+    quick_raws: list[bytes]
+    lenient: Lenient
 
 
 class Found(NamedTuple):
@@ -190,9 +199,10 @@ class Rows:
         return taken
 
     def _find_one_by_one(self, found: BatchFound, batch: StoredBatch, bounds: Bounds) -> None:
-        quick = DecodedBatch([], [])
-        quick_raws: list[bytes] = []
-        lenient: Lenient = defaultdict(list)
+        """Elements of an intact body are decoded several at a time: one odd element is no reason to take all singly."""
+        read = ReadElements(DecodedBatch([], []), [], defaultdict(list))
+        waiting: list[tuple[int, bytes]] = []
+        together = 1
         try:
             for position, part in enumerate(parts(batch.body)):
                 if position >= bounds.elements:
@@ -202,41 +212,49 @@ class Rows:
                 if part.damage is not None:
                     found.quarantined.append(Quarantined(batch, position, part.damage, part.raw))
                     continue
-                raw = part.raw
-                reason = self._find(raw, quick, quick_raws, lenient, found)
-                if reason is None:
+                waiting.append((position, part.raw))
+                if part.is_json and len(waiting) < together:
                     continue
-                mendable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
-                if mendable and self._find(repaired(raw), quick, quick_raws, lenient, found) is None:
-                    found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
-                else:
-                    found.quarantined.append(Quarantined(batch, position, reason, raw))
-                if len(found.quarantined) + len(found.repaired) > bounds.quarantined:
-                    found.check(bounds)
+                fits = self._find_quickly(read, [raw for _, raw in waiting])
+                together = min(together * 2, MOST_TOGETHER) if fits else 1
+                if not fits:
+                    self._find_singly(found, batch, read, waiting, bounds)
+                waiting = []
         except UnreadableBatchError as error:
             found.quarantined.append(Quarantined(batch, None, str(error), batch.body))
             return
-        for (alike, account), rows in lenient.items():
+        self._find_singly(found, batch, read, waiting, bounds)
+        for (alike, account), rows in read.lenient.items():
             events, event_keys = [values for values, _ in rows], [key for _, key in rows]
             moments = [values.get("timestamp") for values in events]
             by_day = _rows_by_day(moments, batch.received_at)
             found.events.append(Found(alike, account, events, event_keys, moments, by_day))
-        self._find_decoded(found, batch, quick, b"[%b]" % b",".join(quick_raws))
+        self._find_decoded(found, batch, read.quick, b"[%b]" % b",".join(read.quick_raws))
 
-    def _find(
+    def _find_singly(
         self,
-        raw: bytes,
-        quick: DecodedBatch,
-        quick_raws: list[bytes],
-        lenient: Lenient,
         found: BatchFound,
-    ) -> str | None:
+        batch: StoredBatch,
+        read: ReadElements,
+        elements: Sequence[tuple[int, bytes]],
+        bounds: Bounds,
+    ) -> None:
+        """Elements by their positions. Errors: BeyondBoundsError."""
+        for position, raw in elements:
+            reason = self._find(raw, read, found)
+            if reason is None:
+                continue
+            mendable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
+            if mendable and self._find(repaired(raw), read, found) is None:
+                found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
+            else:
+                found.quarantined.append(Quarantined(batch, position, reason, raw))
+            if len(found.quarantined) + len(found.repaired) > bounds.quarantined:
+                found.check(bounds)
+
+    def _find(self, raw: bytes, read: ReadElements, found: BatchFound) -> str | None:
         """Add one element to what is alike; the reason if it is no event."""
-        decoded = self.layouts.decode_element(raw)
-        if decoded is not None:
-            quick.event_classes.extend(decoded.event_classes)
-            quick.events.extend(decoded.events)
-            quick_raws.append(raw)
+        if self._find_quickly(read, [raw]):
             return None
         try:
             event = element(raw)
@@ -247,8 +265,18 @@ class Rows:
         self.layouts.learn(alike.event_type, event.fields)
         found.extra_fields.update(extra_fields)
         event_key = values.get("event_id") or content_key(event.raw)
-        lenient[alike, values.get("customer_id")].append((values, event_key))
+        read.lenient[alike, values.get("customer_id")].append((values, event_key))
         return None
+
+    def _find_quickly(self, read: ReadElements, raws: Sequence[bytes]) -> bool:
+        """Whether all of them fit what was learnt when the batch began."""
+        decoded = self.layouts.decode_elements(raws)
+        if decoded is None:
+            return False
+        read.quick.event_classes.extend(decoded.event_classes)
+        read.quick.events.extend(decoded.events)
+        read.quick_raws.extend(raws)
+        return True
 
     def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
