@@ -1,5 +1,7 @@
 """A stand-in for S3 on the loopback: takes and gives objects as fast as this machine can, so that it is not measured.
 
+It is a stand-in for SQS, too: whoever deletes messages hears that they are deleted.
+
 python -m benchmarks.s3     prints its port; ends with its standard input
 
 Buckets: what is put into `sink` is forgotten but for its name; everything else is kept in memory.
@@ -88,6 +90,8 @@ def _answer(request: bytes, headers: dict[bytes, bytes], body: bytearray) -> byt
     method, target, _ = request.split(b" ")
     path = unquote(target.decode().partition("?")[0])
     content, extra = b"", []
+    if method == b"POST":
+        return _response(200, [b"Content-Type: application/x-amz-json-1.0"], b'{"Successful": [], "Failed": []}')
     if method == b"PUT":
         if headers.get(b"if-none-match") == b"*" and path in _objects:
             return _response(412, [], b"")

@@ -252,6 +252,8 @@ class Run:
                     files.append(sent)
                 case Counts():
                     counts = sent
+                case dict():
+                    layouts().learn_all(sent)
                 case _:
                     at = sent
         if counts is not None:
@@ -279,7 +281,8 @@ class Run:
 
 
 def _work_on(group: Group) -> Callable[[Callable[[Any], None]], None]:
-    """In a child process: sends the place of each batch that it begins with, None at the end of them; files; counts."""
+    """In a child process: sends the place of each batch that it begins with, None at the end of them; files; what it
+    learnt of the events, which each child would have to learn again; counts."""
 
     def work(send: Callable[[Any], None]) -> None:
         rows = Rows(layouts(), protection())
@@ -295,6 +298,7 @@ def _work_on(group: Group) -> Callable[[Callable[[Any], None]], None]:
         send(None)
         for file in _files(rows, inputs.hexdigest()[:32]):
             send(file)
+        send(rows.layouts.learnt())
         send(rows.counts)
 
     return work

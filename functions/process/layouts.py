@@ -139,6 +139,16 @@ class Layouts:
         if _widen(lesson, fields):
             self._stale.add(event_type)
 
+    def learnt(self) -> dict[str, Lesson]:
+        """What another process needs to read the same batches as quickly; it can be pickled."""
+        return self._lessons
+
+    def learn_all(self, lessons: dict[str, Lesson]) -> None:
+        """Take over what another process has learnt that began with what is known here."""
+        old, self._lessons = self._lessons, lessons
+        self._stale |= {name for name in old.keys() | lessons.keys() if old.get(name) != lessons.get(name)}
+        self._last_used = {name: self._last_used.get(name, self._batches) for name in lessons}
+
     def _seen_before(self, event_type: str) -> bool:
         """Whether an earlier batch had the type."""
         if len(self._seen_once) >= MAX_TYPES_SEEN_ONCE:
