@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from arro3.core import RecordBatch, Table
+from msgspec.structs import astuple
 
 from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
 from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repaired
@@ -297,7 +298,8 @@ class Rows:
             moments = [None if seconds is None else seconds * 1000 for seconds in map(_timestamp, some)]
             by_day = _rows_by_day(moments, batch.received_at)
             alike = Alike(0, event_class, layout.event_type, layout)
-            found.events.append(Found(alike, account, some, event_keys, moments, by_day))
+            # Taken apart while they are in the processor's cache, which takes half as long as later.
+            found.events.append(Found(alike, account, list(map(astuple, some)), event_keys, moments, by_day))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
         groups, rows = len(self._gathered), self.counts.rows

@@ -59,11 +59,11 @@ class RowsInOrder(NamedTuple):
     moments: list[int]
 
 
-def columns_of_events(layout: Layout, events: Sequence[Any]) -> tuple[Columns, Counter[str]]:
-    """Structs of one layout -> its columns, and how often which field went into `extra`."""
+def columns_of_events(layout: Layout, events: Sequence[tuple[Any, ...]]) -> tuple[Columns, Counter[str]]:
+    """Structs of one layout, as tuples -> its columns, and how often which field went into `extra`."""
     columns: Columns = {"type": _constant(layout.event_type, len(events))}
     extras: Extras = {}
-    _add_members(layout.members, list(map(astuple, events)), columns, extras)
+    _add_members(layout.members, events, columns, extras)
     if extras:
         columns["extra"] = _text_array(
             [json_object(extras[row]) if row in extras else None for row in range(len(events))]
