@@ -56,7 +56,7 @@ type Extras = dict[int, dict[str, str]]
 
 class RowsInOrder(NamedTuple):
     rows: RecordBatch
-    moments: list[int]
+    timestamps: list[int]
 
 
 def columns_of_events(layout: Layout, events: Sequence[tuple[Any, ...]]) -> tuple[Columns, Counter[str]]:
@@ -96,11 +96,11 @@ def record_batch(
 
 
 def merged(parts: Sequence[RowsInOrder]) -> RecordBatch:
-    """One batch of several that are each in the order of their moments."""
+    """One batch of several that are each in the order of their timestamps."""
     if len(parts) == 1:
         return parts[0].rows
-    moments = [moment for part in parts for moment in part.moments]
-    order = array("I", sorted(range(len(moments)), key=moments.__getitem__))
+    timestamps = [timestamp for part in parts for timestamp in part.timestamps]
+    order = array("I", sorted(range(len(timestamps)), key=timestamps.__getitem__))
     (whole,) = table([part.rows for part in parts]).combine_chunks().to_batches()
     return whole.take(Array.from_buffer(order))
 
@@ -209,8 +209,8 @@ def _time_array(texts: Sequence[str | None], name: str, extras: Extras) -> Array
             return times
     values: list[int | None] = []
     for row, text in enumerate(texts):
-        moment, whole = (None, True) if text is None else read_timestamp(text)
-        values.append(moment)
+        timestamp, whole = (None, True) if text is None else read_timestamp(text)
+        values.append(timestamp)
         if not whole:
             extras.setdefault(row, {})[name] = json.encode(text).decode()
     return _array(TIMESTAMP, values)
