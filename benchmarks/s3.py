@@ -1,5 +1,7 @@
 """A stand-in for S3 on loopback, as fast as this machine allows, so that S3's own time does not count.
 
+It also answers SQS's deletions of messages.
+
 python -m benchmarks.s3     prints its port; stops when its standard input is closed
 
 Of an object in the bucket `sink` only the name is kept; objects in other buckets are kept in memory.
@@ -88,6 +90,8 @@ def _answer(request: bytes, headers: dict[bytes, bytes], body: bytearray) -> byt
     method, target, _ = request.split(b" ")
     path = unquote(target.decode().partition("?")[0])
     content, extra = b"", []
+    if method == b"POST":
+        return _response(200, [b"Content-Type: application/x-amz-json-1.0"], b'{"Successful": [], "Failed": []}')
     if method == b"PUT":
         if headers.get(b"if-none-match") == b"*" and path in _objects:
             return _response(412, [], b"")

@@ -18,6 +18,7 @@ PARTS = {
     "ingest, warm": set(INGEST),
     "ingest, requests a second": set(INGEST),
     "process": set(CONTENDERS),
+    "process, after an outage": {"ours, the handler with S3"},
     "process, how it grows": set(GROWTH),
     "lake": {
         "ours (100 batches an invocation)",

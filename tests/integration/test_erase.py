@@ -405,7 +405,10 @@ def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run)
     s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=no_method, ContentEncoding="gzip")
     process(s3)  # both are quarantined as they are
     status, printed, said = run("--yes")
-    assert (status, said.splitlines()[-1]) == (1, "bird-webhooks: 2 objects could not be read: they may hold the address")
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        "bird-webhooks: 2 objects could not be read: they may hold the address",
+    )
     assert "unreadable: s3://raw-bucket/raw/cut.json\n" in printed
     assert "unreadable: s3://lake-bucket/quarantine/" in printed
     assert holders(s3) == []
