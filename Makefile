@@ -18,6 +18,7 @@ INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 REVIEW_INSTALLED := .venv-review/.installed
+CDK_INSTALLED := .venv-cdk/.installed
 
 ##@ Start here
 .PHONY: help
@@ -79,6 +80,10 @@ trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks
 test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
 	@$(PYTEST) tests/trino
 
+.PHONY: test-cdk
+test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-and-cdk.md, synthesised (needs node 22 or newer)
+	@$(PYTEST) tests/cdk
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
@@ -101,7 +106,7 @@ events: $(INSTALLED) ## Write the invocation events of events/ anew from the ven
 
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
-	@$(find_uv); for name in dev ministack review bench uv; do \
+	@$(find_uv); for name in dev ministack review bench cdk uv; do \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
 	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
 
@@ -201,3 +206,6 @@ $(BENCH_INSTALLED): requirements-bench.txt
 
 $(REVIEW_INSTALLED): requirements-review.txt
 	$(call environment,.venv-review,$<)
+
+$(CDK_INSTALLED): requirements-cdk.txt
+	$(call environment,.venv-cdk,$<)
