@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tools.sar.generate import generate
+from maintain.sar.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/terraform-and-cdk.md").read_text(), re.DOTALL | re.MULTILINE)
