@@ -1,4 +1,4 @@
-"""A stand-in of Bird's Webhooks API, from shared/reference/bird-event-webhooks.md and Bird's own description of it.
+"""A stand-in of Bird's Webhooks API, from Bird's own description: https://docs.bird.com/api/email-api/webhooks
 
 It asks for the key, keeps webhooks, tries a target when one is made or gets another target, and sends batches with the
 credentials that it was given. `reach` is its DNS: where it finds a target. It can be told to fail.

@@ -1,4 +1,4 @@
-"""The CDK snippets of docs/terraform-and-cdk.md, synthesised as a user would: `make test-cdk`. Needs node, which CDK runs on."""
+"""The CDK snippets of docs/terraform-and-cdk.md, synthesised as a user would. Needs node, which CDK runs on."""
 
 import json
 import os
@@ -13,7 +13,9 @@ from samtranslator.yaml_helper import yaml_parse
 from maintain.sar.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/terraform-and-cdk.md").read_text(), re.DOTALL | re.MULTILINE)
+SNIPPETS = re.findall(
+    r"^```python\n(.*?)^```$", (ROOT / "docs/terraform-and-cdk.md").read_text(), re.DOTALL | re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ def synthesised(tmp_path):
         (tmp_path / "app.py").write_text(snippet)
         # jsii warns of an old node on standard error; the template is the same.
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CDK_OUTDIR": str(tmp_path / "out")}
-        subprocess.run([ROOT / ".venv-cdk/bin/python", "app.py"], cwd=tmp_path, env=environment, check=True, timeout=300)
+        subprocess.run(
+            [ROOT / ".venv-cdk/bin/python", "app.py"], cwd=tmp_path, env=environment, check=True, timeout=300
+        )
         return json.loads((tmp_path / "out/Marketing.template.json").read_text())
 
     return run

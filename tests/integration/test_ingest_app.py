@@ -1,4 +1,4 @@
-"""The request table of the design, row by row, against a local S3."""
+"""The table of requests in docs/architecture.md ("The webhook"), row by row, against a local S3."""
 
 import base64
 import gzip

@@ -1,23 +1,11 @@
-"""The tool's command line, and the examples of its document."""
+"""The command line of the report; test_docs.py reads the examples of its document."""
 
-import re
-import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from bird_webhooks import report_page as report
 from report.queries import Period
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/downstream/report.md"
-
-
-def test_every_example_of_the_document_is_legal():
-    lines = re.findall(r"^python -m bird_webhooks\.report_page (.*)$", DOCUMENT.read_text(), re.MULTILINE)
-    assert len(lines) == 4
-    for line in lines:
-        report.parser().parse_args(shlex.split(line))
 
 
 def period(*arguments: str, rows: list[dict] | None = None) -> Period:
