@@ -81,6 +81,19 @@ def test_nothing_refers_to_a_file_that_is_not_here():
     assert found == []
 
 
+def test_every_function_and_level_of_tests_is_described():
+    functions = [path.parent.name for path in (ROOT / "functions").glob("*/app.py")]
+    assert [name for name in functions if f"\n| `{name}` | " not in TEXTS["docs/architecture.md"]] == []
+    assert [name for name in functions if f"\n  {name}/ " not in TEXTS["CONTRIBUTING.md"]] == []
+    levels = [path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))]
+    assert [name for name in levels if f"\n| {name} | " not in TEXTS["CONTRIBUTING.md"]] == []
+
+
+def test_outputs_that_the_architecture_promises_are_there(template):
+    [promised] = re.findall(r"Stable outputs: (.*?)\.\n", TEXTS["docs/architecture.md"], re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", promised)) <= template["Outputs"].keys()
+
+
 def test_every_decision_has_its_date_and_its_group():
     text = TEXTS["docs/decisions.md"]
     entries = re.findall(r"^### (.+)\n(.*)$", text, re.MULTILINE)
