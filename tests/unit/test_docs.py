@@ -20,7 +20,7 @@ import yaml
 from botocore import xform_name
 from samtranslator.yaml_helper import yaml_parse
 
-from bird_webhooks.__main__ import parser
+from bird_webhooks.__main__ import parsed, parser
 from maintain.sar.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,9 +185,9 @@ def test_every_command_of_the_operators_program_is_in_its_document():
 def test_the_operators_program_reads_its_examples(command):
     if "--help" in command.arguments:
         with pytest.raises(SystemExit, match="0"):
-            parser().parse_args(command.arguments)
+            parsed([*command.arguments])
     else:
-        parser().parse_args(command.arguments)
+        parsed([*command.arguments])
 
 
 @pytest.mark.parametrize("mention", mentions("bird-webhooks"), ids=str)
