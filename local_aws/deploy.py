@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from bird_webhooks.stack import LOCAL_POLL_SECONDS, OUTPUTS, Stack
 from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError
 
 TEMPLATE = ROOT / "template.yaml"
@@ -30,26 +32,26 @@ LEFT_OUT = ("AWS::Athena::NamedQuery",)
 
 
 @dataclass(frozen=True)
-class Stack:
-    """A deployed stack. `outputs` is flat: the template's outputs, and what only exists locally."""
+class Deployed:
+    """A stack on a local AWS. `outputs` is flat: the template's outputs, and what only exists locally."""
 
     emulator: Emulator
     name: str
     outputs: dict[str, str]
 
+    @cached_property
+    def stack(self) -> Stack:
+        """The same for the operator's program."""
+        certificate = str(self.emulator.certificate) if self.emulator.auth else None
+        client = cache(self.emulator.client)  # half a second of processor time each
+        return Stack(self.name, client, LOCAL_POLL_SECONDS, self.outputs["WebhookUrl"], certificate)
+
     def credentials(self) -> tuple[str, str]:
-        """The webhook's username and password, from the stack's own secret."""
-        secret = self.emulator.client("secretsmanager").get_secret_value(SecretId=self.outputs["WebhookSecretArn"])
-        login = json.loads(secret["SecretString"])
-        return login["username"], login["password"]
+        return self.stack.credentials()
 
     def resources(self) -> dict[str, str]:
         """Physical ids by logical id."""
         return {name: resource["PhysicalResourceId"] for name, resource in described(self.emulator, self.name).items()}
-
-
-def progress(text: str) -> None:
-    print(f"==> {text}", file=sys.stderr, flush=True)
 
 
 def build(template: Path = TEMPLATE) -> Path:
@@ -83,7 +85,7 @@ def deploy(
     stack_name: str = STACK_NAME,
     parameters: Mapping[str, str] | None = None,
     template: Path = BUILT_TEMPLATE,
-) -> Stack:
+) -> Deployed:
     """`sam deploy` of a built template; the load balancer's name and certificate are those that an account supplies."""
     content, given = read_template(template), dict(parameters or {})
     values = given
@@ -107,7 +109,7 @@ def deploy(
             raise
     register_targets(emulator, stack_name, content)
     mend_event_sources(emulator, stack_name)
-    return Stack(emulator, stack_name, local_outputs(emulator, stack_name))
+    return Deployed(emulator, stack_name, local_outputs(emulator, stack_name))
 
 
 def read_template(path: Path) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def without_what_is_unknown(template: Path, content: Mapping[str, Any]) -> Path:
     return copy
 
 
-def delete(stack: Stack) -> None:
+def delete(stack: Deployed) -> None:
     """Delete the stack and wait until it is gone."""
     client = stack.emulator.client("cloudformation")
     client.delete_stack(StackName=stack.name)
@@ -272,9 +274,12 @@ def local_front_door(emulator: Emulator, stack_name: str) -> str:
     return f"{here}/_aws/execute-api/{by_type['AWS::ApiGatewayV2::Api']}/$default"
 
 
-def write_outputs(stack: Stack) -> Path:
-    path = LOCAL / "outputs.json"
-    path.touch(mode=0o600)  # the key of the local AWS
+def write_outputs(stack: Deployed, folder: Path = LOCAL) -> Path:
+    """What `bird-webhooks --local` and other programs need to know."""
+    path = folder / OUTPUTS.name
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # the key of the local AWS, also in a file that an older version wrote
     login = {"access_key_id": stack.emulator.access_key, "secret_access_key": SECRET_KEY}
-    path.write_text(json.dumps({**stack.outputs, **login}, indent=2, sort_keys=True) + "\n")
+    trust = {"ca_bundle": str(stack.emulator.certificate) if stack.emulator.auth else ""}
+    path.write_text(json.dumps({**stack.outputs, **login, **trust}, indent=2, sort_keys=True) + "\n")
     return path

@@ -109,7 +109,7 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
     """Start MiniStack on `port` and wait until it answers. With `auth`, IAM policies are enforced."""
     program = ROOT / ".venv-ministack/bin/ministack"
     if not program.exists():
-        raise LocalAwsError("MiniStack is not installed: run `make install` first")
+        raise LocalAwsError("MiniStack is not installed: run `make install-all` first")
     require_free(port, bind)
     LOCAL.mkdir(exist_ok=True)
     log = LOCAL / f"emulator-{port}.log"

@@ -33,8 +33,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.s3 import utils
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from bird_webhooks.terminal import step
 from local_aws import deploy as local_stack
-from local_aws.deploy import BUILT_TEMPLATE, progress
+from local_aws.deploy import BUILT_TEMPLATE
 from local_aws.emulator import LOCAL, REGION, ROOT, LocalAwsError, forget_real_aws
 from local_aws.webhook import EVENTS, recorded_request
 
@@ -71,9 +72,9 @@ def main() -> int:
         if not event.is_file():
             raise LocalAwsError(f"there is no event {event}")
         require_engine()
-        progress("building (sam build)")
+        step("building (sam build)")
         local_stack.build()
-        progress(f"invoking {arguments.function} with {event} in a container")
+        step(f"invoking {arguments.function} with {event} in a container")
         result = invoke(arguments.function, event)
     except LocalAwsError as error:
         print(f"invoke: {error}", file=sys.stderr)
@@ -83,7 +84,7 @@ def main() -> int:
     print(result.log, file=sys.stderr)
     print(json.dumps(result.answer, indent=2))
     for address in result.objects:
-        progress(f"stored {address}")
+        step(f"stored {address}")
     return 0
 
 

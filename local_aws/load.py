@@ -23,14 +23,14 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from bird_webhooks.simulator.__main__ import Progress, lake_of, say
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
-from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.simulator.verify import Verification, verify
+from bird_webhooks.simulator.sender import Basic, Report, Sender
+from bird_webhooks.simulator.verify import Lake, Verification, verify
+from bird_webhooks.terminal import Progress, step
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator, LocalAwsError
 from local_aws.faults import ANSWER_LOST, NEVER_ARRIVED, REFUSED, Fault, FaultProxy
 from local_aws.query import client
@@ -59,7 +59,7 @@ def main() -> int:
     local_emulator.forget_real_aws()
     try:
         with local_emulator.running() as emulator:
-            say("building and deploying")
+            step("building and deploying")
             local_stack.build()
             stack = local_stack.deploy(emulator)
             if options.kind == "load":
@@ -74,7 +74,7 @@ def main() -> int:
         return 130
 
 
-def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
+def load(stack: Deployed, *, batches: int, connections: int, seed: int) -> bool:
     """As fast as it goes, with faults on; whether the ledger closes."""
     shorten_visibility(stack)
     chance = random.Random(seed)  # noqa: S311
@@ -97,7 +97,7 @@ def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
         return judged(stack, ledger)
 
 
-def soak(stack: Stack, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
+def soak(stack: Deployed, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
     """Steadily; whether the memory of the function processes stays flat and the ledger closes."""
     with tempfile.TemporaryDirectory() as directory:
         ledger = Ledger(Path(directory) / "ledger.ndjson")
@@ -114,17 +114,20 @@ def maker(seed: int) -> BatchMaker:
     return BatchMaker(seed, datetime.now(UTC))
 
 
-def sender_of(stack: Stack, ledger: Ledger, url: str, connections: int, seed: int) -> Sender:
-    login = Basic(*stack.credentials())
-    return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=Progress())
+def sender_of(stack: Deployed, ledger: Ledger, url: str, connections: int, seed: int) -> Sender:
+    login, line = Basic(*stack.credentials()), Progress()
+
+    def progress(report: Report) -> None:
+        line.show(report.progress)
+
+    return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=progress)
 
 
-def judged(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
+def judged(stack: Deployed, ledger: Ledger, *, alone: bool = True) -> bool:
     """Whether the ledger closes and every batch was accepted. `alone`: nobody else ever sent to this stack."""
-    verification: Verification = verify(
-        ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=say
-    )
-    [rows] = lake_of(stack).query("SELECT count(*) AS stored FROM events")
+    lake = Lake.of(stack.stack)
+    verification: Verification = verify(ledger, lake, wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=step)
+    [rows] = lake.query("SELECT count(*) AS stored FROM events")
     print(f"rows          {rows['stored']} in the table events, for {verification.found} in the view")
     print(verification, flush=True)
     given_up = [batch_id for batch_id, outcome in ledger.outcomes.items() if outcome != "accepted"]
@@ -159,7 +162,7 @@ def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
     return Fault(delay_seconds=5 * chance.random()) if drawn < 0.06 else None
 
 
-def route_s3_through(stack: Stack, proxy: FaultProxy) -> None:
+def route_s3_through(stack: Deployed, proxy: FaultProxy) -> None:
     """Let the functions that touch data reach S3 by way of the proxy."""
     functions = client(stack.emulator, "lambda")
     for function in FUNCTIONS:
@@ -169,14 +172,14 @@ def route_s3_through(stack: Stack, proxy: FaultProxy) -> None:
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
-def shorten_visibility(stack: Stack) -> None:
+def shorten_visibility(stack: Deployed) -> None:
     client(stack.emulator, "sqs").set_queue_attributes(
         QueueUrl=stack.outputs["ProcessQueueUrl"], Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)}
     )
 
 
 @contextmanager
-def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
+def mischief(stack: Deployed, chance: random.Random) -> Iterator[dict[str, int]]:
     """Meanwhile: processes of process are killed at any moment, and S3 announces old objects again, in any order.
 
     Those of ingest are left alone, for the emulator answers the loss of one by ending all of them, over and over;
@@ -211,7 +214,7 @@ def kill(pid: int) -> None:
         return
 
 
-def announce_again(stack: Stack, chance: random.Random, count: int) -> int:
+def announce_again(stack: Deployed, chance: random.Random, count: int) -> int:
     """Send S3's notifications of some stored batches once more, several in a message, in any order."""
     bucket = stack.outputs["RawBucketName"]
     listed = client(stack.emulator, "s3").list_objects_v2(Bucket=bucket).get("Contents", [])

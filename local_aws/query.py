@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from local_aws.deploy import Stack
-from local_aws.emulator import Emulator, LocalAwsError
+from local_aws.deploy import Deployed
+from local_aws.emulator import Emulator
 
 QUERY_TIMEOUT_SECONDS = 60
 
@@ -15,28 +15,9 @@ Row = dict[str, str | None]
 client = cache(Emulator.client)  # half a second of processor time each
 
 
-def query(stack: Stack, sql: str) -> list[Row]:
+def query(stack: Deployed, sql: str) -> list[Row]:
     """The rows of one statement, every value as the text that Athena returns."""
-    athena = client(stack.emulator, "athena")
-    started = athena.start_query_execution(
-        QueryString=sql,
-        QueryExecutionContext={"Database": stack.outputs["GlueDatabaseName"]},
-        WorkGroup=stack.outputs["AthenaWorkGroupName"],
-    )
-    query_id = started["QueryExecutionId"]
-    deadline = time.monotonic() + QUERY_TIMEOUT_SECONDS
-    while (status := athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]["Status"])[
-        "State"
-    ] != "SUCCEEDED":
-        if status["State"] in ("FAILED", "CANCELLED") or time.monotonic() > deadline:
-            raise LocalAwsError(f"Athena query {status['State']}: {status.get('StateChangeReason', sql)}")
-        time.sleep(0.1)
-    header, *lines = [
-        [column.get("VarCharValue") for column in line["Data"]]
-        for page in athena.get_paginator("get_query_results").paginate(QueryExecutionId=query_id)
-        for line in page["ResultSet"]["Rows"]
-    ]
-    return [dict(zip([name or "" for name in header], line, strict=True)) for line in lines]
+    return list(stack.stack.athena(QUERY_TIMEOUT_SECONDS).stream(sql))
 
 
 def original_sql(view_original_text: str) -> str:

@@ -24,7 +24,7 @@ from zipfile import ZipFile
 
 import trino
 
-from local_aws.deploy import progress
+from bird_webhooks.terminal import step
 from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError, free_port
 
 VERSION = "476"  # docs/decisions.md says what stands for it at Athena
@@ -130,7 +130,7 @@ def fetch() -> None:
         directory = Path(made)
         for name, kind in ARTEFACTS.items():
             file = directory / f"{name}-{VERSION}.{kind}"
-            progress(f"fetching {file.name} (Maven)")
+            step(f"fetching {file.name} (Maven)")
             download(maven, f"io.trino:{name}:{VERSION}:{kind}", directory)
             if sha256(file) != sums[file.name]:
                 raise LocalAwsError(f"{file.name} is not the file of {SUMS.name}: nothing of it was kept")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import ROOT, Emulator
 
 SEND_TIMEOUT_SECONDS = 30
@@ -55,7 +55,7 @@ def events_in(request: Request) -> list[dict[str, Any]]:
     return batch
 
 
-def send(stack: Stack, request: Request, path: str | None = None) -> Answer:
+def send(stack: Deployed, request: Request, path: str | None = None) -> Answer:
     """One request to the stack's webhook, or to another path of its load balancer."""
     target = urlsplit(stack.outputs["WebhookUrl"])
     connection = connect(stack.emulator, target.netloc)

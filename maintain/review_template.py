@@ -27,7 +27,7 @@ COMMANDS = [
 
 def main() -> int:
     if not TOOLS.exists():
-        print("the reviewers' tools are not installed: run `make install` first")
+        print("the reviewers' tools are not installed: run `make install-all` first")
         return 1
     running = [
         subprocess.Popen(

@@ -12,7 +12,7 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from io import BytesIO
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.erase_postgres import Table
 from bird_webhooks.operate.mentions import (
     Person,
@@ -30,14 +31,15 @@ from bird_webhooks.operate.mentions import (
     parquet_without,
     quarantine_without,
 )
-from bird_webhooks.stack import OperateError, Progress, Target, confirm, say
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import Progress, confirm, print_json, say
 from process.bounds import BeyondBoundsError
 from process.gzip_body import CUT, GZIP, NotGzipError, decompressed
 
+type Tell = Callable[[str], None]
+
 AT_ONCE = 16
 LOOKS = 4
-# An invocation of process, or of a loader, that read what was there before has ended by then.
-SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
@@ -49,12 +51,12 @@ RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "qu
 # In the order of erasing.
 PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
-Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
-PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept; Athena's history of queries, which keeps the text of each for 45 days: an
-address in a WHERE stands there until then. An address that is written otherwise (hashed by others, in base64,
-compressed by anything but gzip, cut in two) is not found, nor one in the key of an object.
-Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
+Not checked, because this program cannot: Bird itself; your own backups, copies and snapshots of the buckets or of
+PostgreSQL (which keeps deleted rows in its files until VACUUM, and in its WAL); what consumers of the event bus and
+other readers of the rows have kept; Athena's history, which keeps the text of each query for 45 days, so an address in
+a WHERE clause stays there until then. An address in another form is not found (hashed by others, in base64, compressed
+by anything but gzip, cut in two), nor one in the key of an object.
+Queues and dead letters hold keys of objects, not events. Logs hold no addresses."""
 
 
 class Stored(NamedTuple):
@@ -88,20 +90,34 @@ class Look:
     def clean(self) -> bool:
         return not self.found and not self.postgres
 
-    def show(self) -> None:
-        for place in PLACES:
-            found = [finding for finding in self.found if finding.stored.place == place]
-            events = sum(finding.events for finding in found)
-            what = f"{len(found):,} with the address" + (f", {events:,} events" if events else "")
-            print(f"{place:<26}{self.seen[place]:>9,} objects  {what}")
-        rows = "not looked at" if self.postgres is None else f"{self.postgres:,} rows with the address"
-        print(f"{'PostgreSQL':<46}{rows}")
+    def figures(self) -> dict[str, dict[str, int]]:
+        """By place: objects, those with the address, and its events in them."""
+        by_place = {place: [finding for finding in self.found if finding.stored.place == place] for place in PLACES}
+        return {
+            place: {"objects": self.seen[place], "found": len(found), "events": sum(one.events for one in found)}
+            for place, found in by_place.items()
+        }
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        found, unreadable = [str(finding.stored) for finding in self.found], list(map(str, self.unreadable))
+        rows = {"postgres_rows": self.postgres, "found": found, "unreadable": unreadable}
+        return {"clean": self.clean and not unreadable, "places": self.figures(), **rows}
+
+    def show(self, tell: Tell) -> None:
+        for place, figures in self.figures().items():
+            what = f"{figures['found']:,} with the address" + (
+                f", {figures['events']:,} events" * bool(figures["events"])
+            )
+            tell(f"{place:<26}{figures['objects']:>9,} objects  {what}")
+        rows = "not checked" if self.postgres is None else f"{self.postgres:,} rows with the address"
+        tell(f"{'PostgreSQL':<46}{rows}")
         if self.unreadable:
-            print(f"{len(self.unreadable):,} objects could not be read")
+            tell(f"{len(self.unreadable):,} objects could not be read")
 
 
 def erase(
-    target: Target,
+    stack: Stack,
     address: str,
     *,
     since: datetime | None,
@@ -111,64 +127,70 @@ def erase(
     dry_run: bool,
     yes: bool,
     settle_seconds: float,
+    as_json: bool = False,
 ) -> None:
     """Errors: OperateError if anything is left, or could not be looked at."""
-    person = Person(address, frozenset(hashes(target, address, hash_keys)))
-    table = Table(target, postgres, schema) if postgres else None
-    look = look_everywhere(target, person, table, since)
-    look.show()
+    person = Person(address, frozenset(hashes(stack, address, hash_keys)))
+    table = Table(stack, postgres, schema) if postgres else None
+    look = look_everywhere(stack, person, table, since)
+    tell: Tell = say if as_json else print
+    look.show(tell)
     if dry_run:
-        print("nothing was changed")
+        tell("nothing was changed")
+        if as_json:
+            print_json(look.document())
         return
     if not look.clean:
-        confirm(f"Erase all this from stack {target.name}? It cannot be had back.", yes=yes)
+        confirm(f"Erase all this from stack {stack.name}? It cannot be undone.", yes=yes)
     for _ in range(LOOKS - 1):
         mendable = [finding for finding in look.found if finding.stored.place != OTHER]
         if not mendable and not look.postgres:
             break
-        take_out(target, person, mendable, table)
-        say(f"waiting {settle_seconds:.0f} s for what still runs with batches read before")
+        take_out(stack, person, mendable, table)
+        say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
         time.sleep(settle_seconds)
-        look = look_everywhere(target, person, table, since)
-        print("\nlooked again")
-        look.show()
-    report(look, since, postgres)
+        look = look_everywhere(stack, person, table, since)
+        tell("\nchecked again")
+        look.show(tell)
+    if as_json:
+        print_json(look.document())
+    report(look, since, postgres, tell)
 
 
-def report(look: Look, since: datetime | None, postgres: str | None) -> None:
-    print(f"\n{UNSEEN}")
+def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell) -> None:
+    tell(f"\n{UNSEEN}")
     if since:
-        print(f"Nor was what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
+        tell(f"Not checked either: what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
     if not postgres:
-        print("Nor was PostgreSQL: give --postgres if the rows are loaded into one.")
+        tell("Not checked either: PostgreSQL. Give --postgres if the stack loads rows into one.")
     for stored in [*look.unreadable, *(finding.stored for finding in look.found)][:SHOWN]:
-        print(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
+        tell(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
     if look.unreadable:
         raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
     if not look.clean:
-        raise OperateError("the address is still there: see above, and give the command again")
-    print("\nNothing is left of the address in what was looked at.")
+        raise OperateError("the address is still there: see above, then run the command again")
+    tell("\nNothing is left of the address in what was checked.")
 
 
-def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
+def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
     """As process makes them, with the stack's key and with others that it may have had before."""
-    own = target.outputs.get("HashKeyArn")
+    own = stack.outputs.get("HashKeyArn")
     for secret in [*([own] if own else []), *keys]:
-        key = target.secret_text(secret).encode()
+        key = stack.secret_text(secret).encode()
         yield hmac.digest(key, address.lower().encode(), "sha256").hex()
 
 
 # --- Looking ---
 
 
-def look_everywhere(target: Target, person: Person, table: Table | None, since: datetime | None) -> Look:
+def look_everywhere(stack: Stack, person: Person, table: Table | None, since: datetime | None) -> Look:
     """The raw batches first: they name events whose rows are looked for then."""
     look, progress = Look(), Progress()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for bucket in (target.output("RawBucketName"), target.output("LakeBucketName")):
-            raw = bucket == target.output("RawBucketName")
-            for some in batched(versions(target, bucket, since, raw=raw), AT_ONCE * 8, strict=False):
-                outcomes = pool.map(lambda stored: (stored, look_at(target, person, stored)), some)
+        for bucket in (stack.output("RawBucketName"), stack.output("LakeBucketName")):
+            raw = bucket == stack.output("RawBucketName")
+            for some in batched(versions(stack, bucket, since, raw=raw), AT_ONCE * 8):
+                outcomes = pool.map(lambda stored: (stored, look_at(stack, person, stored)), some)
                 for stored, outcome in outcomes:
                     look.seen[stored.place] += 1
                     if outcome is UNREADABLE:
@@ -182,9 +204,9 @@ def look_everywhere(target: Target, person: Person, table: Table | None, since: 
     return look
 
 
-def versions(target: Target, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
+def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
     """The noncurrent ones too; deletions hold nothing."""
-    for page in target.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in page.get("Versions", []):
             if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
                 place = RAW if raw else place_of(item["Key"])
@@ -199,12 +221,12 @@ def place_of(key: str) -> str:
 UNREADABLE = -1
 
 
-def look_at(target: Target, person: Person, stored: Stored) -> int | None:
+def look_at(stack: Stack, person: Person, stored: Stored) -> int | None:
     """How many events it has of the person; None for none at all."""
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return UNREADABLE
-        answer = get(target, stored)
+        answer = get(stack, stored)
         if stored.place in (RESULTS, OTHER):
             found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
             return 0 if found else None
@@ -297,36 +319,36 @@ def members(body: bytes) -> Iterator[bytes]:
         return
 
 
-def get(target: Target, stored: Stored) -> Any:
+def get(stack: Stack, stored: Stored) -> Any:
     version = {} if stored.version == "null" and stored.current else {"VersionId": stored.version}
-    return target.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
+    return stack.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
 
 
 # --- Taking out ---
 
 
-def take_out(target: Target, person: Person, found: list[Finding], table: Table | None) -> None:
+def take_out(stack: Stack, person: Person, found: list[Finding], table: Table | None) -> None:
     progress, done = Progress(), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
             if place == RAW and table:
                 table.delete(person)
-            for _ in pool.map(lambda one: take_out_of(target, person, one), stored):
+            for _ in pool.map(lambda one: take_out_of(stack, person, one), stored):
                 done += 1
                 progress.show(f"erased from {done:,} of {len(found):,} objects")
     progress.done()
 
 
-def take_out_of(target: Target, person: Person, stored: Stored) -> None:
+def take_out_of(stack: Stack, person: Person, stored: Stored) -> None:
     """What has changed since it was looked at is left as it is, for the next look."""
     try:
         if not stored.current:
-            target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
+            stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
             return
-        answer = get(target, stored)
+        answer = get(stack, stored)
         if stored.place == RESULTS:
-            delete(target, stored, answer["ETag"])
+            delete(stack, stored, answer["ETag"])
             return
         body = answer["Body"].read()
         remainder = without(body, stored, person)
@@ -335,22 +357,22 @@ def take_out_of(target: Target, person: Person, stored: Stored) -> None:
             if remainder is None and not found:
                 return
             rest = remainder.body if remainder and remainder.body else body
-            replace(target, stored, rest, answer, raw_metadata(answer, body, found))
+            replace(stack, stored, rest, answer, raw_metadata(answer, body, found))
         elif remainder is None:
             return
         elif remainder.body is None:
-            delete(target, stored, answer["ETag"])
+            delete(stack, stored, answer["ETag"])
         else:
-            replace(target, stored, remainder.body, answer, answer["Metadata"])
+            replace(stack, stored, remainder.body, answer, answer["Metadata"])
         if stored.version != "null":
-            target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
+            stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
     except ClientError as error:
         if error.response["Error"]["Code"] not in CHANGED:
             raise
 
 
-def delete(target: Target, stored: Stored, etag: str) -> None:
-    target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
+def delete(stack: Stack, stored: Stored, etag: str) -> None:
+    stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
 
 
 def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
@@ -363,10 +385,10 @@ def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
     return {"received-at": received_at, "body-sha256": hashlib.sha256(body).hexdigest(), **kept}
 
 
-def replace(target: Target, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
+def replace(stack: Stack, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
     """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
     would be rows, be loaded and be sent once more."""
-    s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
+    s3, place = stack.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
     # boto3 sends a part's checksum unasked: S3 refuses one of an algorithm that the upload has not declared.
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from bird_webhooks.stack import OperateError, Target
+from bird_webhooks.errors import OperateError
+from bird_webhooks.stack import Stack
 from process.bounds import LIGHT, LIMITS, BeyondBoundsError
 from process.elements import UnreadableBatchError, parts
 from process.gzip_body import NotGzipError, decompressed
@@ -28,12 +29,12 @@ class Stored(NamedTuple):
     new: bool  # and so announced by S3
 
 
-def store_parts(target: Target, key: str, *, limit: int) -> list[Stored]:
+def store_parts(stack: Stack, key: str, *, limit: int) -> list[Stored]:
     """The parts of a batch, none for one that process takes as it is. Those of an earlier call stay as they are.
 
     Errors: OperateError, also for more than `limit` parts, before any is stored.
     """
-    stored = target.s3.get_object(Bucket=target.output("RawBucketName"), Key=key)
+    stored = stack.s3.get_object(Bucket=stack.output("RawBucketName"), Key=key)
     raw = stored["Body"].read()
     try:
         unzipped = decompressed(raw, MAX_BODY_BYTES)
@@ -45,8 +46,8 @@ def store_parts(target: Target, key: str, *, limit: int) -> list[Stored]:
     except (NotGzipError, BeyondBoundsError, UnreadableBatchError) as error:
         raise OperateError(f"{key} cannot be split: {error}") from error
     if len(bodies) > limit:
-        raise OperateError(f"{key} would be {len(bodies):,} parts: raise --limit")
-    return [store(target, key, stored, number, body) for number, body in enumerate(bodies, 1)]
+        raise OperateError(f"{key} would become {len(bodies):,} parts: raise --limit")
+    return [store(stack, key, stored, number, body) for number, body in enumerate(bodies, 1)]
 
 
 def fits(body: bytes, stored_bytes: int) -> bool:
@@ -79,16 +80,16 @@ def joined(elements: list[bytes]) -> bytes:
     return b"[%b]" % b",\n".join(elements)
 
 
-def store(target: Target, key: str, whole: dict[str, Any], number: int, body: bytes) -> Stored:
+def store(stack: Stack, key: str, whole: dict[str, Any], number: int, body: bytes) -> Stored:
     """Errors: OperateError if something else has that name."""
-    bucket = target.output("RawBucketName")
+    bucket = stack.output("RawBucketName")
     batch_id = f"{PurePosixPath(key).name.removesuffix('.json')}.part-{number:04d}"
     part_key = f"{key.rpartition('/')[0]}/{batch_id}.json"
     metadata = {name: value for name, value in whole["Metadata"].items() if name != "body-sha256"}
     metadata.setdefault("received-at", whole["LastModified"].isoformat(timespec="milliseconds"))
     metadata["batch-id"] = batch_id
     try:
-        target.s3.put_object(
+        stack.s3.put_object(
             Bucket=bucket,
             Key=part_key,
             Body=body,
@@ -99,7 +100,7 @@ def store(target: Target, key: str, whole: dict[str, Any], number: int, body: by
     except ClientError as error:
         if error.response["Error"]["Code"] not in TAKEN:
             raise
-        if target.s3.get_object(Bucket=bucket, Key=part_key)["Body"].read() != body:
+        if stack.s3.get_object(Bucket=bucket, Key=part_key)["Body"].read() != body:
             raise OperateError(f"{part_key} is another object already") from error
         return Stored(part_key, new=False)
     return Stored(part_key, new=True)

@@ -16,8 +16,9 @@ from typing import Any
 import boto3
 from moto.server import ThreadedMotoServer
 
+from bird_webhooks.terminal import step
 from local_aws import deploy as local_stack
-from local_aws.deploy import ARTEFACT_BUCKET, progress
+from local_aws.deploy import ARTEFACT_BUCKET
 from local_aws.emulator import REGION, ROOT, LocalAwsError
 from maintain.sar.checks import (
     CHECKS,
@@ -35,13 +36,13 @@ from maintain.sar.package import package
 def main() -> int:
     bucket = os.environ.get("BUCKET", "")
     try:
-        progress("building the functions (sam build)")
+        step("building the functions (sam build)")
         local_stack.build()
         if bucket:
-            progress(f"packaging into {bucket} (sam package)")
+            step(f"packaging into {bucket} (sam package)")
             candidate = package(os.environ, bucket)
         else:
-            progress("packaging into a local S3 (sam package); BUCKET= names one of yours")
+            step("packaging into a local S3 (sam package); BUCKET= names one of yours")
             with local_s3() as environment:
                 candidate = package(environment, ARTEFACT_BUCKET)
     except (LocalAwsError, GenerateError) as error:

@@ -10,7 +10,7 @@ import pytest
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws import postgres as local_postgres
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
 from local_aws.postgres import Postgres
 from maintain.sar.package import package_locally
@@ -67,7 +67,7 @@ def postgres_secret(emulator: Emulator, postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str) -> Stack:
+def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str) -> Deployed:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
     optional = {
         "SenderHostName": "localhost",
@@ -84,13 +84,13 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
 
 
 @pytest.fixture(scope="session")
-def sar_stack(emulator: Emulator) -> Stack:
+def sar_stack(emulator: Emulator) -> Deployed:
     """SAR's template as it is published, with nothing but its defaults."""
     return local_stack.deploy(emulator, "serverlessrepo-bird", template=package_locally(emulator).path)
 
 
 @pytest.fixture(params=["stack", "sar_stack"])
-def each_stack(request: pytest.FixtureRequest) -> Stack:
+def each_stack(request: pytest.FixtureRequest) -> Deployed:
     """Both ways in: the contract is one."""
-    stack: Stack = request.getfixturevalue(request.param)
+    stack: Deployed = request.getfixturevalue(request.param)
     return stack

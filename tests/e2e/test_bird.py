@@ -7,7 +7,6 @@ import uuid
 import pytest
 
 from bird_webhooks.operate import rotation
-from bird_webhooks.stack import Target
 from local_aws import deploy as local_stack
 from local_aws.emulator import REGION
 from local_aws.query import poll
@@ -63,7 +62,7 @@ def registered(stack, registration):
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
     assert at_rest(emulator, name) == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
-    yield local_stack.Stack(emulator, name, local_stack.local_outputs(emulator, name))
+    yield local_stack.Deployed(emulator, name, local_stack.local_outputs(emulator, name))
     if local_stack.stack_status(emulator, name) != "DELETE_COMPLETE":
         client.delete_stack(StackName=name)
 
@@ -102,7 +101,7 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     assert play(bird, webhook_id, registered) == 200
 
     # rotated: Bird has the new ones by itself, and no batch is refused at any step
-    operated = Target(registered.name, registered.emulator.client, poll_seconds=0.3)
+    operated = registered.stack
     rotation.start(operated, show=False)
     _, new = registered.credentials()
     assert bird.webhooks[webhook_id]["auth_credentials"]["password"] == new != old

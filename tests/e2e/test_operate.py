@@ -9,7 +9,6 @@ import pytest
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import rotation
-from bird_webhooks.stack import Target
 from local_aws import deploy as local_stack
 from local_aws.emulator import LocalAwsError
 from local_aws.query import poll, query
@@ -24,8 +23,7 @@ def run(monkeypatch, capsys):
     """`run(stack, "status")` as from the command line: exit status, what was printed, what was said beside it."""
 
     def command(stack, *arguments: str) -> tuple[int, str, str]:
-        target = Target(stack.name, stack.emulator.client, poll_seconds=0.3)
-        monkeypatch.setattr(operate, "deployed", lambda *names: target)
+        monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
         status = operate.main([*arguments])
         said = capsys.readouterr()
         return status, said.out, said.err
@@ -133,7 +131,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
         assert old[1] not in printed + said
         assert "WebhookCredentials: UPDATE_COMPLETE" in said
         assert run(stack, "rotate", "start")[2] == (
-            "operate: a rotation is open: `rotate finish` or `rotate abort` first\n"
+            "bird-webhooks: a rotation is open: `rotate finish` or `rotate abort` first\n"
         )
         assert post(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
@@ -165,7 +163,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
     # THEN all else is as it was deployed
     given = ["192.0.2.0/24", "198.51.100.7/32"]
     assert let_in(emulator, stack.resources()["LoadBalancerSecurityGroup"])[-2:] == given
-    versions = rotation.state(Target(stack.name, emulator.client)).versions
+    versions = rotation.state(stack.stack).versions
     assert set(versions) == {"AWSCURRENT"}
 
 

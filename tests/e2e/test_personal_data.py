@@ -6,7 +6,6 @@ import json
 import uuid
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.stack import Target
 from local_aws.query import poll, query
 from local_aws.webhook import Request, basic, send
 
@@ -37,7 +36,7 @@ def test_a_person_is_protected_and_then_erased(stack, monkeypatch, capsys):
     assert [row["remote_addr"] for row in found] == [hashed, hashed]
     assert not any(row["sms_text"] for row in found)
 
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target(stack.name, stack.emulator.client))
+    monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
     status = operate.main(["erase", "--address", address, "--settle", "0", "--yes"])
     said = capsys.readouterr()
     assert (status, said.out.count(" 1 with the address, 1 events")) == (0, 2), said

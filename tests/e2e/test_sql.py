@@ -17,7 +17,6 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.stack import Target
 from local_aws import postgres as local_postgres
 from local_aws.emulator import ROOT
 from local_aws.query import poll, query
@@ -307,8 +306,7 @@ def export(stack, rows, monkeypatch, tmp_path):
     """`export("--bird")` as from the command line: the bytes of the file, and what was said beside it."""
 
     def command(*options: str) -> bytes:
-        target = Target(stack.name, stack.emulator.client, 0.3)
-        monkeypatch.setattr(operate, "deployed", lambda *names: target)
+        monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
         file = tmp_path / "suppression.csv"
         assert operate.main(["list-export", "--output", str(file), *options]) == 0
         assert file.stat().st_mode & 0o777 == 0o600

@@ -10,9 +10,8 @@ from urllib.parse import unquote
 import pytest
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.stack import Target
 from local_aws import deploy as local_stack
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.query import poll, query
 from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
 from maintain.check_template import ALB_TEMPLATE
@@ -182,7 +181,7 @@ def test_one_click_stack_has_neither_load_balancer_nor_network(sar_stack):
 def test_stack_without_an_api_key_says_what_to_type_into_birds_form(sar_stack):
     target = sar_stack.outputs["PublicWebhookUrl"]
     assert sar_stack.outputs["BirdForm"] == (
-        f"Webhook name: bird (at most 24 characters) | Target: {target} | "
+        f"Webhook name: bird (at most 24 characters) | Stack: {target} | "
         "Events: all of them | Authentication: Basic | "
         f"Username and password: `username` and `password` in secret {sar_stack.outputs['WebhookSecretArn']}"
     )
@@ -225,7 +224,7 @@ def test_load_balancer_added_to_the_one_click_stack(sar_stack):
     assert done == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
     local_stack.register_targets(emulator, name, local_stack.read_template(ALB_TEMPLATE))
     door = local_stack.local_front_door(emulator, name)
-    beside = Stack(
+    beside = Deployed(
         emulator, sar_stack.name, {**sar_stack.outputs, "WebhookUrl": door + sar_stack.outputs["WebhookPath"]}
     )
     batch_id = str(uuid.uuid4())
@@ -297,7 +296,7 @@ def test_update_to_csv_and_the_guides_prefix_then_delete(emulator, monkeypatch, 
         stack = local_stack.deploy(emulator, "Bird-Life", {"RawPrefix": "B Event Data", "OutputFormat": "CSV"})
     assert raw_keys(stack) == [f"B Event Data/{batch_id}.json"]
     assert query(stack, "SELECT count(*) AS rows FROM events_deduplicated") == [{"rows": "0"}]
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target(stack.name, emulator.client, 0.3))
+    monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
     assert operate.main(["status"]) == 0
     assert "\nrows          0 days in CSV; 1 in PARQUET, 1 of them only there: " in capsys.readouterr().out
     assert operate.main(["replay", "--since", "2014-01-01"]) == 0

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bird_webhooks.simulator.__main__ import lake_of
 from bird_webhooks.simulator.batches import Batch, BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.simulator.verify import verify
+from bird_webhooks.simulator.verify import Lake, verify
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws.emulator import ROOT, Emulator
@@ -97,6 +96,6 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     assert old.outputs["GlueDatabaseName"] not in databases, "0.1.0 named it after the stack, capital letters and all"
     assert new.credentials() == old.credentials()
     assert sender.run([maker.batch(9999, events=3)]).accepted == 1
-    result = verify(ledger, lake_of(new), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=True)
+    result = verify(ledger, Lake.of(new.stack), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=True)
     assert result.closes, str(result)
     assert result.found == result.accepted > BATCHES_BEFORE * 5

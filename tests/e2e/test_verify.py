@@ -18,7 +18,7 @@ import pytest
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import verify, verify_event
 from bird_webhooks.operate.front_door import Network
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from local_aws.deploy import local_front_door
 from local_aws.query import poll, query
 from tests import tls_door
@@ -124,7 +124,7 @@ def run_on(monkeypatch, capsys):
             made = stack.emulator.client(service)
             return Subscriptions(made) if service == "sns" else made
 
-        target = Target(stack.name, cache(client), poll_seconds=0.3)
+        target = Stack(stack.name, cache(client), poll_seconds=0.3)
         monkeypatch.setattr(operate, "deployed", lambda *names: target)
         monkeypatch.setattr(verify, "Network", lambda: internet.network)
         if not questions:
@@ -337,8 +337,7 @@ def test_a_queue_that_is_not_read_and_deliveries_that_fail_are_named(stack, run,
     assert said(document, "setting event sources").startswith("the queue ProcessQueue is not read")
     # WHEN the queue is read again, the batch has become an empty one
     queue = stack.outputs["ProcessQueueUrl"]
-    target = Target(stack.name, stack.emulator.client)
-    run_of = verify.Verification(target, None, Network())
+    run_of = verify.Verification(stack.stack, None, Network())
     assert poll(lambda: sum(run_of.messages(queue)), lambda count: count == 0, 30) == 0
     assert left_over(stack) == 0
 

@@ -10,12 +10,10 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from bird_webhooks.operate import rotation
-from bird_webhooks.simulator.__main__ import lake_of
 from bird_webhooks.simulator.batches import Batch, BatchMaker, as_batch
 from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP
 from bird_webhooks.simulator.sender import Basic
-from bird_webhooks.simulator.verify import verify
-from bird_webhooks.stack import Target
+from bird_webhooks.simulator.verify import Lake, verify
 from local_aws.faults import REFUSED, Fault
 from local_aws.load import notification
 from local_aws.query import client, poll, query
@@ -201,7 +199,7 @@ def test_an_alarm_tells_of_413_and_the_documents_what_to_do():
 
 
 def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judge):
-    old, operated = stack.credentials(), Target(stack.name, emulator.client, poll_seconds=0.3)
+    old, operated = stack.credentials(), stack.stack
     going_on, batches = threading.Event(), []
     going_on.set()
 
@@ -350,5 +348,5 @@ def test_the_judge_finds_what_is_wrong(stack, sender, maker, ledger, judge):
         if line["batch_id"] == batches[5].batch_id and "body" in line:
             line["body"] = as_batch("", tampered).body.decode()
     ledger.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    verdict = verify(ledger, lake_of(stack), wait_seconds=0, progress=lambda text: None)
+    verdict = verify(ledger, Lake.of(stack.stack), wait_seconds=0, progress=lambda text: None)
     assert (verdict.lost, verdict.duplicated, verdict.invented, verdict.different) == (1, 0, 1, 1)

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import erase
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
 from maintain.generate.events import created, sqs
@@ -67,8 +67,8 @@ def aws(s3, moto_endpoint, monkeypatch):
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
     account = Aws(moto_endpoint)
     outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE}
-    monkeypatch.setattr(Target, "outputs", outputs)
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target("bird-webhooks", account.client, 0))
+    monkeypatch.setattr(Stack, "outputs", outputs)
+    monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", account.client, 0))
     account.outputs = outputs
     yield account
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
@@ -165,18 +165,18 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, o
     assert status == 0
     assert holders(s3) == []
     assert ids(s3) == IDS_OF_OTHERS
-    first, second = printed.split("looked again")
+    first, second = printed.split("checked again")
     assert first.splitlines()[:6] == [
         "rows                              1 objects  1 with the address, 4 events",
         "quarantine                        1 objects  1 with the address, 2 events",
         "query results                     3 objects  2 with the address",
         "other files of the lake           0 objects  0 with the address",
         "raw batches                       8 objects  7 with the address, 8 events",
-        "PostgreSQL                                    not looked at",
+        "PostgreSQL                                    not checked",
     ]
     assert second.count(" 0 with the address") == 5
-    assert "Nothing is left of the address in what was looked at." in second
-    assert "give --postgres" in second
+    assert "Nothing is left of the address in what was checked." in second
+    assert "Give --postgres" in second
     # AND what had nothing of it was not touched
     for key, was in before.items():
         assert s3.get_object(Bucket=RAW, Key=key)["VersionId"] == was["VersionId"]
@@ -264,7 +264,7 @@ def test_nothing_to_erase_needs_no_yes_and_is_proof(s3, run):
     s3.put_object(Bucket=RAW, Key="raw/others.json", Body=json.dumps(OTHERS["raw/others.json"]).encode())
     status, printed, _ = run()
     assert (status, printed.count("objects")) == (0, 6)
-    assert "Nothing is left of the address in what was looked at." in printed
+    assert "Nothing is left of the address in what was checked." in printed
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -364,14 +364,14 @@ def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
     fill(s3)
     aws.wrapped["s3"] = Moved(aws.real("s3"))
     status, printed, _ = run("--yes")
-    assert (status, printed.count("looked again")) == (0, 2)
+    assert (status, printed.count("checked again")) == (0, 2)
     assert holders(s3) == []
 
 
 def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv", Body=f"{PERSON}\n".encode())
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: the address is still there: see above, and give the command again\n")
+    assert (status, said) == (1, "bird-webhooks: the address is still there: see above, then run the command again\n")
     assert "left: s3://lake-bucket/exports/list.csv\n" in printed
 
 
@@ -383,7 +383,7 @@ def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
     assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: 3 objects could not be read: they may hold the address\n")
+    assert (status, said) == (1, "bird-webhooks: 3 objects could not be read: they may hold the address\n")
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
 
 
@@ -437,14 +437,14 @@ def test_nobody_else_is_erased(s3, run):
 def test_it_says_that_athena_keeps_the_text_of_queries(s3, run):
     """Whoever searched for the person by `WHERE rcpt_to = ...` left the address there."""
     fill(s3)
-    assert "Athena's history of queries" in run("--yes")[1]
+    assert "Athena's history, which keeps the text of each query" in run("--yes")[1]
 
 
 def test_what_was_stored_before_is_left_out_and_said(s3, run):
     fill(s3)
     status, printed, _ = run("--yes", "--since", "2999-01-01")
     assert status == 0
-    assert "Nor was what was stored before 2999-01-01T00:00 UTC." in printed
+    assert "Not checked either: what was stored before 2999-01-01T00:00 UTC." in printed
     assert "raw/plain.json" in holders(s3)
 
 
@@ -455,8 +455,21 @@ def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
     assert holders(s3) == []
 
 
+def test_the_answer_for_programs_counts_each_place(s3, run):
+    s3.put_object(Bucket=RAW, Key="raw/plain.json", Body=json.dumps([event("0"), event("9", OTHER)]).encode())
+    status, printed, said = run("--dry-run", "--json")
+    found = json.loads(printed)
+    assert (status, found["clean"], found["postgres_rows"]) == (0, False, None)
+    assert found["places"]["raw batches"] == {"objects": 1, "found": 1, "events": 1}
+    assert "nothing was changed" in said
+    status, printed, said = run("--yes", "--json")
+    found = json.loads(printed)
+    assert (status, found["clean"], found["found"], found["unreadable"]) == (0, True, [], [])
+    assert "Nothing is left of the address" in said
+
+
 def test_what_is_no_address_is_refused(run):
-    assert run(address="nobody")[2] == "operate: that is no e-mail address\n"
+    assert run(address="nobody")[2] == "bird-webhooks: not an email address: give one such as name@example.com\n"
 
 
 # --- PostgreSQL ---
@@ -538,5 +551,5 @@ def test_a_database_that_cannot_be_reached_stops_all_before_anything_is_erased(s
     fill(s3)
     before = contents(s3)
     status, _, said = run("--yes", "--postgres", "host=127.0.0.1 port=1 dbname=none")
-    assert (status, said.startswith("operate: PostgreSQL: connection failed")) == (1, True)
+    assert (status, said.startswith("bird-webhooks: PostgreSQL: connection failed")) == (1, True)
     assert contents(s3) == before

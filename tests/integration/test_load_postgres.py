@@ -22,7 +22,7 @@ from arro3.io import read_parquet, write_parquet
 import load_postgres.app
 import process.app
 from bird_webhooks.operate import lists
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from load_postgres.app import lambda_handler
 from load_postgres.database import Database
@@ -877,7 +877,7 @@ def test_list_is_exported_with_the_secret_that_the_function_has(aws, database, s
     assert aws.deliver() == 0
     aws.new_secret({name: value for name, value in server.secret().items() if name != "port"})
     monkeypatch.setenv("PGPORT", str(server.port))  # in the place of 5432
-    target = Target("", {"secretsmanager": aws.secrets}.__getitem__)
+    target = Stack("", {"secretsmanager": aws.secrets}.__getitem__)
     [name] = [one["Name"] for one in aws.secrets.list_secrets()["SecretList"] if one["ARN"] == aws.secret]
     for where in (aws.secret, name):
         rows = lists.from_postgres(target, where, "bird", lists.statement(None, "0", None))

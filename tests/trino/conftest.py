@@ -21,14 +21,14 @@ import pytest
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres.database import Database
 from load_postgres.rows import rows_of
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws import postgres as local_postgres
 from local_aws import trino as local_trino
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import ROOT, Emulator
 from local_aws.query import client, query
 from local_aws.trino import Trino
@@ -57,7 +57,7 @@ class Lake:
     """A deployed stack with its mail, and who answers questions about it."""
 
     output_format: str
-    stack: Stack
+    stack: Deployed
     engine: Trino
     ledger: Ledger
     postgres: psycopg.Connection[Any] | None = None
@@ -67,9 +67,9 @@ class Lake:
         self.athena = TrinoAthena(self.engine, self.stack)
 
     @cached_property
-    def target(self) -> Target:
+    def target(self) -> Stack:
         """The stack for the tools that operate on it, with Trino for its Athena."""
-        return Target(self.stack.name, lambda name: self.athena if name == "athena" else self.client(name), 0)
+        return Stack(self.stack.name, lambda name: self.athena if name == "athena" else self.client(name), 0)
 
     def client(self, service: str) -> Any:
         return client(self.stack.emulator, service)
@@ -183,7 +183,7 @@ def lake(
                 yield lake
 
 
-def fill(stack: Stack, ledger: Ledger, *, line_breaks: bool) -> None:
+def fill(stack: Deployed, ledger: Ledger, *, line_breaks: bool) -> None:
     """Simulated mail, the vendor's samples, awkward bodies, known events; the last once more when all of it is rows."""
     known = json.dumps(known_events()).encode()
     for body, headers in [(known, {}), *recorded()]:
@@ -197,7 +197,7 @@ def fill(stack: Stack, ledger: Ledger, *, line_breaks: bool) -> None:
     settle(stack)
 
 
-def post(stack: Stack, body: bytes, headers: dict[str, str]) -> None:
+def post(stack: Deployed, body: bytes, headers: dict[str, str]) -> None:
     given = {"content-type": "application/json", "x-messagesystems-batch-id": str(uuid.uuid4()), **headers}
     assert send(stack, Request("POST", {**given, **basic(stack.credentials())}, body)).status == 200
 
@@ -216,7 +216,7 @@ def without_white_space(body: bytes) -> bytes:
     return body if body.startswith(b"\x1f\x8b") else re.sub(rb'("(?:[^"\\]|\\.)*")|\s+', rb"\1", body)
 
 
-def settle(stack: Stack) -> None:
+def settle(stack: Deployed) -> None:
     """Until process has nothing to do any more."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     deadline, quiet = time.monotonic() + SETTLE_TIMEOUT_SECONDS, 0
@@ -228,7 +228,7 @@ def settle(stack: Stack) -> None:
         time.sleep(0.5)
 
 
-def load(stack: Stack, server: local_postgres.Postgres) -> None:
+def load(stack: Deployed, server: local_postgres.Postgres) -> None:
     """Each file of rows, as load_postgres loads it, in the order of writing: the first copy of an event stays."""
     s3, bucket = client(stack.emulator, "s3"), stack.outputs["LakeBucketName"]
     with closing(Database(server.secret, "bird", verify=True)) as database:

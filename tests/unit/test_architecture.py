@@ -1,4 +1,4 @@
-"""Functions stand alone, do nothing at import, and their pure modules do no I/O."""
+"""Functions stand alone, do nothing at import, their pure modules do no I/O, and imports point one way."""
 
 import ast
 import subprocess
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = ROOT / "functions"
 PACKAGES = sorted(path.name for path in FUNCTIONS.iterdir() if (path / "app.py").exists())
 PURE = [
     "ingest/webhook.py",
@@ -68,3 +69,46 @@ def test_pure_module_does_no_io(module):
 def test_handler_imports_with_an_empty_environment(package):
     code = f"import {package}.app"
     subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+# Who may import whom; the functions themselves import none of these.
+ARROWS = {
+    "bird_webhooks": set(),
+    "local_aws": {"bird_webhooks"},
+    "maintain": {"local_aws", "bird_webhooks"},
+    "benchmarks": {"local_aws", "bird_webhooks"},
+    "demo": {"maintain", "local_aws", "bird_webhooks"},
+}
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_imports_point_one_way(package):
+    others = ARROWS.keys() - ARROWS[package] - {package} | {"tests"}
+    for path in (ROOT / package).rglob("*.py"):
+        assert {name for name in imported(path) if name.partition(".")[0] in others} == set(), path
+
+
+def test_no_function_imports_what_is_not_deployed():
+    for path in FUNCTIONS.rglob("*.py"):
+        assert {name.partition(".")[0] for name in imported(path)} & (ARROWS.keys() | {"tests"}) == set(), path
+
+
+def test_no_module_edits_the_path_of_imports():
+    for package in (*ARROWS, "functions", "tests"):
+        edits = [path for path in (ROOT / package).rglob("*.py") if edits_path(ast.parse(path.read_text()))]
+        assert edits == []
+
+
+def edits_path(module: ast.Module) -> bool:
+    return any(isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path" for node in ast.walk(module))
+
+
+def test_athena_is_polled_in_one_place():
+    folders = ("functions", *ARROWS)
+    polling = [
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if path.parts[-2] != "emulated" and "start_query_execution" in path.read_text()
+    ]
+    assert polling == ["functions/report/athena.py"]

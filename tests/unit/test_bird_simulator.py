@@ -140,7 +140,7 @@ class LakeOf(Lake):
     """What Athena would answer: `rows`, as text."""
 
     def __init__(self, *rows: dict) -> None:
-        super().__init__(None, None, "database", "workgroup")
+        super().__init__(None, None)
         object.__setattr__(self, "rows", rows)
 
     def columns(self):

@@ -2,16 +2,37 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def pins(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==([^ \\;]+)", path.read_text(), re.MULTILINE))
+
+
+def test_every_dependency_group_is_pinned_with_hashes():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for group, wanted in groups.items():
+        text = (ROOT / f"requirements-{group}.txt").read_text()
+        names = {re.match(r"[A-Za-z0-9.-]+", one)[0].lower() for one in wanted}
+        assert names - pins(ROOT / f"requirements-{group}.txt").keys() == set()
+        assert text.count("==") == len(re.findall(r"==[^\n]+\\\n    --hash=sha256:", text))
+    assert sorted(ROOT.glob("requirements-*")) == sorted(ROOT / f"requirements-{group}.txt" for group in groups)
+
+
+def test_the_program_asks_for_what_is_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = pins(ROOT / "requirements-dev.txt")
+    for dependency in map(Requirement, project["dependencies"]):
+        assert tested[dependency.name] in dependency.specifier
+    oldest = re.search(r"^OLDEST_PYTHON := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert project["requires-python"] == f">={oldest}"
 
 
 @pytest.mark.parametrize("package", ["ingest", "process", "load_postgres", "publish_events", "report"])
