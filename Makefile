@@ -43,13 +43,12 @@ install: $(INSTALLED) ## Set up .venv; the other environments come with the targ
 install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments, before targets run beside each other
 
 .PHONY: check
-check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes nothing
+check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make generate` would write; writes nothing
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
 	@$(VENV)/bin/mypy --cache-dir=/dev/null --python-version $(OLDEST_PYTHON) bird_webhooks
-	@$(PYTHON) -m maintain.generate.columns --check
-	@$(PYTHON) -m maintain.generate.sql --check
+	@$(PYTHON) -m maintain.generate --check
 	@$(PYTHON) -m maintain.check_template
 	@$(PYTHON) -m maintain.review_template
 
@@ -98,17 +97,9 @@ test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs
 bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives: make bench [ONLY=process,files] [QUICK=1]
 	@.venv-bench/bin/python -m benchmarks
 
-.PHONY: columns
-columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
-	@$(PYTHON) -m maintain.generate.columns
-
-.PHONY: sql
-sql: $(INSTALLED) ## Write the views and saved queries anew from sql/
-	@$(PYTHON) -m maintain.generate.sql
-
-.PHONY: events
-events: $(INSTALLED) ## Write the invocation events of events/ anew from the vendor's samples
-	@$(PYTHON) -m maintain.generate.events
+.PHONY: generate
+generate: $(INSTALLED) ## After adding a column, a view, a type or an alarm: write every copy of it
+	@$(PYTHON) -m maintain.generate
 
 .PHONY: lock
 lock: ## Pin the dependency groups of pyproject.toml, newest versions, in requirements-*.txt

@@ -49,7 +49,7 @@ class Column(NamedTuple):
 
 @cache
 def columns() -> tuple[Column, ...]:
-    """The copy of functions/process/columns.py that `make columns` writes, with PostgreSQL's types."""
+    """The copy of functions/process/columns.py that `make generate` writes, with PostgreSQL's types."""
     return tuple(Column(*column) for column in json.loads((HERE / "columns.json").read_text()))
 
 

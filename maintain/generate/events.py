@@ -1,13 +1,9 @@
-"""Write the invocation events of events/ from the vendor's samples in events/samples/. Always the same bytes.
-
-python -m maintain.generate.events
-"""
+"""The invocation events of events/, made of the vendor's samples in events/samples/. Always the same bytes."""
 
 import base64
 import gzip
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +15,6 @@ TARGET_GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/
 RAW_BUCKET = "raw-bucket"
 
 Json = dict[str, Any]
-
-
-def main() -> int:
-    for name, event in invocation_events().items():
-        (EVENTS / name).write_text(rendered(event))
-    return 0
 
 
 def rendered(event: Json) -> str:
@@ -199,7 +189,3 @@ def sqs(*notifications: Json) -> Json:
             for number, notification in enumerate(notifications, 1)
         ]
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -160,6 +160,20 @@ def ask(request) -> Ask:
     return lambda sql: database.execute(sql.encode()).fetchall()
 
 
+def test_every_column_of_every_view_says_what_it_is_in_postgresql(database):
+    described = database.execute("""
+        SELECT c.relname, a.attname, col_description(c.oid, a.attnum)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relkind = 'v' AND c.relnamespace = 'bird'::regnamespace
+    """).fetchall()
+    assert {view for view, _, _ in described} == {"events_deduplicated", *(view.name for view in sync_sql.views())}
+    assert [(view, column) for view, column, comment in described if not comment] == []
+    comments = {(view, column): comment for view, column, comment in described}
+    assert comments["events_deduplicated", "msg_size"] == "Message size in bytes"
+    assert comments["events_deduplicated", "event_date"] == "UTC date of the event"
+    assert comments["list_export", "email"] == "the address, in lower case"
+
+
 SUPPRESSED = [
     # address, subaccount, reason, class, events, scope, account, list
     ("ann@example.com", "0", "list_unsubscribe", None, 1, "non_transactional", None, None),

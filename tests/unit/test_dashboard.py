@@ -188,13 +188,13 @@ def test_alarms_keep_to_what_cloudwatch_can_look_back_on():
         assert alarm["Period"] * periods <= 86_400
 
 
-def test_only_the_watch_for_silence_rings_without_data():
+def test_only_the_watch_for_silence_fires_without_data():
     assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"] == ["NoBatchesAlarm"]
     assert CONDITIONS["NoBatchesAlarm"] == "WatchSilence"
-    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough to be told of
+    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough for an alarm
 
 
-def test_dead_letters_ring_on_though_their_queue_reports_nothing_more():
+def test_dead_letters_alarm_stays_though_their_queue_reports_nothing_more():
     """SQS stops reporting of a queue that nobody touches for six hours, though letters lie in it."""
     of_dead_letters = {
         name: alarm["TreatMissingData"]

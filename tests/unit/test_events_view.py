@@ -50,7 +50,9 @@ def test_definition_decodes_and_its_columns_are_those_of_process(table, csv):
     names = [column.name for column in COLUMNS] + ["event_date"]
     types = [TRINO_TYPES[column.type] for column in COLUMNS] + ["date"]
     assert [(column["name"], column["type"]) for column in view["columns"]] == list(zip(names, types, strict=True))
-    assert [column["Name"] for column in table["StorageDescriptor"]["Columns"]] == names
+    meanings = [column.description for column in COLUMNS] + ["UTC date of the event"]
+    catalogue = [(column["Name"], column["Comment"]) for column in table["StorageDescriptor"]["Columns"]]
+    assert catalogue == list(zip(names, meanings, strict=True))
     selected = view["originalSql"].removeprefix("SELECT ").partition(" FROM (SELECT *")[0]
     assert [part.rpartition(" ")[2] for part in re.split(r", (?![^(]*\))", selected)] == names
 
