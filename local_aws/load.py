@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Report, Sender
@@ -34,6 +35,7 @@ from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator, LocalAwsError
 from local_aws.faults import ANSWER_LOST, NEVER_ARRIVED, REFUSED, Fault, FaultProxy
 from local_aws.query import client
+from report.athena import QueryFailedError
 
 FUNCTIONS = ("IngestFunction", "ProcessFunction")
 ROWS_TIMEOUT_SECONDS = 300
@@ -67,7 +69,7 @@ def main() -> int:
             else:
                 good = soak(stack, minutes=options.minutes, rate=options.rate, seed=options.seed)
             return 0 if good else 1
-    except LocalAwsError as error:
+    except (LocalAwsError, OperateError, QueryFailedError) as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

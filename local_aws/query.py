@@ -1,13 +1,12 @@
 """SQL through the stack's Athena workgroup, as a user would run it."""
 
-import base64
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
 from local_aws.deploy import Deployed
-from local_aws.emulator import Emulator
+from local_aws.emulator import Emulator, LocalAwsError
+from report.athena import QueryFailedError
 
 QUERY_TIMEOUT_SECONDS = 60
 
@@ -16,18 +15,15 @@ client = cache(Emulator.client)  # half a second of processor time each
 
 
 def query(stack: Deployed, sql: str) -> list[Row]:
-    """The rows of one statement, every value as the text that Athena returns."""
-    return list(stack.stack.athena(QUERY_TIMEOUT_SECONDS).stream(sql))
-
-
-def original_sql(view_original_text: str) -> str:
-    """The SQL inside the definition of an Athena view."""
-    encoded = view_original_text.removeprefix("/* Presto View: ").removesuffix(" */")
-    return str(json.loads(base64.b64decode(encoded, validate=True))["originalSql"])
+    """The rows of one statement, every value as the text that Athena returns. Errors: LocalAwsError."""
+    try:
+        return list(stack.stack.athena(QUERY_TIMEOUT_SECONDS).stream(sql))
+    except QueryFailedError as error:
+        raise LocalAwsError(str(error)) from error
 
 
 def poll[T](attempt: Callable[[], T], until: Callable[[T], bool], timeout_seconds: float) -> T:
-    """Repeat `attempt` until its value pleases or the time is over; the last value either way."""
+    """Repeat `attempt` until its value is as wanted or the time is over; the last value either way."""
     deadline = time.monotonic() + timeout_seconds
     while not until(value := attempt()) and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
 from typing import Any, Protocol
@@ -129,7 +129,7 @@ class Report:
     def figures(self) -> dict[str, Any]:
         """For JSON."""
         milliseconds = {f"p{share * 100:g}": round(1000 * self.percentile(share)) for share in (0.5, 0.95, 0.99, 1)}
-        counts = {name: value for name, value in asdict(self).items() if name != "acknowledgements"}
+        counts = {name: value for name, value in vars(self).items() if name != "acknowledgements"}
         return {**counts, "acknowledged_milliseconds": milliseconds}
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """The ledger against the lake: every accepted event once in the deduplicating view, each value equal, nothing else.
 
-What a row should hold is worked out here anew from what was sent, in the simplest way, with nothing of functions/.
+What a row should hold is worked out here anew from what was sent, in the simplest way, with nothing of process.
 """
 
 import csv
@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -102,7 +102,7 @@ class Verification:
 
     def figures(self) -> dict[str, Any]:
         """For JSON."""
-        return {"closes": self.closes, **asdict(self)}
+        return {"closes": self.closes, **vars(self)}
 
     def note(self, text: str) -> None:
         if len(self.examples) < MAX_EXAMPLES:

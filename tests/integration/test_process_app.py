@@ -188,7 +188,6 @@ def test_logs_hold_counts_and_no_values(s3, caplog):
 
 LIMITED = """
 import resource, sys, os, json
-sys.path[:0] = ["functions", "."]
 from process.app import lambda_handler
 from process.bounds import LIMITS
 from maintain.generate.events import created, sqs

@@ -7,7 +7,6 @@ import re
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from local_aws.query import original_sql
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import TRINO_TYPES
 from process.columns import COLUMNS
@@ -29,7 +28,8 @@ def definition(table, *, csv: bool) -> dict:
     encoded = base64.b64encode(filled.encode()).decode()
     original = text.replace("${View}", encoded)
     assert original == f"/* Presto View: {encoded} */"
-    return {**json.loads(base64.b64decode(encoded)), "originalSql": original_sql(original)}
+    made: dict = json.loads(base64.b64decode(encoded))
+    return made
 
 
 def test_it_is_a_view_as_athena_makes_them(table):

@@ -8,7 +8,6 @@ import re
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from local_aws.query import original_sql
 from maintain.check_template import ROOT, TEMPLATE
 from maintain.generate import sql as sync_sql
 from maintain.generate.sql import Text
@@ -72,10 +71,6 @@ def test_queries_are_saved_word_for_word(resources):
     files = {path.stem: path.read_text() for path in (ROOT / "sql/queries").glob("*.sql")}
     assert {name: properties["QueryString"] for name, properties in saved.items()} == files
     assert {str(properties["WorkGroup"]) for properties in saved.values()} == {"{'Ref': 'AthenaWorkGroup'}"}
-
-
-def test_definition_of_a_view_is_read_back(resources):
-    assert original_sql(view_text(resources["ListExportView"])).startswith("SELECT s.rcpt_to AS email, s.subaccount_id")
 
 
 def test_every_bounce_class_of_the_documents_is_that_of_the_table():
