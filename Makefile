@@ -20,6 +20,7 @@ INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 REVIEW_INSTALLED := .venv-review/.installed
+CDK_INSTALLED := .venv-cdk/.installed
 
 ##@ Start here
 .PHONY: help
@@ -84,6 +85,10 @@ trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks
 test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
 	@$(PYTEST) tests/trino
 
+.PHONY: test-cdk
+test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-and-cdk.md, synthesised (needs node 22 or newer)
+	@$(PYTEST) tests/cdk
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
@@ -98,7 +103,7 @@ generate: $(INSTALLED) ## After adding a column, a view, a type or an alarm: wri
 
 .PHONY: lock
 lock: ## Pin the dependency groups of pyproject.toml, newest versions, in requirements-*.txt
-	@$(find_uv); for group in dev ministack review bench uv; do \
+	@$(find_uv); for group in dev ministack review bench cdk uv; do \
 	  if [ $$group = dev ]; then program=pyproject.toml; else program=; fi; \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
 	    --custom-compile-command 'make lock' --group pyproject.toml:$$group $$program -o requirements-$$group.txt; done
@@ -192,3 +197,6 @@ $(BENCH_INSTALLED): requirements-bench.txt
 
 $(REVIEW_INSTALLED): requirements-review.txt
 	$(call environment,.venv-review,$<,true)
+
+$(CDK_INSTALLED): requirements-cdk.txt
+	$(call environment,.venv-cdk,$<,true)

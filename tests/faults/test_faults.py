@@ -186,16 +186,16 @@ def test_a_body_over_1_mb_goes_by_the_other_front_door(stack, s3, sender, maker,
     assert closes(judge(), [batch])
 
 
-def test_an_alarm_tells_of_413_and_the_readme_what_to_do():
+def test_an_alarm_tells_of_413_and_the_documents_what_to_do():
     template = yaml_parse((ROOT / "template.yaml").read_text())
     alarms = [r["Properties"] for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     # Where AWS counts a body that is too large for a function (LambdaRequestTooLarge in the access log).
     [alarm] = [alarm for alarm in alarms if alarm.get("MetricName") == "LambdaUserError"]
     assert "413" in alarm["AlarmDescription"]
     assert "FrontDoor=HTTP_API" in alarm["AlarmDescription"]
-    readme = (ROOT / "README.md").read_text()
-    assert "413" in readme
-    assert "FrontDoor=HTTP_API" in readme
+    page = (ROOT / "docs/deploying.md").read_text()
+    assert "413" in page
+    assert "FrontDoor=HTTP_API" in page
 
 
 def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judge):

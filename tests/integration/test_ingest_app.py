@@ -1,4 +1,4 @@
-"""Every kind of request and its answer, one by one, against a local S3."""
+"""The table of requests in docs/architecture.md ("The webhook"), row by row, against a local S3."""
 
 import base64
 import gzip

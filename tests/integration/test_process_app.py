@@ -1,4 +1,4 @@
-"""Announced objects become files in the lake; each failure goes where the design says."""
+"""Announced objects become files in the lake; each failure goes where docs/architecture.md says."""
 
 import gzip
 import json

@@ -467,7 +467,7 @@ def test_csv_is_rfc_4180_with_a_header():
 
 
 def csv_records(file: bytes) -> list[dict]:
-    """As README says that a reader gets the values: a record a line, whatever it takes for the end of one."""
+    """As docs/architecture.md tells readers to: a record a line, whatever they take for the end of one."""
     lines = file.split(b"\n")[:-1]
     assert [line.decode() for line in lines] == file.decode().splitlines()
     header, *records = csv.reader(line.decode() for line in lines)
