@@ -4,20 +4,18 @@ import base64
 import json
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from local_aws.deploy import Stack
-from local_aws.emulator import Emulator, LocalAwsError
+from local_aws.emulator import LocalAwsError
 
 QUERY_TIMEOUT_SECONDS = 60
 
 Row = dict[str, str | None]
-client = cache(Emulator.client)  # half a second of processor time each
 
 
 def query(stack: Stack, sql: str) -> list[Row]:
     """The rows of one statement, every value as the text that Athena returns."""
-    athena = client(stack.emulator, "athena")
+    athena = stack.emulator.client("athena")
     started = athena.start_query_execution(
         QueryString=sql,
         QueryExecutionContext={"Database": stack.outputs["GlueDatabaseName"]},

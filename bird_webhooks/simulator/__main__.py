@@ -36,7 +36,6 @@ from bird_webhooks.simulator.verify import Lake, verify
 from local_aws import emulator as local_emulator
 from local_aws.deploy import Stack
 from local_aws.emulator import LOCAL
-from local_aws.query import client
 
 
 class Target(NamedTuple):
@@ -188,8 +187,8 @@ def lake_of(stack: Stack) -> Lake:
     """The lake of a local stack."""
     names = stack.outputs["GlueDatabaseName"], stack.outputs["AthenaWorkGroupName"]
     return Lake(
-        client(stack.emulator, "athena"),
-        client(stack.emulator, "s3"),
+        stack.emulator.client("athena"),
+        stack.emulator.client("s3"),
         *names,
         result_key=lambda key: f"{key}/{key.rpartition('/')[2]}",
     )

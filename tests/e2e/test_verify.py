@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -124,7 +124,7 @@ def run_on(monkeypatch, capsys):
             made = stack.emulator.client(service)
             return Subscriptions(made) if service == "sns" else made
 
-        target = Target(stack.name, cache(client), poll_seconds=0.3)
+        target = Target(stack.name, client, poll_seconds=0.3)
         monkeypatch.setattr(operate, "deployed", lambda *names: target)
         monkeypatch.setattr(verify, "Network", lambda: internet.network)
         if not questions:

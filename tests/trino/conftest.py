@@ -30,7 +30,7 @@ from local_aws import postgres as local_postgres
 from local_aws import trino as local_trino
 from local_aws.deploy import Stack
 from local_aws.emulator import ROOT, Emulator
-from local_aws.query import client, query
+from local_aws.query import query
 from local_aws.trino import Trino
 from local_aws.webhook import Request, basic, send
 from tests.e2e.test_sql import known_events
@@ -72,7 +72,7 @@ class Lake:
         return Target(self.stack.name, lambda name: self.athena if name == "athena" else self.client(name), 0)
 
     def client(self, service: str) -> Any:
-        return client(self.stack.emulator, service)
+        return self.stack.emulator.client(service)
 
     def ask(self, sql: str, *, postgres: bool = False, ordered: bool = False) -> Rows:
         """Trino's rows, after they were found equal to DuckDB's; and to PostgreSQL's, if it has the same view.
@@ -222,7 +222,7 @@ def settle(stack: Stack) -> None:
     deadline, quiet = time.monotonic() + SETTLE_TIMEOUT_SECONDS, 0
     while quiet < 3:
         url = stack.outputs["ProcessQueueUrl"]
-        found = client(stack.emulator, "sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        found = stack.emulator.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         quiet = 0 if any(int(found[name]) for name in names) else quiet + 1
         assert time.monotonic() < deadline, f"still in the process queue: {found}"
         time.sleep(0.5)
@@ -230,7 +230,7 @@ def settle(stack: Stack) -> None:
 
 def load(stack: Stack, server: local_postgres.Postgres) -> None:
     """Each file of rows, as load_postgres loads it, in the order of writing: the first copy of an event stays."""
-    s3, bucket = client(stack.emulator, "s3"), stack.outputs["LakeBucketName"]
+    s3, bucket = stack.emulator.client("s3"), stack.outputs["LakeBucketName"]
     with closing(Database(server.secret, "bird", verify=True)) as database:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="events")
         for item in sorted((item for page in pages for item in page["Contents"]), key=itemgetter("LastModified")):
