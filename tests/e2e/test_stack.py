@@ -241,7 +241,7 @@ def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulato
     zone_id = zone["Id"].rpartition("/")[2]
     before = inventory(emulator)
     given = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": "hooks.example.com", "HostedZoneId": zone_id}
-    stack = local_stack.deploy(emulator, "bird-named", given)
+    stack = local_stack.create_or_update(emulator, "bird-named", given)
     assert stack.outputs["PublicWebhookUrl"] == f"https://hooks.example.com{stack.outputs['WebhookPath']}"
     records = emulator.client("route53").list_resource_record_sets(HostedZoneId=zone_id)["ResourceRecordSets"]
     [address] = [record for record in records if record["Type"] == "A"]
@@ -291,10 +291,10 @@ def test_update_to_csv_and_the_guides_prefix_then_delete(emulator, monkeypatch, 
     bounce = {"type": "bounce", "rcpt_to": "nobody@example.com", "bounce_class": "10"}
     body = batch({**bounce, "event_id": "1", "reason": 'quoted "text", here', "msg_size": "12"})
     with redirect_stderr(io.StringIO()):
-        stack = local_stack.deploy(emulator, "Bird-Life", {"RawPrefix": "B Event Data"})
+        stack = local_stack.create_or_update(emulator, "Bird-Life", {"RawPrefix": "B Event Data"})
         assert post(stack, body, batch_id=batch_id)[:2] == (200, "stored")
         assert rows_of(stack, batch_id, "msg_size", 1) == [{"msg_size": "12"}]
-        stack = local_stack.deploy(emulator, "Bird-Life", {"RawPrefix": "B Event Data", "OutputFormat": "CSV"})
+        stack = local_stack.create_or_update(emulator, "Bird-Life", {"OutputFormat": "CSV"})
     assert raw_keys(stack) == [f"B Event Data/{batch_id}.json"]
     assert query(stack, "SELECT count(*) AS rows FROM events_deduplicated") == [{"rows": "0"}]
     monkeypatch.setattr(operate, "deployed", lambda *names: Target(stack.name, emulator.client, 0.3))

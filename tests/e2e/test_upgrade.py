@@ -57,7 +57,7 @@ def ledger(tmp_path) -> Iterator[Ledger]:
 
 
 def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger):
-    old = local_stack.deploy(emulator, "bird-upgrade", template=released)
+    old = local_stack.create_or_update(emulator, "bird-upgrade", template=released)
     shorten_visibility(old)  # the local AWS ends what runs when a function is updated; its message comes back then
     trust = ssl.create_default_context(cafile=emulator.certificate)
     login = Basic(*old.credentials())
@@ -82,7 +82,7 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     thread = threading.Thread(target=lambda: reports.append(sender.run(until_updated())))
     thread.start()
     try:
-        new = local_stack.deploy(emulator, "bird-upgrade")
+        new = local_stack.create_or_update(emulator, "bird-upgrade")
     finally:
         updated.set()
         thread.join()

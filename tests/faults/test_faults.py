@@ -53,9 +53,9 @@ def raw_versions(stack, batch_id: str) -> int:
 
 
 def waiting(stack, url: str = "ProcessQueueUrl") -> int:
-    attributes = stack.emulator.client("sqs").get_queue_attributes(
-        QueueUrl=stack.outputs[url], AttributeNames=["All"]
-    )["Attributes"]
+    attributes = stack.emulator.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[url], AttributeNames=["All"])[
+        "Attributes"
+    ]
     return int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
 

@@ -35,9 +35,7 @@ def s3_client(moto_endpoint: str) -> Any:
 
 
 @pytest.fixture
-def s3(
-    moto_endpoint: str, s3_client: Any, clean_environment: None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def s3(moto_endpoint: str, s3_client: Any, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A boto3 client with both buckets made, and nothing else; both functions are set up to use them."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")

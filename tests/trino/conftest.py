@@ -168,7 +168,7 @@ def lake(
     request: pytest.FixtureRequest, emulator: Emulator, engine: Trino, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lake]:
     output_format = request.param
-    stack = local_stack.deploy(emulator, STACKS[output_format], {"OutputFormat": output_format})
+    stack = local_stack.create_or_update(emulator, STACKS[output_format], {"OutputFormat": output_format})
     with closing(Ledger(tmp_path_factory.mktemp("ledger") / "ledger.ndjson")) as ledger:
         fill(stack, ledger, line_breaks=output_format != "CSV")
         lake = Lake(output_format, stack, engine, ledger)
