@@ -29,8 +29,8 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
-	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
+test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+	@$(PYTEST) --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests/integration tests/unit
 
 ##@ Develop
 .PHONY: install

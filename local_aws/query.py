@@ -47,7 +47,7 @@ def poll[T](attempt: Callable[[], T], until: Callable[[T], bool], timeout_second
     """Repeat `attempt` until its value pleases or the time is over; the last value either way."""
     deadline = time.monotonic() + timeout_seconds
     while not until(value := attempt()) and time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(0.2)
     return value
 
 

@@ -14,6 +14,23 @@ import process.queue
 import publish_events.app
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
+# The session's fixtures that take long to make, and whose tests therefore run in one worker, one after the other.
+SHARED = ("stack", "sar_stack", "emulator")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: what shares a deployed stack is one group, and comes first; all else goes by file."""
+    groups = {item: group(item) for item in items}
+    for item, name in groups.items():
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: SHARED.index(groups[item]) if groups[item] in SHARED else len(SHARED))
+
+
+def group(item: pytest.Item) -> str:
+    shared = item.callspec.params.get("each_stack") if hasattr(item, "callspec") else None
+    if shared:
+        return str(shared)
+    return next((name for name in SHARED if name in getattr(item, "fixturenames", ())), str(item.path))
 
 
 @pytest.fixture(autouse=True)

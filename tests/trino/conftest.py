@@ -33,7 +33,7 @@ from local_aws.emulator import ROOT, Emulator
 from local_aws.query import query
 from local_aws.trino import Trino
 from local_aws.webhook import Request, basic, send
-from tests.e2e.test_sql import known_events
+from tests.known_events import known_events
 from tests.trino.athena import TrinoAthena
 
 # Capital letters in the one of them: Glue knows none, and Trino refuses them in the schema of a view.
