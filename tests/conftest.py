@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import ingest.app
 import process.app
 import process.queue
 import publish_events.app
+
+# The same few inputs each time, or for the night (--hypothesis-profile nightly) many that nobody has seen yet.
+settings.register_profile(
+    "quick", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("nightly", settings.get_profile("quick"), max_examples=3000, derandomize=False)
+settings.load_profile("quick")
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
 # The session's fixtures that take long to make, and whose tests therefore run in one worker, one after the other.

@@ -1,4 +1,4 @@
-"""The deployed views are those that tests/integration/test_sql.py asks in its own engines, and list-export asks them."""
+"""The deployed views are those that tests/integration/test_sql.py asks in its own engines; list-export asks them."""
 
 import json
 import uuid
