@@ -12,7 +12,9 @@ from bird_webhooks.operate import rotation
 from bird_webhooks.stack import Target
 from local_aws import deploy as local_stack
 from local_aws.query import poll, query
-from local_aws.webhook import EVENTS, Request, basic, send
+from local_aws.webhook import EVENTS, basic
+from tests.e2e import webhook
+from tests.e2e.webhook import batch
 
 TIMEOUT_SECONDS = 60
 BIRDS_ATTEMPTS = 12
@@ -33,10 +35,8 @@ def run(monkeypatch, capsys):
 
 
 def post(stack, login: dict, *, batch_id: str) -> int:
-    event = {"type": "bounce", "event_id": batch_id, "timestamp": "1460989507"}
-    body = json.dumps([{"msys": {"message_event": event}}]).encode()
-    headers = {"content-type": "application/json", "x-messagesystems-batch-id": batch_id, **login}
-    return send(stack, Request("POST", headers, body)).status
+    body = batch({"type": "bounce", "event_id": batch_id})
+    return webhook.post(stack, body, batch_id=batch_id, credentials=None, headers=login).status
 
 
 def rows(stack, batch_id: str) -> int:

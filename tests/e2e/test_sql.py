@@ -9,9 +9,9 @@ import pytest
 from bird_webhooks import __main__ as operate
 from bird_webhooks.stack import Target
 from local_aws.query import original_sql, poll, query
-from local_aws.webhook import Request, basic, send
 from maintain.generate import sql
 from maintain.generate.columns import one_line, view_sql
+from tests.e2e.webhook import post
 from tests.known_events import ago, known_events
 
 ROWS_TIMEOUT_SECONDS = 60
@@ -33,10 +33,8 @@ def test_deployed_views_have_the_text_of_the_files(stack):
 def filled(stack):
     """The known events as Athena has them, sent as two batches of the same events."""
     events = known_events()
-    for batch_id in (str(uuid.uuid4()), str(uuid.uuid4())):
-        headers = {"content-type": "application/json", "x-messagesystems-batch-id": batch_id}
-        request = Request("POST", {**headers, **basic(stack.credentials())}, json.dumps(events).encode())
-        assert send(stack, request).status == 200
+    for _ in range(2):
+        assert post(stack, json.dumps(events), batch_id=str(uuid.uuid4())).status == 200
     count = "SELECT count(*) AS copies, count(DISTINCT event_key) AS events FROM events WHERE event_id LIKE 'known-%'"
     copies = {"copies": str(2 * len(events)), "events": str(len(events))}
     assert poll(lambda: query(stack, count), lambda found: found == [copies], ROWS_TIMEOUT_SECONDS) == [copies]

@@ -16,31 +16,15 @@ from local_aws.deploy import Stack
 from local_aws.query import poll, query
 from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
 from maintain.check_template import ALB_TEMPLATE
+from tests.e2e.webhook import STACKS_OWN, batch, post
 
 ROWS_TIMEOUT_SECONDS = 60
 IDLE_SECONDS = 3  # after which the local S3 resets a connection
-GOOD = object()
-
-
-def post(
-    stack, body: bytes | str, *, batch_id: str | None = None, credentials=GOOD, method="POST", headers=None, path=None
-):
-    login = basic(stack.credentials() if credentials is GOOD else credentials) if credentials else {}
-    given = {"content-type": "application/json", **login, **(headers or {})}
-    if batch_id:
-        given["x-messagesystems-batch-id"] = batch_id
-    content = body.encode() if isinstance(body, str) else body
-    answer = send(stack, Request(method, given, content), path)
-    return answer.status, json.loads(answer.body)["status"] if answer.body else None, answer.headers
 
 
 def raw_keys(stack) -> list[str]:
     s3 = stack.emulator.client("s3")
     return [item["Key"] for item in s3.list_objects_v2(Bucket=stack.outputs["RawBucketName"]).get("Contents", [])]
-
-
-def batch(*events: dict, event_class: str = "message_event") -> str:
-    return json.dumps([{"msys": {event_class: {"timestamp": "1460989507", **event}}} for event in events])
 
 
 def rows_of(stack, batch_id: str, columns: str, count: int) -> list[dict]:
@@ -57,7 +41,7 @@ def test_batch_is_stored_and_its_repetition_a_duplicate(each_stack):
     assert rows_of(each_stack, batch_id, "type, event_class", 1) == [{"type": "bounce", "event_class": "message_event"}]
 
 
-@pytest.mark.parametrize("credentials", [None, GOOD, ("bird", "wrong")], ids=["none", "good", "wrong"])
+@pytest.mark.parametrize("credentials", [None, STACKS_OWN, ("bird", "wrong")], ids=["none", "good", "wrong"])
 def test_probe_is_answered_whatever_the_credentials(each_stack, credentials):
     assert post(each_stack, '[{"msys":{}}]', credentials=credentials)[:2] == (200, "ping")
 
