@@ -16,8 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export SAM_CLI_TELEMETRY := 0
 
-# tests/conftest.py makes the groups.
-IN_PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Which tests go together, tests/conftest.py says.
+IN_PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 import ingest.app
 import process.app
@@ -22,23 +23,22 @@ settings.register_profile("nightly", settings.get_profile("quick"), max_examples
 settings.load_profile("quick")
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
-# The session's fixtures that take long to make, and whose tests therefore run in one worker, one after the other.
-SHARED = ("stack", "sar_stack", "emulator")
+# Files of tests/e2e that do not need the one stack with everything in it.
+ALONE = ("test_deployments", "test_local_aws", "test_local_services", "test_one_click", "test_upgrade")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: what shares a deployed stack is one group, and comes first; all else goes by file."""
-    groups = {item: group(item) for item in items}
-    for item, name in groups.items():
-        item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: SHARED.index(groups[item]) if groups[item] in SHARED else len(SHARED))
+class BySharing(LoadScopeScheduling):
+    """What shares a deployed stack goes to one worker, all else by file: a stack takes longer than most tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if "e2e" not in Path(path).parts or Path(path).stem in ALONE:
+            return path
+        return path.replace(Path(path).stem, "test_one_click") if "[sar_stack" in nodeid else "stack"
 
 
-def group(item: pytest.Item) -> str:
-    shared = item.callspec.params.get("each_stack") if hasattr(item, "callspec") else None
-    if shared:
-        return str(shared)
-    return next((name for name in SHARED if name in getattr(item, "fixturenames", ())), str(item.path))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySharing:
+    return BySharing(config, log)
 
 
 @pytest.fixture(autouse=True)

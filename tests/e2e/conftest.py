@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bird_webhooks import __main__ as operate
+from bird_webhooks.stack import Target
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws import postgres as local_postgres
@@ -99,3 +101,17 @@ def each_stack(request: pytest.FixtureRequest) -> Stack:
     """Both ways in: the contract is one."""
     stack: Stack = request.getfixturevalue(request.param)
     return stack
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`run(stack, "status")` as from the command line: exit status, what was printed, what was said beside it."""
+
+    def command(stack, *arguments: str) -> tuple[int, str, str]:
+        target = Target(stack.name, stack.emulator.client, poll_seconds=0.3)
+        monkeypatch.setattr(operate, "deployed", lambda *names: target)
+        status = operate.main([*arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return command
