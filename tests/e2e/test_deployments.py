@@ -21,7 +21,9 @@ BIRDS_ATTEMPTS = 12
 def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulator):
     zone = emulator.client("route53").create_hosted_zone(Name="example.com", CallerReference="a-test")["HostedZone"]
     zone_id = zone["Id"].rpartition("/")[2]
-    before = inventory(emulator)
+    local_stack.make_artefact_bucket(emulator)
+    local_stack.certificate_arn(emulator)
+    before = inventory(emulator)  # with what the account supplies
     given = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": "hooks.example.com", "HostedZoneId": zone_id}
     stack = local_stack.create_or_update(emulator, "bird-named", given)
     assert stack.outputs["PublicWebhookUrl"] == f"https://hooks.example.com{stack.outputs['WebhookPath']}"
