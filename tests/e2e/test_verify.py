@@ -357,7 +357,7 @@ def test_the_one_click_stack_is_proved_by_its_own_name(sar_stack, authority, run
     host = str(urlsplit(sar_stack.outputs["PublicWebhookUrl"]).hostname)
     with reached(sar_stack, authority, {host: ["192.0.2.1"]}) as there:
         status, lines, document = run_on(sar_stack, there, questions=False)
-    assert (status, failed(lines)) == (1, {"alarms are heard"})
+    assert (status, failed(lines)) == (1, {"alarms are heard"}), document
     assert said(document, "batch stored") == "through the front door"
     assert {name for name, found in lines.items() if found == "not tried"} == {
         "row in PostgreSQL",

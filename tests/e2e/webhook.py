@@ -38,7 +38,7 @@ def post(
     if batch_id:
         given["x-messagesystems-batch-id"] = batch_id
     answer = send(stack, Request(method, given, body.encode() if isinstance(body, str) else body), path)
-    return Answer(answer.status, json.loads(answer.body)["status"] if answer.body else None, answer.headers)
+    return Answer(answer.status, json.loads(answer.body).get("status") if answer.body else None, answer.headers)
 
 
 def post_one(stack: Stack, login: dict[str, str], *, batch_id: str) -> int:
