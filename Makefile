@@ -13,8 +13,13 @@ PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
 # sam build wants this Python, with pip, first on PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-export PYTHONDONTWRITEBYTECODE := 1
+# Compiled once, and not beside the sources: sam build packages what lies there.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export SAM_CLI_TELEMETRY := 0
+
+# Which tests go together, tests/conftest.py says.
+IN_PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
@@ -32,8 +37,9 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
-	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
+test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration tests/unit
 
 ##@ Develop
 .PHONY: install
@@ -59,18 +65,25 @@ format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Pure modules, template and documents; no sockets
-	@$(PYTEST) tests/unit
+	@$(PYTEST) $(IN_PARALLEL) tests/unit
 
 .PHONY: test-integration
 test-integration: $(INSTALLED) ## Handlers against a local S3
-	@$(PYTEST) tests/integration
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) $(IN_PARALLEL) tests/integration
 
 .PHONY: test-e2e
-test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The built template, deployed to the local AWS
-	@$(PYTEST) tests/e2e
+test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) $(IN_PARALLEL) tests/e2e
+
+.PHONY: test-bench
+test-bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The benchmark runs and has all its rows
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) tests/bench
 
 .PHONY: test-faults
-test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; two minutes of steady load
+test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; steady load
 	@$(PYTEST) tests/faults
 
 .PHONY: test-browser
@@ -92,6 +105,11 @@ test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-an
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
+
+.PHONY: test-nightly
+test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, fifteen minutes of steady load
+	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
+	@$(MAKE) soak
 
 .PHONY: bench
 bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives: make bench [ONLY=process,files] [QUICK=1]

@@ -46,7 +46,7 @@ def main() -> None:
     from local_aws import deploy as local_stack
     from local_aws import emulator as local_emulator
 
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     local_emulator.forget_real_aws()
     with local_emulator.running() as emulator:
         local_stack.build()

@@ -25,7 +25,7 @@ CREDENTIALS = "Basic YmlyZDpleGFtcGxlLXBhc3N3b3Jk"  # bird:example-password
 def main() -> None:
     # Log lines are formatted as in Lambda and thrown away.
     logging.basicConfig(stream=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     {"ingest": ingest, "process": process, "serve": serve}[wanted["do"]](wanted)
 
 

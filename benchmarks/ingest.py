@@ -130,7 +130,8 @@ def requests_per_second(
 ) -> None:
     arguments = {"do": "serve", "handler": MODULES[contender], "workers": connections}
     server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.handlers", json.dumps(arguments)],
+        [sys.executable, "-m", "benchmarks.handlers"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -138,7 +139,10 @@ def requests_per_second(
         start_new_session=True,
     )
     try:
-        assert server.stdout  # noqa: S101  (asked for above)
+        assert server.stdin  # noqa: S101  (both asked for above)
+        assert server.stdout  # noqa: S101
+        with server.stdin:
+            json.dump(arguments, server.stdin)
         ports = json.loads(server.stdout.readline())
         body = batch.read_bytes()
         request = b"POST /bird HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body

@@ -43,7 +43,7 @@ def measure(run: Run) -> list[Measures]:
 
 
 def main() -> None:
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     batches = [
         (path.stem, arrival, path.read_bytes())
         for path, arrival in zip(map(Path, wanted["files"]), wanted["arrivals"], strict=True)

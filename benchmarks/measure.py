@@ -121,9 +121,13 @@ def environment(function: str | None = None, extra: Mapping[str, str] | None = N
 
 
 def child(module: str, arguments: dict[str, Any], env: dict[str, str], python: str = sys.executable) -> dict[str, Any]:
-    """Run `python -m benchmarks.<module> <arguments as JSON>`; its last line is its answer."""
+    """Run `python -m benchmarks.<module>`, the arguments as JSON on its standard input; its last line is its answer.
+
+    Not as an argument: Linux takes 128 kB in one, and arguments name a thousand files.
+    """
     result = subprocess.run(
-        [python, "-m", f"benchmarks.{module}", json.dumps(arguments)],
+        [python, "-m", f"benchmarks.{module}"],
+        input=json.dumps(arguments),
         env=env,
         cwd=ROOT,
         capture_output=True,

@@ -53,7 +53,7 @@ def measure(run: Run) -> list[Measures]:
 def main() -> None:
     from local_aws import postgres as local_postgres
 
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     files = lake_files(wanted["files"], wanted["arrivals"])
     with local_postgres.running() as server:
         bench = Bench(server, files)

@@ -24,7 +24,7 @@ RECEIVED_AT = (FIRST_SECOND + 20 * 86_400) * 1000
 
 
 def main() -> None:
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     files = [Path(name) for name in wanted["files"]]
     run = CONTENDERS[wanted["contender"]]()
     run(files[:2])  # imports, and a library's one-time setup

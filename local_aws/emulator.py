@@ -8,11 +8,13 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -83,12 +85,29 @@ class Emulator:
         }
 
     def client(self, service: str, **credentials: str) -> Any:
-        """A boto3 client as root, or with the given aws_* credentials."""
+        """A boto3 client as root, or with the given aws_* credentials; the same one each time."""
         login = credentials or {"aws_access_key_id": self.access_key, "aws_secret_access_key": SECRET_KEY}
-        session = boto3.session.Session(region_name=REGION, **login)  # type: ignore[arg-type]
-        verify = str(self.certificate) if self.auth else None
-        config = Config(signature_version="s3v4") if service == "s3" else None
-        return session.client(service, endpoint_url=self.endpoint_url, verify=verify, config=config)  # type: ignore[call-overload]
+        with _one_at_a_time:
+            return _client(self, service, tuple(login.items()))
+
+
+# Making a client costs up to half a second of processor time, most of it for the service's description, which the
+# session keeps. A session makes one at a time; clients are for all threads.
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _session() -> boto3.session.Session:
+    return boto3.session.Session(region_name=REGION)
+
+
+@cache
+def _client(emulator: Emulator, service: str, login: tuple[tuple[str, str], ...]) -> Any:
+    verify = str(emulator.certificate) if emulator.auth else None
+    config = Config(signature_version="s3v4") if service == "s3" else None
+    return _session().client(  # type: ignore[call-overload]
+        service, endpoint_url=emulator.endpoint_url, verify=verify, config=config, **dict(login)
+    )
 
 
 def forget_real_aws() -> None:

@@ -34,7 +34,6 @@ from local_aws import emulator as local_emulator
 from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator, LocalAwsError
 from local_aws.faults import ANSWER_LOST, NEVER_ARRIVED, REFUSED, Fault, FaultProxy
-from local_aws.query import client
 from report.athena import QueryFailedError
 
 FUNCTIONS = ("IngestFunction", "ProcessFunction")
@@ -166,7 +165,7 @@ def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
 
 def route_s3_through(stack: Deployed, proxy: FaultProxy) -> None:
     """Let the functions that handle data reach S3 through the proxy."""
-    functions = client(stack.emulator, "lambda")
+    functions = stack.emulator.client("lambda")
     for function in FUNCTIONS:
         name = stack.resources()[function]
         variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
@@ -175,7 +174,7 @@ def route_s3_through(stack: Deployed, proxy: FaultProxy) -> None:
 
 
 def shorten_visibility(stack: Deployed) -> None:
-    client(stack.emulator, "sqs").set_queue_attributes(
+    stack.emulator.client("sqs").set_queue_attributes(
         QueueUrl=stack.outputs["ProcessQueueUrl"], Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)}
     )
 
@@ -219,9 +218,9 @@ def kill(pid: int) -> None:
 def announce_again(stack: Deployed, chance: random.Random, count: int) -> int:
     """Send S3's notifications of some stored batches once more, several in a message, in any order."""
     bucket = stack.outputs["RawBucketName"]
-    listed = client(stack.emulator, "s3").list_objects_v2(Bucket=bucket).get("Contents", [])
+    listed = stack.emulator.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
     keys = [item["Key"] for item in chance.sample(listed, min(count, len(listed)))]
-    sqs = client(stack.emulator, "sqs")
+    sqs = stack.emulator.client("sqs")
     while keys:
         together = [keys.pop() for _ in range(min(len(keys), chance.randint(1, 5)))]
         sqs.send_message(QueueUrl=stack.outputs["ProcessQueueUrl"], MessageBody=notification(bucket, together))

@@ -1,9 +1,14 @@
-"""A PostgreSQL server with TLS in a temporary folder, which is removed when the server stops."""
+"""A PostgreSQL server with TLS in a temporary folder, which is removed when the server stops.
+
+python -m local_aws.postgres  says in one line what is missing for it, if anything is
+"""
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +20,8 @@ import psycopg
 
 from local_aws.emulator import LocalAwsError, free_port
 
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
+OLDEST = 15
+DEBIAN = Path("/usr/lib/postgresql")  # where Debian and Ubuntu put each version, and not on PATH
 ACCOUNT = "postgres"  # the server refuses to run as root, so root starts it with Debian's account for it
 
 
@@ -127,17 +133,48 @@ def make_database(server: Postgres) -> None:
         connection.execute(f"CREATE DATABASE {server.dbname} OWNER {server.username}")
 
 
+def programs() -> Path:
+    """The folder with initdb and pg_ctl of the newest version that is installed. Errors: LocalAwsError."""
+    by_version = {int(path.parts[-2]): path for path in DEBIAN.glob("*/bin") if path.parts[-2].isdigit()}
+    if by_version and max(by_version) >= OLDEST:
+        return by_version[max(by_version)]
+    missing = (
+        f"needs PostgreSQL {OLDEST} or newer, its server's programs too (Debian, Ubuntu: apt-get install postgresql)"
+    )
+    found = shutil.which("initdb")
+    if found is None:
+        raise LocalAwsError(missing)
+    said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"(\d+)", said)
+    if not version or int(version[1]) < OLDEST:
+        raise LocalAwsError(f"{missing}; {found} is {said.strip() or 'of no version'}")
+    return Path(found).resolve().parent
+
+
+def main() -> int:
+    try:
+        programs()
+        if shutil.which("openssl") is None:
+            raise LocalAwsError("needs openssl, for the server's certificate (Debian, Ubuntu: apt-get install openssl)")
+    except LocalAwsError as error:
+        print(f"local PostgreSQL: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def run(program: str, *arguments: str) -> None:
-    path = DEBIAN / program if (DEBIAN / program).exists() else shutil.which(program)
-    if path is None:
-        raise LocalAwsError(f"{program} was not found: install PostgreSQL 15 (Debian: apt-get install postgresql)")
+    path = programs() / program
     account = ACCOUNT if os.geteuid() == 0 else None
     # To a file, not a pipe: the server inherits it, and a pipe would be read until the server ends.
     with tempfile.TemporaryFile() as said:
-        command = [path, *arguments]
+        command: list[str | Path] = [path, *arguments]
         result = subprocess.run(
             command, user=account, group=account, cwd="/", stdout=said, stderr=said, stdin=subprocess.DEVNULL
         )
         if result.returncode:
             said.seek(0)
             raise LocalAwsError(f"{program} failed: {said.read().decode(errors='replace').strip()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,16 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from local_aws.deploy import Deployed
-from local_aws.emulator import Emulator, LocalAwsError
+from local_aws.emulator import LocalAwsError
 from report.athena import QueryFailedError
 
 QUERY_TIMEOUT_SECONDS = 60
 
 Row = dict[str, str | None]
-client = cache(Emulator.client)  # each takes half a second of processor time
 
 
 def query(stack: Deployed, sql: str) -> list[Row]:
@@ -26,7 +24,7 @@ def poll[T](attempt: Callable[[], T], until: Callable[[T], bool], timeout_second
     """Repeat `attempt` until `until` accepts its value or the time is up. Returns the last value."""
     deadline = time.monotonic() + timeout_seconds
     while not until(value := attempt()) and time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(0.2)
     return value
 
 

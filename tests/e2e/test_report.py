@@ -11,8 +11,8 @@ import pytest
 from bird_webhooks import __main__ as operate
 from local_aws.emulator import ROOT
 from local_aws.query import poll, query
-from local_aws.webhook import Request, basic, send
 from report.athena import Athena, QueryFailedError
+from tests.e2e.webhook import post
 
 EVENTS = ROOT / "tests/data/report_events.json"
 TIMEOUT_SECONDS = 60
@@ -40,9 +40,7 @@ def filled(stack):
     """The recorded events, sent twice under two ids: each counts once."""
     body = EVENTS.read_bytes()
     for _ in range(2):
-        login = basic(stack.credentials())
-        headers = {"content-type": "application/json", "x-messagesystems-batch-id": str(uuid.uuid4()), **login}
-        assert send(stack, Request("POST", headers, body)).status == 200
+        assert post(stack, body, batch_id=str(uuid.uuid4())).status == 200
     assert poll(lambda: query(stack, COUNT)[0]["events"], lambda found: found == "23", TIMEOUT_SECONDS) == "23"
     return stack
 

@@ -39,7 +39,7 @@ def released(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
+def aws() -> Iterator[Emulator]:
     """One whose new roles work at once: the release does not wait for IAM, and may be rolled back on AWS for that."""
     local_emulator.forget_real_aws()
     with pytest.MonkeyPatch.context() as patch:
@@ -55,10 +55,10 @@ def ledger(tmp_path) -> Iterator[Ledger]:
         yield opened
 
 
-def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger):
-    old = local_stack.deploy(emulator, "bird-upgrade", template=released)
+def test_update_from_the_last_release_loses_no_batch(aws, released, ledger):
+    old = local_stack.create_or_update(aws, "bird-upgrade", template=released)
     shorten_visibility(old)  # the local AWS ends what runs when a function is updated; its message comes back then
-    trust = ssl.create_default_context(cafile=emulator.certificate)
+    trust = ssl.create_default_context(cafile=aws.certificate)
     login = Basic(*old.credentials())
     sender = Sender(old.outputs["WebhookUrl"], login, ledger, connections=4, time_scale=100, trust=trust)
     sender.probe()
@@ -81,7 +81,7 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     thread = threading.Thread(target=lambda: reports.append(sender.run(until_updated())))
     thread.start()
     try:
-        new = local_stack.deploy(emulator, "bird-upgrade")
+        new = local_stack.create_or_update(aws, "bird-upgrade")
     finally:
         updated.set()
         thread.join()
@@ -91,7 +91,7 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     assert (report.accepted, report.given_up) == (report.batches, 0)
     kept = ["RawBucketName", "LakeBucketName", "WebhookSecretArn", "WebhookUrl"]
     assert {name: new.outputs[name] for name in kept} == {name: old.outputs[name] for name in kept}
-    databases = [database["Name"] for database in emulator.client("glue").get_databases()["DatabaseList"]]
+    databases = [database["Name"] for database in aws.client("glue").get_databases()["DatabaseList"]]
     assert new.outputs["GlueDatabaseName"] in databases
     assert old.outputs["GlueDatabaseName"] not in databases, "0.1.0 named it after the stack, capital letters and all"
     assert new.credentials() == old.credentials()

@@ -31,7 +31,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def stack(emulator: Emulator) -> Deployed:
-    return local_stack.deploy(emulator, "bird-faults")
+    return local_stack.create_or_update(emulator, "bird-faults")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bird_webhooks.simulator.sender import Basic
 from bird_webhooks.simulator.verify import Lake, verify
 from local_aws.faults import REFUSED, Fault
 from local_aws.load import notification
-from local_aws.query import client, poll, query
+from local_aws.query import poll, query
 from tests.faults.harness import ROOT, Front, Poller, invocation
 
 ANSWER_LIMIT_SECONDS = 8  # what ingest promises; Bird waits for 10
@@ -45,15 +45,15 @@ def rows_in_table(stack, batches) -> int:
 
 
 def raw_versions(stack, batch_id: str) -> int:
-    s3 = client(stack.emulator, "s3")
+    s3 = stack.emulator.client("s3")
     listed = s3.list_object_versions(Bucket=stack.outputs["RawBucketName"], Prefix=f"raw/{batch_id}.json")
     return len(listed.get("Versions", []))
 
 
 def waiting(stack, url: str = "ProcessQueueUrl") -> int:
-    attributes = client(stack.emulator, "sqs").get_queue_attributes(
-        QueueUrl=stack.outputs[url], AttributeNames=["All"]
-    )["Attributes"]
+    attributes = stack.emulator.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[url], AttributeNames=["All"])[
+        "Attributes"
+    ]
     return int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
 
@@ -161,7 +161,7 @@ def test_batch_ids_that_are_no_names(stack, sender, maker, judge):
     batches = [batch._replace(batch_id=odd) for batch, odd in zip(small(maker, len(ODD_IDS)), ODD_IDS, strict=True)]
     report = sender.run(batches)
     assert (report.accepted, report.retried) == (len(ODD_IDS), 0)
-    listed = client(stack.emulator, "s3").list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
+    listed = stack.emulator.client("s3").list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
     assert [item["Key"] for item in listed if not re.fullmatch(r"raw/[A-Za-z0-9._-]{1,128}\.json", item["Key"])] == []
     assert closes(judge(), batches)
 
@@ -244,7 +244,7 @@ def test_notifications_come_twice_and_out_of_order(stack, sender, maker, judge):
     assert closes(judge(), batches)
     keys = [f"raw/{batch.batch_id}.json" for batch in batches] * 2
     shuffled(keys)
-    sqs = client(stack.emulator, "sqs")
+    sqs = stack.emulator.client("sqs")
     while keys:
         together = [keys.pop() for _ in range(min(3, len(keys)))]
         body = notification(stack.outputs["RawBucketName"], together)
@@ -325,7 +325,7 @@ def test_poison_lies_among_good_batches(stack, sender, maker, judge):
     assert closes(judge(), good)
     assert drained(stack)
     assert waiting(stack, "ProcessDeadLetterQueueUrl") == 0
-    s3, bucket = client(stack.emulator, "s3"), stack.outputs["LakeBucketName"]
+    s3, bucket = stack.emulator.client("s3"), stack.outputs["LakeBucketName"]
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="quarantine/")["Contents"]
     files = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in listed]
     kept = {record["batch_id"] for file in files for record in map(json.loads, file.splitlines())}

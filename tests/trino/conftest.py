@@ -30,10 +30,10 @@ from local_aws import postgres as local_postgres
 from local_aws import trino as local_trino
 from local_aws.deploy import Deployed
 from local_aws.emulator import ROOT, Emulator
-from local_aws.query import client, query
+from local_aws.query import query
 from local_aws.trino import Trino
 from local_aws.webhook import Request, basic, send
-from tests.e2e.test_sql import known_events
+from tests.known_events import known_events
 from tests.trino.athena import TrinoAthena
 
 # Capital letters in the one of them: Glue knows none, and Trino refuses them in the schema of a view.
@@ -72,7 +72,7 @@ class Lake:
         return Stack(self.stack.name, lambda name: self.athena if name == "athena" else self.client(name), 0)
 
     def client(self, service: str) -> Any:
-        return client(self.stack.emulator, service)
+        return self.stack.emulator.client(service)
 
     def ask(self, sql: str, *, postgres: bool = False, ordered: bool = False) -> Rows:
         """Trino's rows, after they were found equal to DuckDB's; and to PostgreSQL's, if it has the same view.
@@ -168,7 +168,7 @@ def lake(
     request: pytest.FixtureRequest, emulator: Emulator, engine: Trino, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lake]:
     output_format = request.param
-    stack = local_stack.deploy(emulator, STACKS[output_format], {"OutputFormat": output_format})
+    stack = local_stack.create_or_update(emulator, STACKS[output_format], {"OutputFormat": output_format})
     with closing(Ledger(tmp_path_factory.mktemp("ledger") / "ledger.ndjson")) as ledger:
         fill(stack, ledger, line_breaks=output_format != "CSV")
         lake = Lake(output_format, stack, engine, ledger)
@@ -222,7 +222,7 @@ def settle(stack: Deployed) -> None:
     deadline, quiet = time.monotonic() + SETTLE_TIMEOUT_SECONDS, 0
     while quiet < 3:
         url = stack.outputs["ProcessQueueUrl"]
-        found = client(stack.emulator, "sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        found = stack.emulator.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         quiet = 0 if any(int(found[name]) for name in names) else quiet + 1
         assert time.monotonic() < deadline, f"still in the process queue: {found}"
         time.sleep(0.5)
@@ -230,7 +230,7 @@ def settle(stack: Deployed) -> None:
 
 def load(stack: Deployed, server: local_postgres.Postgres) -> None:
     """Each file of rows, as load_postgres loads it, in the order of writing: the first copy of an event stays."""
-    s3, bucket = client(stack.emulator, "s3"), stack.outputs["LakeBucketName"]
+    s3, bucket = stack.emulator.client("s3"), stack.outputs["LakeBucketName"]
     with closing(Database(server.secret, "bird", verify=True)) as database:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="events")
         for item in sorted((item for page in pages for item in page["Contents"]), key=itemgetter("LastModified")):

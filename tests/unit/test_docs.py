@@ -161,7 +161,7 @@ def mentions(program: str) -> list[Command]:
     return found
 
 
-@pytest.mark.parametrize("document", {document for document, _ in blocks("sh")})
+@pytest.mark.parametrize("document", sorted({document for document, _ in blocks("sh")}))
 def test_shell_is_shell(document):
     for name, block in blocks("sh"):
         if name == document:

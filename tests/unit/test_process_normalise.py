@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from arro3.io import read_parquet
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from process import layouts as layouts_module
@@ -579,7 +579,6 @@ BATCHES = st.lists(
 
 
 @given(st.lists(BATCHES, min_size=2, max_size=4), st.booleans())
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
     """What was learnt from all of the batches changes no row of any of them."""
     bodies = [encoded(batch, ascii_only=ascii_only) for batch in batches]
@@ -602,7 +601,6 @@ DAMAGE = st.lists(
 
 
 @given(st.lists(BATCHES, min_size=1, max_size=3), DAMAGE, st.booleans(), st.booleans())
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_of_damaged_bodies_are_equal(batches, damage, instead, probe):
     """Also with the fields of undamaged bodies known; and every event is a row or quarantined."""
     layouts = Layouts()
@@ -629,7 +627,6 @@ def json_array(body: bytes) -> bool:
 
 
 @given(BATCHES)
-@settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_field_is_in_the_row_or_in_extra(batch):
     body = encoded(batch[:1])
     found, _ = processed(body)
@@ -645,7 +642,6 @@ def test_every_field_is_in_the_row_or_in_extra(batch):
 
 
 @given(NUMBERS, st.booleans())
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_every_number_is_in_its_column_exactly_or_in_extra(number, quoted):
     fields = ("msg_size", "dr_latency", "timestamp")
     row = row_of({"type": "sms_status", "event_id": "1"} | dict.fromkeys(fields, number if quoted else bare(number)))
@@ -680,7 +676,6 @@ TEXTS = (
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(TEXTS), AWKWARD, max_size=5), min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None, derandomize=True)
 def test_whatever_the_values_csv_has_a_line_a_row_and_gives_them_back(events):
     types = ("bounce", "delivery")
     batch = [{"msys": {"message_event": {**event, "type": types[n % 2]}}} for n, event in enumerate(events)]
@@ -740,7 +735,6 @@ PAIRS = st.lists(
 
 
 @given(st.lists(st.tuples(PAIRS, st.sampled_from([":", ": ", " :"])), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_repeated_names_are_seen_both_ways(events):
     elements = []
     for pairs, colon in events:

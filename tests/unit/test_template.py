@@ -322,6 +322,9 @@ def holds(expression, parameters) -> bool:
 
 
 ALB_NEEDS_NAME = "FrontDoor ALB needs DomainName"
+OAUTH2_NEEDS_ALB = "WebhookAuth OAUTH2 needs FrontDoor ALB, JwtIssuer and JwksEndpoint"
+ISSUER = {"JwtIssuer": "https://issuer.example.com/", "JwksEndpoint": "https://issuer.example.com/jwks.json"}
+OAUTH2 = {"WebhookAuth": "OAUTH2", "DomainName": "a.example.com", "CertificateArn": "arn"}
 DEPLOYMENTS = [
     pytest.param({"DomainName": "a.example.com", "HostedZoneId": "Z1"}, None, id="name and zone"),
     pytest.param({"DomainName": "a.example.com", "CertificateArn": "arn"}, None, id="name and certificate"),
@@ -330,6 +333,9 @@ DEPLOYMENTS = [
     pytest.param({"FrontDoor": "HTTP_API"}, None, id="HTTP API"),
     pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1"}, "VpcId needs SubnetIds", id="VPC without subnets"),
     pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}, None, id="VPC"),
+    pytest.param(OAUTH2 | ISSUER, None, id="OAuth2"),
+    pytest.param(OAUTH2 | ISSUER | {"FrontDoor": "HTTP_API"}, OAUTH2_NEEDS_ALB, id="OAuth2 without a load balancer"),
+    pytest.param(OAUTH2, OAUTH2_NEEDS_ALB, id="OAuth2 without an issuer"),
 ]
 
 
