@@ -20,7 +20,7 @@ from zipfile import ZipFile
 from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from bird_webhooks.stack import LOCAL_POLL_SECONDS, OUTPUTS
+from bird_webhooks.stack import LOCAL_POLL_SECONDS, OUTPUTS, Stack
 from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError
 
 TEMPLATE = ROOT / "template.yaml"
@@ -46,8 +46,7 @@ class Deployed:
     def stack(self) -> Stack:
         """The same for the operator's program."""
         certificate = str(self.emulator.certificate) if self.emulator.auth else None
-        client = cache(self.emulator.client)  # half a second of processor time each
-        return Stack(self.name, client, LOCAL_POLL_SECONDS, self.outputs["WebhookUrl"], certificate)
+        return Stack(self.name, self.emulator.client, LOCAL_POLL_SECONDS, self.outputs["WebhookUrl"], certificate)
 
     def credentials(self) -> tuple[str, str]:
         return self.stack.credentials()
