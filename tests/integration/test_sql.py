@@ -15,7 +15,7 @@ import pytest
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import lists
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from local_aws.emulator import ROOT
 from local_aws.postgres import Postgres
 from tests.integration.engines import in_duckdb, in_postgres, make_views
@@ -244,7 +244,7 @@ def test_list_export_writes_from_postgresql_what_the_rows_of_duckdb_make(
     secret = server.secret()
     login = f"{secret['username']}:{secret['password']}@{secret['host']}:{secret['port']}/{secret['dbname']}"
     tls = f"sslmode=verify-full&sslrootcert={server.ca_certificate}"
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target("none", lambda service: None))
+    monkeypatch.setattr(operate, "deployed", lambda *names: Stack("none", lambda service: None))
     file = tmp_path / "suppression.csv"
     arguments = ["--subaccount", "4711", "--postgres", f"postgresql://{login}?{tls}"]
     assert operate.main(["list-export", "--output", str(file), *arguments]) == 0
