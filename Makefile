@@ -59,7 +59,7 @@ check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make
 	@$(PYTHON) -m maintain.review_template
 
 .PHONY: format
-format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
+format: $(INSTALLED) ## Lay out the code and fix what ruff can fix
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
