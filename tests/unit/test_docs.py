@@ -176,6 +176,22 @@ def test_every_make_target_of_the_documents_exists():
     assert named - targets == set()
 
 
+def test_what_programs_and_pages_say_to_type_exists():
+    """In errors, help, comments and the report, whose readers have the program but no clone."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kinds = (".py", ".html", ".js", ".yaml", ".sql", ".yml")
+    names = [name for name in tracked.split("\0") if name.endswith(kinds) and not name.startswith("tests/")]
+    texts = [(ROOT / name).read_text() for name in names if (ROOT / name).exists()]
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = {target for text in texts for target in re.findall(r"(?:`|<code>)make ([a-z0-9-]+)", text)}
+    assert {"generate", "local"} <= made <= targets
+    page = (ROOT / "functions/report/page.html").read_text()
+    said = re.findall(r"<code>([a-z-]+) ([^<]+)</code>", page)
+    assert [program for program, _ in said] == ["bird-webhooks"] * 2
+    for _, arguments in said:
+        parsed(shlex.split(arguments))
+
+
 def test_every_command_of_the_operators_program_is_in_its_document():
     [choices] = [action.choices for action in parser()._actions if action.dest == "command"]
     assert [name for name in choices if f"\n## {name}\n" not in TEXTS["docs/operating.md"]] == []
