@@ -234,9 +234,12 @@ def simulate(commands: Commands) -> None:
         "--days", type=above_zero, default=2, help="events are spread over so many days (default: %(default)s)"
     )
     sent.add_argument("--like-a-sender", action="store_true", help="event types as frequent as in real mail")
-    sent.add_argument("--time-scale", type=above_zero, default=1, help="1000: repeat after 14 ms, not 14 s as Bird does")
+    sent.add_argument("--time-scale", type=above_zero, default=1, help="1000: 14 ms to a retry, not 14 s as Bird")
     sent.add_argument(
-        "--sent-twice", type=share, default=0.02, help="share of accepted batches to send once more (default: %(default)s)"
+        "--sent-twice",
+        type=share,
+        default=0.02,
+        help="share of accepted batches to send once more (default: %(default)s)",
     )
     sent.add_argument("--no-line-breaks", action="store_true", help="no line breaks in values: for OutputFormat CSV")
     checked = to.add_argument_group("the check")
