@@ -95,7 +95,8 @@ trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks
 	@$(PYTHON) -m local_aws.trino
 
 .PHONY: test-trino
-test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
+test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, Maven, PostgreSQL 15 or newer)
+	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) tests/trino
 
 .PHONY: test-cdk
