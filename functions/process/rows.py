@@ -162,6 +162,8 @@ class Rows:
         found = BatchFound()
         decoded = self.layouts.decode(batch.body)
         if decoded is not None:
+            if len(decoded.events) > bounds.elements:  # before the tuples are made, which take memory
+                raise BeyondBoundsError(f"more than {bounds.elements} elements")
             self._find_decoded(found, batch, decoded, batch.body)
         else:
             self._find_one_by_one(found, batch, bounds)
