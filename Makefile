@@ -108,8 +108,9 @@ test-container: $(INSTALLED) ## ingest and process through `sam local invoke` (n
 	@$(PYTEST) tests/container
 
 .PHONY: test-nightly
-test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, fifteen minutes of steady load
+test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, all views on Trino, fifteen minutes of steady load
 	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
+	@NIGHTLY=1 $(MAKE) test-trino
 	@$(MAKE) soak
 
 .PHONY: bench
