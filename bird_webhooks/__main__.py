@@ -29,18 +29,11 @@ PERMISSIONS = "docs/operating.md lists the permissions"
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 not done or something failed, 2 wrong usage, 130 interrupted."""
     try:
-        return answered(parsed(arguments))
+        options = parsed(arguments)
+        return 0 if run(options) else 1
     except BrokenPipeError:  # what reads the answer has closed, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-def answered(options: argparse.Namespace) -> int:
-    """Does what the command line asks for; the exit code. Errors: BrokenPipeError."""
-    try:
-        return 0 if run(options) else 1
-    except BrokenPipeError:
-        raise
     except NoCredentialsError:
         return failed("no AWS credentials found: set AWS_PROFILE or give --profile")
     except EndpointConnectionError as error:
