@@ -19,7 +19,9 @@ PURE = [
     "load_postgres/quarantine.py",
     "load_postgres/rows.py",
     "process/bounds.py",
+    "process/closing.py",
     "process/columns.py",
+    "process/day_state.py",
     "process/elements.py",
     "process/gzip_body.py",
     "process/metrics.py",
@@ -67,4 +69,14 @@ def test_pure_module_does_no_io(module):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_handler_imports_with_an_empty_environment(package):
     code = f"import {package}.app"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+def test_maintenance_imports_with_an_empty_environment():
+    code = "import process.maintenance"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+def test_process_does_not_pay_for_what_maintenance_imports():
+    code = "import sys, process.app; assert not {'boto3', 'process.closing'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
