@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import (
     Person,
     Remainder,
@@ -46,8 +47,10 @@ CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoS
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "query results", "other files of the lake"
+# Of dates that the table's maintenance is closing: compressed, and made again when they are gone.
+WORK = "parts of rows"
 # In the order of erasing.
-PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
+PLACES = [WORK, ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
 Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
 PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
@@ -122,6 +125,18 @@ def erase(
         return
     if not look.clean:
         confirm(f"Erase all this from stack {target.name}? It cannot be had back.", yes=yes)
+    if look.clean:
+        report(look, since, postgres)
+        return
+    with no_maintenance(target):
+        look = until_clean(target, person, table, since, look, settle_seconds)
+    report(look, since, postgres)
+
+
+def until_clean(
+    target: Target, person: Person, table: Table | None, since: datetime | None, look: Look, settle_seconds: float
+) -> Look:
+    """The last look."""
     for _ in range(LOOKS - 1):
         mendable = [finding for finding in look.found if finding.stored.place != OTHER]
         if not mendable and not look.postgres:
@@ -132,7 +147,7 @@ def erase(
         look = look_everywhere(target, person, table, since)
         print("\nlooked again")
         look.show()
-    report(look, since, postgres)
+    return look
 
 
 def report(look: Look, since: datetime | None, postgres: str | None) -> None:
@@ -192,7 +207,9 @@ def versions(target: Target, bucket: str, since: datetime | None, *, raw: bool) 
 
 
 def place_of(key: str) -> str:
-    prefixes = {"events": ROWS, "events-csv": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
+    if key.startswith("maintenance/work/"):
+        return WORK
+    prefixes = {"events": ROWS, "events-csv": ROWS, "closed": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
     return prefixes.get(key.partition("/")[0], OTHER)
 
 
@@ -201,6 +218,8 @@ UNREADABLE = -1
 
 def look_at(target: Target, person: Person, stored: Stored) -> int | None:
     """How many events it has of the person; None for none at all."""
+    if stored.place == WORK:
+        return 0
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return UNREADABLE
@@ -325,7 +344,7 @@ def take_out_of(target: Target, person: Person, stored: Stored) -> None:
             target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
             return
         answer = get(target, stored)
-        if stored.place == RESULTS:
+        if stored.place in (RESULTS, WORK):
             delete(target, stored, answer["ETag"])
             return
         body = answer["Body"].read()
