@@ -93,6 +93,8 @@ class Look:
 
     def show(self) -> None:
         for place in PLACES:
+            if place == WORK and not self.seen[place]:
+                continue
             found = [finding for finding in self.found if finding.stored.place == place]
             events = sum(finding.events for finding in found)
             what = f"{len(found):,} with the address" + (f", {events:,} events" if events else "")
