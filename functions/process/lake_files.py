@@ -22,6 +22,7 @@ LEASE = "maintenance/lease.json"
 _DATE = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})(?:/|\.json)?$")
 # S3's limit for one request to delete.
 DELETED_AT_ONCE = 1_000
+GONE_OR_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 
 
 class LakeUnavailableError(Exception):
@@ -122,7 +123,7 @@ class LakeFiles:
                 {"Key": f"{folder}{file.name}", "ETag": file.etag} for file in small[begin : begin + DELETED_AT_ONCE]
             ]
             answer = _s3().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
-            codes = {error.get("Code", "") for error in answer.get("Errors", [])} - {"PreconditionFailed", "NoSuchKey"}
+            codes = {error.get("Code", "") for error in answer.get("Errors", [])} - GONE_OR_CHANGED
             if codes:
                 raise LakeUnavailableError(", ".join(sorted(codes)))
 
