@@ -283,8 +283,8 @@ class Run:
         if not small and not replaced and not any(g.at + day_state.SMALL_FILES_STAY <= now for g in state.taken_in):
             return
         self.files.delete_small(small_folder(work.day), [file for file in small if (file.name, file.etag) in listed])
-        for version in replaced:
-            self.files.delete(self.files.keys(f"closed/event_date={work.day}/{version.name}/"))
+        folders = [f"closed/event_date={work.day}/{version.name}/" for version in replaced]
+        self.files.delete([key for folder in folders for key in self.files.keys(folder)])
         day_state.small_deleted(state, now)
         day_state.replaced_deleted(state, replaced)
         work.save()
