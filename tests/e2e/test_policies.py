@@ -75,7 +75,11 @@ WRITE_RESULTS = put("{LakeBucket}", "athena-results/by-a-test")
 ASK_ATHENA = Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"})
 READ_TABLE = Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"})
 A_TABLE = {"DatabaseName": "{GlueDatabase}", "TableName": "events"}
-MOVE_DATES = Call("glue", "batch_update_partition", {**A_TABLE, "Entries": []})
+MOVE_DATES = Call(
+    "glue",
+    "batch_update_partition",
+    {**A_TABLE, "Entries": [{"PartitionValueList": ["1999-01-01"], "PartitionInput": {}}]},
+)
 READ_CLOSED = get("{LakeBucket}", "closed/by-a-test")
 WRITE_CLOSED = put("{LakeBucket}", "closed/by-a-test")
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
@@ -154,7 +158,7 @@ MUST: dict[str, list[Call]] = {
     "TableMaintenanceRole": [
         READ_ROWS,
         LIST_LAKE,
-        delete("{LakeBucket}", "events/by-no-test"),
+        delete("{LakeBucket}", "events/by-a-test"),
         WRITE_CLOSED,
         READ_CLOSED,
         delete("{LakeBucket}", "closed/by-no-test"),
