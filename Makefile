@@ -6,18 +6,26 @@ MAKEFLAGS += --no-print-directory
 
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements-uv.txt)
 PYTHON_VERSION := 3.13
+# Of the operator's program, which is installed without this Makefile.
+OLDEST_PYTHON := 3.12
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
 # sam build wants this Python, with pip, first on PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-export PYTHONDONTWRITEBYTECODE := 1
+# Compiled once, and not beside the sources: sam build packages what lies there.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export SAM_CLI_TELEMETRY := 0
+
+# Which tests go together, tests/conftest.py says.
+IN_PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 REVIEW_INSTALLED := .venv-review/.installed
+CDK_INSTALLED := .venv-cdk/.installed
 
 ##@ Start here
 .PHONY: help
@@ -29,20 +37,24 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## Run all tests: unit, integration, e2e
-	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
+test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration tests/unit
 
 ##@ Develop
 .PHONY: install
-install: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments: .venv and .venv-*
+install: $(INSTALLED) ## Set up .venv; the other environments come with the target that needs them
+
+.PHONY: install-all
+install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) $(BENCH_INSTALLED) ## Set up all environments, before targets run beside each other
 
 .PHONY: check
-check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types and template; writes nothing
+check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make generate` would write; writes nothing
 	@$(VENV)/bin/ruff check --no-cache .
 	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy --cache-dir=/dev/null
-	@$(PYTHON) -m maintain.generate.columns --check
-	@$(PYTHON) -m maintain.generate.sql --check
+	@$(VENV)/bin/mypy --cache-dir=/dev/null --python-version $(OLDEST_PYTHON) bird_webhooks
+	@$(PYTHON) -m maintain.generate --check
 	@$(PYTHON) -m maintain.check_template
 	@$(PYTHON) -m maintain.review_template
 
@@ -53,18 +65,25 @@ format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Pure modules, template and documents; no sockets
-	@$(PYTEST) tests/unit
+	@$(PYTEST) $(IN_PARALLEL) tests/unit
 
 .PHONY: test-integration
 test-integration: $(INSTALLED) ## Handlers against a local S3
-	@$(PYTEST) tests/integration
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) $(IN_PARALLEL) tests/integration
 
 .PHONY: test-e2e
-test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The built template, deployed to the local AWS
-	@$(PYTEST) tests/e2e
+test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) $(IN_PARALLEL) tests/e2e
+
+.PHONY: test-bench
+test-bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The benchmark runs and has all its rows
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) tests/bench
 
 .PHONY: test-faults
-test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; two minutes of steady load
+test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; steady load
 	@$(PYTEST) tests/faults
 
 .PHONY: test-browser
@@ -79,31 +98,33 @@ trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks
 test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
 	@$(PYTEST) tests/trino
 
+.PHONY: test-cdk
+test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-and-cdk.md, synthesised (needs node 22 or newer)
+	@$(PYTEST) tests/cdk
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
+
+.PHONY: test-nightly
+test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, fifteen minutes of steady load
+	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
+	@$(MAKE) soak
 
 .PHONY: bench
 bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives: make bench [ONLY=process,files] [QUICK=1]
 	@.venv-bench/bin/python -m benchmarks
 
-.PHONY: columns
-columns: $(INSTALLED) ## Write the template's columns anew from functions/process/columns.py
-	@$(PYTHON) -m maintain.generate.columns
-
-.PHONY: sql
-sql: $(INSTALLED) ## Write the views and saved queries anew from sql/
-	@$(PYTHON) -m maintain.generate.sql
-
-.PHONY: events
-events: $(INSTALLED) ## Write the invocation events of events/ anew from the vendor's samples
-	@$(PYTHON) -m maintain.generate.events
+.PHONY: generate
+generate: $(INSTALLED) ## After adding a column, a view, a type or an alarm: write every copy of it
+	@$(PYTHON) -m maintain.generate
 
 .PHONY: lock
-lock: $(INSTALLED) ## Write requirements-*.txt anew from requirements-*.in
-	@$(find_uv); for name in dev ministack review bench uv; do \
+lock: ## Pin the dependency groups of pyproject.toml, newest versions, in requirements-*.txt
+	@$(find_uv); for group in dev ministack review bench cdk uv; do \
+	  if [ $$group = dev ]; then program=pyproject.toml; else program=; fi; \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
-	    --custom-compile-command 'make lock' requirements-$$name.in -o requirements-$$name.txt; done
+	    --custom-compile-command 'make lock' --group pyproject.toml:$$group $$program -o requirements-$$group.txt; done
 
 ##@ Run
 .PHONY: build
@@ -122,15 +143,6 @@ local: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy to a local AWS and leave it
 local-down: $(INSTALLED) ## End what `make local` started
 	@$(PYTHON) -m local_aws down
 
-.PHONY: simulate
-simulate: $(INSTALLED) ## Send batches to the stack of `make local` as Bird does, and verify them: make simulate ARGS='--batches 500'
-	@$(PYTHON) -m bird_webhooks.simulator --local --time-scale 1000 $(ARGS)
-
-.PHONY: report
-report: $(INSTALLED) ## An HTML page of volumes, rates and reasons: make report [STACK=name] [DAYS=7] [UNTIL=latest] [ENGINE=postgres DSN='host=...'] [OUTPUT=file]
-	@$(PYTHON) -m bird_webhooks.report_page --days $(or $(DAYS),7) --until $(or $(UNTIL),now) --output $(or $(OUTPUT),.local/report.html) \
-	  $(if $(filter postgres,$(ENGINE)),--postgres "$(DSN)" $(if $(STACK),--stack-name $(STACK)),$(if $(STACK),--stack-name $(STACK),--local))
-
 .PHONY: load
 load: $(INSTALLED) $(MINISTACK_INSTALLED) ## 2,000 batches over 16 connections to a local stack with faults on; the ledger has to close
 	@$(PYTHON) -m local_aws.load load $(ARGS)
@@ -146,10 +158,6 @@ invoke-ingest: $(INSTALLED) ## Run ingest in a container: make invoke-ingest EVE
 .PHONY: invoke-process
 invoke-process: $(INSTALLED) ## Run process in a container: make invoke-process EVENT=events/...
 	@$(PYTHON) -m local_aws.invoke process $(EVENT)
-
-.PHONY: rotate
-rotate: $(INSTALLED) ## New credentials for Bird: make rotate STEP=start|show|finish|abort|status STACK=bird-webhooks
-	@$(PYTHON) -m bird_webhooks --stack-name $(or $(STACK),bird-webhooks) rotate $(or $(STEP),start)
 
 .PHONY: clean
 clean: ## Remove what was built; the environments stay
@@ -178,7 +186,7 @@ if [ ! -x "$$uv" ]; then $(find_python); echo "==> getting uv $(UV_VERSION)"; \
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi
 endef
 
-# $(call environment,directory,requirements): an environment that holds exactly those packages, and finds this repository's own.
+# $(call environment,directory,requirements,command): an environment that holds exactly those packages; then the command.
 define environment
 @$(find_uv); \
 echo "==> installing $(2) into $(1)"; \
@@ -186,18 +194,27 @@ echo "==> installing $(2) into $(1)"; \
   || { echo "make: Python $(PYTHON_VERSION) is neither installed nor could uv fetch it" >&2; exit 1; }; \
 "$$uv" pip sync --quiet --python $(1)/bin/python $(2) \
   || { echo "make: the packages of $(2) could not be installed" >&2; exit 1; }; \
-printf '%s\n' '$(CURDIR)' '$(CURDIR)/functions' >$(1)/lib/python$(PYTHON_VERSION)/site-packages/bird-webhooks.pth; \
+$(3) \
+  || { echo "make: $(1) could not be made to find this repository's packages" >&2; exit 1; }; \
 touch $(1)/.installed
 endef
 
-$(INSTALLED): requirements-dev.txt
-	$(call environment,$(VENV),$<)
+# With the program `bird-webhooks`, which finds its packages in this folder.
+editable = "$$uv" pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python --editable .
+# Where only modules are run.
+importable = printf '%s\n' '$(CURDIR)' '$(CURDIR)/functions' >$(1)/lib/python$(PYTHON_VERSION)/site-packages/bird-webhooks.pth
+
+$(INSTALLED): requirements-dev.txt pyproject.toml
+	$(call environment,$(VENV),$<,$(editable))
 
 $(MINISTACK_INSTALLED): requirements-ministack.txt
-	$(call environment,.venv-ministack,$<)
+	$(call environment,.venv-ministack,$<,$(call importable,.venv-ministack))
 
 $(BENCH_INSTALLED): requirements-bench.txt
-	$(call environment,.venv-bench,$<)
+	$(call environment,.venv-bench,$<,$(call importable,.venv-bench))
 
 $(REVIEW_INSTALLED): requirements-review.txt
-	$(call environment,.venv-review,$<)
+	$(call environment,.venv-review,$<,true)
+
+$(CDK_INSTALLED): requirements-cdk.txt
+	$(call environment,.venv-cdk,$<,true)

@@ -1,6 +1,6 @@
-"""Measure ours beside the alternatives: `make bench`, `make bench ONLY=process,growth`, `make bench QUICK=1`.
+"""Compares this project with alternatives: `make bench`, `make bench ONLY=process,growth`, `make bench QUICK=1`.
 
-Prints a table and writes .local/bench/<time>.json. Nothing here fails for being slow.
+Prints a table and writes .local/bench/<time>.json. It never fails because something is slow.
 """
 
 import compileall
@@ -29,12 +29,12 @@ NAMES = [*PARTS, "e2e"]
 def main() -> int:
     chosen = [name for name in os.environ.get("ONLY", "").replace(" ", ",").split(",") if name] or NAMES
     if unknown := set(chosen) - set(NAMES):
-        print(f"bench: no such part: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        print(f"bench: unknown part: {', '.join(sorted(unknown))}; the parts are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     run = Run(quick=os.environ.get("QUICK", "") not in ("", "0"))
     WORK.mkdir(parents=True, exist_ok=True)
-    # The alternatives' packages are compiled, as those that come with Lambda are; the artefacts are as `sam build`
-    # leaves them, in a directory that is not written to.
+    # The alternatives' packages are compiled, like those that come with Lambda. The artefacts stay as `sam build` left
+    # them, in a directory that is not written to.
     run.progress("compiling the packages of .venv-bench")
     compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
     report: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "quick": run.quick}

@@ -1,4 +1,4 @@
-"""How large the built functions are, beside the packages that one would otherwise ship."""
+"""The size of the built functions, compared with the packages that the alternatives would need."""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -23,7 +23,7 @@ def measure(run: Run) -> list[Measures]:
     measures = Measures("artefacts")
     for function, alternatives in INSTEAD.items():
         built = [path for path in (BUILT / f"{function.title()}Function").rglob("*") if path.is_file()]
-        note = "the others without any code of one's own; an AWS SDK comes with Lambda's runtime"
+        note = "the others are packages without any code of yours; an AWS SDK comes with Lambda's runtime"
         measures.add(f"{function}, unzipped", "MB", "ours", megabytes(built), note=note)
         for name, packages in alternatives.items():
             files = [path for package in packages for path in installed(package)]

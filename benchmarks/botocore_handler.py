@@ -1,4 +1,4 @@
-"""The same as guide_handler.py without boto3's layer on top of botocore."""
+"""The same as guide_handler.py, without boto3 on top of botocore."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""What a million events cost: what the end-to-end run asked of each service, times list prices (prices.json).
+"""What a million events cost: the end-to-end run's requests to each service, times list prices (prices.json).
 
-Not counted for anybody: what is there without traffic (the load balancer's hours, empty receives of the queue,
-alarms), storage, logs, and Firehose's own puts, which are few.
+Not counted for any contender: costs without traffic (the load balancer's hours, the queue's empty receives, alarms),
+storage, logs, and Firehose's own puts, which are few.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.measure import Measures
 
 PRICES = Path(__file__).with_name("prices.json")
-# A function gets one processor at this size and less below it. All of its time is taken for processor time, so that
-# this is the most it can come to.
+# A function gets one processor at this size, and less below it. All its time counts as processor time, so this is an
+# upper bound.
 MEGABYTES_OF_ONE_PROCESSOR = 1769
 LCU_BYTES, LCU_CONNECTIONS = 0.4e9, 25 * 3600
 FIREHOSE_ROUNDING = 5 * 1024
@@ -37,13 +37,13 @@ def measure(end_to_end: dict[str, Any]) -> list[Measures]:
 
 
 def ours(load: dict[str, Any], prices: dict[str, Any], architecture: str) -> dict[str, float]:
-    """US dollars by service for a million events, from one load's counts."""
+    """US dollars by service for a million events, from the counts of one load."""
     price = {name: one["price"] for name, one in prices.items()}
     scale = MILLION / load["events"]
     batches = load["batches"] * scale
     calls, puts = load["calls"], load["puts"]
     lcu_hours = max(load["bytes"] * scale / LCU_BYTES, batches / LCU_CONNECTIONS)
-    # One message is sent for each batch; they are received and deleted up to ten at a time.
+    # Each batch sends one message; messages are received and deleted up to ten at a time.
     requests = batches + 2 * max(calls["Process"]["count"] * scale, batches / MESSAGES_A_REQUEST)
 
     def function(name: str) -> float:
@@ -70,7 +70,7 @@ def firehose(load: dict[str, Any], prices: dict[str, Any]) -> dict[str, float]:
     def records(count: float, record_bytes: float) -> float:
         return count * ceil(record_bytes / FIREHOSE_ROUNDING) * FIREHOSE_ROUNDING / 2**30 * price
 
-    # Its readers take several JSON objects in a record, one after another, but no array. A batch fits into a record.
+    # Its readers accept several JSON objects in a record, but not an array. A batch fits into a record.
     batches = load["batches"] * MILLION / load["events"]
     return {
         "Firehose to Parquet, a record an event": records(MILLION, load["bytes"] / load["events"]),

@@ -1,4 +1,4 @@
-"""What the interpreter and Lambda's runtime client cost by themselves."""
+"""What the interpreter and Lambda's runtime client alone cost."""
 
 
 def lambda_handler(event, context):

@@ -1,4 +1,4 @@
-"""The deployed template on the local AWS: batches through the load balancer until their rows are there.
+"""The deployed template on the local AWS: sends batches through the load balancer until their rows exist.
 
     python -m benchmarks.end_to_end '{"batches": 40, "singles": 5}'      in .venv, which has the local AWS's tools
 
@@ -46,7 +46,7 @@ def main() -> None:
     from local_aws import deploy as local_stack
     from local_aws import emulator as local_emulator
 
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     local_emulator.forget_real_aws()
     with local_emulator.running() as emulator:
         local_stack.build()

@@ -1,8 +1,8 @@
-"""Batches as Bird sends them, made from its samples with a seed: the same arguments, the same bytes.
+"""Batches like Bird's, made from its samples with a seed: the same arguments give the same bytes.
 
-The samples show every documented field at once; a real e-mail event carries no SMS fields, and only some carry an A/B
-test, a schedule or a subaccount. Shares of the types follow one campaign: each message is injected and delivered, some
-are opened, few are clicked, and every other type comes now and then.
+The samples show every documented field at once, but a real e-mail event has no SMS fields, and only some have an A/B
+test, a schedule or a subaccount. The shares of the types follow one campaign: each message is injected and delivered,
+some are opened, few are clicked, and every other type is rare.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ SHARES = {
     "delay": 0.02,
     "list_unsubscribe": 0.01,
     "link_unsubscribe": 0.01,
-}  # what is left is shared evenly by all other types
-# What a newer Bird might send; each name always with the same kind of value.
+}  # the other types share the rest evenly
+# Fields that Bird might add; each name always has the same kind of value.
 UNKNOWN = {
     "dkim_result": lambda chance: {"pass": chance.random() < 0.9, "selector": f"s{chance.randrange(9)}"},
     "next_attempt": lambda chance: str(chance.randrange(60, 7200)),
     "delivery_zone": lambda chance: chance.choice(["eu", "us", "ap"]),
 }
-SHARE_OF_EVENTS_WITH_UNKNOWN = 0.2  # in a batch that has them at all
+SHARE_OF_EVENTS_WITH_UNKNOWN = 0.2  # in a batch that has any
 AGENTS = [
     ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15", "WebKit", "Apple", "Mac", "Mac OS X"),
     ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15", "WebKit", "Apple", "iPhone", "iOS"),
@@ -70,7 +70,7 @@ FAILURES = [
 
 
 class Input(NamedTuple):
-    """What to make. `unknown` is the share of batches that have fields without a column."""
+    """What to generate. `unknown` is the share of batches that have fields without a column."""
 
     batches: int = 100
     events: int = 350
@@ -84,7 +84,7 @@ class Input(NamedTuple):
 
 
 def prepare(wanted: Input) -> list[Path]:
-    """The batches as files, named by their batch ids, in the order of their arrival; made on the first call."""
+    """The batches as files, named by batch id, in the order of arrival; created on the first call."""
     recipe = hashlib.sha256(f"{wanted}".encode() + Path(__file__).read_bytes() + SAMPLES.read_bytes()).hexdigest()
     directory = INPUTS / recipe[:16]
     if not directory.exists():
@@ -98,7 +98,7 @@ def prepare(wanted: Input) -> list[Path]:
 
 
 def batches(wanted: Input) -> Iterator[bytes]:
-    """Above 100 batches, copies of the first 100 with event ids of their own: they are as large and as mixed."""
+    """From the 101st batch on, copies of the first 100 with new event ids: equal in size and mix."""
     made = []
     for body in _batches(wanted._replace(batches=min(wanted.batches, 100))):
         made.append(body)
@@ -118,7 +118,7 @@ def _batches(wanted: Input) -> Iterator[bytes]:
     names, weights = _types()
     cumulative = list(accumulate(weights))
     for number in range(wanted.batches):
-        # Evenly spread, and exactly the share that was asked for.
+        # Evenly spread, with exactly the share in `wanted`.
         has_unknown = int((number + 1) * wanted.unknown) > int(number * wanted.unknown)
         arrival = wanted.arrival(number)
         elements = []
@@ -147,7 +147,7 @@ def _types() -> tuple[list[str], list[float]]:
 
 
 def _campaign(chance: random.Random, number: int) -> dict[str, Any]:
-    """What all events of a campaign have in common, and the fields that they do not have."""
+    """The values that all events of a campaign share, and the fields that they lack."""
     template = f"templ-{chance.randrange(1000, 9999)}"
     absent = {"device_token", "rcpt_type" if number % 4 else ""}
     absent |= set() if number % 5 == 0 else {"ab_test_id", "ab_test_version"}

@@ -1,11 +1,11 @@
-"""ingest the way Bird's guide describes it: boto3, its client made at import, an unconditional put."""
+"""ingest as Bird's guide describes it: boto3, a client created at import, an unconditional put."""
 
 import os
 
 import boto3
 from botocore.config import Config
 
-# Over HTTPS, as in AWS, it leaves the body's hash out by itself.
+# As over HTTPS in AWS, where it leaves the body's hash out by itself.
 s3 = boto3.client("s3", config=Config(s3={"payload_signing_enabled": False}))
 
 

@@ -57,7 +57,7 @@ def settings(endpoint: str) -> dict[str, str]:
         "RAW_BUCKET": "sink",
         "RAW_PREFIX": "raw",
         "WEBHOOK_AUTH": "BASIC",
-        # As in the template; for every contender, though boto3 gains little by it.
+        # As in the template; for every contender, although boto3 gains little.
         "MALLOC_MMAP_THRESHOLD_": "33554432",
         "MALLOC_TRIM_THRESHOLD_": "67108864",
         "CREDENTIAL_DIGESTS": hashlib.sha256(b"bird:example-password").hexdigest(),
@@ -65,7 +65,7 @@ def settings(endpoint: str) -> dict[str, str]:
 
 
 def cold_start(run: Run, measures: Measures, env: dict[str, str], batch: Path, contender: str) -> None:
-    """From the invocation that starts the process to its answer; processor time of that process, all threads."""
+    """From the invocation that starts the process to the answer; processor time of all threads of that process."""
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             wall, cpu, peak = start_and_ask(env, batch, contender)
@@ -81,7 +81,7 @@ def cold_start(run: Run, measures: Measures, env: dict[str, str], batch: Path, c
 
 
 def start_and_ask(env: dict[str, str], batch: Path, contender: str) -> tuple[float, float, int]:
-    """Wall and processor seconds, peak memory in bytes. Errors: OSError where no emulator answered."""
+    """Wall and processor seconds, peak memory in bytes. Errors: OSError if no emulator answered."""
     emulator = next(ROOT.glob(f".venv/lib/*/site-packages/samcli/local/rapid/{EMULATORS[platform.machine()]}"))
     front, api = free_port(), free_port()
     payload = json.dumps(alb_event(batch.read_text(), f"cold-{time.monotonic_ns()}")).encode()
@@ -119,7 +119,7 @@ def start_and_ask(env: dict[str, str], batch: Path, contender: str) -> tuple[flo
 
 def warm_batches(measures: Measures, env: dict[str, str], batch: Path, count: int, contender: str) -> None:
     got = child("handlers", {"do": "ingest", "handler": MODULES[contender], "batch": str(batch), "count": count}, env)
-    note = "handler in a loop, a batch of 350 events each time, a loopback S3 in a process of its own"
+    note = "handler in a loop, a batch of 350 events each time, a loopback S3 in its own process"
     measures.add("processor time a batch", "ms", contender, got["cpu"] / count * 1e3, note=note)
     measures.add("wall time a batch", "ms", contender, got["wall"] / count * 1e3)
     measures.add("peak memory", "MB", contender, got["peak_memory"] / 1e6)
@@ -130,7 +130,8 @@ def requests_per_second(
 ) -> None:
     arguments = {"do": "serve", "handler": MODULES[contender], "workers": connections}
     server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.handlers", json.dumps(arguments)],
+        [sys.executable, "-m", "benchmarks.handlers"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -138,7 +139,10 @@ def requests_per_second(
         start_new_session=True,
     )
     try:
-        assert server.stdout  # noqa: S101  (asked for above)
+        assert server.stdin  # noqa: S101  (both asked for above)
+        assert server.stdout  # noqa: S101
+        with server.stdin:
+            json.dump(arguments, server.stdin)
         ports = json.loads(server.stdout.readline())
         body = batch.read_bytes()
         request = b"POST /bird HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -154,7 +158,7 @@ def requests_per_second(
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-    note = "one process a connection, as Lambda has it; handlers, sender and S3 share this machine's cores"
+    note = "one process for each connection, as in Lambda; handlers, sender and S3 share this machine's cores"
     rate = total // connections * connections / elapsed
     measures.add(what, "batches a second", contender, rate, higher_is_better=True, note=note)
 
@@ -195,6 +199,6 @@ def children(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Time on a processor of all threads, in nanoseconds where /proc/<pid>/stat has ticks of 10 ms."""
+    """Processor time of all threads, precise to nanoseconds; /proc/<pid>/stat has ticks of 10 ms."""
     times = [path.read_text().split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     return sum(map(int, times)) / 1e9

@@ -1,10 +1,9 @@
-"""What Athena would read for "bounces of one day" in 100,000 events, from the files' own statistics.
+"""How much Athena would read for "bounces of one day" in 100,000 events, from the files' own statistics.
 
 python -m benchmarks.lake '{"files": […], "arrivals": […]}'
 
-Athena reads, of each file of the day's partition, the row groups whose least and greatest `type` allow a bounce, and of
-those the columns that the query names. What a reader may skip beyond that (pages) is left out, as are the footers,
-which are listed by themselves.
+From each file in the day's partition Athena reads the row groups whose smallest and largest `type` allow a bounce, and
+of those the columns that the query names. Pages that a reader may skip count as read. Footers are listed separately.
 """
 
 import json
@@ -44,7 +43,7 @@ def measure(run: Run) -> list[Measures]:
 
 
 def main() -> None:
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     batches = [
         (path.stem, arrival, path.read_bytes())
         for path, arrival in zip(map(Path, wanted["files"]), wanted["arrivals"], strict=True)
@@ -77,7 +76,7 @@ def written(invocations: Iterable[Sequence[tuple[str, int, bytes]]]) -> Files:
 
 
 def unsorted(files: Files) -> Files:
-    """The same files by the same writer, their rows as they arrived: batch by batch, mixed within each."""
+    """The same files from the same writer, with rows in the order of arrival: batch by batch, mixed within each."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Child processes that measure themselves, medians with their spread, the machine, and the table."""
+"""Child processes that measure themselves, medians with their spread, facts about the machine, and the table."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PACKAGES = ["awslambdaric", "boto3", "botocore", "duckdb", "numpy", "orjson", "p
 
 @dataclass
 class Measure:
-    """One figure of several contenders, ours first. `samples` holds one value a round."""
+    """One figure for several contenders, ours first. `samples` has one value for each round."""
 
     part: str
     name: str
@@ -60,7 +60,7 @@ class Measure:
 
 
 class Measures(dict[str, Measure]):
-    """The measures of one part, made as values come in."""
+    """The measures of one part, created as values are added."""
 
     def __init__(self, part: str) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Measures(dict[str, Measure]):
 
 @dataclass(frozen=True)
 class Run:
-    """How much to do. `quick` only shows that everything works."""
+    """How much to measure. `quick` only shows that everything works."""
 
     quick: bool
     started: float = field(default_factory=time.monotonic)
@@ -87,7 +87,7 @@ class Run:
         print(f"==> [{time.monotonic() - self.started:4.0f} s] {text}", file=sys.stderr, flush=True)
 
     def alternate(self, rounds: int, contenders: list[str], measure: Callable[[str], None], what: str) -> None:
-        """Every contender in every round, each round beginning with another, so that none has the quiet moments."""
+        """Every contender in every round. Each round starts with another one, so that none has the quiet moments."""
         count = self.rounds(rounds)
         for number in range(count):
             self.progress(f"{what}: round {number + 1} of {count}")
@@ -96,14 +96,14 @@ class Run:
 
 
 def environment(function: str | None = None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Nothing of the developer's shell; with `function`, its built artefact is what Python imports."""
+    """Without the developer's own variables. With `function`, Python imports from its built artefact."""
     path = [str(BUILT / function)] if function else []
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(WORK),
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join([*path, str(ROOT)]),
-        # As in Lambda, whose code directory is read-only; the packages of the runtime are compiled beforehand.
+        # As in Lambda, where the code directory is read-only and the runtime's packages are compiled.
         "PYTHONDONTWRITEBYTECODE": "1",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -121,9 +121,13 @@ def environment(function: str | None = None, extra: Mapping[str, str] | None = N
 
 
 def child(module: str, arguments: dict[str, Any], env: dict[str, str], python: str = sys.executable) -> dict[str, Any]:
-    """Run `python -m benchmarks.<module> <arguments as JSON>`; its last line is its answer."""
+    """Run `python -m benchmarks.<module>`, the arguments as JSON on its standard input; its last line is its answer.
+
+    Not as an argument: Linux takes 128 kB in one, and arguments name a thousand files.
+    """
     result = subprocess.run(
-        [python, "-m", f"benchmarks.{module}", json.dumps(arguments)],
+        [python, "-m", f"benchmarks.{module}"],
+        input=json.dumps(arguments),
         env=env,
         cwd=ROOT,
         capture_output=True,
@@ -137,11 +141,11 @@ def child(module: str, arguments: dict[str, Any], env: dict[str, str], python: s
 
 
 def peak_memory_bytes(pid: int | str = "self") -> int:
-    """The most that was resident since the program started; ru_maxrss would begin with the parent's."""
+    """The largest resident size since the program started; ru_maxrss would start with the parent's."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmHWM: the benchmark needs Linux")
+    raise RuntimeError("there is no VmHWM: the benchmark needs Linux")
 
 
 def machine() -> dict[str, Any]:
@@ -164,7 +168,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """One block a measure, ours first. The last column says how many times better ours is; below 1 it is worse."""
+    """One block for each measure, ours first. The last column: how many times better ours is; below 1 it is worse."""
     lines: list[str] = []
     part = None
     for result in results:
@@ -188,7 +192,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     decimals = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 4

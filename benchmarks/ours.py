@@ -1,6 +1,6 @@
-"""The only way from the benchmark into our code: what `process/app.py` does, without S3.
+"""The benchmark's only access to this project's code: what `process/app.py` does, without S3.
 
-Imports work where PYTHONPATH begins with the built artefact, .aws-sam/build/ProcessFunction.
+Imports work if PYTHONPATH begins with the built artefact, .aws-sam/build/ProcessFunction.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ def files(batches: Iterable[tuple[str, int, bytes]], output: str) -> Iterator[tu
 
 
 def parquet_of(arrow_table: Any) -> bytes:
-    """A file by our writer with our settings, of rows in an order that is not ours."""
+    """A file from our writer with our settings, for rows in another order."""
     from arro3.core import Table
 
     from process.table import to_parquet

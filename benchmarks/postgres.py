@@ -1,10 +1,10 @@
-"""Lake files into PostgreSQL: load_postgres beside plain COPY of the same rows, and beside what one would write first.
+"""Lake files into PostgreSQL: load_postgres compared with plain COPY of the same rows, and with simple loaders.
 
 python -m benchmarks.postgres '{"files": […], "arrivals": […], "rounds": 3}'
 
-One real server of this machine, one connection each, the same rows into the same table with its indexes, emptied before
-each turn. The server does not wait for the disk (fsync off), which spares all of them alike. COPY gets its CSV
-ready-made, and would fail at the first event that is there already.
+One real server on this machine, one connection each, the same rows into the same table with its indexes, emptied before
+each turn. The server does not wait for the disk (fsync off), which helps all contenders equally. COPY gets finished
+CSV, and would fail at the first event that exists already.
 """
 
 import json
@@ -38,7 +38,7 @@ def measure(run: Run) -> list[Measures]:
         "arrivals": [wanted.arrival(number) * 1000 for number in range(wanted.batches)],
         "rounds": run.rounds(3),
     }
-    # process makes the files, load_postgres loads them: both artefacts, whose packages are of the same versions.
+    # process makes the files and load_postgres loads them, so both artefacts; their packages have the same versions.
     env = environment("LoadPostgresFunction")
     env["PYTHONPATH"] = f"{env['PYTHONPATH']}:{BUILT / 'ProcessFunction'}"
     got = child("postgres", arguments, env)
@@ -53,7 +53,7 @@ def measure(run: Run) -> list[Measures]:
 def main() -> None:
     from local_aws import postgres as local_postgres
 
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     files = lake_files(wanted["files"], wanted["arrivals"])
     with local_postgres.running() as server:
         bench = Bench(server, files)
@@ -101,7 +101,7 @@ class Bench:
         self.connection.close()
 
     def time(self, name: str) -> float:
-        """Seconds for all files, into a table that is empty but for AGAIN."""
+        """Seconds for all files, into a table that is empty except for AGAIN."""
         self.connection.execute("TRUNCATE bench.events, bench.bare")
         if name == AGAIN:
             self.ours()
@@ -125,7 +125,7 @@ class Bench:
 
     def copy(self, table: str) -> None:
         for day, rows in self.csv:
-            # The file has no event_date, as its folder says it.
+            # The file has no event_date, because it is in the folder's name.
             self.connection.execute(f"ALTER TABLE {table} ALTER event_date SET DEFAULT '{day}'")
             statement = f"COPY {table} ({self.names}) FROM STDIN (FORMAT csv, NULL '{rows.null}')"
             with self.connection.cursor().copy(statement) as to_server:

@@ -1,4 +1,4 @@
-"""process: raw batches to files, beside what one would otherwise use; and how that grows."""
+"""process: raw batches to files, compared with what one would otherwise use; and how the time grows."""
 
 import http.client
 from collections.abc import Sequence
@@ -43,7 +43,19 @@ def measure(run: Run) -> list[Measures]:
         upload(endpoint, files)
         one = partial(measure_one, measures, endpoint, files, wanted.events)
         run.alternate(3, CONTENDERS, one, f"process, {wanted.batches} batches of {wanted.events}")
-    return [measures]
+        after_outage = Measures("process, after an outage")
+        run.alternate(3, [HANDLER], partial(measure_outage, after_outage, endpoint, files), "process, after an outage")
+    return [measures, after_outage]
+
+
+def measure_outage(measures: Measures, endpoint: str, files: Sequence[Path], contender: str) -> None:
+    """All messages come back: what that takes, in times of what it takes when they come for the first time."""
+    first, back = (handler(endpoint, files, warm=False, receive_count=count) for count in (1, 2))
+    note = f"{len(files)} messages, the first invocation of an execution environment, imports included"
+    measures.add("processor time, messages that came back", "times usual", contender, back["cpu"] / first["cpu"])
+    measures.add(
+        "wall time, messages that came back", "times usual", contender, back["wall"] / first["wall"], note=note
+    )
 
 
 def measure_one(measures: Measures, endpoint: str, files: Sequence[Path], events: int, contender: str) -> None:
@@ -69,15 +81,21 @@ def reader(contender: str, files: Sequence[Path], repeat: int = 1) -> dict[str, 
     return child("readers", arguments, environment("ProcessFunction"))
 
 
-def handler(endpoint: str, files: Sequence[Path]) -> dict[str, float]:
+def handler(endpoint: str, files: Sequence[Path], *, warm: bool = True, receive_count: int = 1) -> dict[str, float]:
     settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "LAKE_BUCKET": "sink"}
     settings |= {"RAW_BUCKET": "raw", "RAW_PREFIX": "raw"}
-    arguments = {"do": "process", "handler": HANDLERS["process"], "keys": [f"raw/{path.name}" for path in files]}
+    arguments = {
+        "do": "process",
+        "handler": HANDLERS["process"],
+        "keys": [f"raw/{path.name}" for path in files],
+        "warm": warm,
+        "receive_count": receive_count,
+    }
     return child("handlers", arguments, environment("ProcessFunction", settings))
 
 
 def upload(endpoint: str, files: Sequence[Path]) -> None:
-    """The raw objects as ingest would have stored them."""
+    """Store the raw objects as ingest would."""
     connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=10)
     for path in files:
         headers = {"content-type": "application/json", "x-amz-meta-received-at": "2026-12-06T00:00:00.000Z"}
@@ -119,7 +137,7 @@ def measure_growth(run: Run) -> list[Measures]:
 
 
 def measure_growth_of_one(measures: Measures, files: Sequence[Path], wanted: Input, what: str, contender: str) -> None:
-    # A single batch takes milliseconds: several invocations then, each from the start.
+    # A single batch takes milliseconds, so it is repeated, each time from the start.
     got = reader(contender, files, repeat=max(1, 10 // len(files)))
     total = wanted.events * len(files) * max(1, 10 // len(files))
     measures.add(f"{what}: events per processor second", "events", contender, total / got["cpu"], higher_is_better=True)

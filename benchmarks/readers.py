@@ -1,9 +1,9 @@
-"""Raw batches -> a file, ours and the alternatives; one contender and one input in a process of its own.
+"""Raw batches -> a file, ours and the alternatives; one contender and one input in each process.
 
 python -m benchmarks.readers '{"contender": …, "files": […], "repeat": 1}'
 
-Every alternative does what its users write first, in its own best case: none converts numbers and times from text,
-none sorts or drops duplicates. Those that build tables do so for 16 MB of batches at a time, as ours does.
+Every alternative does what its users would write first, in its best case: none converts numbers and times from text,
+none sorts or removes duplicates. Those that build tables do it for 16 MB of batches at a time, as ours does.
 """
 
 import gc
@@ -24,10 +24,10 @@ RECEIVED_AT = (FIRST_SECOND + 20 * 86_400) * 1000
 
 
 def main() -> None:
-    wanted = json.loads(sys.argv[1])
+    wanted = json.load(sys.stdin)
     files = [Path(name) for name in wanted["files"]]
     run = CONTENDERS[wanted["contender"]]()
-    run(files[:2])  # imports, and whatever a library sets up once
+    run(files[:2])  # imports, and a library's one-time setup
     if wanted.get("gc_off"):
         gc.disable()
     written = 0
@@ -75,7 +75,7 @@ def ours(output: str) -> Callable[[list[Path]], int]:
 
 
 def orjson_alone() -> Callable[[list[Path]], int]:
-    """Each result is dropped at once: no memory is kept, no row is made."""
+    """Each result is dropped at once: it keeps no memory and makes no rows."""
     import orjson
 
     def run(files: list[Path]) -> int:
@@ -87,7 +87,7 @@ def orjson_alone() -> Callable[[list[Path]], int]:
 
 
 def orjson_kept() -> Callable[[list[Path]], int]:
-    """What it takes to have the events of 16 MB of batches at hand, as whoever makes rows of them must."""
+    """Keeps the events of 16 MB of batches in memory, as every program that makes rows of them must."""
     import orjson
 
     def run(files: list[Path]) -> int:
@@ -155,7 +155,7 @@ def orjson_and_pyarrow() -> Callable[[list[Path]], int]:
 
 
 def duckdb_read_json() -> Callable[[list[Path]], int]:
-    """Nested as it came, types inferred by DuckDB; it reads all files at once."""
+    """Nested as in the input, with types inferred by DuckDB; it reads all files at once."""
     import duckdb
 
     connection = duckdb.connect(config={"threads": 1})
@@ -173,7 +173,7 @@ def duckdb_read_json() -> Callable[[list[Path]], int]:
 
 
 def polars_read_json() -> Callable[[list[Path]], int]:
-    """Nested as it came, types inferred by polars from all events."""
+    """Nested as in the input, with types inferred by polars from all events."""
     import polars as pl
 
     def run(files: list[Path]) -> int:

@@ -1,8 +1,10 @@
-"""A stand-in for S3 on the loopback: takes and gives objects as fast as this machine can, so that it is not measured.
+"""A stand-in for S3 on loopback, as fast as this machine allows, so that S3's own time does not count.
 
-python -m benchmarks.s3     prints its port; ends with its standard input
+It also answers SQS's deletions of messages.
 
-Buckets: what is put into `sink` is forgotten but for its name; everything else is kept in memory.
+python -m benchmarks.s3     prints its port; stops when its standard input is closed
+
+Of an object in the bucket `sink` only the name is kept; objects in other buckets are kept in memory.
 """
 
 import socket
@@ -25,7 +27,7 @@ _objects: dict[str, tuple[bytes, list[bytes]]] = {}
 
 @contextmanager
 def running() -> Iterator[str]:
-    """The URL of one, in a process of its own."""
+    """Yields the URL of one that runs in its own process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.s3"],
         stdin=subprocess.PIPE,
@@ -88,6 +90,8 @@ def _answer(request: bytes, headers: dict[bytes, bytes], body: bytearray) -> byt
     method, target, _ = request.split(b" ")
     path = unquote(target.decode().partition("?")[0])
     content, extra = b"", []
+    if method == b"POST":
+        return _response(200, [b"Content-Type: application/x-amz-json-1.0"], b'{"Successful": [], "Failed": []}')
     if method == b"PUT":
         if headers.get(b"if-none-match") == b"*" and path in _objects:
             return _response(412, [], b"")

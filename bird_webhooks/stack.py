@@ -1,44 +1,42 @@
-"""The stack to operate on, and how to talk to its account. Nothing here changes anything."""
+"""A stack of this application, in AWS or on this machine, and how to talk to its account. Nothing here changes it."""
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
+import os
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from psycopg.conninfo import make_conninfo
 
+from bird_webhooks.errors import OperateError
 from load_postgres import connection
-from load_postgres.errors import UnavailableError
-from local_aws import emulator as local_emulator
+from report.athena import Athena
 
 Client = Callable[..., Any]
+LOCAL_POLL_SECONDS = 0.1
+OUTPUTS = Path(".local/outputs.json")  # written by `make local`
 # boto3 signs links by SigV2 in the older regions, which S3 refuses for buckets made after 24 June 2020. And it sends
 # them to us-east-1, which redirects in the first hours of a bucket elsewhere: the signature is then of another host.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html,
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
 LINKS = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
-UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
-
-
-class OperateError(Exception):
-    """Something that the operator can act on, said in one line."""
+LOCAL_LINKS = Config(signature_version="s3v4")
 
 
 @dataclass(frozen=True)
-class Target:
-    """A deployed stack. `client` gives a boto3 client by its service, and region if another; the same one each time."""
+class Stack:
+    """`client` gives a boto3 client by its service, and by region if it is another; the same one each time."""
 
     name: str
     client: Client
     poll_seconds: float = 3
     reached_at: str | None = None  # where this machine reaches the webhook, if by another address than Bird's
+    certificate: str | None = None  # a file to trust when sending there, beside the system's
 
     @cached_property
     def s3(self) -> Any:
@@ -97,12 +95,39 @@ class Target:
     def raw_prefix(self) -> str:
         return self.parameters()["RawPrefix"].strip("/")
 
+    @property
+    def webhook_url(self) -> str:
+        """Where this machine sends batches to."""
+        return self.reached_at or self.output("WebhookUrl")
 
-def deployed(stack_name: str, region: str | None, profile: str | None) -> Target:
-    session = boto3.session.Session(region_name=region, profile_name=profile)
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """What the webhook's certificate is checked with; None for the system's authorities."""
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+
+    def credentials(self) -> tuple[str, str]:
+        """The webhook's user name and password, from the stack's own secret."""
+        login = json.loads(self.secret_text(self.output("WebhookSecretArn")))
+        return login["username"], login["password"]
+
+    def athena(self, timeout_seconds: float = 240) -> Athena:
+        """The stack's workgroup and database."""
+        return Athena(
+            self.client("athena"),
+            self.output("AthenaWorkGroupName"),
+            self.output("GlueDatabaseName"),
+            timeout_seconds=timeout_seconds,
+            poll_seconds=min(0.5, self.poll_seconds),
+        )
+
+
+def deployed(stack_name: str, region: str | None, profile: str | None) -> Stack:
+    """The stack of that name in an AWS account."""
+    # boto3 reads AWS_DEFAULT_REGION alone; every other tool of AWS reads AWS_REGION too, and first.
+    session = boto3.session.Session(region_name=region or os.environ.get("AWS_REGION"), profile_name=profile)
     config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
 
-    connect: Callable[..., Any] = session.client  # its own type knows the names of all services
+    connect: Client = session.client  # its own type knows the names of all services
 
     @cache
     def client(service: str, region: str | None = None) -> Any:
@@ -110,86 +135,29 @@ def deployed(stack_name: str, region: str | None, profile: str | None) -> Target
             raise OperateError("which region? give --region, or set AWS_REGION")
         return connect(service, region_name=region, config=config.merge(LINKS) if service == "s3" else config)
 
-    return Target(stack_name, client)
+    return Stack(stack_name, client)
 
 
-def local() -> Target:
-    """The stack of `make local`."""
-    path = local_emulator.LOCAL / "outputs.json"
-    emulator = local_emulator.recall() if path.exists() else None
-    if emulator is None:
-        raise OperateError("the local AWS is not running: `make local` starts it")
+def local() -> Stack:
+    """The stack of `make local`, from any folder of that clone."""
+    here = Path.cwd()
+    path = next((path for folder in (here, *here.parents) if (path := folder / OUTPUTS).is_file()), None)
+    if path is None:
+        raise OperateError("the local AWS is not running: `make local` starts it, in a clone of the repository")
     outputs = json.loads(path.read_text())
-    client = cache(emulator.client)
-    return Target(outputs["StackName"], client, 0.3, reached_at=outputs["WebhookUrl"])
+    session = boto3.session.Session(
+        aws_access_key_id=outputs["access_key_id"], aws_secret_access_key=outputs["secret_access_key"]
+    )
+    connect: Client = session.client
 
+    @cache
+    def client(service: str, region: str | None = None) -> Any:
+        return connect(
+            service,
+            region_name=region or outputs["region"],
+            endpoint_url=outputs["endpoint_url"],
+            verify=outputs["ca_bundle"] or None,
+            config=LOCAL_LINKS if service == "s3" else None,
+        )
 
-def postgres_connection(target: Target, where: str) -> str:
-    """What psycopg connects with. `where`: a connection string, or the name or ARN of a secret as load_postgres has.
-
-    The server of a secret has to prove who it is, as the stack's function asks of it. Errors: OperateError.
-    """
-    if not where.startswith("arn:") and ("=" in where or "://" in where or not where):
-        return connection.guarded(where)
-    try:
-        secret = connection.settings_of(target.secret_text(where))
-        return make_conninfo(**connection.parameters(secret, verify=verifies_postgres(target)))
-    except UnavailableError as error:
-        raise OperateError(str(error)) from error
-
-
-def verifies_postgres(target: Target) -> bool:
-    """Unless the stack says otherwise; where there is no stack to ask, the server has to prove who it is."""
-    try:
-        return not target.name or target.parameters().get("PostgresTls") != "REQUIRE"
-    except OperateError:
-        return True
-
-
-def moment(text: str) -> datetime:
-    """`2h` ago (m, h, d), `2026-11-24`, or `2026-11-24T10:30`; UTC unless it says otherwise. Errors: ValueError."""
-    if text[-1:] in UNITS and text[:-1].isdigit():
-        return datetime.now(UTC) - int(text[:-1]) * UNITS[text[-1]]
-    parsed = datetime.fromisoformat(text)
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless `yes`. Errors: OperateError if the answer is no, or nobody is there to answer."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise OperateError(f"{question} Say --yes where nobody can answer")
-    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise OperateError("nothing was done")
-
-
-def say(text: str) -> None:
-    """For the eyes; what is asked for goes to the standard output."""
-    print(text, file=sys.stderr, flush=True)
-
-
-class Progress:
-    """One line that is written over on a terminal, and now and then a line elsewhere."""
-
-    def __init__(self) -> None:
-        self.on_terminal = sys.stderr.isatty()
-        self.every_seconds = 0.2 if self.on_terminal else 10
-        self.last = time.monotonic()
-
-    def show(self, text: str) -> None:
-        if time.monotonic() - self.last >= self.every_seconds:
-            self.last = time.monotonic()
-            print(
-                f"\r\x1b[K{text}" if self.on_terminal else text, end="" if self.on_terminal else "\n", file=sys.stderr
-            )
-
-    def done(self) -> None:
-        if self.on_terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def in_tens[T](items: list[T]) -> Iterator[list[T]]:
-    """SQS takes ten messages at a time."""
-    for start in range(0, len(items), 10):
-        yield items[start : start + 10]
+    return Stack(outputs["StackName"], client, LOCAL_POLL_SECONDS, outputs["WebhookUrl"], outputs["ca_bundle"] or None)

@@ -1,9 +1,9 @@
 """`make demo`: recorded Bird batches go through the deployed load balancer and come out as an Athena result.
 
-Starts a local AWS on a free port (LOCAL_AWS_PORT names one), builds and deploys the real template, sends the
-batches of events/, waits for their rows, compares them with what was sent, and leaves nothing running.
-FRONT_DOOR=HTTP_API takes the other way in: the template for the Serverless Application Repository, packaged, with
-nothing but its defaults. DOWNSTREAM=1 goes on with what the rows are for.
+Starts a local AWS on a free port (or on LOCAL_AWS_PORT), builds and deploys the real template, sends the batches of
+events/, waits for their rows, compares them with what was sent, and leaves nothing running. FRONT_DOOR=HTTP_API deploys
+the packaged template for the Serverless Application Repository instead, with its defaults. DOWNSTREAM=1 also shows what
+the rows are for.
 """
 
 import json
@@ -19,11 +19,12 @@ from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 
+from bird_webhooks.terminal import step
 from demo import downstream as demo_downstream
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws.__main__ import port_from_environment
-from local_aws.deploy import Stack, progress
+from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator, LocalAwsError
 from local_aws.query import Row, poll, query, table
 from local_aws.webhook import EVENTS, basic, events_in, recorded_request, send
@@ -50,7 +51,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("demo: interrupted, nothing is left running", file=sys.stderr)
         return 130
-    progress(f"cleaned up; {time.monotonic() - began:.0f} s in all")
+    step(f"cleaned up; {time.monotonic() - began:.0f} s in total")
     return 0 if agrees else 1
 
 
@@ -60,17 +61,17 @@ def interrupted(signal_number: int, frame: FrameType | None) -> None:
 
 def demonstrate() -> bool:
     port = port_from_environment() or local_emulator.free_port()
-    progress(f"starting a local AWS (MiniStack) on port {port}")
+    step(f"starting a local AWS (MiniStack) on port {port}")
     with ExitStack() as stay:
         emulator = stay.enter_context(local_emulator.running(port))
         downstream = stay.enter_context(demo_downstream.running(emulator)) if wants_downstream() else None
-        progress("building the functions (sam build)")
+        step("building the functions (sam build)")
         local_stack.build()
         parameters = downstream.parameters if downstream else {}
         stack = deploy(emulator, os.environ.get("FRONT_DOOR", "ALB"), parameters)
-        progress(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
+        step(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
         sent = send_batches(stack, recorded_batches())
-        progress("waiting for the rows (S3, queue, process, Athena)")
+        step("waiting for the rows (S3, queue, process, Athena)")
         rows = poll(lambda: query(stack, COUNTS), lambda found: counts(found) == sent, ROWS_TIMEOUT_SECONDS)
         print(f"\n{table(rows)}\n", flush=True)
         agrees = report(sent, counts(rows))
@@ -89,21 +90,21 @@ def wants_downstream() -> bool:
             raise LocalAwsError(f"DOWNSTREAM is 1 or nothing, not {other}")
 
 
-def deploy(emulator: Emulator, front_door: str, parameters: Mapping[str, str]) -> Stack:
+def deploy(emulator: Emulator, front_door: str, parameters: Mapping[str, str]) -> Deployed:
     match front_door:
         case "ALB":
-            progress("deploying template.yaml (sam deploy)")
+            step("deploying template.yaml (sam deploy)")
             return local_stack.deploy(emulator, parameters=parameters)
         case "HTTP_API":
-            progress("packaging the template for the Serverless Application Repository (sam package)")
+            step("packaging the template for the Serverless Application Repository (sam package)")
             packaged = package_locally(emulator)
-            progress("deploying it with its defaults (sam deploy)")
+            step("deploying it with its defaults (sam deploy)")
             return local_stack.deploy(emulator, parameters=parameters, template=packaged.path)
     raise LocalAwsError(f"FRONT_DOOR is ALB or HTTP_API, not {front_door}")
 
 
 def recorded_batches() -> list[Path]:
-    """The deliveries of events/: whatever a load balancer event holds that Bird would send with good credentials."""
+    """The load balancer events in events/ that are deliveries from Bird with valid credentials."""
     return [path for path in sorted(EVENTS.glob("alb*.json")) if is_delivery(path)]
 
 
@@ -117,7 +118,7 @@ def is_delivery(path: Path) -> bool:
     )
 
 
-def send_batches(stack: Stack, paths: list[Path]) -> Counts:
+def send_batches(stack: Deployed, paths: list[Path]) -> Counts:
     """Send each batch with the stack's own credentials; count the distinct events that were stored."""
     login = basic(stack.credentials())
     identities: set[tuple[str, str, str]] = set()
@@ -125,16 +126,16 @@ def send_batches(stack: Stack, paths: list[Path]) -> Counts:
         request = recorded_request(path)
         answer = send(stack, replace(request, headers={**request.headers, **login}))
         said = answer.body.decode(errors="replace")
-        progress(f"  {path.name}: {len(events_in(request))} events, answer {answer.status} {said}")
+        step(f"  {path.name}: {len(events_in(request))} events, answer {answer.status} {said}")
         if answer.status != HTTPStatus.OK:
-            raise LocalAwsError(f"{path.name} was not taken: {answer.status} {said}")
+            raise LocalAwsError(f"{path.name} was not accepted: {answer.status} {said}")
         if json.loads(said)["status"] == "stored":
             identities |= {identity(element) for element in events_in(request)}
     return Counter((event_class, event_type) for event_class, event_type, _ in identities)
 
 
 def identity(element: dict[str, dict[str, dict[str, object]]]) -> tuple[str, str, str]:
-    """Class, type, and the event's id; an event without one is told apart by its content."""
+    """Class, type, and the event's id, or its content if it has no id."""
     [(event_class, event)] = element["msys"].items()
     return event_class, str(event["type"]), str(event.get("event_id") or json.dumps(event))
 
@@ -145,9 +146,9 @@ def counts(rows: list[Row]) -> Counts:
 
 def report(sent: Counts, found: Counts) -> bool:
     if sent == found:
-        progress(f"{sent.total()} events of {len(sent)} types sent, and the same found")
+        step(f"{sent.total()} events of {len(sent)} types sent, and the same found")
         return True
-    progress(f"NOT the same: sent and not found {dict(sent - found)}, found and not sent {dict(found - sent)}")
+    step(f"NOT the same: sent and not found {dict(sent - found)}, found and not sent {dict(found - sent)}")
     return False
 
 

@@ -1,4 +1,4 @@
-"""What the rows are for, in the demo (DOWNSTREAM=1): PostgreSQL, automation, the suppression list, the report."""
+"""The demo's second part (DOWNSTREAM=1), what the rows are for: PostgreSQL, automation, suppression list, report."""
 
 import json
 import tempfile
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from bird_webhooks.report_page import AthenaEngine, last_days, write
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.stack import Target
+from bird_webhooks.terminal import step
 from local_aws import postgres as local_postgres
-from local_aws.deploy import Stack, progress
+from local_aws.deploy import Deployed
 from local_aws.emulator import LOCAL, Emulator, LocalAwsError
 from local_aws.postgres import Postgres
 from local_aws.query import poll, query, table
@@ -37,50 +36,49 @@ class Downstream:
 
 @contextmanager
 def running(emulator: Emulator) -> Iterator[Downstream]:
-    """A PostgreSQL server, and the parameters with which a stack loads it and publishes events."""
-    progress("starting a PostgreSQL, and a secret with its address and login")
+    """A PostgreSQL server, and the parameters of a stack that loads it and publishes events."""
+    step("starting a PostgreSQL, and a secret with its address and login")
     with local_postgres.running() as server:
         text = json.dumps(server.secret())
         secret = emulator.client("secretsmanager").create_secret(Name="demo-postgres", SecretString=text)
         yield Downstream(server, {"PostgresSecretArn": secret["ARN"], "PublishEvents": "true"})
 
 
-def show(downstream: Downstream, stack: Stack, recorded: int) -> bool:
-    """Send what a sender's fortnight might hold, and show each part. `recorded`: events that are rows already.
+def show(downstream: Downstream, stack: Deployed, recorded: int) -> bool:
+    """Send two weeks of a sender's events, and show each part. `recorded`: events that are rows already.
 
-    Whether PostgreSQL and Athena agree on the counts of all events and on the suppression list.
+    Returns whether PostgreSQL and Athena agree on the counts of all events and on the suppression list.
     """
     queue = listen(stack, "demo-automation", {})
     sent = recorded + send_a_fortnight(stack)
-    progress("waiting for their rows, and for PostgreSQL")
+    step("waiting for their rows, and for PostgreSQL")
     athena = poll(lambda: figures(query(stack, COUNTS.format("events_deduplicated"))), full(sent), TIMEOUT_SECONDS)
     with closing(downstream.postgres.connect()) as database:
         database.execute("SET search_path TO bird; SET TIME ZONE UTC")
         loaded = poll(lambda: figures_of(database, COUNTS.format("events")), full(sent), TIMEOUT_SECONDS)
         listed = [[text(value) for value in row] for row in database.execute(LIST.encode()).fetchall()]
     agree = athena == loaded and total(loaded) == sent
-    progress(
+    step(
         f"{sent:,} events sent; Athena has {total(athena):,}, PostgreSQL {total(loaded):,}, "
         f"type by type {'the same' if agree else 'NOT the same'}"
     )
-    progress(f"one of the events that a rule on the bus {stack.outputs['EventBusName']} handed to a queue:")
+    step(f"one of the events that a rule on the bus {stack.outputs['EventBusName']} sent to a queue:")
     print(f"\n{json.dumps(received(stack, queue), indent=2)}\n", flush=True)
     candidates = query(stack, LIST)
     same = [list(candidate.values()) for candidate in candidates] == listed
-    progress(
+    step(
         f"{len(candidates):,} addresses not to be mailed any more, in PostgreSQL {'too' if same else 'NOT so'}; "
         "the latest (suppression_candidates):"
     )
     print(f"\n{table(candidates[:12])}\n", flush=True)
     path = LOCAL / "report.html"
-    target = Target(stack.name, cache(stack.emulator.client), 0.3)
-    write(AthenaEngine(target), last_days(7), target, path)
-    progress(f"the report of the last seven days: {path}")
+    write(AthenaEngine(stack.stack), last_days(7), stack.stack, path)
+    step(f"the report of the last seven days: {path}")
     return agree and same
 
 
-def listen(stack: Stack, name: str, detail: Mapping[str, Any]) -> str:
-    """The URL of a queue to which a rule, both of that name, hands what matches `detail` (nothing: all) on the bus."""
+def listen(stack: Deployed, name: str, detail: Mapping[str, Any]) -> str:
+    """Create a queue, and a rule that sends it the bus's events that match `detail` ({}: all). Returns its URL."""
     events, sqs = stack.emulator.client("events"), stack.emulator.client("sqs")
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -102,11 +100,11 @@ def listen(stack: Stack, name: str, detail: Mapping[str, Any]) -> str:
     return str(queue)
 
 
-def received(stack: Stack, queue: str) -> dict[str, Any]:
+def received(stack: Deployed, queue: str) -> dict[str, Any]:
     sqs = stack.emulator.client("sqs")
     messages = poll(lambda: sqs.receive_message(QueueUrl=queue).get("Messages", []), bool, TIMEOUT_SECONDS)
     if not messages:
-        raise LocalAwsError(f"no event came over the bus {stack.outputs['EventBusName']}")
+        raise LocalAwsError(f"no event arrived through the bus {stack.outputs['EventBusName']}")
     event: dict[str, Any] = json.loads(messages[0]["Body"])
     shown = ("id", "event_class", "type", "timestamp", "rcpt_to", "campaign_id", "bounce_class", "reason", "batch_id")
     detail = {name: event["detail"][name] for name in shown if name in event["detail"]}
@@ -117,14 +115,14 @@ def received(stack: Stack, queue: str) -> dict[str, Any]:
     }
 
 
-def send_a_fortnight(stack: Stack) -> int:
-    """Batches such as Bird sends of a sender's mail; how many events."""
+def send_a_fortnight(stack: Deployed) -> int:
+    """Send batches like Bird's for one sender's mail. Returns the number of events."""
     maker = BatchMaker(
         1, datetime.now(UTC), line_breaks=False, spread_seconds=int(FORTNIGHT.total_seconds()), like_a_sender=True
     )
     batches = [maker.batch(number, events=EVENTS_A_BATCH) for number in range(BATCHES)]
     events = sum(batch.events for batch in batches)
-    progress(f"sending {BATCHES} batches more: {events:,} events, as of a sender's last fortnight")
+    step(f"sending {BATCHES} more batches: {events:,} events, like a sender's last two weeks")
     with (
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.ndjson")) as ledger,
@@ -132,7 +130,7 @@ def send_a_fortnight(stack: Stack) -> int:
         login = Basic(*stack.credentials())
         report = Sender(stack.outputs["WebhookUrl"], login, ledger, connections=4, time_scale=100).run(batches)
     if report.given_up:
-        raise LocalAwsError(f"{report.given_up} batches were not taken: {dict(report.refused_attempts)}")
+        raise LocalAwsError(f"{report.given_up} batches were not accepted: {dict(report.refused_attempts)}")
     return events
 
 
@@ -141,7 +139,7 @@ def figures(rows: list[dict[str, str | None]]) -> dict[tuple[str, str], int]:
 
 
 def figures_of(database: Any, sql: str) -> dict[tuple[str, str], int]:
-    """As of PostgreSQL, whose table is there once the first file is loaded."""
+    """PostgreSQL's figures; none until the first file is loaded, because that creates the table."""
     if database.execute("SELECT to_regclass('events') IS NULL").fetchone()[0]:
         return {}
     return {(event_class, kind): events for event_class, kind, events in database.execute(sql)}

@@ -1,7 +1,7 @@
 """`make local` and `make local-down`: the stack on a local AWS, left running.
 
     python -m local_aws up      deploy, write .local/outputs.json, leave it running
-    python -m local_aws down    end it; nothing stays
+    python -m local_aws down    stop it and remove everything
 
 LOCAL_AWS_PORT names the port (default: a free one); AUTH=true makes the emulator enforce IAM policies.
 """
@@ -10,9 +10,10 @@ import argparse
 import os
 import sys
 
+from bird_webhooks.stack import OUTPUTS
+from bird_webhooks.terminal import step
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
-from local_aws.deploy import progress
 from local_aws.emulator import LOCAL, LocalAwsError
 
 
@@ -32,43 +33,43 @@ def main() -> int:
 
 
 def up() -> None:
-    """Start the emulator unless it runs already, then build and deploy: also how a change gets there."""
+    """Start the emulator unless it is running, then build and deploy; run it again to deploy a change."""
     emulator = local_emulator.recall()
     if emulator is None:
         port = port_from_environment() or local_emulator.free_port()
-        progress(f"starting MiniStack on port {port}")
+        step(f"starting MiniStack on port {port}")
         emulator = local_emulator.start(port, auth=auth_from_environment())
         local_emulator.remember(emulator)
     elif port_from_environment() not in (None, emulator.port) or auth_from_environment() != emulator.auth:
-        raise LocalAwsError(f"one with other settings runs on port {emulator.port}: `make local-down` first")
+        raise LocalAwsError(f"one with other settings is running on port {emulator.port}: run `make local-down` first")
     try:
-        progress("building (sam build)")
+        step("building (sam build)")
         local_stack.build()
-        progress("deploying (sam deploy)")
+        step("deploying (sam deploy)")
         stack = local_stack.deploy(emulator)
     except BaseException:
         stop(emulator)
         raise
     path = local_stack.write_outputs(stack)
-    progress(f"ready: {stack.outputs.get('WebhookUrl')}")
-    progress(f"outputs in {path.relative_to(local_emulator.ROOT)}; `make local-down` ends it")
-    progress(f"for other programs: export AWS_ENDPOINT_URL={emulator.endpoint_url} AWS_REGION={local_emulator.REGION}")
-    progress(f"  export AWS_ACCESS_KEY_ID={emulator.access_key} AWS_SECRET_ACCESS_KEY={local_emulator.SECRET_KEY}")
+    step(f"ready: {stack.outputs.get('WebhookUrl')}")
+    step(f"outputs in {path.relative_to(local_emulator.ROOT)}; `make local-down` stops it")
+    step(f"for other programs: export AWS_ENDPOINT_URL={emulator.endpoint_url} AWS_REGION={local_emulator.REGION}")
+    step(f"  export AWS_ACCESS_KEY_ID={emulator.access_key} AWS_SECRET_ACCESS_KEY={local_emulator.SECRET_KEY}")
 
 
 def down() -> None:
     emulator = local_emulator.recall()
     if emulator is None:
-        progress("the local AWS is not running")
+        step("the local AWS is not running")
     else:
         stop(emulator)
-        progress("the local AWS has ended")
+        step("the local AWS has stopped")
 
 
 def stop(emulator: local_emulator.Emulator) -> None:
     local_emulator.stop(emulator)
     local_emulator.forget()
-    (LOCAL / "outputs.json").unlink(missing_ok=True)
+    (LOCAL / OUTPUTS.name).unlink(missing_ok=True)
 
 
 def port_from_environment() -> int | None:

@@ -1,4 +1,4 @@
-"""One MiniStack process: the local AWS, started, found healthy, and stopped with all its children."""
+"""One MiniStack process, the local AWS: starts it, waits until it is healthy, and stops it with all its children."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -23,25 +25,25 @@ from botocore.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
 REGION = "eu-west-1"
-SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret; what counts here is the access key)
+SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret; the access key is the real secret here)
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
-# Nothing of it is kept, so connections that clients hold open are not waited for.
+# No state is kept, so it does not wait for connections that clients hold open.
 GRACE_SECONDS = 3
 
-# What this process started: a Popen that is forgotten while its process runs complains.
+# What this process started: Python warns if a Popen is garbage-collected while its process is running.
 _started: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class LocalAwsError(Exception):
-    """Something that the developer can act on, said in one line."""
+    """An error that the developer can act on; the text is one line."""
 
 
 @dataclass(frozen=True)
 class Emulator:
     """A running MiniStack. `directory` holds its temporary files and is removed with it.
 
-    `access_key` is that of its root user, made anew at each start: it refuses everyone who does not know it.
+    `access_key` belongs to its root user and is new at each start. Requests without a known key are refused.
     """
 
     port: int
@@ -57,16 +59,16 @@ class Emulator:
 
     @property
     def scheme(self) -> str:
-        """With policies enforced, buckets that refuse plain HTTP do so here too."""
+        """With policies enforced, buckets refuse plain HTTP here too."""
         return "https" if self.auth else "http"
 
     @property
     def certificate(self) -> Path:
-        """The emulator's own certificate, made by it at the start of a TLS port."""
+        """The emulator's own certificate, which it creates when it starts with TLS."""
         return self.directory / "ministack-tls/server.crt"
 
     def environment(self) -> dict[str, str]:
-        """The environment for programs that shall see this local AWS and no other."""
+        """The environment for programs that must use this local AWS and no other."""
         trust = {"AWS_CA_BUNDLE": str(self.certificate)} if self.auth else {}
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
@@ -83,12 +85,29 @@ class Emulator:
         }
 
     def client(self, service: str, **credentials: str) -> Any:
-        """A boto3 client as root, or with the given aws_* credentials."""
+        """A boto3 client as root, or with the given aws_* credentials; the same one each time."""
         login = credentials or {"aws_access_key_id": self.access_key, "aws_secret_access_key": SECRET_KEY}
-        session = boto3.session.Session(region_name=REGION, **login)  # type: ignore[arg-type]
-        verify = str(self.certificate) if self.auth else None
-        config = Config(signature_version="s3v4") if service == "s3" else None
-        return session.client(service, endpoint_url=self.endpoint_url, verify=verify, config=config)  # type: ignore[call-overload]
+        with _one_at_a_time:
+            return _client(self, service, tuple(login.items()))
+
+
+# Making a client costs up to half a second of processor time, most of it for the service's description, which the
+# session keeps. A session makes one at a time; clients are for all threads.
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _session() -> boto3.session.Session:
+    return boto3.session.Session(region_name=REGION)
+
+
+@cache
+def _client(emulator: Emulator, service: str, login: tuple[tuple[str, str], ...]) -> Any:
+    verify = str(emulator.certificate) if emulator.auth else None
+    config = Config(signature_version="s3v4") if service == "s3" else None
+    return _session().client(  # type: ignore[call-overload]
+        service, endpoint_url=emulator.endpoint_url, verify=verify, config=config, **dict(login)
+    )
 
 
 def forget_real_aws() -> None:
@@ -109,7 +128,7 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
     """Start MiniStack on `port` and wait until it answers. With `auth`, IAM policies are enforced."""
     program = ROOT / ".venv-ministack/bin/ministack"
     if not program.exists():
-        raise LocalAwsError("MiniStack is not installed: run `make install` first")
+        raise LocalAwsError("MiniStack is not installed: run `make install-all` first")
     require_free(port, bind)
     LOCAL.mkdir(exist_ok=True)
     log = LOCAL / f"emulator-{port}.log"
@@ -125,9 +144,9 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            start_new_session=True,  # a group of its own, so that its function processes end with it
+            start_new_session=True,  # its own process group, so that its function processes stop with it
             env={
-                # Functions inherit this environment: it holds no more than they would find in Lambda.
+                # Functions inherit this environment, so it holds only what Lambda would give them.
                 "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
                 "HOME": str(directory),
                 "TMPDIR": str(directory),
@@ -137,14 +156,14 @@ def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator
                 "AWS_ACCESS_KEY_ID": access_key,
                 "MINISTACK_REGION": REGION,
                 "LAMBDA_EXECUTOR": "local",
-                "IOT_MTLS_ENABLED": "0",  # fixed ports that two emulators at once would fight for
+                "IOT_MTLS_ENABLED": "0",  # it uses fixed ports, which two emulators cannot share
                 "SFTP_ENABLED": "0",
                 "S3_DATA_DIR": str(directory / "s3"),
                 "STATE_DIR": str(directory / "state"),
                 "AUTH": "true" if auth else "false",
                 "USE_SSL": "1" if auth else "0",
                 "AWS_ALLOW_HTTP": "true",
-                # How long local_aws/strict imitates what takes time.
+                # The delays that local_aws/strict imitates.
                 **{name: value for name, value in os.environ.items() if name.startswith("STRICT_AWS_")},
             },
         )
@@ -173,7 +192,7 @@ def wait_until_healthy(emulator: Emulator, process: subprocess.Popen[bytes]) -> 
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not is_healthy(emulator):
         if process.poll() is not None:
-            raise LocalAwsError(f"MiniStack ended at once, exit status {process.returncode}: see {emulator.log}")
+            raise LocalAwsError(f"MiniStack stopped at once, exit status {process.returncode}: see {emulator.log}")
         if time.monotonic() > deadline:
             raise LocalAwsError(f"MiniStack did not answer within {START_TIMEOUT_SECONDS} s: see {emulator.log}")
         time.sleep(0.1)
@@ -185,12 +204,12 @@ def is_healthy(emulator: Emulator) -> bool:
         trust = ssl.create_default_context(cafile=emulator.certificate) if emulator.auth else None
         with urllib.request.urlopen(url, timeout=5, context=trust) as answer:  # noqa: S310
             return bool(answer.status == 200)
-    except OSError:  # not there yet, nor perhaps its certificate
+    except OSError:  # it, or its certificate, does not exist yet
         return False
 
 
 def stop(emulator: Emulator) -> None:
-    """End MiniStack and the function processes it started; remove its temporary files."""
+    """Stop MiniStack and its function processes; remove its temporary files."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(emulator.pid, signal_number)
@@ -204,11 +223,11 @@ def stop(emulator: Emulator) -> None:
 
 
 def has_ended(group: int) -> bool:
-    """True once no process of the group is left; False if some still are after the time allowed."""
+    """True once the group has no process left; False if it still has some when the time is up."""
     deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):
-            os.waitpid(group, os.WNOHANG)  # our own child, if it is one, or it would stay as a zombie
+            os.waitpid(group, os.WNOHANG)  # if it is our child, it would stay as a zombie otherwise
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
@@ -219,7 +238,7 @@ def has_ended(group: int) -> bool:
 
 @contextmanager
 def running(port: int | None = None, *, auth: bool = False, bind: str = "127.0.0.1") -> Iterator[Emulator]:
-    """A MiniStack for the length of a `with` block, on a free port unless one is named."""
+    """A MiniStack for a `with` block, on a free port unless one is named."""
     emulator = start(port or free_port(), auth=auth, bind=bind)
     try:
         yield emulator
@@ -232,13 +251,13 @@ def running(port: int | None = None, *, auth: bool = False, bind: str = "127.0.0
 
 
 def remember(emulator: Emulator) -> None:
-    """Note a MiniStack that outlives this process, for `recall`."""
-    state_file().touch(mode=0o600)  # its key
+    """Save the state of a MiniStack that outlives this process, for `recall`."""
+    state_file().touch(mode=0o600)  # it holds the key
     state_file().write_text(json.dumps(asdict(emulator), default=str, indent=2) + "\n")
 
 
 def recall() -> Emulator | None:
-    """The MiniStack that `remember` noted, if that very process still runs."""
+    """The MiniStack that `remember` saved, if that process is still running."""
     if not state_file().exists():
         return None
     state = json.loads(state_file().read_text())

@@ -1,4 +1,4 @@
-"""An HTTP proxy on loopback that does to requests what networks and services do on bad days."""
+"""An HTTP proxy on loopback that injects faults: delays, errors, lost requests and lost answers."""
 
 import http.client
 import threading
@@ -18,7 +18,7 @@ class Fault(NamedTuple):
     """What happens to one request."""
 
     delay_seconds: float = 0  # before anything else
-    status: int | None = None  # answered here, and not passed on
+    status: int | None = None  # the proxy answers with it and does not pass the request on
     passed_on: bool = True
     answered: bool = True  # False: the connection is closed without an answer
 
@@ -30,9 +30,9 @@ S3_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request
 
 
 class FaultProxy:
-    """Passes everything on to `upstream`, but for what `fault` says about (method, path, number of the request).
+    """Passes requests on to `upstream`, with the fault that `fault` returns for (method, path, number of the request).
 
-    `served` is called when upstream has answered, and the caller has not heard of it yet.
+    `served` is called after upstream has answered and before the caller gets the answer.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -47,7 +47,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """The upstream's URL, by way of this proxy."""
+        """The upstream's URL through this proxy."""
         return f"http://127.0.0.1:{self._server.server_port}{self._target.path}"
 
     def __enter__(self) -> Self:
@@ -126,4 +126,4 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that went away is what this is for."""
+        """Silent: callers that close the connection are expected here."""

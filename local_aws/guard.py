@@ -1,7 +1,7 @@
-"""Who may speak to the local AWS: programs of this machine that know its key, and callers of the webhook.
+"""Who may use the local AWS: programs on this machine that know its key, and callers of the webhook.
 
-The local AWS runs functions as the developer. Any web page that a developer visits, and any account of the machine, can
-send requests to a port of loopback, so an address is no permission. (MiniStack answers everyone, with any key.)
+The local AWS runs functions as the developer's user. Any web page that the developer visits, and any account on the
+machine, can send requests to a loopback port, so the address alone must not be enough. (MiniStack accepts any key.)
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,14 +11,14 @@ from urllib.parse import parse_qs
 type Scope = Mapping[str, Any]
 type Application = Callable[..., Awaitable[None]]
 
-# A browser says with these where a request comes from; programs do not send them.
+# Browsers send these headers to say where a request comes from; programs do not.
 OF_BROWSERS = ("origin", "sec-fetch-site")
-# What needs no key: the webhook, as in AWS; the health check; an answer to CloudFormation, whose address is its key.
+# Paths that need no key: the webhook, as in AWS; the health check; answers to CloudFormation, whose URL is secret.
 OPEN_PATHS = ("/_alb/", "/_aws/execute-api/", "/_ministack/health", "/_ministack/cfn-response/")
 
 
 class Guard:
-    """An ASGI application in front of MiniStack's. `knows` says whether a key is one that this local AWS gave out."""
+    """An ASGI application in front of MiniStack's. `knows`: whether this local AWS issued a key."""
 
     def __init__(self, application: Application, hosts: frozenset[str], knows: Callable[[str], bool]) -> None:
         self.application = application
@@ -56,7 +56,7 @@ def host_name(host: str) -> str:
 
 
 def access_key(headers: Mapping[str, str], query: bytes) -> str:
-    """Of a signed request, or of a signed link; '' if there is none."""
+    """The access key of a signed request or a signed link; '' if there is none."""
     authorization = headers.get("authorization", "")
     if "Credential=" in authorization:
         return authorization.partition("Credential=")[2].partition("/")[0]

@@ -1,10 +1,10 @@
-"""`make invoke-ingest` and `make invoke-process`: one function in a container, storing into a local S3.
+"""`make invoke-ingest` and `make invoke-process`: run one function in a container, with a local S3.
 
     python -m local_aws.invoke ingest events/<load balancer event>.json
     python -m local_aws.invoke process events/<S3 or queue event>.json
 
-`sam local invoke` passes on only the variables that a template declares, so this works with a copy of the built
-template in .local/ that names the local S3. Needs a container engine: Docker, or Podman through DOCKER_HOST.
+`sam local invoke` passes on only the variables that a template declares, so this uses a copy of the built template in
+.local/ that names the local S3. Needs a container engine: Docker, or Podman through DOCKER_HOST.
 """
 
 import argparse
@@ -33,8 +33,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.s3 import utils
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from bird_webhooks.terminal import step
 from local_aws import deploy as local_stack
-from local_aws.deploy import BUILT_TEMPLATE, progress
+from local_aws.deploy import BUILT_TEMPLATE
 from local_aws.emulator import LOCAL, REGION, ROOT, LocalAwsError, forget_real_aws
 from local_aws.webhook import EVENTS, recorded_request
 
@@ -42,16 +43,16 @@ FUNCTIONS = {"ingest": "IngestFunction", "process": "ProcessFunction"}
 RAW_BUCKET = "local-raw"
 LAKE_BUCKET = "local-lake"
 RAW_PREFIX = "raw"
-CREDENTIALS = "bird:example-password"  # what the sample events of events/ carry
-ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105  (those of moto's S3)
+CREDENTIALS = "bird:example-password"  # in the sample events of events/
+ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105  (of moto's S3)
 SAMPLE_BATCH = EVENTS / "alb_all_types.json"
 TIMEOUT_SECONDS = 120
-IP_FREEBIND = 15  # linux/in.h; Python's socket module has no name for it
+IP_FREEBIND = 15  # from linux/in.h; Python's socket module does not define it
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the function answered, what it logged, and what then lay in the local S3, as s3:// addresses."""
+    """The function's answer and log, and the objects that it stored in the local S3, as s3:// addresses."""
 
     answer: Any
     log: str
@@ -66,14 +67,14 @@ def main() -> int:
     forget_real_aws()
     try:
         if arguments.event is None:
-            raise LocalAwsError(f"which event? make invoke-{arguments.function} EVENT=events/...")
+            raise LocalAwsError(f"no event given: make invoke-{arguments.function} EVENT=events/...")
         event = Path(arguments.event)
         if not event.is_file():
             raise LocalAwsError(f"there is no event {event}")
         require_engine()
-        progress("building (sam build)")
+        step("building (sam build)")
         local_stack.build()
-        progress(f"invoking {arguments.function} with {event} in a container")
+        step(f"invoking {arguments.function} with {event} in a container")
         result = invoke(arguments.function, event)
     except LocalAwsError as error:
         print(f"invoke: {error}", file=sys.stderr)
@@ -83,12 +84,12 @@ def main() -> int:
     print(result.log, file=sys.stderr)
     print(json.dumps(result.answer, indent=2))
     for address in result.objects:
-        progress(f"stored {address}")
+        step(f"stored {address}")
     return 0
 
 
 def require_engine() -> None:
-    """One clear line when no engine is there, instead of SAM's."""
+    """One clear error line if there is no engine, instead of SAM's."""
     try:
         engine().ping()
     except docker.errors.DockerException as error:
@@ -102,7 +103,7 @@ def engine() -> Any:
 
 
 def invoke(function: str, event: Path) -> Result:
-    """One `sam local invoke` of the built function, with an S3 that lives as long as the call."""
+    """One `sam local invoke` of the built function, with an S3 that exists for this call only."""
     with local_s3() as port:
         s3 = s3_client(f"http://127.0.0.1:{port}")
         for bucket in (RAW_BUCKET, LAKE_BUCKET):
@@ -118,7 +119,7 @@ def invoke(function: str, event: Path) -> Result:
 
 @contextmanager
 def local_s3() -> Iterator[int]:
-    """moto's S3 for the length of the call, on loopback and on the engine's bridge: no other machine reaches these."""
+    """moto's S3 for this call, on loopback and on the engine's bridge, which no other machine can reach."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     with ExitStack() as stay:
@@ -137,7 +138,7 @@ def local_s3() -> Iterator[int]:
 
 
 def listening(address: str, port: int) -> socket.socket:
-    """On Linux also on an address that is not there yet: Podman makes its bridge with the first container."""
+    """On Linux also on an address that does not exist yet: Podman creates its bridge with the first container."""
     listener = socket.socket()
     if address != "127.0.0.1":
         listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
@@ -174,8 +175,8 @@ def make_bucket(s3: Any, name: str) -> None:
 
 
 def put_raw_objects(s3: Any, event: dict[str, Any]) -> dict[str, str]:
-    """Put a recorded batch where each notification of the event says that one is; that place as process's settings,
-    because process takes its own raw bucket and prefix only."""
+    """Store a recorded batch at each place that the event announces. Returns the place as settings of process, because
+    process reads only its own raw bucket and prefix."""
     body = recorded_request(SAMPLE_BATCH).body
     place: dict[str, str] = {}
     for record in event.get("Records", []):
@@ -197,8 +198,8 @@ def addresses(s3: Any) -> list[str]:
 
 
 def engine_bridge() -> str | None:
-    """This machine's address on the engine's default network; None where the engine runs in a machine of its own
-    (Docker Desktop), whose host.docker.internal leads to loopback here."""
+    """This machine's address on the engine's default network; None if the engine runs in a virtual machine (Docker
+    Desktop), whose host.docker.internal leads to loopback here."""
     if not sys.platform.startswith("linux") or "Docker Desktop" in str(engine().info().get("OperatingSystem")):
         return None
     [network] = [network for network in engine().networks.list() if network.name in ("bridge", "podman")]
@@ -207,7 +208,7 @@ def engine_bridge() -> str | None:
 
 
 def local_template(endpoint_url: str, raw: dict[str, str]) -> Path:
-    """A copy of the built template whose functions know the local S3; template.yaml itself knows nothing of it."""
+    """A copy of the built template whose functions use the local S3; template.yaml does not mention it."""
     built: dict[str, Any] = yaml.safe_load(BUILT_TEMPLATE.read_text())
     template = copy.deepcopy(built)
     for logical_id in FUNCTIONS.values():
@@ -222,7 +223,7 @@ def local_template(endpoint_url: str, raw: dict[str, str]) -> Path:
 
 
 def local_settings() -> dict[str, str]:
-    """What the deployed stack would supply, by environment variable."""
+    """The environment variables that a deployed stack would set."""
     return {
         "LAKE_BUCKET": LAKE_BUCKET,
         "WEBHOOK_AUTH": "BASIC",
@@ -233,13 +234,13 @@ def local_settings() -> dict[str, str]:
 def sam_local_invoke(logical_id: str, event: Path, template: Path, port: int) -> tuple[Any, str]:
     options = ["--event", str(event.resolve()), "--template-file", str(template), "--region", REGION]
     if has_base_image():
-        options.append("--skip-pull-image")  # also: works offline
+        options.append("--skip-pull-image")  # so that it works offline
     result = subprocess.run(
         [Path(sys.executable).parent / "sam", "local", "invoke", logical_id, *options],
         cwd=ROOT,
         env={
             **os.environ,
-            "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{port}",  # SAM asks who it is
+            "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{port}",  # SAM calls GetCallerIdentity
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_DEFAULT_REGION": REGION,
@@ -259,7 +260,7 @@ def sam_local_invoke(logical_id: str, event: Path, template: Path, port: int) ->
 
 
 def has_base_image() -> bool:
-    """Whether the function's base image is on this machine, so that nothing need be pulled."""
+    """Whether the function's base image is on this machine, so that SAM need not pull it."""
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
     try:
         engine().images.get(f"public.ecr.aws/lambda/python:3.13-{architecture}")

@@ -1,9 +1,9 @@
-"""Load on a local stack, with the simulator's ledger as judge.
+"""Load tests on a local stack. The simulator's ledger decides whether they pass.
 
     python -m local_aws.load load     2,000 batches over 16 connections, with faults on
-    python -m local_aws.load soak     steady load for fifteen minutes; the memory of the function processes is watched
+    python -m local_aws.load soak     steady load for fifteen minutes, while it watches the functions' memory
 
-Starts a local AWS of its own, deploys the real template, and leaves nothing running.
+Starts its own local AWS, deploys the real template, and leaves nothing running.
 """
 
 import argparse
@@ -23,27 +23,28 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from bird_webhooks.simulator.__main__ import Progress, lake_of, say
+from bird_webhooks.errors import OperateError
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
-from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.simulator.verify import Verification, verify
+from bird_webhooks.simulator.sender import Basic, Report, Sender
+from bird_webhooks.simulator.verify import Lake, Verification, verify
+from bird_webhooks.terminal import Progress, step
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator, LocalAwsError
 from local_aws.faults import ANSWER_LOST, NEVER_ARRIVED, REFUSED, Fault, FaultProxy
-from local_aws.query import client
+from report.athena import QueryFailedError
 
 FUNCTIONS = ("IngestFunction", "ProcessFunction")
 ROWS_TIMEOUT_SECONDS = 300
-# Real queues give a failed message back after 15 minutes; nobody wants to watch that.
+# The deployed queue delivers a failed message again after 15 minutes, which is too long for a test.
 VISIBILITY_SECONDS = 10
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 20, 3
-MISCHIEF_EVERY_SECONDS = 2
-KILL_EVERY = 5  # times mischief
+FAULT_EVERY_SECONDS = 2
+KILL_EVERY = 5  # faults
 SAMPLE_EVERY_SECONDS = 5
-# Between the second and the last quarter, for the allocators' unrest; 4 kB a batch are more, in fifteen minutes.
+# From the second to the last quarter. Allocators vary by less; a leak of 4 kB a batch adds more in fifteen minutes.
 GROWTH_ALLOWED_KILOBYTES = 6 * 1024
 
 
@@ -59,7 +60,7 @@ def main() -> int:
     local_emulator.forget_real_aws()
     try:
         with local_emulator.running() as emulator:
-            say("building and deploying")
+            step("building and deploying")
             local_stack.build()
             stack = local_stack.deploy(emulator)
             if options.kind == "load":
@@ -67,15 +68,15 @@ def main() -> int:
             else:
                 good = soak(stack, minutes=options.minutes, rate=options.rate, seed=options.seed)
             return 0 if good else 1
-    except LocalAwsError as error:
+    except (LocalAwsError, OperateError, QueryFailedError) as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
-    """As fast as it goes, with faults on; whether the ledger closes."""
+def load(stack: Deployed, *, batches: int, connections: int, seed: int) -> bool:
+    """Send as fast as possible, with faults. Returns whether the ledger closes."""
     shorten_visibility(stack)
     chance = random.Random(seed)  # noqa: S311
     with ExitStack() as stay:
@@ -88,17 +89,17 @@ def load(stack: Stack, *, batches: int, connections: int, seed: int) -> bool:
         front.fault = lambda method, path, number: front_fault(chance)
         began = time.monotonic()
         s3.fault = lambda method, path, number: s3_fault(chance, time.monotonic() - began)
-        with mischief(stack, chance) as counts:
+        with inject_faults(stack, chance) as counts:
             print(sender.run(maker(seed).batches(batches)))
         print(f"faults        {front.faults} of {front.requests} requests at the front door, ", end="")
         print(f"{s3.faults} of {s3.requests} at S3, ", end="")
         print(", ".join(f"{times} {what}" for what, times in sorted(counts.items())))
         front.fault = s3.fault = lambda method, path, number: None
-        return judged(stack, ledger)
+        return ledger_closes(stack, ledger)
 
 
-def soak(stack: Stack, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
-    """Steadily; whether the memory of the function processes stays flat and the ledger closes."""
+def soak(stack: Deployed, *, minutes: float, rate: float, seed: int, alone: bool = True) -> bool:
+    """Send steadily. Returns whether the functions' memory stays flat and the ledger closes."""
     with tempfile.TemporaryDirectory() as directory:
         ledger = Ledger(Path(directory) / "ledger.ndjson")
         sender = sender_of(stack, ledger, stack.outputs["WebhookUrl"], 16, seed)
@@ -107,24 +108,27 @@ def soak(stack: Stack, *, minutes: float, rate: float, seed: int, alone: bool = 
         with memory_watched(stack.emulator) as samples:
             print(sender.run(maker(seed).batches(round(minutes * 60 * rate))))
         flat = report_memory(samples)
-        return judged(stack, ledger, alone=alone) and flat
+        return ledger_closes(stack, ledger, alone=alone) and flat
 
 
 def maker(seed: int) -> BatchMaker:
     return BatchMaker(seed, datetime.now(UTC))
 
 
-def sender_of(stack: Stack, ledger: Ledger, url: str, connections: int, seed: int) -> Sender:
-    login = Basic(*stack.credentials())
-    return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=Progress())
+def sender_of(stack: Deployed, ledger: Ledger, url: str, connections: int, seed: int) -> Sender:
+    login, line = Basic(*stack.credentials()), Progress()
+
+    def progress(report: Report) -> None:
+        line.show(report.progress)
+
+    return Sender(url, login, ledger, connections=connections, time_scale=100, seed=seed, progress=progress)
 
 
-def judged(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
-    """Whether the ledger closes and every batch was accepted. `alone`: nobody else ever sent to this stack."""
-    verification: Verification = verify(
-        ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=say
-    )
-    [rows] = lake_of(stack).query("SELECT count(*) AS stored FROM events")
+def ledger_closes(stack: Deployed, ledger: Ledger, *, alone: bool = True) -> bool:
+    """Whether the ledger closes and every batch was accepted. `alone`: the stack had no other sender."""
+    lake = Lake.of(stack.stack)
+    verification: Verification = verify(ledger, lake, wait_seconds=ROWS_TIMEOUT_SECONDS, alone=alone, progress=step)
+    [rows] = lake.query("SELECT count(*) AS stored FROM events")
     print(f"rows          {rows['stored']} in the table events, for {verification.found} in the view")
     print(verification, flush=True)
     given_up = [batch_id for batch_id, outcome in ledger.outcomes.items() if outcome != "accepted"]
@@ -136,7 +140,7 @@ def judged(stack: Stack, ledger: Ledger, *, alone: bool = True) -> bool:
 
 
 def front_fault(chance: random.Random) -> Fault | None:
-    """Between Bird and the load balancer: requests and answers get lost, and one in a thousand takes too long."""
+    """Between Bird and the load balancer: lost requests, lost answers, and one timeout in a thousand."""
     drawn = chance.random()
     if drawn < 0.01:
         return NEVER_ARRIVED
@@ -146,7 +150,7 @@ def front_fault(chance: random.Random) -> Fault | None:
 
 
 def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
-    """Between the functions and S3: an outage now and then, and a few refused, lost and slow requests all the time."""
+    """Between the functions and S3: regular outages, and always a few refused, lost and slow requests."""
     if seconds % OUTAGE_EVERY_SECONDS > OUTAGE_EVERY_SECONDS - OUTAGE_SECONDS:
         return REFUSED
     drawn = chance.random()
@@ -159,9 +163,9 @@ def s3_fault(chance: random.Random, seconds: float) -> Fault | None:
     return Fault(delay_seconds=5 * chance.random()) if drawn < 0.06 else None
 
 
-def route_s3_through(stack: Stack, proxy: FaultProxy) -> None:
-    """Let the functions that touch data reach S3 by way of the proxy."""
-    functions = client(stack.emulator, "lambda")
+def route_s3_through(stack: Deployed, proxy: FaultProxy) -> None:
+    """Let the functions that handle data reach S3 through the proxy."""
+    functions = stack.emulator.client("lambda")
     for function in FUNCTIONS:
         name = stack.resources()[function]
         variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
@@ -169,25 +173,25 @@ def route_s3_through(stack: Stack, proxy: FaultProxy) -> None:
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
-def shorten_visibility(stack: Stack) -> None:
-    client(stack.emulator, "sqs").set_queue_attributes(
+def shorten_visibility(stack: Deployed) -> None:
+    stack.emulator.client("sqs").set_queue_attributes(
         QueueUrl=stack.outputs["ProcessQueueUrl"], Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)}
     )
 
 
 @contextmanager
-def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
-    """Meanwhile: processes of process are killed at any moment, and S3 announces old objects again, in any order.
+def inject_faults(stack: Deployed, chance: random.Random) -> Iterator[dict[str, int]]:
+    """During the block: kill processes of process at any moment, and announce old objects again, in any order.
 
-    Those of ingest are left alone, for the emulator answers the loss of one by ending all of them, over and over;
-    tests/faults kills them without the emulator.
+    Processes of ingest are not killed, because the emulator then stops all of them, again and again. tests/faults kills
+    them without the emulator.
     """
     counts: dict[str, int] = defaultdict(int)
     over = threading.Event()
 
-    def make_mischief() -> None:
+    def inject() -> None:
         for turn in count(1):
-            if over.wait(MISCHIEF_EVERY_SECONDS):
+            if over.wait(FAULT_EVERY_SECONDS):
                 return
             counts["notifications repeated"] += announce_again(stack, chance, 20)
             running = [pid for name, pid, _ in function_processes(stack.emulator) if name == "ProcessFunction"]
@@ -195,7 +199,7 @@ def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
                 kill(chance.choice(running))
                 counts["processes killed"] += 1
 
-    thread = threading.Thread(target=make_mischief, daemon=True)
+    thread = threading.Thread(target=inject, daemon=True)
     thread.start()
     try:
         yield counts
@@ -207,16 +211,16 @@ def mischief(stack: Stack, chance: random.Random) -> Iterator[dict[str, int]]:
 def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:  # ended by itself in the meantime
+    except ProcessLookupError:  # it ended by itself meanwhile
         return
 
 
-def announce_again(stack: Stack, chance: random.Random, count: int) -> int:
+def announce_again(stack: Deployed, chance: random.Random, count: int) -> int:
     """Send S3's notifications of some stored batches once more, several in a message, in any order."""
     bucket = stack.outputs["RawBucketName"]
-    listed = client(stack.emulator, "s3").list_objects_v2(Bucket=bucket).get("Contents", [])
+    listed = stack.emulator.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
     keys = [item["Key"] for item in chance.sample(listed, min(count, len(listed)))]
-    sqs = client(stack.emulator, "sqs")
+    sqs = stack.emulator.client("sqs")
     while keys:
         together = [keys.pop() for _ in range(min(len(keys), chance.randint(1, 5)))]
         sqs.send_message(QueueUrl=stack.outputs["ProcessQueueUrl"], MessageBody=notification(bucket, together))
@@ -224,7 +228,7 @@ def announce_again(stack: Stack, chance: random.Random, count: int) -> int:
 
 
 def notification(bucket: str, keys: list[str]) -> str:
-    """What S3 tells the queue about objects (keys without characters that it would encode)."""
+    """S3's notification of objects (for keys without characters that S3 would encode)."""
     objects = [{"bucket": {"name": bucket}, "object": {"key": key}} for key in keys]
     return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": stored} for stored in objects]})
 
@@ -249,7 +253,7 @@ Samples = dict[tuple[str, int], list[int]]
 
 @contextmanager
 def memory_watched(emulator: Emulator) -> Iterator[Samples]:
-    """Resident kilobytes by (function, process), every few seconds for as long as the block lasts."""
+    """Resident kilobytes by (function, process), every few seconds during the block."""
     samples: Samples = defaultdict(list)
     over = threading.Event()
 
@@ -268,7 +272,7 @@ def memory_watched(emulator: Emulator) -> Iterator[Samples]:
 
 
 def report_memory(samples: Samples) -> bool:
-    """Print each function's oldest process, by quarters of its life; whether none has grown after the first."""
+    """Print the memory of each function's oldest process by quarters of its life. Returns whether none has grown."""
     flat = True
     for name in FUNCTIONS:
         resident = max((found for (function, _), found in samples.items() if function == name), key=len, default=[])

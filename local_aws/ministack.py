@@ -1,11 +1,9 @@
-"""MiniStack as a local AWS that says no: run by .venv-ministack's Python in the place of `ministack`.
+"""MiniStack with what it lacks: .venv-ministack's Python runs this module instead of `ministack`.
 
-What it adds, so that functions find what they would find in AWS: MiniStack's Athena knows tables only, so a view that a
-statement names is written into it as a subquery, from the definition in Glue. It reads whatever lies under a table's
-location; here a table with partitions has the rows that they point to, wherever that is, and no others, unless the
-table projects its partitions. And where policies are enforced,
-MiniStack does not see which workgroup a query belongs to once it has started; in AWS that is what the policy of a role
-names. What it refuses, as AWS does, are the rules of local_aws/strict.
+MiniStack's Athena knows only tables, so this module replaces each view in a statement by a subquery, from the view's
+definition in Glue. MiniStack reads every file under a table's location; here a table with registered partitions has the
+rows at their locations only. When policies are enforced, MiniStack does not know the workgroup of a running query,
+which a role's policy in AWS names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
 """
 
 import json
@@ -69,7 +67,7 @@ def files_of_partitions(location: str, workdirs: list[str]) -> list[str]:
 
 
 def with_views(query: str, database: str | None) -> str:
-    """The statement with its views written out, those that views name too."""
+    """The statement with its views as subqueries, also the views inside views."""
     while views := [
         (reference, sql) for reference in athena._table_references(query) if (sql := view(reference, database))
     ]:
@@ -80,7 +78,7 @@ def with_views(query: str, database: str | None) -> str:
 
 
 def view(reference: Any, database: str | None) -> str | None:
-    """The SQL of the view that is named there, if it is one."""
+    """The view's SQL; None if the reference is not to a view."""
     table = glue._tables.get(f"{reference.database or database or 'default'}/{reference.table}") or {}
     return original_sql(table) if is_view(table) else None
 
@@ -94,7 +92,7 @@ def resource_arn(
             execution = athena._executions.get(json.loads(body).get("QueryExecutionId"))
             if execution:
                 return f"arn:aws:athena:{region}:{account}:workgroup/{execution['WorkGroup']}"
-    return arn.lower() if service == "glue" else arn  # Glue's names are in lower case, and so are its ARNs
+    return arn.lower() if service == "glue" else arn  # Glue's names and ARNs are in lower case
 
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", os.environ["BIND_HOST"]})
@@ -103,13 +101,13 @@ execution_credentials = lambda_runtime.execution_credentials
 
 
 def with_our_key(config: dict[str, Any]) -> dict[str, str]:
-    """Without policies functions would have the account's number for a key, which everyone knows."""
+    """Without enforced policies MiniStack gives functions the account's number as key, which everyone knows."""
     given: dict[str, str] = execution_credentials(config)
     return given if ministack.app.AUTH else {**given, "AWS_ACCESS_KEY_ID": KEY}
 
 
 def knows(key: str) -> bool:
-    """Whether this local AWS gave it out: its root key, a role's session, an IAM user's."""
+    """Whether this local AWS issued the key: its root key, a role session's or an IAM user's."""
     return key == KEY or key in sts._sessions or iam_evaluator.find_iam_access_key_account(key) is not None
 
 

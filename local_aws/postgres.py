@@ -1,9 +1,14 @@
-"""A PostgreSQL server with TLS in a temporary folder, stopped and removed with all that it held."""
+"""A PostgreSQL server with TLS in a temporary folder, which is removed when the server stops.
+
+python -m local_aws.postgres  says in one line what is missing for it, if anything is
+"""
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +20,14 @@ import psycopg
 
 from local_aws.emulator import LocalAwsError, free_port
 
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
-ACCOUNT = "postgres"  # the server refuses to run as root, so under root it runs as Debian's account for it
+OLDEST = 15
+DEBIAN = Path("/usr/lib/postgresql")  # where Debian and Ubuntu put each version, and not on PATH
+ACCOUNT = "postgres"  # the server refuses to run as root, so root starts it with Debian's account for it
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server. `username` owns the database and is no superuser, as on RDS."""
+    """A running server. `username` owns the database and is not a superuser, as on RDS."""
 
     directory: Path
     port: int
@@ -32,11 +38,11 @@ class Postgres:
 
     @property
     def ca_certificate(self) -> Path:
-        """What signed the server's certificate, for localhost and 127.0.0.1: itself."""
+        """The server's self-signed certificate, for localhost and 127.0.0.1."""
         return self.directory / "server.crt"
 
     def secret(self) -> dict[str, Any]:
-        """What a Secrets Manager secret for this database holds, the authority for VERIFY_FULL too."""
+        """The content of a Secrets Manager secret for this database, with the authority for VERIFY_FULL."""
         return {
             "engine": "postgres",
             "host": self.host,
@@ -48,7 +54,7 @@ class Postgres:
         }
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
-        """A connection as `username`, over TLS; each statement is its own transaction unless said otherwise."""
+        """A connection as `username`, over TLS; autocommit unless `options` say otherwise."""
         connection: psycopg.Connection[Any] = psycopg.connect(
             host=self.host,
             port=self.port,
@@ -62,7 +68,7 @@ class Postgres:
         return connection
 
     def start(self) -> None:
-        """Start it (again), and return once it answers."""
+        """Start or restart it, and return once it answers."""
         options = (
             f"-p {self.port} -k {self.sockets} -c unix_socket_permissions=0700 -c listen_addresses={self.host} "
             "-c fsync=off -c log_min_messages=log"
@@ -71,7 +77,7 @@ class Postgres:
         run("pg_ctl", "start", "-w", "-D", self.data, "-l", str(log), "-o", options)
 
     def stop(self) -> None:
-        """Stop it as an outage would: open connections are cut, nothing committed is lost."""
+        """Stop it as an outage would: open connections break, committed data stays."""
         run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self.data)
 
     @property
@@ -90,7 +96,7 @@ def running(port: int | None = None) -> Iterator[Postgres]:
     server = Postgres(directory, port or free_port())
     try:
         make_certificate(directory)
-        server.sockets.mkdir(mode=0o700)  # who reaches the socket is superuser without a password
+        server.sockets.mkdir(mode=0o700)  # the socket gives superuser access without a password
         if os.geteuid() == 0:
             for path in (directory, *directory.iterdir()):
                 shutil.chown(path, ACCOUNT)
@@ -127,17 +133,48 @@ def make_database(server: Postgres) -> None:
         connection.execute(f"CREATE DATABASE {server.dbname} OWNER {server.username}")
 
 
+def programs() -> Path:
+    """The folder with initdb and pg_ctl of the newest version that is installed. Errors: LocalAwsError."""
+    by_version = {int(path.parts[-2]): path for path in DEBIAN.glob("*/bin") if path.parts[-2].isdigit()}
+    if by_version and max(by_version) >= OLDEST:
+        return by_version[max(by_version)]
+    missing = (
+        f"needs PostgreSQL {OLDEST} or newer, its server's programs too (Debian, Ubuntu: apt-get install postgresql)"
+    )
+    found = shutil.which("initdb")
+    if found is None:
+        raise LocalAwsError(missing)
+    said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"(\d+)", said)
+    if not version or int(version[1]) < OLDEST:
+        raise LocalAwsError(f"{missing}; {found} is {said.strip() or 'of no version'}")
+    return Path(found).resolve().parent
+
+
+def main() -> int:
+    try:
+        programs()
+        if shutil.which("openssl") is None:
+            raise LocalAwsError("needs openssl, for the server's certificate (Debian, Ubuntu: apt-get install openssl)")
+    except LocalAwsError as error:
+        print(f"local PostgreSQL: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def run(program: str, *arguments: str) -> None:
-    path = DEBIAN / program if (DEBIAN / program).exists() else shutil.which(program)
-    if path is None:
-        raise LocalAwsError(f"{program} was not found: install PostgreSQL 15 (Debian: apt-get install postgresql)")
+    path = programs() / program
     account = ACCOUNT if os.geteuid() == 0 else None
     # To a file, not a pipe: the server inherits it, and a pipe would be read until the server ends.
     with tempfile.TemporaryFile() as said:
-        command = [path, *arguments]
+        command: list[str | Path] = [path, *arguments]
         result = subprocess.run(
             command, user=account, group=account, cwd="/", stdout=said, stderr=said, stdin=subprocess.DEVNULL
         )
         if result.returncode:
             said.seek(0)
             raise LocalAwsError(f"{program} failed: {said.read().decode(errors='replace').strip()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

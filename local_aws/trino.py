@@ -1,9 +1,9 @@
-"""A Trino over the Glue and S3 of the local AWS: Athena is made from it, and it refuses what Athena refuses.
+"""Trino on the local AWS's Glue and S3. Athena is built on Trino, so it refuses what Athena refuses.
 
-    python -m local_aws.trino    fetch it, if it is not there, into ~/.cache/bird-webhooks
+    python -m local_aws.trino    fetch it into ~/.cache/bird-webhooks, unless it is there
 
-Wants Java 24 or newer, and Maven, which fetches Trino's server and its Hive connector by their coordinates. Their
-SHA-256 sums are in local_aws/trino.sha256. The server listens on 127.0.0.1 alone.
+Needs Java 24 or newer, and Maven, which fetches Trino's server and its Hive connector by their coordinates. Their
+SHA-256 sums are in local_aws/trino.sha256. The server listens on 127.0.0.1 only.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ from zipfile import ZipFile
 
 import trino
 
-from local_aws.deploy import progress
+from bird_webhooks.terminal import step
 from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError, free_port
 
-VERSION = "476"  # docs/decisions.md says what stands for it at Athena
+VERSION = "476"  # docs/decisions.md says how it relates to Athena's version
 ARTEFACTS = {"trino-server-core": "tar.gz", "trino-hive": "zip"}
 SUMS = ROOT / "local_aws/trino.sha256"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bird-webhooks"
 HOME = CACHE / f"trino-{VERSION}"
 JAVAS = Path("/usr/lib/jvm")  # where Debian puts them
-OLDEST_JAVA = 24  # https://trino.io/docs/476/installation/deployment.html
-CATALOG = "awsdatacatalog"  # what the views' JSON names
+MIN_JAVA = 24  # https://trino.io/docs/476/installation/deployment.html
+CATALOG = "awsdatacatalog"  # the catalog in the views' JSON
 START_TIMEOUT_SECONDS = 300
 STOP_TIMEOUT_SECONDS = 20
 
-# The second line and the third are what Trino asks for at its start. Only the quick compiler: on two cores, the one for
-# long runs costs more than it gains in minutes.
+# Trino requires the second and third line. Only the fast compiler, because on two cores the optimizing one costs more
+# than it gains within minutes.
 JVM = """-Xmx2G -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Duser.timezone=UTC -Dfile.encoding=UTF-8
 --add-modules=jdk.incubator.vector --sun-misc-unsafe-memory-access=allow
 -XX:+UnlockDiagnosticVMOptions -XX:G1NumCollectionsKeepPinned=10000000 -Djdk.attach.allowAttachSelf=true"""
@@ -80,7 +80,7 @@ class Trino:
     log: Path
 
     def query(self, sql: str, database: str) -> tuple[list[tuple[str, str]], list[list[object]]]:
-        """(name, type) of each column, and the rows. Errors: trino.exceptions.TrinoQueryError, with Trino's words."""
+        """(name, type) of each column, and the rows. Errors: trino.exceptions.TrinoQueryError, with Trino's text."""
         with trino.dbapi.connect(  # type: ignore[no-untyped-call]
             host="127.0.0.1", port=self.port, user="test", catalog=CATALOG, schema=database, timezone="UTC"
         ) as connection:
@@ -101,39 +101,39 @@ def main() -> int:
 
 
 def java() -> str:
-    """The program of a Java that is new enough. Errors: LocalAwsError."""
+    """The path of a Java that is new enough. Errors: LocalAwsError."""
     homes = [os.environ.get("JAVA_HOME"), *map(str, sorted(JAVAS.glob("*"), reverse=True))]
     programs = [f"{home}/bin/java" for home in homes if home] + [which("java") or ""]
     for program in programs:
         if program and Path(program).exists():
             said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
             version = re.match(r"\S+ (\d+)", said)
-            if version and int(version[1]) >= OLDEST_JAVA:
+            if version and int(version[1]) >= MIN_JAVA:
                 return program
-    raise LocalAwsError(f"Trino {VERSION} needs Java {OLDEST_JAVA} or newer: install one, or set JAVA_HOME to it")
+    raise LocalAwsError(f"Trino {VERSION} needs Java {MIN_JAVA} or newer: install one, or set JAVA_HOME to it")
 
 
 def fetch() -> None:
-    """Put the server into HOME, unless it is there as the sums say. Errors: LocalAwsError."""
+    """Put the server into HOME, unless it is there with the right sums. Errors: LocalAwsError."""
     stamp = HOME / "sums"
     if stamp.exists() and stamp.read_text() == SUMS.read_text():
         return
     maven = which("mvn")
     if maven is None:
-        raise LocalAwsError(f"Trino {VERSION} is fetched by Maven: install it (Debian: apt-get install maven)")
+        raise LocalAwsError(f"Maven fetches Trino {VERSION}: install Maven (Debian: apt-get install maven)")
     CACHE.mkdir(parents=True, exist_ok=True)
     sums = {name: digest for digest, name in map(str.split, SUMS.read_text().splitlines())}
     with tempfile.TemporaryDirectory(dir=CACHE) as made:
         directory = Path(made)
         for name, kind in ARTEFACTS.items():
             file = directory / f"{name}-{VERSION}.{kind}"
-            progress(f"fetching {file.name} (Maven)")
+            step(f"fetching {file.name} (Maven)")
             download(maven, f"io.trino:{name}:{VERSION}:{kind}", directory)
             if sha256(file) != sums[file.name]:
-                raise LocalAwsError(f"{file.name} is not the file of {SUMS.name}: nothing of it was kept")
+                raise LocalAwsError(f"{file.name} does not have the SHA-256 sum in {SUMS.name}: it was not kept")
             unpack(file, directory)
         server = directory / f"trino-server-core-{VERSION}"
-        shutil.rmtree(server / "plugin")  # a question needs none of these
+        shutil.rmtree(server / "plugin")  # queries need none of these
         (server / "plugin").mkdir()
         (directory / f"trino-hive-{VERSION}").rename(server / "plugin/hive")
         (server / "sums").write_text(SUMS.read_text())
@@ -142,10 +142,10 @@ def fetch() -> None:
 
 
 def unpack(file: Path, directory: Path) -> None:
-    """Not by shutil.unpack_archive, which leaves out files with two dots in their names."""
+    """Without shutil.unpack_archive, which skips files with two dots in their names."""
     if file.suffix == ".zip":
         with ZipFile(file) as zipped:
-            zipped.extractall(directory)  # noqa: S202  (ruff takes it for a tar; what is in it, its sum says)
+            zipped.extractall(directory)  # noqa: S202  (ruff takes it for a tar; its sum guarantees its content)
     else:
         with tarfile.open(file) as tarred:
             tarred.extractall(directory, filter="data")
@@ -169,9 +169,9 @@ def sha256(file: Path) -> str:
 
 @contextmanager
 def running(emulator: Emulator) -> Iterator[Trino]:
-    """A server over that local AWS, which must answer plain HTTP; nothing of it is left after the block.
+    """A server on that local AWS, which must answer plain HTTP; it leaves nothing behind after the block.
 
-    What it has listed once it does not list again: all files must be there before the first question about them.
+    It caches listings, so all files must exist before the first query that reads them.
     """
     program, port = java(), free_port()
     LOCAL.mkdir(exist_ok=True)
@@ -225,7 +225,7 @@ def wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while b"SERVER STARTED" not in log.read_bytes():
         if process.poll() is not None:
-            raise LocalAwsError(f"Trino ended at once, exit status {process.returncode}: see {log}")
+            raise LocalAwsError(f"Trino stopped at once, exit status {process.returncode}: see {log}")
         if time.monotonic() > deadline:
             raise LocalAwsError(f"Trino did not start within {START_TIMEOUT_SECONDS} s: see {log}")
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""The recorded batches of events/, sent through the local load balancer as Bird would send them."""
+"""Sends the recorded batches of events/ through the local load balancer, as Bird would."""
 
 import base64
 import gzip
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import ROOT, Emulator
 
 SEND_TIMEOUT_SECONDS = 30
@@ -20,7 +20,7 @@ EVENTS = ROOT / "events"
 
 @dataclass(frozen=True)
 class Request:
-    """What goes over the wire. Header names are lower-case; `body` is as sent, still compressed."""
+    """An HTTP request. Header names are lower-case; `body` is as sent, possibly compressed."""
 
     method: str
     headers: dict[str, str]
@@ -35,7 +35,7 @@ class Answer:
 
 
 def recorded_request(path: Path) -> Request:
-    """The request behind a load balancer's invocation event: its body decoded, its hop headers left out."""
+    """The request in a load balancer's invocation event, with a decoded body and without hop-by-hop headers."""
     event: dict[str, Any] = json.loads(path.read_text())
     many = event.get("multiValueHeaders") or {}
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
@@ -49,14 +49,14 @@ def recorded_request(path: Path) -> Request:
 
 
 def events_in(request: Request) -> list[dict[str, Any]]:
-    """The batch that a request carries."""
+    """The batch in a request."""
     body = gzip.decompress(request.body) if request.headers.get("content-encoding") == "gzip" else request.body
     batch: list[dict[str, Any]] = json.loads(body)
     return batch
 
 
-def send(stack: Stack, request: Request, path: str | None = None) -> Answer:
-    """One request to the stack's webhook, or to another path of its load balancer."""
+def send(stack: Deployed, request: Request, path: str | None = None) -> Answer:
+    """Send one request to the stack's webhook, or to another path of its load balancer."""
     target = urlsplit(stack.outputs["WebhookUrl"])
     connection = connect(stack.emulator, target.netloc)
     try:

@@ -1,8 +1,10 @@
-"""Checks of template.yaml that `sam validate --lint` does not make; one line for each finding.
+"""Checks of template.yaml that `sam validate --lint` does not make; prints one line for each finding.
 
-cfn-lint on the template as written (alb.yaml too) and after the SAM transform (only there are circular dependencies
-seen), every parameter described and bounded, every resource that SAR would have to take among those it takes, and the
-rules of AWS that local_aws/strict has.
+- cfn-lint on the template as written (alb.yaml too), and after the SAM transform, because only there it sees circular
+  dependencies
+- every parameter has a description, bounds and a default
+- SAR accepts every type of resource that its template has
+- the rules of AWS in local_aws/strict
 """
 
 import json
@@ -52,19 +54,19 @@ def main() -> int:
 
 
 def transformed_template(path: Path = TEMPLATE) -> Template:
-    """What CloudFormation makes of the template, with local code paths replaced, as a deployment does."""
+    """The template after the SAM transform, with local code paths replaced, as in a deployment."""
     template = yaml_parse(path.read_text())
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
     defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
-    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)  # the transform asks for one
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)  # the transform needs one
     result: Template = transform(template, defaults, NoManagedPolicies())
     return result
 
 
 class NoManagedPolicies:
-    """The template names no managed policy, so none need be looked up."""
+    """The template names no managed policy, so there is nothing to load."""
 
     def load(self) -> dict[str, str]:
         return {}
@@ -102,12 +104,12 @@ def parameter_findings(template: Template) -> Iterator[str]:
 
 
 def sar_findings(template: Template) -> Iterator[str]:
-    """ELBv2 aside, which the SAR template leaves out."""
+    """Except for ELBv2, which SAR's template leaves out."""
     allowed = set(SAR_TYPES.read_text().split())
     for name, resource in template["Resources"].items():
         kind = resource["Type"]
         if kind not in allowed and not kind.startswith("AWS::ElasticLoadBalancingV2::"):
-            yield f"resource {name}: SAR does not take {kind}"
+            yield f"resource {name}: SAR does not accept {kind}"
 
 
 def cycles(template: Template) -> Iterator[str]:

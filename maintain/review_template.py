@@ -1,6 +1,7 @@
-"""What reviewers' tools say about both templates: checkov and AWS's serverless rules for cfn-lint; silent if nothing.
+"""Findings of checkov and of AWS's serverless rules for cfn-lint in both templates; prints nothing if there are none.
 
-What is suppressed stands in the template, beside its reason. Both run at once, offline, in an environment of their own.
+What is suppressed stands with its reason in the template, or in .checkov.yaml and .cfnlintrc for every resource of a
+kind. Both tools run at once, offline, in an environment of their own.
 """
 
 import subprocess
@@ -27,7 +28,7 @@ COMMANDS = [
 
 def main() -> int:
     if not TOOLS.exists():
-        print("the reviewers' tools are not installed: run `make install` first")
+        print("checkov and cfn-lint are not installed in .venv-review: run `make install-all` first")
         return 1
     running = [
         subprocess.Popen(

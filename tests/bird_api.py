@@ -1,7 +1,7 @@
-"""A stand-in of Bird's Webhooks API, from shared/reference/bird-event-webhooks.md and Bird's own description of it.
+"""A stand-in for Bird's Webhooks API, written from https://docs.bird.com/api/email-api/webhooks.
 
-It asks for the key, keeps webhooks, tries a target when one is made or gets another target, and sends batches with the
-credentials that it was given. `reach` is its DNS: where it finds a target. It can be told to fail.
+It checks the API key, keeps webhooks, calls the target when a webhook is created or its target changes, and sends
+batches with the webhook's credentials. `reach` is its DNS: where it finds a target. Tests can make it fail.
 """
 
 import base64
@@ -24,7 +24,7 @@ PROBE = b'[{"msys":{}}]'
 TEST_BATCH_ID = "77c2b630-d712-11e4-9642-efc2723b99c1"
 NAME_CHARACTERS = 24
 TARGET_TIMEOUT_SECONDS = 10
-NOBODY = 503  # what stands for a target that is not there
+NOBODY = 503  # stands for a target that does not exist
 
 Json = dict[str, Any]
 
@@ -158,7 +158,7 @@ class Bird:
 
 @contextmanager
 def running(key: str, reach: Callable[[str], str | None], trust: ssl.SSLContext | None = None) -> Iterator[Bird]:
-    """The stand-in at an address of its own, `url`, for the length of a `with` block."""
+    """The stand-in at its own address, `url`, for a `with` block."""
     bird = Bird(key, reach, trust)
 
     class Handler(BaseHTTPRequestHandler):

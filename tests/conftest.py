@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 import ingest.app
 import process.app
@@ -15,7 +17,30 @@ import process.maintenance
 import process.queue
 import publish_events.app
 
+# The same few inputs each time, or for the night (--hypothesis-profile nightly) many that nobody has seen yet.
+settings.register_profile(
+    "quick", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("nightly", settings.get_profile("quick"), max_examples=3000, derandomize=False)
+settings.load_profile("quick")
+
 EVENTS = Path(__file__).resolve().parent.parent / "events"
+# Files of tests/e2e that do not need the one stack with everything in it.
+ALONE = ("test_deployments", "test_local_aws", "test_local_services", "test_one_click", "test_upgrade")
+
+
+class BySharing(LoadScopeScheduling):
+    """What shares a deployed stack goes to one worker, all else by file: a stack takes longer than most tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if "e2e" not in Path(path).parts or Path(path).stem in ALONE:
+            return path
+        return path.replace(Path(path).stem, "test_one_click") if "[sar_stack" in nodeid else "stack"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySharing:
+    return BySharing(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ class Authority:
 
 
 class Door:
-    """`context` is its certificate, and may be changed at any time. `requests` are the methods and paths asked for."""
+    """`context` is its certificate, which may change at any time. `requests` are the requested methods and paths."""
 
     def __init__(self, context: ssl.SSLContext, behind: str, trust: ssl.SSLContext) -> None:
         self.context, self.behind, self.trust = context, behind, trust

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from bird_webhooks.stack import Progress, Target
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import Progress, print_json
 
 PAGE_KEYS = 1000
 DOLLARS_PER_LIST_REQUEST = 0.005 / 1000
@@ -29,9 +30,9 @@ class RawBatch(NamedTuple):
 class Listing:
     """Iterate over it once; `listed` and `requests` count what that took."""
 
-    def __init__(self, target: Target, since: datetime, until: datetime) -> None:
-        self.target, self.since, self.until = target, since, until
-        self.bucket, self.prefix = target.output("RawBucketName"), f"{target.raw_prefix}/"
+    def __init__(self, stack: Stack, since: datetime, until: datetime) -> None:
+        self.stack, self.since, self.until = stack, since, until
+        self.bucket, self.prefix = stack.output("RawBucketName"), f"{stack.raw_prefix}/"
         self.listed = self.requests = 0
 
     def __iter__(self) -> Iterator[RawBatch]:
@@ -72,24 +73,32 @@ class Listing:
 
     def _page(self, after: str) -> tuple[list[dict[str, Any]], bool]:
         self.requests += 1
-        answer = self.target.s3.list_objects_v2(
+        answer = self.stack.s3.list_objects_v2(
             Bucket=self.bucket, Prefix=self.prefix, MaxKeys=PAGE_KEYS, StartAfter=after
         )
         return answer.get("Contents", []), answer["IsTruncated"]
 
 
-def show(target: Target, since: datetime, until: datetime, *, keys: bool) -> None:
+def show(stack: Stack, since: datetime, until: datetime, *, keys: bool, as_json: bool) -> None:
     """Counts by hour, by day for more than two days; with `keys` each batch as it is found, in no order."""
-    listing = Listing(target, since, until)
+    listing = Listing(stack, since, until)
     form = "%Y-%m-%d" if until - since > timedelta(days=2) else "%Y-%m-%d %H:00"
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
+    found: list[dict[str, Any]] = []
     for batch in listing:
-        if keys:
+        if keys and as_json:
+            found.append({"key": batch.key, "stored_at": batch.stored_at, "bytes": batch.body_bytes})
+        elif keys:
             print(f"{batch.stored_at:%Y-%m-%dT%H:%M:%SZ}  {batch.body_bytes:>9}  {batch.key}")
         slot = batch.stored_at.strftime(form)
         counts[slot] += 1
         sizes[slot] += batch.body_bytes
+    if as_json:
+        by_time = [{"time": slot, "batches": counts[slot], "bytes": sizes[slot]} for slot in sorted(counts)]
+        total = {"batches": counts.total(), "bytes": sizes.total(), "list_requests": listing.requests}
+        print_json({**total, **({"found": found} if keys else {"by_time": by_time})})
+        return
     if not keys:
         for slot in sorted(counts):
             print(f"{slot}  {counts[slot]:>10,} batches  {sizes[slot] / 1e6:>10,.1f} MB")

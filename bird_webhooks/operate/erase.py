@@ -1,8 +1,8 @@
-"""All events of one address out of the raw batches, the rows, the quarantine, query results and PostgreSQL; and proof.
+"""Erases all events of one address: raw batches, rows, quarantine, query results, PostgreSQL; and proves it.
 
-Look everywhere, take out what was found, look again, until nothing is found. It may be cut short anywhere and given
-again: each object is replaced as a whole, and only if it is still what was read. The raw batches come last, for they
-tell which rows are of the address where the rows themselves do not.
+It searches everywhere, erases what it found, and searches again, until it finds nothing. It may be interrupted at any
+time and run again: each object is replaced as a whole, and only if it has not changed since it was read. The raw
+batches come last, because some rows do not hold the address and only a raw batch tells whose they are.
 """
 
 import gzip
@@ -10,37 +10,39 @@ import hashlib
 import hmac
 import re
 import time
-import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from io import BytesIO
-from itertools import batched
+from itertools import batched, chain
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import (
+    MAX_UNZIPPED_BYTES,
     Person,
     Remainder,
+    UnreadableError,
     batch_without,
     csv_without,
     parquet_without,
+    piece_mentions,
     quarantine_without,
 )
-from bird_webhooks.stack import OperateError, Progress, Target, confirm, say
-from process.bounds import BeyondBoundsError
-from process.gzip_body import CUT, GZIP, NotGzipError, decompressed
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import Progress, confirm, print_json, say
+from process.gzip_body import GZIP
+
+type Tell = Callable[[str], None]
 
 AT_ONCE = 16
 LOOKS = 4
-# An invocation of process, or of a loader, that read what was there before has ended by then.
-SETTLE_SECONDS = 300
 CHUNK_BYTES = 8 * 1024 * 1024
-MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
@@ -52,12 +54,12 @@ WORK = "parts of rows"
 # In the order of erasing.
 PLACES = [WORK, ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
-Not looked at, for this tool cannot: Bird itself; backups, copies and snapshots of yours, of the buckets or of
-PostgreSQL (deleted rows stay in its files until VACUUM, and in its WAL); what consumers of the automation bus, and
-other readers of the rows, have kept; Athena's history of queries, which keeps the text of each for 45 days: an
-address in a WHERE stands there until then. An address that is written otherwise (hashed by others, in base64,
-compressed by anything but gzip, cut in two) is not found, nor one in the key of an object.
-Queues and dead letters hold keys of objects and no events; logs hold no addresses."""
+Not checked, because this program cannot: Bird itself; your own backups, copies and snapshots of the buckets or of
+PostgreSQL (which keeps deleted rows in its files until VACUUM, and in its WAL); what consumers of the event bus and
+other readers of the rows have kept; Athena's history, which keeps the text of each query for 45 days, so an address in
+a WHERE clause stays there until then. An address in another form is not found (hashed by others, in base64, compressed
+by anything but gzip, cut in two), nor one in the key of an object.
+Queues and dead letters hold keys of objects, not events. Logs hold no addresses."""
 
 
 class Stored(NamedTuple):
@@ -75,11 +77,11 @@ class Stored(NamedTuple):
 
 class Finding(NamedTuple):
     stored: Stored
-    events: int  # 0 for a file that goes as a whole
+    events: int  # 0 for a file that is deleted as a whole
 
 
 class Look:
-    """What one look at everything found."""
+    """What one search of everything found."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
@@ -91,22 +93,34 @@ class Look:
     def clean(self) -> bool:
         return not self.found and not self.postgres
 
-    def show(self) -> None:
-        for place in PLACES:
-            if place == WORK and not self.seen[place]:
-                continue
-            found = [finding for finding in self.found if finding.stored.place == place]
-            events = sum(finding.events for finding in found)
-            what = f"{len(found):,} with the address" + (f", {events:,} events" if events else "")
-            print(f"{place:<26}{self.seen[place]:>9,} objects  {what}")
-        rows = "not looked at" if self.postgres is None else f"{self.postgres:,} rows with the address"
-        print(f"{'PostgreSQL':<46}{rows}")
+    def figures(self) -> dict[str, dict[str, int]]:
+        """By place: objects, those with the address, and its events in them."""
+        by_place = {place: [finding for finding in self.found if finding.stored.place == place] for place in PLACES}
+        return {
+            place: {"objects": self.seen[place], "found": len(found), "events": sum(one.events for one in found)}
+            for place, found in by_place.items()
+        }
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        found, unreadable = [str(finding.stored) for finding in self.found], list(map(str, self.unreadable))
+        rows = {"postgres_rows": self.postgres, "found": found, "unreadable": unreadable}
+        return {"clean": self.clean and not unreadable, "places": self.figures(), **rows}
+
+    def show(self, tell: Tell) -> None:
+        for place, figures in self.figures().items():
+            what = f"{figures['found']:,} with the address" + (
+                f", {figures['events']:,} events" * bool(figures["events"])
+            )
+            tell(f"{place:<26}{figures['objects']:>9,} objects  {what}")
+        rows = "not checked" if self.postgres is None else f"{self.postgres:,} rows with the address"
+        tell(f"{'PostgreSQL':<46}{rows}")
         if self.unreadable:
-            print(f"{len(self.unreadable):,} objects could not be read")
+            tell(f"{len(self.unreadable):,} objects could not be read")
 
 
 def erase(
-    target: Target,
+    stack: Stack,
     address: str,
     *,
     since: datetime | None,
@@ -116,92 +130,105 @@ def erase(
     dry_run: bool,
     yes: bool,
     settle_seconds: float,
+    as_json: bool = False,
 ) -> None:
-    """Errors: OperateError if anything is left, or could not be looked at."""
-    person = Person(address, frozenset(hashes(target, address, hash_keys)))
-    table = Table(target, postgres, schema) if postgres else None
-    look = look_everywhere(target, person, table, since)
-    look.show()
+    """Errors: OperateError if anything is left, or could not be searched."""
+    person = Person(address, frozenset(hashes(stack, address, hash_keys)))
+    table = Table(stack, postgres, schema) if postgres else None
+    look = look_everywhere(stack, person, table, since)
+    tell: Tell = say if as_json else print
+    look.show(tell)
     if dry_run:
-        print("nothing was changed")
+        tell("nothing was changed")
+        if as_json:
+            print_json(look.document())
         return
     if not look.clean:
-        confirm(f"Erase all this from stack {target.name}? It cannot be had back.", yes=yes)
-    if look.clean:
-        report(look, since, postgres)
-        return
-    with no_maintenance(target):
-        look = until_clean(target, person, table, since, look, settle_seconds)
-    report(look, since, postgres)
+        confirm(f"Erase all this from stack {stack.name}? This cannot be undone.", yes=yes)
+        with no_maintenance(stack):
+            look = erased(stack, person, table, since, look, settle_seconds, tell)
+    if as_json:
+        print_json(look.document())
+    report(look, since, postgres, tell)
 
 
-def until_clean(
-    target: Target, person: Person, table: Table | None, since: datetime | None, look: Look, settle_seconds: float
+def erased(
+    stack: Stack,
+    person: Person,
+    table: Table | None,
+    since: datetime | None,
+    look: Look,
+    settle_seconds: float,
+    tell: Tell,
 ) -> Look:
-    """The last look."""
+    """The last look, after erasing what each look found."""
     for _ in range(LOOKS - 1):
-        mendable = [finding for finding in look.found if finding.stored.place != OTHER]
-        if not mendable and not look.postgres:
+        erasable = [finding for finding in look.found if finding.stored.place != OTHER]
+        if not erasable and not look.postgres:
             break
-        take_out(target, person, mendable, table)
-        say(f"waiting {settle_seconds:.0f} s for what still runs with batches read before")
+        take_out(stack, person, erasable, table)
+        say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
         time.sleep(settle_seconds)
-        look = look_everywhere(target, person, table, since)
-        print("\nlooked again")
-        look.show()
+        look = look_everywhere(stack, person, table, since)
+        tell("\nchecked again")
+        look.show(tell)
     return look
 
 
-def report(look: Look, since: datetime | None, postgres: str | None) -> None:
-    print(f"\n{UNSEEN}")
+def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell) -> None:
+    tell(f"\n{UNSEEN}")
     if since:
-        print(f"Nor was what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
+        tell(f"Not checked either: what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
     if not postgres:
-        print("Nor was PostgreSQL: give --postgres if the rows are loaded into one.")
-    for stored in [*look.unreadable, *(finding.stored for finding in look.found)][:SHOWN]:
-        print(f"{'unreadable' if stored in look.unreadable else 'left'}: {stored}")
+        tell("Not checked either: PostgreSQL. Give --postgres if the stack loads rows into one.")
+    remaining = [("unreadable", stored) for stored in look.unreadable]
+    remaining += [("left", finding.stored) for finding in look.found]
+    for what, stored in remaining[:SHOWN]:
+        tell(f"{what}: {stored}")
+    if len(remaining) > SHOWN:
+        tell(f"... and {len(remaining) - SHOWN:,} more")
     if look.unreadable:
         raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
     if not look.clean:
-        raise OperateError("the address is still there: see above, and give the command again")
-    print("\nNothing is left of the address in what was looked at.")
+        raise OperateError("the address is still there: see above, then run the command again")
+    tell("\nNothing is left of the address in what was checked.")
 
 
-def hashes(target: Target, address: str, keys: list[str]) -> Iterator[str]:
-    """As process makes them, with the stack's key and with others that it may have had before."""
-    own = target.outputs.get("HashKeyArn")
+def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
+    """The address's hashes as process makes them, with the stack's key and with earlier keys."""
+    own = stack.outputs.get("HashKeyArn")
     for secret in [*([own] if own else []), *keys]:
-        key = target.secret_text(secret).encode()
+        key = stack.secret_text(secret).encode()
         yield hmac.digest(key, address.lower().encode(), "sha256").hex()
 
 
-# --- Looking ---
+# --- Searching ---
 
 
-def look_everywhere(target: Target, person: Person, table: Table | None, since: datetime | None) -> Look:
-    """The raw batches first: they name events whose rows are looked for then."""
+def look_everywhere(stack: Stack, person: Person, table: Table | None, since: datetime | None) -> Look:
+    """The raw batches first, because they name events whose rows are searched for then."""
     look, progress = Look(), Progress()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for bucket in (target.output("RawBucketName"), target.output("LakeBucketName")):
-            raw = bucket == target.output("RawBucketName")
-            for some in batched(versions(target, bucket, since, raw=raw), AT_ONCE * 8, strict=False):
-                outcomes = pool.map(lambda stored: (stored, look_at(target, person, stored)), some)
+        for bucket in (stack.output("RawBucketName"), stack.output("LakeBucketName")):
+            raw = bucket == stack.output("RawBucketName")
+            for some in batched(versions(stack, bucket, since, raw=raw), AT_ONCE * 8):
+                outcomes = pool.map(lambda stored: (stored, look_at(stack, person, stored)), some)
                 for stored, outcome in outcomes:
                     look.seen[stored.place] += 1
                     if outcome is UNREADABLE:
                         look.unreadable.append(stored)
                     elif outcome is not None:
                         look.found.append(Finding(stored, outcome))
-                progress.show(f"looked at {look.seen.total():,} objects, {len(look.found):,} with the address")
+                progress.show(f"searched {look.seen.total():,} objects, {len(look.found):,} with the address")
     progress.done()
     if table:
         look.postgres = table.count(person)
     return look
 
 
-def versions(target: Target, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
-    """The noncurrent ones too; deletions hold nothing."""
-    for page in target.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
+    """Noncurrent versions too; delete markers hold nothing."""
+    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in page.get("Versions", []):
             if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
                 place = RAW if raw else place_of(item["Key"])
@@ -218,23 +245,26 @@ def place_of(key: str) -> str:
 UNREADABLE = -1
 
 
-def look_at(target: Target, person: Person, stored: Stored) -> int | None:
-    """How many events it has of the person; None for none at all."""
+def look_at(stack: Stack, person: Person, stored: Stored) -> int | None:
+    """How many of the person's events it holds; None if it does not mention the person."""
     if stored.place == WORK:
         return 0
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return UNREADABLE
-        answer = get(target, stored)
+        answer = get(stack, stored)
         if stored.place in (RESULTS, OTHER):
-            found = person.in_any(answer["Body"].iter_chunks(CHUNK_BYTES)) or is_opaque(stored)
-            return 0 if found else None
+            chunks = answer["Body"].iter_chunks(CHUNK_BYTES)
+            first = next(chunks, b"")
+            if stored.place == OTHER and first.startswith(COMPRESSED_STARTS):
+                return UNREADABLE
+            return 0 if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
         remainder = without(answer["Body"].read(), stored, person)
         if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
             return 0
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code in CHANGED:  # gone since it was listed
+        if code in CHANGED:  # deleted since it was listed
             return None
         if code == "InvalidObjectState":  # in an archive
             return UNREADABLE
@@ -244,21 +274,19 @@ def look_at(target: Target, person: Person, stored: Stored) -> int | None:
     return remainder and remainder.erased
 
 
-# In folders of somebody else's, of whose files nothing is known.
+# In folders that other programs write, whose formats are not known.
 COMPRESSED = re.compile(r"\.(parquet|orc|avro|gz|zip|zst|bz2|snappy)$")
+# How such files begin, whatever they are called: gzip, Parquet, Avro, zip, zstd, bzip2, snappy.
+COMPRESSED_STARTS = (GZIP, b"PAR1", b"Obj\x01", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh91AY", b"\xff\x06\0\0sNaPpY")
 
 
 def is_opaque(stored: Stored) -> bool:
-    """Athena's results are text; what UNLOAD or CREATE TABLE AS wrote beside them is not, and goes as a whole."""
+    """Whether it is not text: what UNLOAD or CREATE TABLE AS wrote, in contrast to results; deleted as a whole."""
     return stored.place == RESULTS and not re.search(r"\.(csv|txt|csv\.metadata|metadata)$", stored.key)
 
 
-class UnreadableError(Exception):
-    """Nobody can say what the object holds."""
-
-
 def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
-    """The names of the members that hold the address, such as a batch id that could not be a key."""
+    """The names of the metadata that hold the address, such as a batch id that could not be a key."""
     return [name for name, value in metadata.items() if person.in_text(value)]
 
 
@@ -273,81 +301,77 @@ def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
                 return csv_without(body, person)
             case _:
                 return parquet_without(body, person)
-    except (
-        BaseException
-    ) as error:  # whatever is wrong with it, a person has to look; a panic of arro3's is no Exception
+    except BaseException as error:  # for any error a person must look; arro3's panics are not an Exception
         raise UnreadableError from error
 
 
 def raw_without(body: bytes, person: Person) -> Remainder | None:
-    """Gzip stays gzip, of one member. What cannot be decompressed is searched as it is."""
-    try:
-        whole, damage = decompressed(body, MAX_UNZIPPED_BYTES)
-    except NotGzipError:
-        if person.in_any(members(body)):
-            raise UnreadableError from None
-        return batch_without(body, person)
-    except BeyondBoundsError:  # process has quarantined it whole: no row is of it, and it may hold anything
-        if person.in_any(members(body)):
-            raise UnreadableError from None
+    """Gzip stays gzip: one member, then the pieces that are not a whole member, without those that name the person.
+
+    Errors: UnreadableError if nothing was found and some of it could not be searched; or if it is too large to rewrite.
+    """
+    whole, rest, too_large = unpacked(body, MAX_UNZIPPED_BYTES)
+    kept = [piece for piece in rest if not piece_mentions(piece, person)]
+    if too_large and (person.in_any(streamed(whole)) or len(kept) < len(rest)):
+        raise UnreadableError  # process quarantined it whole, so no row comes from it
+    remainder = None if too_large else batch_without(whole, person)
+    erased = (remainder.erased if remainder else 0) + len(rest) - len(kept)
+    if not erased:
+        if any(piece.kind is Kind.DAMAGED for piece in rest):
+            raise UnreadableError
         return None
-    remainder = batch_without(whole, person)
-    # What is left of a member that is cut is in `whole`; what follows may be members of others, and stays.
-    tail = b"".join(rest for reason, rest in damage if reason != CUT)
-    if tail.startswith(GZIP) and person.in_any(members(tail)):
-        raise UnreadableError
-    in_tail = person.in_bytes(tail)
-    if remainder is None and not in_tail:
-        return None
-    kept = remainder.body if remainder and remainder.body else whole
-    zipped = gzip.compress(kept) if body.startswith(GZIP) else kept
-    return Remainder(zipped + (b"" if in_tail else tail), (remainder.erased if remainder else 0) + in_tail)
+    if remainder and remainder.body:
+        whole = remainder.body
+    zipped = gzip.compress(whole or b"[]", mtime=0) if body.startswith(GZIP) else whole
+    return Remainder(zipped + b"".join(piece.raw for piece in kept), erased)
 
 
-def members(body: bytes) -> Iterator[bytes]:
-    """A gzip body piece by piece, however large. Errors: UnreadableError."""
+def streamed(body: bytes) -> Iterator[bytes]:
+    """The text of gzip, however large. Errors: UnreadableError where it is damaged, compressed again, or endless."""
     size = 0
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(body)) as file:
-            while piece := file.read(CHUNK_BYTES):
-                size += len(piece)
-                if size > MAX_SEARCHED_BYTES:
-                    raise UnreadableError
-                yield piece
-    except (OSError, EOFError, zlib.error):  # from here on it is damaged, and what came before was searched
-        return
+    for piece in stream(body):
+        if isinstance(piece, Mark):
+            if piece.kind is Kind.DAMAGED:
+                raise UnreadableError
+            continue
+        if size == 0 and piece.startswith(GZIP):
+            raise UnreadableError
+        size += len(piece)
+        if size > MAX_SEARCHED_BYTES:
+            raise UnreadableError
+        yield piece
 
 
-def get(target: Target, stored: Stored) -> Any:
+def get(stack: Stack, stored: Stored) -> Any:
     version = {} if stored.version == "null" and stored.current else {"VersionId": stored.version}
-    return target.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
+    return stack.s3.get_object(Bucket=stored.bucket, Key=stored.key, **version)
 
 
-# --- Taking out ---
+# --- Erasing ---
 
 
-def take_out(target: Target, person: Person, found: list[Finding], table: Table | None) -> None:
+def take_out(stack: Stack, person: Person, found: list[Finding], table: Table | None) -> None:
     progress, done = Progress(), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
             if place == RAW and table:
                 table.delete(person)
-            for _ in pool.map(lambda one: take_out_of(target, person, one), stored):
+            for _ in pool.map(lambda one: take_out_of(stack, person, one), stored):
                 done += 1
                 progress.show(f"erased from {done:,} of {len(found):,} objects")
     progress.done()
 
 
-def take_out_of(target: Target, person: Person, stored: Stored) -> None:
-    """What has changed since it was looked at is left as it is, for the next look."""
+def take_out_of(stack: Stack, person: Person, stored: Stored) -> None:
+    """An object that changed since it was read stays as it is, for the next search."""
     try:
         if not stored.current:
-            target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
+            stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
             return
-        answer = get(target, stored)
+        answer = get(stack, stored)
         if stored.place in (RESULTS, WORK):
-            delete(target, stored, answer["ETag"])
+            delete(stack, stored, answer["ETag"])
             return
         body = answer["Body"].read()
         remainder = without(body, stored, person)
@@ -356,40 +380,40 @@ def take_out_of(target: Target, person: Person, stored: Stored) -> None:
             if remainder is None and not found:
                 return
             rest = remainder.body if remainder and remainder.body else body
-            replace(target, stored, rest, answer, raw_metadata(answer, body, found))
+            replace(stack, stored, rest, answer, raw_metadata(answer, body, found))
         elif remainder is None:
             return
         elif remainder.body is None:
-            delete(target, stored, answer["ETag"])
+            delete(stack, stored, answer["ETag"])
         else:
-            replace(target, stored, remainder.body, answer, answer["Metadata"])
+            replace(stack, stored, remainder.body, answer, answer["Metadata"])
         if stored.version != "null":
-            target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
+            stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
     except ClientError as error:
         if error.response["Error"]["Code"] not in CHANGED:
             raise
 
 
-def delete(target: Target, stored: Stored, etag: str) -> None:
-    target.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
+def delete(stack: Stack, stored: Stored, etag: str) -> None:
+    stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, IfMatch=etag)
 
 
 def raw_metadata(was: Any, body: bytes, without: list[str]) -> dict[str, str]:
-    """What process and ingest would otherwise take from the object itself: when it came, and what it was.
+    """The metadata, with what process and ingest would otherwise take from the old object: its time and its digest.
 
-    By the digest of the whole batch ingest knows it when Bird sends it again, and stores nothing.
+    By the whole batch's digest ingest recognises it when Bird sends it again, and stores nothing.
     """
     kept = {name: value for name, value in was["Metadata"].items() if name not in without}
     received_at = was["LastModified"].isoformat(timespec="milliseconds")
     return {"received-at": received_at, "body-sha256": hashlib.sha256(body).hexdigest(), **kept}
 
 
-def replace(target: Target, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
-    """In one part of a multipart upload: the buckets announce every other way of writing, and the events of others
-    would be rows, be loaded and be sent once more."""
-    s3, place = target.s3, {"Bucket": stored.bucket, "Key": stored.key}
+def replace(stack: Stack, stored: Stored, body: bytes, was: Any, metadata: dict[str, str]) -> None:
+    """Replace the object by a multipart upload of one part, because the buckets announce all other writes, and then the
+    other events would become rows, be loaded and be published again."""
+    s3, place = stack.s3, {"Bucket": stored.bucket, "Key": stored.key}
     kept = {name: was[name] for name in KEPT if name in was}
-    # boto3 sends a part's checksum unasked: S3 refuses one of an algorithm that the upload has not declared.
+    # boto3 always sends a part's checksum, and S3 refuses one whose algorithm the upload has not declared.
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     upload = s3.create_multipart_upload(**place, **kept, Metadata=metadata, ChecksumAlgorithm="CRC32")["UploadId"]
     try:

@@ -1,14 +1,14 @@
 """The rows of a person in PostgreSQL: PostgreSQL passes over most rows, and Python decides on the others."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Composable, Identifier
 
 from bird_webhooks.operate.mentions import Person
-from bird_webhooks.stack import OperateError, Target, postgres_connection
+from bird_webhooks.postgres import connected
+from bird_webhooks.stack import Stack
 
 # Only texts can name an address. Of jsonb that is its texts and names: as a text, its numbers may be longer than
 # PostgreSQL can hold (1e131071 is stored in some bytes and written with 131,072 digits).
@@ -40,19 +40,19 @@ AT_ONCE = 1000
 class Table:
     """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
 
-    def __init__(self, target: Target, where: str, schema: str) -> None:
+    def __init__(self, stack: Stack, where: str, schema: str) -> None:
         self.events = Identifier(schema, "events")
-        self.where = postgres_connection(target, where)
-        with self._connected() as connection:  # before hours go into looking elsewhere
+        self.stack, self.where = stack, where
+        with connected(stack, where) as connection:  # before hours go into looking elsewhere
             connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
 
     def count(self, person: Person) -> int:
-        with self._connected() as connection:
+        with connected(self.stack, self.where) as connection:
             return sum(1 for _ in self._of(connection, person))
 
     def delete(self, person: Person) -> None:
         """In one transaction: what was found is what goes."""
-        with self._connected() as connection:
+        with connected(self.stack, self.where) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             found = list(self._of(connection, person))
             places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
@@ -71,15 +71,6 @@ class Table:
         for name, is_json in connection.execute(COLUMNS, [self.events.as_string(connection)]):
             column = Identifier("e", name)
             yield from (SQL(JSON_TEXTS).format(column), SQL(JSON_NAMES).format(column)) if is_json else [column]
-
-    @contextmanager
-    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        """Errors: OperateError, which tells no value of a row."""
-        try:
-            with psycopg.connect(self.where) as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise OperateError(f"PostgreSQL: {error.diag.message_primary or error}") from error
 
 
 def values(person: Person) -> dict[str, Any]:

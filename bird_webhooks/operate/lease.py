@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError
 
-from bird_webhooks.stack import OperateError, Target, say
+from bird_webhooks.errors import OperateError
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import say
 from process.lake_files import LEASE, Lease
 
 OWNER = "erase"
@@ -22,10 +24,10 @@ TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 @contextmanager
-def no_maintenance(target: Target) -> Iterator[None]:
+def no_maintenance(stack: Stack) -> Iterator[None]:
     """Errors: OperateError, if the maintenance does not come to its end."""
     ends = time.monotonic() + WAIT_SECONDS
-    while not (etag := take(target)):
+    while not (etag := take(stack)):
         if time.monotonic() > ends:
             raise OperateError("the table's maintenance is still at work: give the command again later")
         say("waiting for the table's maintenance to end")
@@ -34,14 +36,14 @@ def no_maintenance(target: Target) -> Iterator[None]:
         yield
     finally:
         with suppress(ClientError):  # it ends by itself
-            put(target, datetime.now(UTC), IfMatch=etag)
+            put(stack, datetime.now(UTC), IfMatch=etag)
 
 
-def take(target: Target) -> str | None:
+def take(stack: Stack) -> str | None:
     """Its ETag; None while another has it."""
     now = datetime.now(UTC)
     try:
-        found = target.s3.get_object(Bucket=target.output("LakeBucketName"), Key=LEASE)
+        found = stack.s3.get_object(Bucket=stack.output("LakeBucketName"), Key=LEASE)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
@@ -52,14 +54,14 @@ def take(target: Target) -> str | None:
             return None
         condition = {"IfMatch": found["ETag"]}
     try:
-        return put(target, now + timedelta(hours=HOURS), **condition)
+        return put(stack, now + timedelta(hours=HOURS), **condition)
     except ClientError as error:
         if error.response["Error"]["Code"] not in TAKEN:
             raise
         return None
 
 
-def put(target: Target, until: datetime, **condition: Any) -> str:
+def put(stack: Stack, until: datetime, **condition: Any) -> str:
     body = msgspec.json.encode(Lease(OWNER, until))
-    answer = target.s3.put_object(Bucket=target.output("LakeBucketName"), Key=LEASE, Body=body, **condition)
+    answer = stack.s3.put_object(Bucket=stack.output("LakeBucketName"), Key=LEASE, Body=body, **condition)
     return str(answer["ETag"])

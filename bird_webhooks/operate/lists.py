@@ -2,18 +2,19 @@
 
 import csv
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import psycopg
-
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.private_file import private_file
 from bird_webhooks.operate.quarantine import clean
-from bird_webhooks.stack import OperateError, Target, postgres_connection, say
+from bird_webhooks.postgres import connected
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import say
 
+QUERY_SECONDS = 1800  # as long as Athena itself lets a query run, unless the account has asked for more
 BIRDS_COLUMNS = ("recipient", "type", "description")
 # What a spreadsheet takes for the beginning of a formula. Some skip white space before it.
 FORMULA = ("=", "+", "-", "@")
@@ -33,7 +34,7 @@ class Row(NamedTuple):
 
 
 def export(
-    target: Target,
+    stack: Stack,
     *,
     output: Path | None,
     since: datetime | None,
@@ -46,15 +47,15 @@ def export(
 ) -> None:
     """Write the list to `output`, or to the standard output. `of_list`: only those who left this one list."""
     sql = statement(since, subaccount, account)
-    rows = from_postgres(target, postgres, schema, sql) if postgres else from_athena(target, sql)
+    rows = from_postgres(stack, postgres, schema, sql) if postgres else from_athena(stack, sql)
     if output is None:
         count = write(sys.stdout, rows, of_list=of_list, bird=bird)
     else:
         with private_file(output) as file:
             count = write(file, rows, of_list=of_list, bird=bird)
     say(f"{count} addresses{f' in {output}' if output else ''}")
-    if not postgres and "HashKeyArn" in target.outputs:
-        say("without those that HashFields has made hashes of: find them in suppression_candidates")
+    if not postgres and "HashKeyArn" in stack.outputs:
+        say("addresses that HashFields has hashed are not in this list: find them in suppression_candidates")
 
 
 def statement(since: datetime | None, subaccount: str | None, account: str | None) -> str:
@@ -96,15 +97,15 @@ def write(file: IO[str], rows: Iterator[Row], *, of_list: str | None = None, bir
         accounts.add(row.customer_id)
         if len(accounts) > 1:
             names = " and ".join(sorted(name or "(none)" for name in accounts))
-            raise OperateError(f"Bird keeps a list for each account, and these addresses are of {names}: use --account")
+            raise OperateError(f"Bird keeps a list for each account, and these are of {names}: give --account")
         stopped = ["non_transactional", *(["transactional"] if row.scope == "all" else [])]
         writer.writerows([row.email, kind, row.description] for kind in stopped)
     if odd:
-        say(f"{odd} have control characters in the address and are not in this file")
+        say(f"not in this file, because the address contains control characters: {odd}")
     if left_out and of_list is None:
-        say(f"{left_out} left one list only and are not in this file: use --list ID for the recipients of one list")
+        say(f"not in this file, because they left one list only: {left_out} (give --list ID for those of one list)")
     if formulas:
-        say(f"{formulas} begin like a formula: import the file, do not open it in a spreadsheet")
+        say(f"lines that begin like a formula: {formulas} (import the file; do not open it in a spreadsheet)")
     return count
 
 
@@ -114,36 +115,14 @@ def plain(values: Any) -> Row:
     return row._replace(added_at=f"{row.added_at[:10]}T{row.added_at[11:19]}Z")
 
 
-def from_athena(target: Target, sql: str) -> Iterator[Row]:
-    athena, database = target.client("athena"), target.output("GlueDatabaseName")
-    query = athena.start_query_execution(
-        QueryString=sql,
-        QueryExecutionContext={"Database": database},
-        WorkGroup=target.output("AthenaWorkGroupName"),
-    )["QueryExecutionId"]
-    while True:
-        status = athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]
-        if status["State"] == "SUCCEEDED":
-            break
-        if status["State"] in ("FAILED", "CANCELLED"):
-            raise OperateError(f"Athena: {status.get('StateChangeReason', status['State'])}")
-        time.sleep(target.poll_seconds)
-    pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=query)
-    lines = (line["Data"] for page in pages for line in page["ResultSet"]["Rows"])
-    next(lines)  # the names of the columns
-    for line in lines:
-        yield plain(cell.get("VarCharValue", "") for cell in line)
+def from_athena(stack: Stack, sql: str) -> Iterator[Row]:
+    for row in stack.athena(QUERY_SECONDS).stream(sql):
+        yield plain(row.values())
 
 
-def from_postgres(target: Target, where: str, schema: str, sql: str) -> Iterator[Row]:
-    given = postgres_connection(target, where)
-    try:
-        with psycopg.connect(given) as connection:
-            connection.execute(
-                "SELECT set_config('search_path', %s, true), set_config('timezone', 'UTC', true)", [schema]
-            )
-            with connection.cursor() as cursor:
-                for values in cursor.stream(sql.encode()):
-                    yield plain(values)
-    except psycopg.Error as error:
-        raise OperateError(f"PostgreSQL: {error}") from error
+def from_postgres(stack: Stack, where: str, schema: str, sql: str) -> Iterator[Row]:
+    with connected(stack, where) as connection:
+        connection.execute("SELECT set_config('search_path', %s, true), set_config('timezone', 'UTC', true)", [schema])
+        with connection.cursor() as cursor:
+            for values in cursor.stream(sql.encode()):
+                yield plain(values)

@@ -1,4 +1,4 @@
-"""Whether a text mentions an address, however it is written there; and files without what mentions it. Pure."""
+"""Whether a text mentions an address in any spelling; and files without what mentions it. Pure."""
 
 import base64
 import csv
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet
 
+from bird_webhooks.operate.gzip_pieces import Kind, Piece, Unpacked, unpacked
 from bird_webhooks.operate.spellings import names
 from process.elements import UnreadableBatchError, repaired, split
 from process.normalise import Element, UnreadableElementError, content_key, element, normalise
@@ -23,21 +24,27 @@ from process.table import ENCODED, to_parquet
 
 csv.field_size_limit(sys.maxsize)
 
-# What an event is known by in every place: account, class, type, key; '' for what it lacks.
+# What identifies an event everywhere: account, class, type, key; '' for a missing one.
 type Identity = tuple[str, str, str, str]
 IDENTITY = ("customer_id", "event_class", "type", "event_key")
 
 
-# Letters, digits and signs that are another form of ASCII's (full-width, circled, mathematical ...), and their escapes.
+# Letters, digits and signs that are variants of ASCII's (full-width, circled, mathematical ...), and their escapes.
 COMPATIBLE = (
     "[\u02b0-\u02e4\u1d2c-\u1d6a\u2070-\u209c\u2100-\u2129\u212b-\u218b\u2460-\u24ff\u3200-\u33ff\ufe50-\uffef"
     "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]"
     r"|\\u(?:017f|02|1d|2[014]|3[23]|f[ef]|d83)|%(?:c5|cb|e1|e2|e3|ef|f0)|&#0*[0-9]{3,}|&#x0*[0-9a-f]{3,}"
 )
 
+MAX_UNZIPPED_BYTES = 64 * 1024 * 1024
+
+
+class UnreadableError(Exception):
+    """The address was not found in the object, and not all of it could be searched; or it cannot be taken out."""
+
 
 class Remainder(NamedTuple):
-    """A file without `erased` of its events; `body` is None where none is left, and the file may go."""
+    """A file without `erased` of its events; `body` is None if no event is left and the file can be deleted."""
 
     body: bytes | None
     erased: int
@@ -45,21 +52,21 @@ class Remainder(NamedTuple):
 
 @dataclass
 class Person:
-    """An address, its hashes in the rows, and the events known to be of it: their rows may hold the address no more."""
+    """An address, its hashes in the rows, and the events known to be of it, whose rows may not hold the address."""
 
     address: str
     hashes: frozenset[str] = frozenset()
     events: set[Identity] = field(default_factory=set)
 
     def in_text(self, text: str) -> bool:
-        """Of any length; JSON or not."""
+        """For text of any length, JSON or not."""
         return (self.possibly_in(text) and names(text, self.address)) or any(hashed in text for hashed in self.hashes)
 
     def in_bytes(self, body: bytes) -> bool:
         return self.in_text(body.decode(errors="replace"))
 
     def in_any(self, chunks: Iterable[bytes]) -> bool:
-        """Of a file too large to be held."""
+        """For a file that is too large for memory."""
         before = b""
         for chunk in chunks:
             if self.in_bytes(before + chunk):
@@ -68,8 +75,8 @@ class Person:
         return False
 
     def possibly_in(self, text: str) -> bool:
-        """Quick, and False for most of what does not name the address; never for what does."""
-        # Without case the long s and the Kelvin sign would be found in every s and k.
+        """A fast check: False for most texts that do not name the address, and never for one that does."""
+        # A case-insensitive pattern with the long s and the Kelvin sign would match every s and k.
         return (
             self.certain in text.lower()
             or self._hidden.search(text) is not None
@@ -78,12 +85,12 @@ class Person:
 
     @cached_property
     def certain(self) -> str:
-        """The longest run of letters and digits of the address: where it is missing, one of them is encoded."""
+        """The longest run of letters and digits in the address: if a text lacks it, one of them is encoded."""
         return max(re.findall(r"[a-z0-9]+", self.address.partition("@")[0].lower()), key=len, default="")
 
     @cached_property
     def hidden(self) -> str:
-        """An encoded character of `certain`, or of the escapes themselves; for Python and PostgreSQL, without case."""
+        """A pattern for an encoded character of `certain` or of an escape; for Python and PostgreSQL, ignoring case."""
         codes = {ord(way) for one in self.certain for way in (one, one.upper())} | set(b"\\%&#=u")
         hexadecimal = "|".join(sorted(f"{code:02x}" for code in codes))
         decimal = "|".join(map(str, sorted(codes)))
@@ -97,10 +104,10 @@ class Person:
 
 
 def batch_without(body: bytes, person: Person) -> Remainder | None:
-    """A raw batch, the other events byte for byte; its erased events are noted. None where there is nothing to erase.
+    """A raw batch with the other events byte for byte; notes the erased ones. None if there is nothing to erase.
 
-    What is no JSON array is of no use without its parts, and goes as a whole. An empty batch stays one, so that Bird
-    cannot deliver it once more.
+    A body that is not a JSON array is erased as a whole, because its parts are not known. An empty batch stays, so that
+    Bird cannot deliver it again.
     """
     if not person.in_bytes(body):
         return None
@@ -124,7 +131,7 @@ def batch_without(body: bytes, person: Person) -> Remainder | None:
 
 
 def readable(raw: bytes) -> Element:
-    """As process reads it, repaired where need be. Errors: UnreadableElementError."""
+    """The element as process reads it, repaired if necessary. Errors: UnreadableElementError."""
     try:
         return element(raw)
     except UnreadableElementError as error:
@@ -139,7 +146,7 @@ def parquet_without(body: bytes, person: Person) -> Remainder | None:
         raise ValueError("not Parquet")
     rows = read_parquet(BytesIO(body)).read_all()
     erased: set[int] = set()
-    for name in rows.schema.names:  # one at a time, for all of them take much memory
+    for name in rows.schema.names:  # one at a time, because all of them take much memory
         if rows.schema.field(name).type == DataType.utf8():
             values = rows[name].to_pylist()
             if person.possibly_in("\n".join(filter(None, values))) or person.hashes:
@@ -167,7 +174,7 @@ def csv_without(body: bytes, person: Person) -> Remainder | None:
 
 
 def _records(text: str) -> Iterator[str]:
-    """With the ends of their lines. A quoted field may span lines."""
+    """Records with their line ends. A quoted field may span lines."""
     record, quotes = "", 0
     for line in re.findall(r"[^\n]*\n|[^\n]+", text):
         record += line
@@ -189,18 +196,39 @@ def _is_of(record: str, columns: list[str], person: Person) -> bool:
 
 
 def quarantine_without(body: bytes, person: Person) -> Remainder | None:
+    """Errors: UnreadableError if there is nothing to erase, and an original that cannot be searched."""
+    kept, unknown = [], False
     lines = body.splitlines(keepends=True)
-    kept = [line for line in lines if not _quarantined_mentions(line, person)]
-    if len(kept) == len(lines):
-        return None
-    return Remainder(b"".join(kept) or None, len(lines) - len(kept))
+    for line in lines:
+        original = unpacked(_original(line), MAX_UNZIPPED_BYTES)
+        if person.in_bytes(line) or mentioned_in(original, person):
+            continue
+        kept.append(line)
+        unknown = unknown or is_unknown(original)
+    if len(kept) < len(lines):
+        return Remainder(b"".join(kept) or None, len(lines) - len(kept))
+    if unknown:
+        raise UnreadableError
+    return None
 
 
-def _quarantined_mentions(line: bytes, person: Person) -> bool:
-    if person.in_bytes(line):
-        return True
+def _original(line: bytes) -> bytes:
+    """The original's bytes if it is not text; text is in the line as it is."""
     try:
-        encoded = json.loads(line).get("original_base64", "")
-        return person.in_bytes(base64.b64decode(encoded))
-    except (ValueError, AttributeError, RecursionError):  # not as process writes it: read as it is, above
-        return False
+        return base64.b64decode(json.loads(line).get("original_base64", ""))
+    except (ValueError, AttributeError, TypeError, RecursionError):  # not as process writes it
+        return b""
+
+
+def mentioned_in(original: Unpacked, person: Person) -> bool:
+    return person.in_bytes(original.body) or any(piece_mentions(piece, person) for piece in original.rest)
+
+
+def piece_mentions(piece: Piece, person: Person) -> bool:
+    """Decompressed, and damaged pieces also as they are: it may be text that only begins as gzip does."""
+    return person.in_bytes(piece.text) or (piece.kind is Kind.DAMAGED and person.in_bytes(piece.raw))
+
+
+def is_unknown(original: Unpacked) -> bool:
+    """Whether some of it could not be searched."""
+    return original.too_large or any(piece.kind is Kind.DAMAGED for piece in original.rest)

@@ -1,6 +1,6 @@
-"""A batch beyond the limits of process -> batches within them, stored beside it so that process gets them.
+"""A batch beyond the limits of process -> batches within them, stored next to it so that process gets them.
 
-They are raw batches as others are: `erase` finds them, they expire like the rest, and S3 announces them.
+They are ordinary raw batches: `erase` finds them, they expire like the others, and S3 announces them.
 """
 
 from collections.abc import Iterator
@@ -9,31 +9,32 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from bird_webhooks.stack import OperateError, Target
+from bird_webhooks.errors import OperateError
+from bird_webhooks.stack import Stack
 from process.bounds import LIGHT, LIMITS, BeyondBoundsError
 from process.elements import UnreadableBatchError, parts
 from process.gzip_body import NotGzipError, decompressed
 from process.normalise import StoredBatch
 from process.rows import Rows
 
-# Of a part: within every limit of process, whatever they are.
+# Elements of a part: within every limit of process.
 ELEMENTS = min(LIMITS[1:])
-# What an operator's machine can hold; such a body was stored by an operator, too.
+# What fits into an operator's memory; only an operator can have stored such a body.
 MAX_BODY_BYTES = 2**30
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 class Stored(NamedTuple):
     key: str
-    new: bool  # and so announced by S3
+    new: bool  # and therefore announced by S3
 
 
-def store_parts(target: Target, key: str, *, limit: int) -> list[Stored]:
-    """The parts of a batch, none for one that process takes as it is. Those of an earlier call stay as they are.
+def store_parts(stack: Stack, key: str, *, limit: int) -> list[Stored]:
+    """Store the parts of a batch; none if process accepts it whole. Parts from an earlier call stay as they are.
 
     Errors: OperateError, also for more than `limit` parts, before any is stored.
     """
-    stored = target.s3.get_object(Bucket=target.output("RawBucketName"), Key=key)
+    stored = stack.s3.get_object(Bucket=stack.output("RawBucketName"), Key=key)
     raw = stored["Body"].read()
     try:
         unzipped = decompressed(raw, MAX_BODY_BYTES)
@@ -45,12 +46,12 @@ def store_parts(target: Target, key: str, *, limit: int) -> list[Stored]:
     except (NotGzipError, BeyondBoundsError, UnreadableBatchError) as error:
         raise OperateError(f"{key} cannot be split: {error}") from error
     if len(bodies) > limit:
-        raise OperateError(f"{key} would be {len(bodies):,} parts: raise --limit")
-    return [store(target, key, stored, number, body) for number, body in enumerate(bodies, 1)]
+        raise OperateError(f"{key} would become {len(bodies):,} parts: raise --limit")
+    return [store(stack, key, stored, number, body) for number, body in enumerate(bodies, 1)]
 
 
 def fits(body: bytes, stored_bytes: int) -> bool:
-    """Whether process makes rows of it."""
+    """Whether process makes rows of the batch."""
     if stored_bytes > LIMITS.body_bytes:
         return False
     try:
@@ -61,7 +62,7 @@ def fits(body: bytes, stored_bytes: int) -> bool:
 
 
 def split_body(body: bytes) -> Iterator[bytes]:
-    """All elements in their order, damaged ones too. Errors: UnreadableBatchError, OperateError."""
+    """All elements in their order, also damaged ones. Errors: UnreadableBatchError, OperateError."""
     some: list[bytes] = []
     for part in parts(body):
         if len(part.raw) > LIMITS.body_bytes - 2:
@@ -79,16 +80,16 @@ def joined(elements: list[bytes]) -> bytes:
     return b"[%b]" % b",\n".join(elements)
 
 
-def store(target: Target, key: str, whole: dict[str, Any], number: int, body: bytes) -> Stored:
-    """Errors: OperateError if something else has that name."""
-    bucket = target.output("RawBucketName")
+def store(stack: Stack, key: str, whole: dict[str, Any], number: int, body: bytes) -> Stored:
+    """Errors: OperateError if another object has that key."""
+    bucket = stack.output("RawBucketName")
     batch_id = f"{PurePosixPath(key).name.removesuffix('.json')}.part-{number:04d}"
     part_key = f"{key.rpartition('/')[0]}/{batch_id}.json"
     metadata = {name: value for name, value in whole["Metadata"].items() if name != "body-sha256"}
     metadata.setdefault("received-at", whole["LastModified"].isoformat(timespec="milliseconds"))
     metadata["batch-id"] = batch_id
     try:
-        target.s3.put_object(
+        stack.s3.put_object(
             Bucket=bucket,
             Key=part_key,
             Body=body,
@@ -99,7 +100,7 @@ def store(target: Target, key: str, whole: dict[str, Any], number: int, body: by
     except ClientError as error:
         if error.response["Error"]["Code"] not in TAKEN:
             raise
-        if target.s3.get_object(Bucket=bucket, Key=part_key)["Body"].read() != body:
-            raise OperateError(f"{part_key} is another object already") from error
+        if stack.s3.get_object(Bucket=bucket, Key=part_key)["Body"].read() != body:
+            raise OperateError(f"{part_key} exists already, with another content") from error
         return Stored(part_key, new=False)
     return Stored(part_key, new=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from bird_webhooks.stack import OperateError
+from bird_webhooks.errors import OperateError
 
 
 @contextmanager

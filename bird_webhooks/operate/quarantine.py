@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import print_json
 
 PREFIX = "quarantine/"
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -17,30 +18,38 @@ A_DAY = timedelta(days=1)
 Record = dict[str, Any]
 
 
-def records(target: Target, since: datetime, until: datetime) -> Iterator[Record]:
+def records(stack: Stack, since: datetime, until: datetime) -> Iterator[Record]:
     """The records of batches that arrived in that time, oldest day first."""
-    bucket = target.output("LakeBucketName")
+    bucket = stack.output("LakeBucketName")
     first, last = (since - A_DAY).date().isoformat(), (until + A_DAY).date().isoformat()
-    for page in target.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX):
+    for page in stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX):
         for item in page.get("Contents", []):
             # A file lies under the day of one of its batches; another may have arrived on the day before or after.
             day = DAY.search(item["Key"])
             if day and not first <= day[0] <= last:
                 continue
-            body = target.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+            body = stack.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
             for line in body.splitlines():
                 record: Record = json.loads(line)
                 if since <= datetime.fromisoformat(record["received_at"]) < until:
                     yield record
 
 
-def show(target: Target, since: datetime, until: datetime, *, details: bool, bodies: bool, limit: int) -> None:
+def show(
+    stack: Stack, since: datetime, until: datetime, *, details: bool, bodies: bool, limit: int, as_json: bool = False
+) -> None:
     groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records(target, since, until):
+    for record in records(stack, since, until):
         groups[record["reason"]].append(record)
+    shown = []
     for reason, found in sorted(groups.items(), key=lambda group: -len(group[1])):
         times = sorted(record["received_at"] for record in found)
         batches = len({record.get("raw_key", record.get("batch_id")) for record in found})
+        if as_json:
+            some = [record if bodies else without_body(record) for record in found[: limit if details or bodies else 0]]
+            group = {"reason": reason, "count": len(found), "batches": batches, "first": times[0], "last": times[-1]}
+            shown.append({**group, "records": some})
+            continue
         print(f"{len(found):>8,}  {clean(reason)}  ({batches:,} batches, {times[0]} to {times[-1]})")
         for record in islice(found, limit if details or bodies else 0):
             print(f"          {record['received_at']}  {clean(place_of(record))}")
@@ -49,7 +58,12 @@ def show(target: Target, since: datetime, until: datetime, *, details: bool, bod
                 print(f"            {json.dumps(original)}")
         if (details or bodies) and len(found) > limit:
             print(f"          ... and {len(found) - limit:,} more (--limit)")
-    print(f"{sum(map(len, groups.values())):,} quarantined")
+    total = sum(map(len, groups.values()))
+    print_json({"quarantined": total, "reasons": shown}) if as_json else print(f"{total:,} quarantined")
+
+
+def without_body(record: Record) -> Record:
+    return {name: value for name, value in record.items() if not name.startswith("original")}
 
 
 def place_of(record: Record) -> str:
@@ -64,6 +78,6 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def count_today(target: Target) -> int:
+def count_today(stack: Stack) -> int:
     now = datetime.now(UTC)
-    return sum(1 for _ in records(target, now.replace(hour=0, minute=0, second=0, microsecond=0), now))
+    return sum(1 for _ in records(stack, now.replace(hour=0, minute=0, second=0, microsecond=0), now))

@@ -8,8 +8,10 @@ from urllib.parse import unquote_plus
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.quarantine import clean
-from bird_webhooks.stack import OperateError, Progress, Target, confirm, say
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import Progress, confirm, print_json, say
 
 ASK_ABOVE = 100
 PEEK_SECONDS = 30
@@ -20,61 +22,64 @@ UNKNOWN_OPERATION |= {"AWS.SimpleQueueService.UnsupportedOperation", "NotImpleme
 TEN: dict[str, Any] = {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 1}
 
 
-def redrive(target: Target, *, dry_run: bool, yes: bool) -> None:
-    count = waiting(target)
+def redrive(stack: Stack, *, dry_run: bool, yes: bool, as_json: bool = False) -> None:
+    count = waiting(stack)
     if dry_run:
-        shown = peek(target)
+        shown = peek(stack)
+        if as_json:
+            print_json({"dead_letters": count, "raw_batches": shown})
+            return
         for key in shown:
             print(key)
         print(f"about {count:,} dead letters; {len(shown):,} raw batches shown, nothing moved")
         return
     if count == 0:
-        print("no dead letters")
+        print_json({"moved": 0}) if as_json else print("no dead letters")
         return
     if count > ASK_ABOVE:
-        confirm(f"Move about {count:,} dead letters of stack {target.name} back?", yes=yes)
+        confirm(f"Move about {count:,} dead letters of stack {stack.name} back?", yes=yes)
     try:
-        moved = move_by_sqs(target)
+        moved = move_by_sqs(stack)
     except ClientError as error:
         if error.response["Error"]["Code"] not in UNKNOWN_OPERATION:
             raise
         say("SQS does not move messages here: moving them one by one")
-        moved = move_by_hand(target)
-    print(f"{moved:,} dead letters moved back to the process queue")
+        moved = move_by_hand(stack)
+    print_json({"moved": moved}) if as_json else print(f"{moved:,} dead letters moved back to the process queue")
 
 
-def waiting(target: Target) -> int:
-    answer = target.sqs.get_queue_attributes(
-        QueueUrl=target.output("ProcessDeadLetterQueueUrl"), AttributeNames=["ApproximateNumberOfMessages"]
+def waiting(stack: Stack) -> int:
+    answer = stack.sqs.get_queue_attributes(
+        QueueUrl=stack.output("ProcessDeadLetterQueueUrl"), AttributeNames=["ApproximateNumberOfMessages"]
     )
     return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def arn(target: Target, output: str) -> str:
-    answer = target.sqs.get_queue_attributes(QueueUrl=target.output(output), AttributeNames=["QueueArn"])
+def arn(stack: Stack, output: str) -> str:
+    answer = stack.sqs.get_queue_attributes(QueueUrl=stack.output(output), AttributeNames=["QueueArn"])
     return str(answer["Attributes"]["QueueArn"])
 
 
-def peek(target: Target) -> list[str]:
+def peek(stack: Stack) -> list[str]:
     """The raw keys that the dead letters name. Each is hidden for a moment, then given back."""
-    queue = target.output("ProcessDeadLetterQueueUrl")
+    queue = stack.output("ProcessDeadLetterQueueUrl")
     keys: list[str] = []
     taken: list[str] = []
     try:
-        for messages in received(target, queue, PEEK_SECONDS):
+        for messages in received(stack, queue, PEEK_SECONDS):
             taken += [message["ReceiptHandle"] for message in messages]
             keys += [key for message in messages for key in raw_keys(message["Body"])]
     finally:
         for handle in taken:
-            target.sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=handle, VisibilityTimeout=0)
+            stack.sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=handle, VisibilityTimeout=0)
     return keys
 
 
-def received(target: Target, queue: str, hidden_seconds: int) -> Iterator[list[dict[str, Any]]]:
+def received(stack: Stack, queue: str, hidden_seconds: int) -> Iterator[list[dict[str, Any]]]:
     """Ten at a time until none come, or some come a second time."""
     seen: set[str] = set()
     while True:
-        answer = target.sqs.receive_message(QueueUrl=queue, VisibilityTimeout=hidden_seconds, **TEN)
+        answer = stack.sqs.receive_message(QueueUrl=queue, VisibilityTimeout=hidden_seconds, **TEN)
         messages = answer.get("Messages", [])
         if not messages or seen & {message["MessageId"] for message in messages}:
             return
@@ -89,17 +94,17 @@ def raw_keys(body: str) -> list[str]:
         return ["(a message that is no notification of S3's)"]
 
 
-def move_by_sqs(target: Target) -> int:
-    source, destination = arn(target, "ProcessDeadLetterQueueUrl"), arn(target, "ProcessQueueUrl")
-    before = {task["StartedTimestamp"] for task in moves(target, source)}
-    handle = target.sqs.start_message_move_task(SourceArn=source, DestinationArn=destination)["TaskHandle"]
+def move_by_sqs(stack: Stack) -> int:
+    source, destination = arn(stack, "ProcessDeadLetterQueueUrl"), arn(stack, "ProcessQueueUrl")
+    before = {task["StartedTimestamp"] for task in moves(stack, source)}
+    handle = stack.sqs.start_message_move_task(SourceArn=source, DestinationArn=destination)["TaskHandle"]
     progress, deadline = Progress(), time.monotonic() + LISTED_WITHIN_SECONDS
     while True:
-        task = next((one for one in moves(target, source) if is_ours(one, handle, before)), None)
+        task = next((one for one in moves(stack, source) if is_ours(one, handle, before)), None)
         if task is None:
             if time.monotonic() > deadline:
-                raise OperateError("SQS took the order and does not list the move: `status` says how many are left")
-            time.sleep(target.poll_seconds)
+                raise OperateError("SQS does not list the move that it has started: `status` shows what is left")
+            time.sleep(stack.poll_seconds)
             continue
         moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
         progress.show(f"moving: {moved:,} of about {task.get('ApproximateNumberOfMessagesToMove', 0):,}")
@@ -108,14 +113,12 @@ def move_by_sqs(target: Target) -> int:
             return moved
         if task["Status"] not in ("RUNNING", "CANCELLING"):
             raise OperateError(f"SQS ended the move: {task['Status']} {task.get('FailureReason', '')}; {moved:,} moved")
-        time.sleep(target.poll_seconds)
+        time.sleep(stack.poll_seconds)
 
 
-def moves(target: Target, source: str) -> list[dict[str, Any]]:
+def moves(stack: Stack, source: str) -> list[dict[str, Any]]:
     """The newest ones; none for a moment after one was started."""
-    answer: list[dict[str, Any]] = target.sqs.list_message_move_tasks(SourceArn=source, MaxResults=10).get(
-        "Results", []
-    )
+    answer: list[dict[str, Any]] = stack.sqs.list_message_move_tasks(SourceArn=source, MaxResults=10).get("Results", [])
     return answer
 
 
@@ -129,22 +132,22 @@ def is_ours(task: dict[str, Any], handle: str, before: set[int]) -> bool:
     return task["StartedTimestamp"] not in before
 
 
-def move_by_hand(target: Target) -> int:
+def move_by_hand(stack: Stack) -> int:
     """Sent first, deleted after: what is interrupted comes twice and is never lost."""
-    source, destination = target.output("ProcessDeadLetterQueueUrl"), target.output("ProcessQueueUrl")
+    source, destination = stack.output("ProcessDeadLetterQueueUrl"), stack.output("ProcessQueueUrl")
     progress, moved = Progress(), 0
-    for messages in received(target, source, 300):
+    for messages in received(stack, source, 300):
         by_id = {str(number): message for number, message in enumerate(messages)}
-        answer = target.sqs.send_message_batch(
+        answer = stack.sqs.send_message_batch(
             QueueUrl=destination,
             Entries=[{"Id": number, "MessageBody": message["Body"]} for number, message in by_id.items()],
         )
         if sent := [entry["Id"] for entry in answer.get("Successful", [])]:
             handles = [{"Id": number, "ReceiptHandle": by_id[number]["ReceiptHandle"]} for number in sent]
-            target.sqs.delete_message_batch(QueueUrl=source, Entries=handles)
+            stack.sqs.delete_message_batch(QueueUrl=source, Entries=handles)
         moved += len(sent)
         progress.show(f"moving: {moved:,}")
         if answer.get("Failed"):
-            raise OperateError(f"the process queue did not take all; {moved:,} moved, redrive the others again")
+            raise OperateError(f"the process queue refused some; {moved:,} moved: run redrive again")
     progress.done()
     return moved

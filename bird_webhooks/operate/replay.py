@@ -6,25 +6,28 @@ which the deduplicating view shows each once.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import batched, islice
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.batches import Listing
 from bird_webhooks.operate.parts import store_parts
 from bird_webhooks.operate.quarantine import clean, records
-from bird_webhooks.stack import OperateError, Progress, Target, confirm, in_tens, say
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import Progress, confirm, print_json, say
 from ingest.webhook import BATCH_ID_HEADER, Request, batch_id
 
 ASK_ABOVE = 100
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 0.2
 AT_ONCE = 8
+SQS_TAKES = 10  # messages in one request
 SHOWN = 20
 ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 GONE = ("404", "NoSuchKey", "NotFound")
@@ -37,16 +40,16 @@ class Choice(NamedTuple):
     left_out: dict[str, str]
 
 
-def keys_by_time(target: Target, since: datetime, until: datetime) -> Iterator[str]:
-    return (batch.key for batch in Listing(target, since, until))
+def keys_by_time(stack: Stack, since: datetime, until: datetime) -> Iterator[str]:
+    return (batch.key for batch in Listing(stack, since, until))
 
 
-def keys_by_id(target: Target, ids: Iterable[str]) -> Iterator[str]:
+def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
     """The key as ingest makes it. Errors: OperateError for a batch that is not there."""
     for one in ids:
-        key = f"{target.raw_prefix}/{batch_id(Request('POST', {BATCH_ID_HEADER: [one]}, b'')).name}.json"
+        key = f"{stack.raw_prefix}/{batch_id(Request('POST', {BATCH_ID_HEADER: [one]}, b'')).name}.json"
         try:
-            target.s3.head_object(Bucket=target.output("RawBucketName"), Key=key)
+            stack.s3.head_object(Bucket=stack.output("RawBucketName"), Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] in GONE:
                 raise OperateError(f"there is no raw batch {key}") from error
@@ -54,13 +57,15 @@ def keys_by_id(target: Target, ids: Iterable[str]) -> Iterator[str]:
         yield key
 
 
-def keys_quarantined(target: Target, since: datetime, until: datetime) -> Iterator[str]:
+def keys_quarantined(stack: Stack, since: datetime, until: datetime) -> Iterator[str]:
     """Of the batches; what PostgreSQL or the bus refused names a file of rows, and a replay would not change it."""
-    found = records(target, since, until)
+    found = records(stack, since, until)
     return iter(dict.fromkeys(record["raw_key"] for record in found if "raw_key" in record))
 
 
-def replay(target: Target, keys: Iterator[str], *, limit: int, force: bool, dry_run: bool, yes: bool) -> None:
+def replay(
+    stack: Stack, keys: Iterator[str], *, limit: int, force: bool, dry_run: bool, yes: bool, as_json: bool = False
+) -> None:
     """With `force` a batch beyond the limits of process is split into parts, and these are processed in its place.
 
     Errors: OperateError for more than `limit` batches, before anything is sent, for those that SQS refused, and for
@@ -69,38 +74,46 @@ def replay(target: Target, keys: Iterator[str], *, limit: int, force: bool, dry_
     chosen = list(islice(keys, limit + 1))
     if len(chosen) > limit:
         raise OperateError(f"more than {limit:,} batches match: narrow the choice, or raise --limit")
-    choice = examined(target, chosen)
+    choice = examined(stack, chosen)
     for key, why in islice(choice.left_out.items(), SHOWN):
         say(f"left out, {why}: {clean(key)}")
     if dry_run:
+        if as_json:
+            print_json({"would_replay": choice.readable, "left_out": choice.left_out})
+            return
         for key in choice.readable:
             print(clean(key))
         print(f"{len(choice.readable):,} batches would be replayed")
         return
     if len(choice.readable) > ASK_ABOVE:
-        confirm(f"Replay {len(choice.readable):,} batches of stack {target.name}?", yes=yes)
-    wanted = list(split(target, choice.readable, limit=limit)) if force else choice.readable
-    failed = send_all(target, wanted)
-    print(f"{len(wanted) - len(failed):,} batches replayed")
+        confirm(f"Replay {len(choice.readable):,} batches of stack {stack.name}?", yes=yes)
+    wanted = (
+        list(split(stack, choice.readable, limit=limit, tell=say if as_json else print)) if force else choice.readable
+    )
+    failed = send_all(stack, wanted)
+    if as_json:
+        print_json({"replayed": len(wanted) - len(failed), "not_replayed": failed, "left_out": choice.left_out})
+    else:
+        print(f"{len(wanted) - len(failed):,} batches replayed")
     for key in failed[:SHOWN]:
         say(f"not replayed: {clean(key)}")
     if failed:
-        raise OperateError(f"the queue did not take {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
+        raise OperateError(f"the queue refused {len(failed):,} batches in {ATTEMPTS} attempts: replay them again")
     if choice.left_out:
         raise OperateError(f"{len(choice.left_out):,} batches cannot be read and were left out")
 
 
-def examined(target: Target, keys: list[str]) -> Choice:
+def examined(stack: Stack, keys: list[str]) -> Choice:
     """Process could make no rows of an archived object: it is named instead."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(keys, pool.map(lambda key: unreadable(target, key), keys), strict=True))
+        found = dict(zip(keys, pool.map(lambda key: unreadable(stack, key), keys), strict=True))
     return Choice([key for key, why in found.items() if not why], {key: why for key, why in found.items() if why})
 
 
-def unreadable(target: Target, key: str) -> str:
+def unreadable(stack: Stack, key: str) -> str:
     """Why an object cannot be read; empty if it can be."""
     try:
-        head = target.s3.head_object(Bucket=target.output("RawBucketName"), Key=key)
+        head = stack.s3.head_object(Bucket=stack.output("RawBucketName"), Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] in GONE:
             return ""  # process says so in quarantine
@@ -110,21 +123,21 @@ def unreadable(target: Target, key: str) -> str:
     return "archived, restore it first" if archived and not restored else ""
 
 
-def split(target: Target, keys: list[str], *, limit: int) -> Iterator[str]:
+def split(stack: Stack, keys: list[str], *, limit: int, tell: Callable[[str], None]) -> Iterator[str]:
     """The batches, but for one beyond the limits its parts. S3 announces new parts itself."""
     for key in keys:
-        parts = store_parts(target, key, limit=limit)
+        parts = store_parts(stack, key, limit=limit)
         if parts:
             new = sum(part.new for part in parts)
-            print(f"{clean(key)}: {new:,} parts stored, {len(parts) - new:,} were there ({clean(parts[0].key)} and on)")
+            tell(f"{clean(key)}: {new:,} parts stored, {len(parts) - new:,} were there ({clean(parts[0].key)} and on)")
         yield from [part.key for part in parts if not part.new] if parts else [key]
 
 
-def send_all(target: Target, keys: list[str]) -> list[str]:
+def send_all(stack: Stack, keys: list[str]) -> list[str]:
     """Those that the queue did not take."""
     progress, sent, failed = Progress(), 0, list[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for ten, refused in pool.map(lambda ten: (ten, send(target, ten)), in_tens(keys)):
+        for ten, refused in pool.map(lambda ten: (ten, send(stack, ten)), batched(keys, SQS_TAKES)):
             sent += len(ten) - len(refused)
             failed += refused
             progress.show(f"replaying: {sent:,} of {len(keys):,}")
@@ -132,15 +145,15 @@ def send_all(target: Target, keys: list[str]) -> list[str]:
     return failed
 
 
-def send(target: Target, keys: list[str]) -> list[str]:
+def send(stack: Stack, keys: Sequence[str]) -> list[str]:
     """Send one message for each of ten keys at most; return those that the queue did not take."""
-    bucket = target.output("RawBucketName")
+    bucket = stack.output("RawBucketName")
     waiting = {str(number): key for number, key in enumerate(keys)}
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
         entries = [{"Id": number, "MessageBody": message(bucket, key)} for number, key in waiting.items()]
-        answer = target.sqs.send_message_batch(QueueUrl=target.output("ProcessQueueUrl"), Entries=entries)
+        answer = stack.sqs.send_message_batch(QueueUrl=stack.output("ProcessQueueUrl"), Entries=entries)
         waiting = {entry["Id"]: waiting[entry["Id"]] for entry in answer.get("Failed", [])}
         if not waiting:
             break

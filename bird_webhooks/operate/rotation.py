@@ -23,7 +23,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bird_webhooks.stack import OperateError, Target, confirm, say
+from bird_webhooks.errors import OperateError
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import confirm, print_json, say
 
 ALPHABET = string.ascii_letters + string.digits
 PASSWORD_CHARACTERS = 43  # of 62: 256 bits, as the template makes it
@@ -61,64 +63,64 @@ class Rotation:
         return "none is open"
 
 
-def state(target: Target) -> Rotation:
-    found = target.client("secretsmanager").describe_secret(SecretId=target.output("WebhookSecretArn"))
+def state(stack: Stack) -> Rotation:
+    found = stack.client("secretsmanager").describe_secret(SecretId=stack.output("WebhookSecretArn"))
     return Rotation(
         {label: version for version, labels in found.get("VersionIdsToStages", {}).items() for label in sorted(labels)}
     )
 
 
-def start(target: Target, *, show: bool, username: str | None = None) -> None:
+def start(stack: Stack, *, show: bool, username: str | None = None) -> None:
     """Errors: OperateError, also for a user name that cannot be one, or is not that of a start to be taken up."""
-    require_rotatable(target)
-    require_username(target, username)
-    rotation = state(target)
+    require_rotatable(stack)
+    require_username(stack, username)
+    rotation = state(stack)
     if rotation.is_open:
         raise OperateError("a rotation is open: `rotate finish` or `rotate abort` first")
     current, pending = rotation.versions[CURRENT], rotation.pending
-    if pending is not None and username not in (None, read_version(target, PENDING)["username"]):
+    if pending is not None and username not in (None, read_version(stack, PENDING)["username"]):
         raise OperateError("a start with another user name was interrupted: `rotate abort` first")
     if ALSO not in rotation.versions:
-        move(target, ALSO, destination=current)
+        move(stack, ALSO, destination=current)
     if pending is None:
-        pending = put_new_version(target, username)
+        pending = put_new_version(stack, username)
         say("new credentials made")
     if current != pending:
-        update_stack(target)
-        move(target, CURRENT, source=current, destination=pending)
-    registered = is_registered(target)
+        update_stack(stack)
+        move(stack, CURRENT, source=current, destination=pending)
+    registered = is_registered(stack)
     if registered:  # still pending, so that a start which ends here is taken up again
-        update_stack(target)
-    move(target, PENDING, source=pending)
+        update_stack(stack)
+    move(stack, PENDING, source=pending)
     if registered:
         print("Old and new credentials are accepted, and Bird has the new ones. Wait a little, then `rotate finish`.")
     else:
         print("Old and new credentials are accepted. Change them in Bird now, then `rotate finish`.")
     if show:
-        show_credentials(target)
+        show_credentials(stack)
     elif not registered:
         print("`rotate show` prints the new ones.")
 
 
-def finish(target: Target, *, quiet: timedelta, force: bool) -> None:
-    require_rotatable(target)
-    rotation = state(target)
+def finish(stack: Stack, *, quiet: timedelta, force: bool) -> None:
+    require_rotatable(stack)
+    rotation = state(stack)
     if rotation.pending is not None:
         raise OperateError(rotation.words)
     if ALSO not in rotation.versions:
         raise OperateError("no rotation is open: `rotate start` begins one")
     if rotation.is_open:
         if not force:
-            require_old_unused(target, quiet)
-        move(target, ALSO, source=rotation.versions[ALSO], destination=rotation.versions[CURRENT])
-    accept_current_alone(target)
+            require_old_unused(stack, quiet)
+        move(stack, ALSO, source=rotation.versions[ALSO], destination=rotation.versions[CURRENT])
+    accept_current_alone(stack)
     print("Only the current credentials are accepted.")
 
 
-def abort(target: Target, *, yes: bool) -> None:
-    require_rotatable(target)
-    rotation = state(target)
-    versions, registered = rotation.versions, is_registered(target)
+def abort(stack: Stack, *, yes: bool) -> None:
+    require_rotatable(stack)
+    rotation = state(stack)
+    versions, registered = rotation.versions, is_registered(stack)
     if rotation.pending is None and ALSO not in versions:
         raise OperateError("no rotation is open: there is nothing to abort")
     old, new = versions.get(ALSO, versions[CURRENT]), versions[CURRENT]
@@ -128,96 +130,108 @@ def abort(target: Target, *, yes: bool) -> None:
         else:
             confirm("Bird must have its old credentials back before. Drop the new ones?", yes=yes)
         if PENDING not in versions:
-            move(target, PENDING, destination=new)
-        move(target, CURRENT, source=new, destination=old)
+            move(stack, PENDING, destination=new)
+        move(stack, CURRENT, source=new, destination=old)
         pending: str | None = new
     else:
         pending = rotation.pending
     if pending is not None:
         if registered:  # while both are accepted
-            update_stack(target)
-        move(target, PENDING, source=pending)
-    accept_current_alone(target)
+            update_stack(stack)
+        move(stack, PENDING, source=pending)
+    accept_current_alone(stack)
     print("The new credentials were dropped; only the old ones are accepted.")
 
 
-def accept_current_alone(target: Target) -> None:
+def accept_current_alone(stack: Stack) -> None:
     """The end of a rotation: ALSO_ACCEPTED is at the current version, or nowhere."""
-    update_stack(target)
-    versions = state(target).versions
+    update_stack(stack)
+    versions = state(stack).versions
     for label in (PREVIOUS, ALSO):  # the second is what tells that this is not done yet
         if label in versions:
-            move(target, label, source=versions[label])
+            move(stack, label, source=versions[label])
 
 
-def show_credentials(target: Target) -> None:
-    secret = read_version(target, CURRENT)
-    parameters = target.parameters()
-    if parameters["WebhookAuth"] == "HEADER":
-        print(f"{parameters['WebhookHeader']}: {secret['password']}")
+def show_state(stack: Stack, *, as_json: bool) -> None:
+    rotation = state(stack)
+    if as_json:
+        print_json({"open": rotation.is_open, "state": rotation.words})
     else:
-        print(f"username: {secret['username']}\npassword: {secret['password']}")
+        print(f"rotation: {rotation.words}")
 
 
-def read_version(target: Target, label: str) -> dict[str, str]:
-    client, arn = target.client("secretsmanager"), target.output("WebhookSecretArn")
+def show_credentials(stack: Stack, *, as_json: bool = False) -> None:
+    secret = read_version(stack, CURRENT)
+    parameters = stack.parameters()
+    if parameters["WebhookAuth"] == "HEADER":
+        shown = {parameters["WebhookHeader"]: secret["password"]}
+    else:
+        shown = {"username": secret["username"], "password": secret["password"]}
+    if as_json:
+        print_json(shown)
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in shown.items()))
+
+
+def read_version(stack: Stack, label: str) -> dict[str, str]:
+    client, arn = stack.client("secretsmanager"), stack.output("WebhookSecretArn")
     secret: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn, VersionStage=label)["SecretString"])
     return secret
 
 
-def is_registered(target: Target) -> bool:
+def is_registered(stack: Stack) -> bool:
     """Whether the stack itself made the webhook at Bird. Stacks of older versions know no such parameter."""
-    return bool(target.parameters().get("BirdApiKeySecretArn"))
+    return bool(stack.parameters().get("BirdApiKeySecretArn"))
 
 
-def require_rotatable(target: Target) -> None:
-    parameters = target.parameters()
+def require_rotatable(stack: Stack) -> None:
+    parameters = stack.parameters()
     if parameters["WebhookAuth"] not in ("BASIC", "HEADER"):
         raise OperateError(f"WebhookAuth is {parameters['WebhookAuth']}: there are no credentials of ours to rotate")
     if "AcceptPreviousCredentials" in parameters:  # its function goes by that, not by our label
         raise OperateError(
-            f"stack {target.name} was deployed by an older version of the template: deploy this version first"
+            f"stack {stack.name} was deployed by an older version of the template: deploy this version first"
         )
-    status = target.description()["StackStatus"]
+    status = stack.description()["StackStatus"]
     if not status.endswith("_COMPLETE"):
-        raise OperateError(f"stack {target.name} is {status}: wait until it is at rest, or mend it first")
+        raise OperateError(f"stack {stack.name} is {status}: wait until its update has ended, or fix it first")
 
 
-def require_username(target: Target, username: str | None) -> None:
+def require_username(stack: Stack, username: str | None) -> None:
     if username is None:
         return
-    if target.parameters()["WebhookAuth"] != "BASIC":
+    if stack.parameters()["WebhookAuth"] != "BASIC":
         raise OperateError("--username is for WebhookAuth BASIC: a header carries no user name")
     if not re.fullmatch(USERNAME, username):
         raise OperateError("--username takes 1 to 64 letters, digits, dots, hyphens and underscores")
 
 
-def require_old_unused(target: Target, quiet: timedelta) -> None:
+def require_old_unused(stack: Stack, quiet: timedelta) -> None:
     """Errors: OperateError while Bird still sends the old credentials, or has not sent the new ones."""
-    _, group = target.resources["IngestLogGroup"]
+    _, group = stack.resources["IngestLogGroup"]
     minutes = round(quiet.total_seconds() / 60)
-    if logged(target, group, '{ $.message = "previous credentials used" }', quiet):
+    if logged(stack, group, '{ $.message = "previous credentials used" }', quiet):
         raise OperateError(
             f"the old credentials were used within {minutes} minutes: change them in Bird and wait, or --force"
         )
     stored = '{ ($.message = "batch stored") || ($.message = "batch was a duplicate") }'
-    if not logged(target, group, stored, quiet):
+    if not logged(stack, group, stored, quiet):
         raise OperateError(
             f"no batch came within {minutes} minutes, so the new credentials are unproven: wait, or --force"
         )
 
 
-def logged(target: Target, group: str, pattern: str, within: timedelta) -> bool:
+def logged(stack: Stack, group: str, pattern: str, within: timedelta) -> bool:
     since = int((datetime.now(UTC) - within).timestamp() * 1000)
-    pages = target.client("logs").get_paginator("filter_log_events")
+    pages = stack.client("logs").get_paginator("filter_log_events")
     found = pages.paginate(logGroupName=group, filterPattern=pattern, startTime=since)
     return any(page["events"] for page in found)
 
 
-def put_new_version(target: Target, username: str | None) -> str:
+def put_new_version(stack: Stack, username: str | None) -> str:
     """The id of a version that has all of the current one but the password, and the user name if one is given."""
-    client, arn = target.client("secretsmanager"), target.output("WebhookSecretArn")
-    secret = read_version(target, CURRENT)
+    client, arn = stack.client("secretsmanager"), stack.output("WebhookSecretArn")
+    secret = read_version(stack, CURRENT)
     if username is not None:
         secret["username"] = username
     secret["password"] = "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_CHARACTERS))
@@ -227,24 +241,24 @@ def put_new_version(target: Target, username: str | None) -> str:
     return str(made["VersionId"])
 
 
-def move(target: Target, label: str, *, source: str | None = None, destination: str | None = None) -> None:
+def move(stack: Stack, label: str, *, source: str | None = None, destination: str | None = None) -> None:
     """A label of the secret's, from one version and to another."""
     ends = {"RemoveFromVersionId": source, "MoveToVersionId": destination}
-    target.client("secretsmanager").update_secret_version_stage(
-        SecretId=target.output("WebhookSecretArn"),
+    stack.client("secretsmanager").update_secret_version_stage(
+        SecretId=stack.output("WebhookSecretArn"),
         VersionStage=label,
         **{name: version for name, version in ends.items() if version},
     )
 
 
-def update_stack(target: Target) -> None:
+def update_stack(stack: Stack) -> None:
     """The same template and parameters but for CredentialsVersion, with each resource said as it is done."""
-    client = target.client("cloudformation")
-    before = target.parameters()
+    client = stack.client("cloudformation")
+    before = stack.parameters()
     new = {"CredentialsVersion": str(int(before["CredentialsVersion"]) % MOST_VERSION + 1)}
-    seen = {event["EventId"] for event in recent_events(target)}
+    seen = {event["EventId"] for event in recent_events(stack)}
     client.update_stack(
-        StackName=target.name,
+        StackName=stack.name,
         UsePreviousTemplate=True,
         Parameters=[
             {"ParameterKey": name, "ParameterValue": new[name]}
@@ -254,12 +268,12 @@ def update_stack(target: Target) -> None:
         ],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],  # the second for the SAM transform
     )
-    say(f"updating stack {target.name}")
+    say(f"updating stack {stack.name}")
     deadline = time.monotonic() + UPDATE_TIMEOUT_SECONDS
     reason = ""
     while True:
-        status = target.description()["StackStatus"]
-        for event in reversed(recent_events(target)):
+        status = stack.description()["StackStatus"]
+        for event in reversed(recent_events(stack)):
             if event["EventId"] in seen:
                 continue
             seen.add(event["EventId"])
@@ -273,13 +287,13 @@ def update_stack(target: Target) -> None:
             raise OperateError(f"the update ended as {status} ({reason}); what Bird has is still accepted")
         if time.monotonic() > deadline:
             raise OperateError(f"the update is still {status} after {UPDATE_TIMEOUT_SECONDS // 60} minutes")
-        time.sleep(target.poll_seconds)
+        time.sleep(stack.poll_seconds)
 
 
-def recent_events(target: Target) -> list[dict[str, Any]]:
+def recent_events(stack: Stack) -> list[dict[str, Any]]:
     """Newest first."""
     try:
-        events = target.client("cloudformation").describe_stack_events(StackName=target.name)["StackEvents"]
+        events = stack.client("cloudformation").describe_stack_events(StackName=stack.name)["StackEvents"]
     except ClientError as error:
         if error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException"):
             return []  # they are for the eyes alone

@@ -2,22 +2,30 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from bird_webhooks.operate import quarantine, redrive, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import print_json
 
 DAY = timedelta(days=1)
 PERIOD_SECONDS = 300
 PREFIXES = {"PARQUET": "events/", "CSV": "events-csv/"}
 
 
-def show(target: Target) -> None:
-    lines: list[tuple[str, Callable[[Target], str]]] = [
-        ("stack", stack),
+class Line(NamedTuple):
+    """One line of the screen, and the same for programs."""
+
+    text: str
+    facts: Any
+
+
+def show(stack: Stack, *, as_json: bool) -> None:
+    lines: list[tuple[str, Callable[[Stack], Line]]] = [
+        ("stack", deployment),
         ("front door", front_door),
         ("who may send", senders),
         ("credentials", credentials),
@@ -28,137 +36,153 @@ def show(target: Target) -> None:
         ("quarantined", quarantined),
         ("errors, 24 h", errors),
         ("alarms", alarms),
-        ("dashboard", lambda target: target.output("DashboardUrl")),
+        ("dashboard", dashboard),
     ]
-    target.description()  # no stack is an error, not a line
+    stack.description()  # no stack is an error, not a line
+    document = {}
     for name, line in lines:
         try:
-            said = line(target)
+            text, facts = line(stack)
         except ClientError as error:
-            said = f"not known: {error.operation_name} says {error.response['Error']['Code']}"
-        print(f"{name:<14}{said}")
+            text = f"not known: {error.operation_name} says {error.response['Error']['Code']}"
+            facts = {"not_known": f"{error.operation_name} says {error.response['Error']['Code']}"}
+        if not as_json:
+            print(f"{name:<14}{text}")
+        document[name.replace(", ", "_").replace(" ", "_")] = facts
+    if as_json:
+        print_json(document)
 
 
-def stack(target: Target) -> str:
-    found = target.description()
-    changed = found.get("LastUpdatedTime", found["CreationTime"])
-    return f"{target.name} {found['StackStatus']}, last changed {changed:%Y-%m-%d %H:%M} UTC"
+def deployment(stack: Stack) -> Line:
+    found = stack.description()
+    status, changed = found["StackStatus"], found.get("LastUpdatedTime", found["CreationTime"])
+    text = f"{stack.name} {status}, last changed {changed:%Y-%m-%d %H:%M} UTC"
+    return Line(text, {"name": stack.name, "status": status, "changed_at": changed})
 
 
-def front_door(target: Target) -> str:
-    return f"{target.parameters()['FrontDoor']} {target.output('WebhookUrl')}"
+def front_door(stack: Stack) -> Line:
+    kind, url = stack.parameters()["FrontDoor"], stack.output("WebhookUrl")
+    return Line(f"{kind} {url}", {"kind": kind, "url": url})
 
 
-def senders(target: Target) -> str:
-    parameters = target.parameters()
-    if parameters["FrontDoor"] != "ALB":
-        return "any address"
-    return (
-        parameters.get("SenderHostName") or parameters.get("SenderPrefixListId") or parameters.get("SenderCidrs") or "?"
-    )
+def senders(stack: Stack) -> Line:
+    parameters = stack.parameters()
+    names = ("SenderHostName", "SenderPrefixListId", "SenderCidrs")
+    behind_alb = parameters["FrontDoor"] == "ALB"
+    said = next((parameters[name] for name in names if parameters.get(name)), "?") if behind_alb else "any address"
+    return Line(said, said)
 
 
-def credentials(target: Target) -> str:
-    auth = target.parameters()["WebhookAuth"]
+def credentials(stack: Stack) -> Line:
+    auth = stack.parameters()["WebhookAuth"]
     if auth not in ("BASIC", "HEADER"):
-        return {"OAUTH2": "OAUTH2, verified by the load balancer"}.get(auth, f"{auth}: anybody may send")
-    return f"{auth}; rotation: {rotation.state(target).words}"
+        text = {"OAUTH2": "OAUTH2, verified by the load balancer"}.get(auth, f"{auth}: every sender is accepted")
+        return Line(text, {"auth": auth})
+    rotating = rotation.state(stack)
+    return Line(f"{auth}; rotation: {rotating.words}", {"auth": auth, "rotation": rotating.words})
 
 
-def last_batch(target: Target) -> str:
+def last_batch(stack: Stack) -> Line:
     """Exact while one listing holds all; then from the queue's own count of what S3 announced."""
-    page = target.s3.list_objects_v2(
-        Bucket=target.output("RawBucketName"), Prefix=f"{target.raw_prefix}/", MaxKeys=PAGE_KEYS
+    page = stack.s3.list_objects_v2(
+        Bucket=stack.output("RawBucketName"), Prefix=f"{stack.raw_prefix}/", MaxKeys=PAGE_KEYS
     )
     if not page["IsTruncated"]:
         times = [item["LastModified"] for item in page.get("Contents", [])]
-        return f"stored {max(times):%Y-%m-%d %H:%M:%S} UTC; {len(times):,} in all" if times else "none yet"
-    name = target.output("ProcessQueueUrl").rpartition("/")[2]
-    points = metric(target, "AWS/SQS", "NumberOfMessagesSent", "QueueName", name, "Sum", DAY)
+        if not times:
+            return Line("none yet", {"batches": 0})
+        text = f"stored {max(times):%Y-%m-%d %H:%M:%S} UTC; {len(times):,} in all"
+        return Line(text, {"stored_at": max(times), "batches": len(times)})
+    name = stack.output("ProcessQueueUrl").rpartition("/")[2]
+    points = metric(stack, "AWS/SQS", "NumberOfMessagesSent", "QueueName", name, "Sum", DAY)
     busy = [(time, value) for time, value in points if value]
     if not busy:
-        return "none in 24 hours"
-    last = max(busy)[0]
-    return f"stored within 5 minutes from {last:%Y-%m-%d %H:%M} UTC; {sum(value for _, value in busy):,.0f} in 24 hours"
+        return Line("none in 24 hours", {"batches_24_h": 0})
+    last, count = max(busy)[0], sum(value for _, value in busy)
+    text = f"stored within 5 minutes from {last:%Y-%m-%d %H:%M} UTC; {count:,.0f} in 24 hours"
+    return Line(text, {"stored_after": last, "batches_24_h": int(count)})
 
 
-def queue(target: Target) -> str:
-    url = target.output("ProcessQueueUrl")
+def queue(stack: Stack) -> Line:
+    url = stack.output("ProcessQueueUrl")
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = target.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    points = metric(
-        target,
-        "AWS/SQS",
-        "ApproximateAgeOfOldestMessage",
-        "QueueName",
-        url.rpartition("/")[2],
-        "Maximum",
-        timedelta(minutes=15),
-    )
-    age = f", oldest {max(points)[1]:,.0f} s" if points else ""
-    return f"{int(found[names[0]]):,} waiting, {int(found[names[1]]):,} being processed{age}"
+    found = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    waiting, processing = int(found[names[0]]), int(found[names[1]])
+    queue_name, quarter_hour = url.rpartition("/")[2], timedelta(minutes=15)
+    points = metric(stack, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue_name, "Maximum", quarter_hour)
+    oldest = max(points)[1] if points else None
+    age = "" if oldest is None else f", oldest {oldest:,.0f} s"
+    text = f"{waiting:,} waiting, {processing:,} being processed{age}"
+    return Line(text, {"waiting": waiting, "being_processed": processing, "oldest_seconds": oldest})
 
 
-def dead_letters(target: Target) -> str:
-    count = redrive.waiting(target)
-    return f"{count:,}" + (": see `redrive --dry-run`" if count else "")
+def dead_letters(stack: Stack) -> Line:
+    count = redrive.waiting(stack)
+    return Line(f"{count:,}" + (": see `redrive --dry-run`" if count else ""), count)
 
 
-def rows(target: Target) -> str:
+def rows(stack: Stack) -> Line:
     """Days with rows in the format of the stack, and those that a change of OutputFormat left in the other."""
-    written = target.parameters()["OutputFormat"]
-    days = {name: days_under(target, prefix) for name, prefix in PREFIXES.items()}
-    said = f"{len(days[written]):,} days in {written}"
+    written = stack.parameters()["OutputFormat"]
+    days = {name: days_under(stack, prefix) for name, prefix in PREFIXES.items()}
+    text = f"{len(days[written]):,} days in {written}"
     for other in days.keys() - {written}:
         if days[other]:
             only = len(days[other] - days[written])
-            said += (
+            text += (
                 f"; {len(days[other]):,} in {other}, {only:,} of them only there: Athena does not see them; `replay`"
             )
-            said += " makes them anew (docs/operating.md, Another format)"
-    return said
+            text += " makes them anew (docs/operating.md, Another format)"
+    return Line(text, {"format": written, "days": {name: len(found) for name, found in days.items()}})
 
 
-def days_under(target: Target, prefix: str) -> set[str]:
+def days_under(stack: Stack, prefix: str) -> set[str]:
     """One request for a thousand days."""
-    pages = target.s3.get_paginator("list_objects_v2").paginate(
-        Bucket=target.output("LakeBucketName"), Prefix=f"{prefix}event_date=", Delimiter="/"
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=stack.output("LakeBucketName"), Prefix=f"{prefix}event_date=", Delimiter="/"
     )
     return {found["Prefix"].removeprefix(prefix) for page in pages for found in page.get("CommonPrefixes", [])}
 
 
-def quarantined(target: Target) -> str:
-    count = quarantine.count_today(target)
-    return f"{count:,} today (UTC)" + (": see `quarantine`" if count else "")
+def quarantined(stack: Stack) -> Line:
+    count = quarantine.count_today(stack)
+    return Line(f"{count:,} today (UTC)" + (": see `quarantine`" if count else ""), {"today": count})
 
 
-def errors(target: Target) -> str:
-    said = []
-    for logical_id, (kind, name) in target.resources.items():
+def errors(stack: Stack) -> Line:
+    counts = {}
+    for logical_id, (kind, name) in stack.resources.items():
         if kind == "AWS::Lambda::Function":
-            total = sum(value for _, value in metric(target, "AWS/Lambda", "Errors", "FunctionName", name, "Sum", DAY))
-            said.append(f"{logical_id.removesuffix('Function')} {total:,.0f}")
-    return ", ".join(said)
+            points = metric(stack, "AWS/Lambda", "Errors", "FunctionName", name, "Sum", DAY)
+            counts[logical_id.removesuffix("Function")] = int(sum(value for _, value in points))
+    return Line(", ".join(f"{name} {count:,}" for name, count in counts.items()), counts)
 
 
-def alarms(target: Target) -> str:
-    names = target.physical_ids("AWS::CloudWatch::Alarm")
+def alarms(stack: Stack) -> Line:
+    names = stack.physical_ids("AWS::CloudWatch::Alarm")
     found: list[dict[str, Any]] = []
     for start in range(0, len(names), 100):
-        answer = target.client("cloudwatch").describe_alarms(AlarmNames=names[start : start + 100])
+        answer = stack.client("cloudwatch").describe_alarms(AlarmNames=names[start : start + 100])
         found += answer["MetricAlarms"]
-    ringing = [alarm for alarm in found if alarm["StateValue"] == "ALARM"]
-    said = [f"{len(ringing)} of {len(names)} in ALARM"]
-    said += [f"{'':<14}{alarm['AlarmName']}: {alarm.get('AlarmDescription', '')}" for alarm in ringing]
-    return "\n".join(said)
+    firing = {
+        alarm["AlarmName"]: alarm.get("AlarmDescription", "") for alarm in found if alarm["StateValue"] == "ALARM"
+    }
+    text = f"{len(firing)} of {len(names)} in ALARM"
+    text += "".join(f"\n{'':<14}{name}: {description}" for name, description in firing.items())
+    return Line(text, {"all": len(names), "firing": firing})
+
+
+def dashboard(stack: Stack) -> Line:
+    url = stack.output("DashboardUrl")
+    return Line(url, url)
 
 
 def metric(
-    target: Target, namespace: str, name: str, dimension: str, value: str, statistic: str, back: timedelta
+    stack: Stack, namespace: str, name: str, dimension: str, value: str, statistic: str, back: timedelta
 ) -> list[tuple[datetime, float]]:
     """Points of five minutes each."""
     now = datetime.now(UTC)
-    answer = target.client("cloudwatch").get_metric_statistics(
+    answer = stack.client("cloudwatch").get_metric_statistics(
         Namespace=namespace,
         MetricName=name,
         Dimensions=[{"Name": dimension, "Value": value}],

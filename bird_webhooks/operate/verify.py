@@ -19,6 +19,7 @@ import psycopg
 import psycopg.sql
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bird_webhooks.errors import OperateError, PostgresError
 from bird_webhooks.operate import verify_event, verify_settings, verify_sql
 from bird_webhooks.operate.findings import (
     FAILED,
@@ -35,7 +36,9 @@ from bird_webhooks.operate.findings import (
 )
 from bird_webhooks.operate.front_door import Answer, FrontDoor, Network
 from bird_webhooks.operate.verify_advice import ADVICE, ALARMS_CHANGED, NAME_AND_CERTIFICATE, RUNBOOK, advice_for
-from bird_webhooks.stack import OperateError, Target, postgres_connection, say
+from bird_webhooks.postgres import connected
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import print_json, say
 from register_webhook.bird_api import BirdApi, BirdError, NotNowError
 from register_webhook.webhook import UnusableSettingError, api_key, same_target
 from report.athena import Athena, QueryFailedError
@@ -54,11 +57,11 @@ AT_REST = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PRO
 UNREACHED = (OSError, http.client.HTTPException)  # ssl.SSLError is an OSError
 
 
-def verify(target: Target, *, token: str | None, as_json: bool, network: Network | None = None) -> bool:
+def verify(stack: Stack, *, token: str | None, as_json: bool, network: Network | None = None) -> bool:
     """Whether nothing failed. Lines, or one JSON document to paste into a bug report with the lines beside it."""
-    target.description()  # no stack is an error, not a line
+    stack.description()  # no stack is an error, not a line
     began = time.monotonic()
-    run = Verification(target, token, network or Network())
+    run = Verification(stack, token, network or Network())
     show = say if as_json else partial(print, flush=True)
     outcomes = []
     for outcome in run.outcomes():
@@ -72,15 +75,15 @@ def verify(target: Target, *, token: str | None, as_json: bool, network: Network
     )
     show(f"{counts}, in {seconds:.0f} s")
     if as_json:
-        print(json.dumps(run.document(outcomes, seconds), indent=2, ensure_ascii=False))
+        print_json(run.document(outcomes, seconds))
     return all(outcome.status != FAILED for outcome in outcomes)
 
 
 class Verification:
     """One run. What an early check finds out decides what the later ones can try."""
 
-    def __init__(self, target: Target, token: str | None, network: Network) -> None:
-        self.target, self.token, self.network = target, token, network
+    def __init__(self, stack: Stack, token: str | None, network: Network) -> None:
+        self.stack, self.token, self.network = stack, token, network
         self.ends = time.monotonic() + ALL_SECONDS
         self.event = verify_event.new(datetime.now(UTC))
         self.stranger_event = verify_event.new(datetime.now(UTC))
@@ -92,14 +95,14 @@ class Verification:
         self.left_in_postgres = ""
 
     def outcomes(self) -> Iterator[Outcome]:
-        yield self.outcome("stack", self.stack)
+        yield self.outcome("stack", self.deployment)
         yield self.outcome("name", self.name)
         yield self.outcome("certificate", self.certificate)
         yield self.outcome("probe", self.probe)
         yield self.outcome("stranger", self.stranger)
         yield self.outcome("other path", self.other_path)
-        for name, check in verify_settings.checks(self.target):
-            yield self.outcome(name, partial(check, self.target))
+        for name, check in verify_settings.checks(self.stack):
+            yield self.outcome(name, partial(check, self.stack))
         try:
             yield self.outcome("batch stored", self.batch_stored)
             yield self.outcome("row in events", self.row_in_events)
@@ -139,19 +142,19 @@ class Verification:
 
     # --- The front door ---
 
-    def stack(self) -> str:
-        status = str(self.target.description()["StackStatus"])
+    def deployment(self) -> str:
+        status = str(self.stack.description()["StackStatus"])
         if status not in AT_REST:
             raise failed(status)
         return status
 
     @property
     def public_url(self) -> str:
-        return self.target.output("WebhookUrl")
+        return self.stack.output("WebhookUrl")
 
     def name(self) -> str:
-        if self.target.reached_at:
-            self.door = FrontDoor(self.target.reached_at, self.network)
+        if self.stack.reached_at:
+            self.door = FrontDoor(self.stack.reached_at, self.network)
             raise not_tried("the local AWS has no names")
         door = FrontDoor(self.public_url, self.network)
         self.addresses = self.network.resolve(door.host)
@@ -159,7 +162,7 @@ class Verification:
             self.unreached = "the name does not resolve"
             raise failed(f"{door.host} does not resolve")
         self.door = door
-        behind = self.target.outputs.get("LoadBalancerDnsName") or self.target.outputs.get("HttpApiDnsName")
+        behind = self.stack.outputs.get("LoadBalancerDnsName") or self.stack.outputs.get("HttpApiDnsName")
         said = f"{door.host} is {', '.join(self.addresses)}"
         if behind and behind != door.host:
             theirs = self.network.resolve(behind)
@@ -176,7 +179,7 @@ class Verification:
 
     def certificate(self) -> str:
         door = self.required_door()
-        if self.target.reached_at:
+        if self.stack.reached_at:
             raise not_tried("the local AWS has no certificates")
         try:
             ends = door.certificate_ends()
@@ -215,7 +218,7 @@ class Verification:
     @property
     def restricted(self) -> bool:
         """Whether only some may reach the load balancer."""
-        parameters = self.target.parameters()
+        parameters = self.stack.parameters()
         if parameters.get("FrontDoor", "HTTP_API") != "ALB":
             return False
         named = parameters.get("SenderHostName") or parameters.get("SenderPrefixListId")
@@ -223,7 +226,7 @@ class Verification:
 
     @property
     def auth(self) -> str:
-        return self.target.parameters()["WebhookAuth"]
+        return self.stack.parameters()["WebhookAuth"]
 
     def required_door(self) -> FrontDoor:
         if self.door is None:
@@ -278,11 +281,11 @@ class Verification:
             return {}
         if self.auth == "OAUTH2":
             return {"authorization": f"Bearer {self.token}"}
-        answer = self.target.client("secretsmanager").get_secret_value(SecretId=self.target.output("WebhookSecretArn"))
+        answer = self.stack.client("secretsmanager").get_secret_value(SecretId=self.stack.output("WebhookSecretArn"))
         login = json.loads(answer["SecretString"])
         self.secrets.append(login["password"])
         if self.auth == "HEADER":
-            return {self.target.parameters()["WebhookHeader"]: login["password"]}
+            return {self.stack.parameters()["WebhookHeader"]: login["password"]}
         pair = base64.b64encode(f"{login['username']}:{login['password']}".encode()).decode()
         self.secrets.append(pair)
         return {"authorization": f"Basic {pair}"}
@@ -291,7 +294,7 @@ class Verification:
         if self.auth == "OAUTH2":
             return {"authorization": "Bearer a.stranger.s"}
         if self.auth == "HEADER":
-            return {self.target.parameters()["WebhookHeader"]: "a stranger's"}
+            return {self.stack.parameters()["WebhookHeader"]: "a stranger's"}
         return {"authorization": f"Basic {base64.b64encode(b'bird:a stranger').decode()}"}
 
     def headers(self, event: verify_event.VerifyEvent, credentials: dict[str, str]) -> dict[str, str]:
@@ -306,9 +309,9 @@ class Verification:
         how = "through the front door" if by_door else "by lambda:Invoke of ingest"
         if (answer.status, status_of(answer)) != (200, "stored"):
             raise failed(f"{how}: answered {words(answer)} instead of 200 stored")
-        key = verify_event.raw_key(self.target, self.event)
+        key = verify_event.raw_key(self.stack, self.event)
         try:
-            found = self.target.s3.get_object(Bucket=self.target.output("RawBucketName"), Key=key)["Body"].read()
+            found = self.stack.s3.get_object(Bucket=self.stack.output("RawBucketName"), Key=key)["Body"].read()
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
                 raise
@@ -330,9 +333,9 @@ class Verification:
         credentials = {"authorization": "Bearer verify"} if self.auth == "OAUTH2" else self.credentials()
         headers = self.headers(self.event, credentials)
         body = {"body": self.event.body.decode(), "isBase64Encoded": False}
-        if self.target.parameters().get("FrontDoor") == "ALB":
+        if self.stack.parameters().get("FrontDoor") == "ALB":
             request: dict[str, Any] = {
-                "requestContext": {"elb": {"targetGroupArn": self.target.resources["IngestTargetGroup"][1]}},
+                "requestContext": {"elb": {"targetGroupArn": self.stack.resources["IngestTargetGroup"][1]}},
                 "httpMethod": "POST",
                 "path": self.path,
                 "multiValueHeaders": {name: [value] for name, value in headers.items()},
@@ -341,8 +344,8 @@ class Verification:
         else:
             context = {"http": {"method": "POST", "path": self.path}}
             request = {"version": "2.0", "rawPath": self.path, "headers": headers, "requestContext": context, **body}
-        answer = self.target.client("lambda").invoke(
-            FunctionName=self.target.output("IngestFunctionArn"), Payload=json.dumps(request).encode()
+        answer = self.stack.client("lambda").invoke(
+            FunctionName=self.stack.output("IngestFunctionArn"), Payload=json.dumps(request).encode()
         )
         said = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
@@ -367,11 +370,11 @@ class Verification:
                 return f"within {time.monotonic() - began:.0f} s"
             if time.monotonic() - began > seconds:
                 raise failed(f"not there after {seconds:.0f} s; {self.on_its_way()}")
-            time.sleep(self.target.poll_seconds)
+            time.sleep(self.stack.poll_seconds)
 
     def on_its_way(self) -> str:
-        waiting, reading = self.messages(self.target.output("ProcessQueueUrl"))
-        dead = sum(self.messages(self.target.output("ProcessDeadLetterQueueUrl")))
+        waiting, reading = self.messages(self.stack.output("ProcessQueueUrl"))
+        dead = sum(self.messages(self.stack.output("ProcessDeadLetterQueueUrl")))
         if not waiting + reading + dead:
             return "no message about it waits: S3 has not announced it, or process has set it aside"
         return f"{waiting:,} messages wait, {reading:,} are being processed, {dead:,} are dead letters"
@@ -380,14 +383,7 @@ class Verification:
 
     @property
     def athena(self) -> Athena:
-        target = self.target
-        return Athena(
-            target.client("athena"),
-            target.output("AthenaWorkGroupName"),
-            target.output("GlueDatabaseName"),
-            timeout_seconds=self.at_most(QUERY_SECONDS),
-            poll_seconds=min(0.5, target.poll_seconds),
-        )
+        return self.stack.athena(self.at_most(QUERY_SECONDS))
 
     def ask(self, sql: str) -> list[dict[str, str | None]]:
         return self.athena.rows({"query": sql})["query"]
@@ -404,7 +400,7 @@ class Verification:
         if listing.status != OK:
             yield listing
             return
-        self.target.client("athena")  # made once, before many threads want it
+        self.stack.client("athena")  # made once, before many threads want it
         with ThreadPoolExecutor(len(statements) or 1) as pool:
             asked = {name: pool.submit(self.ask, sql) for name, sql in statements.items()}
             for name, answer in asked.items():
@@ -424,16 +420,16 @@ class Verification:
 
     def statements(self) -> dict[str, str]:
         """By the name of their line: the views of the catalogue, and the saved queries of the stack."""
-        database = self.target.output("GlueDatabaseName")
-        pages = self.target.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
+        database = self.stack.output("GlueDatabaseName")
+        pages = self.stack.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
         day = self.event.made_at.date()
         found = {}
         for table in (table for page in pages for table in page["TableList"]):
             if table.get("TableType") == "VIRTUAL_VIEW":
                 columns = [column["Name"] for column in table["StorageDescriptor"]["Columns"]]
                 found[f"view {table['Name']}"] = verify_sql.of_view(table["Name"], columns, day)
-        if ids := self.target.physical_ids("AWS::Athena::NamedQuery"):
-            queries = self.target.client("athena").batch_get_named_query(NamedQueryIds=ids)["NamedQueries"]
+        if ids := self.stack.physical_ids("AWS::Athena::NamedQuery"):
+            queries = self.stack.client("athena").batch_get_named_query(NamedQueryIds=ids)["NamedQueries"]
             saved = {query["Name"]: query["QueryString"] for query in queries}
         else:  # the local AWS has none
             saved = verify_sql.saved_queries()
@@ -443,38 +439,37 @@ class Verification:
 
     def row_in_postgres(self) -> str:
         """Also takes it out again, which cannot be done for a database that this machine does not reach."""
-        secret = self.target.parameters().get("PostgresSecretArn")
+        secret = self.stack.parameters().get("PostgresSecretArn")
         if not secret:
             raise not_tried("rows go into no PostgreSQL")
         if not self.arrived:
             raise not_tried("there is no test row")
-        schema = psycopg.sql.Identifier(self.target.parameters().get("PostgresSchema", "bird"))
+        schema = psycopg.sql.Identifier(self.stack.parameters().get("PostgresSchema", "bird"))
         remove = psycopg.sql.SQL(verify_sql.REMOVE_FROM_POSTGRES).format(schema)
         values = [verify_event.EVENT_CLASS, verify_event.EVENT_TYPE, self.event.id]
         self.left_in_postgres = verify_sql.REMOVE_ALL_FROM_POSTGRES.format(schema.as_string())
-        connection = postgres_connection(self.target, secret)
+        options = {"connect_timeout": POSTGRES_CONNECT_SECONDS, "autocommit": True}
         try:
-            database = psycopg.connect(connection, connect_timeout=POSTGRES_CONNECT_SECONDS, autocommit=True)
-        except psycopg.Error:
+            with connected(self.stack, secret, **options) as database:
+                began, seconds = time.monotonic(), self.at_most(POSTGRES_SECONDS)
+                try:
+                    while not database.execute(remove, values).rowcount:
+                        if time.monotonic() - began > seconds:
+                            raise failed(f"not there after {seconds:.0f} s")
+                        time.sleep(self.stack.poll_seconds)
+                except psycopg.errors.UndefinedTable:
+                    raise failed("there is no table events yet: load_postgres makes it with the first file") from None
+                except psycopg.Error as error:
+                    raise failed(f"PostgreSQL: {error.diag.message_primary or type(error).__name__}") from None
+        except PostgresError:
             raise not_tried(
                 f"no connection to the database from here; the test row stays: {self.left_in_postgres}"
             ) from None
-        began, seconds = time.monotonic(), self.at_most(POSTGRES_SECONDS)
-        with database:
-            try:
-                while not database.execute(remove, values).rowcount:
-                    if time.monotonic() - began > seconds:
-                        raise failed(f"not there after {seconds:.0f} s")
-                    time.sleep(self.target.poll_seconds)
-            except psycopg.errors.UndefinedTable:
-                raise failed("there is no table events yet: load_postgres makes it with the first file") from None
-            except psycopg.Error as error:
-                raise failed(f"PostgreSQL: {error.diag.message_primary or type(error).__name__}") from None
         self.left_in_postgres = ""
         return f"within {time.monotonic() - began:.0f} s, and removed"
 
     def test_data_removed(self) -> str:
-        rows, batches = verify_event.remove(self.target, [self.event, self.stranger_event], datetime.now(UTC))
+        rows, batches = verify_event.remove(self.stack, [self.event, self.stranger_event], datetime.now(UTC))
         if self.left_in_postgres:
             raise warning(
                 f"{rows} rows and {batches} batches; not in PostgreSQL",
@@ -489,8 +484,8 @@ class Verification:
     # --- What tells people, and what waits ---
 
     def alarms_are_heard(self) -> str:
-        _, topic = self.target.resources["AlarmTopic"]
-        pages = self.target.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+        _, topic = self.stack.resources["AlarmTopic"]
+        pages = self.stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
         found = [subscription for page in pages for subscription in page["Subscriptions"]]
         confirmed = [one for one in found if one["SubscriptionArn"].startswith("arn:")]
         if not found:
@@ -502,13 +497,13 @@ class Verification:
     def no_alarm_fires(self) -> str:
         by_name = {
             name: logical_id
-            for logical_id, (kind, name) in self.target.resources.items()
+            for logical_id, (kind, name) in self.stack.resources.items()
             if kind == "AWS::CloudWatch::Alarm"
         }
         found: list[dict[str, Any]] = []
         for start in range(0, len(by_name), 100):
             names = list(by_name)[start : start + 100]
-            found += self.target.client("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]
+            found += self.stack.client("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]
         firing = sorted(by_name[alarm["AlarmName"]] for alarm in found if alarm["StateValue"] == "ALARM")
         if firing == ["NoBatchesAlarm"]:
             raise warning(
@@ -526,7 +521,7 @@ class Verification:
         return f"none of {len(found)}"
 
     def queues(self) -> Iterator[Outcome]:
-        urls = {name: url for name, url in sorted(self.target.outputs.items()) if name.endswith("QueueUrl")}
+        urls = {name: url for name, url in sorted(self.stack.outputs.items()) if name.endswith("QueueUrl")}
         for name, url in urls.items():
             dead = name.endswith("DeadLetterQueueUrl")
             short = name.removesuffix("QueueUrl")
@@ -537,7 +532,7 @@ class Verification:
     def messages(self, url: str) -> tuple[int, int]:
         """About how many wait, and how many are being worked on."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self.target.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        found = self.stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return int(found[names[0]]), int(found[names[1]])
 
     def drains(self, url: str) -> str:
@@ -551,7 +546,7 @@ class Verification:
                 return f"draining: {waiting:,} wait, {reading:,} are being worked on"
             if time.monotonic() - began > seconds:
                 raise failed(f"{waiting:,} wait, {reading:,} are being worked on, and got no fewer in {seconds:.0f} s")
-            time.sleep(self.target.poll_seconds)
+            time.sleep(self.stack.poll_seconds)
 
     def no_dead_letters(self, url: str) -> str:
         if count := sum(self.messages(url)):
@@ -559,16 +554,16 @@ class Verification:
         return "empty"
 
     def report(self) -> str:
-        if self.target.parameters().get("DailyReport") != "true":
+        if self.stack.parameters().get("DailyReport") != "true":
             raise not_tried("DailyReport is false")
-        where = {"Bucket": self.target.output("LakeBucketName"), "Key": "reports/latest.html"}
+        where = {"Bucket": self.stack.output("LakeBucketName"), "Key": "reports/latest.html"}
         try:
-            self.target.s3.head_object(**where)
+            self.stack.s3.head_object(**where)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
                 raise
             raise not_tried("there is none yet: it is made at 06:00 UTC") from None
-        link = self.target.s3.generate_presigned_url("get_object", Params=where, ExpiresIn=300)
+        link = self.stack.s3.generate_presigned_url("get_object", Params=where, ExpiresIn=300)
         answer = FrontDoor(link, self.network).send("GET")
         if answer.status != 200 or "text/html" not in answer.content_type:
             raise failed(f"the link answers {answer.status}")
@@ -577,12 +572,12 @@ class Verification:
     # --- Bird ---
 
     def webhook_at_bird(self) -> str:
-        known = self.target.outputs.get("BirdWebhookId")
+        known = self.stack.outputs.get("BirdWebhookId")
         if not known:
             raise not_tried("typed into Bird's form by hand: only an API key can ask Bird")
-        parameters = self.target.parameters()
+        parameters = self.stack.parameters()
         try:
-            key = api_key(self.target.secret_text(parameters["BirdApiKeySecretArn"]))
+            key = api_key(self.stack.secret_text(parameters["BirdApiKeySecretArn"]))
         except UnusableSettingError as error:
             raise failed(str(error)) from None
         self.secrets.append(key)
@@ -615,14 +610,14 @@ class Verification:
 
     def document(self, outcomes: list[Outcome], seconds: float) -> dict[str, Any]:
         # Not the short ones, which would be found in the midst of words.
-        names = {value: name for name, value in self.target.outputs.items() if len(value) > 12 and " " not in value}
-        names |= {FrontDoor(url).host: name for name, url in self.target.outputs.items() if url.startswith("https://")}
+        names = {value: name for name, value in self.stack.outputs.items() if len(value) > 12 and " " not in value}
+        names |= {FrontDoor(url).host: name for name, url in self.stack.outputs.items() if url.startswith("https://")}
         names |= dict.fromkeys(self.addresses, "ip")
 
         def clean(text: str) -> str:
             return scrubbed(text, names, self.secrets)
 
-        parameters = self.target.parameters()
+        parameters = self.stack.parameters()
         shown = ("FrontDoor", "WebhookAuth", "OutputFormat", "PublishEvents", "DailyReport", "Architecture")
         return {
             "command": "verify",

@@ -99,7 +99,7 @@ ADVICE = {
     },
     "report": Advice(
         "The link to the daily report does not open",
-        "run `python -m bird_webhooks.report_page link` and see what S3 says: a policy or a key of yours may deny it",
+        "run `bird-webhooks report link` and see what S3 says: a policy or a key of yours may deny it",
         f"{RUNBOOK}#reporterrorsalarm",
     ),
     "webhook at Bird": Advice(

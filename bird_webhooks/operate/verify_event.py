@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import erase
 from bird_webhooks.operate.mentions import Person
-from bird_webhooks.stack import OperateError, Target
+from bird_webhooks.stack import Stack
 
 EVENT_CLASS, EVENT_TYPE = "verify_event", "bird_webhooks_verify"
 MARK = "bird-webhooks-verify-"
@@ -54,32 +55,32 @@ def new(now: datetime) -> VerifyEvent:
     return VerifyEvent(f"{MARK}{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
 
 
-def raw_key(target: Target, event: VerifyEvent) -> str:
-    return f"{target.raw_prefix}/{event.id}.json"
+def raw_key(stack: Stack, event: VerifyEvent) -> str:
+    return f"{stack.raw_prefix}/{event.id}.json"
 
 
-def remove(target: Target, own: Iterable[VerifyEvent], now: datetime) -> tuple[int, int]:
+def remove(stack: Stack, own: Iterable[VerifyEvent], now: datetime) -> tuple[int, int]:
     """How many rows were removed, and how many batches were emptied. Errors: OperateError if a row stays.
 
     Rows first: the raw batch is what a run that is cut short is known by.
     """
     rows = batches = 0
     mine = {event.id for event in own}
-    bucket = target.output("RawBucketName")
-    for event, versions in _raw_batches(target, bucket):
+    bucket = stack.output("RawBucketName")
+    for event, versions in _raw_batches(stack, bucket):
         newest = max(version.modified for version in versions)
         if event.id not in mine and now - newest < LEFT_BEHIND_AFTER:
             continue
         if all(version.size <= EMPTY_BYTES for version in versions):
             if now - newest >= EMPTY_FOR:
                 for version in versions:
-                    target.s3.delete_object(Bucket=bucket, Key=version.stored.key, VersionId=version.stored.version)
+                    stack.s3.delete_object(Bucket=bucket, Key=version.stored.key, VersionId=version.stored.version)
             continue
         since = min(version.modified for version in versions) - CLOCKS_APART
-        rows += _remove_rows(target, event, since)
+        rows += _remove_rows(stack, event, since)
         for version in versions:
             if version.size > EMPTY_BYTES:
-                erase.take_out_of(target, event.person, version.stored)
+                erase.take_out_of(stack, event.person, version.stored)
         batches += 1
     return rows, batches
 
@@ -90,11 +91,9 @@ class Version(NamedTuple):
     size: int
 
 
-def _raw_batches(target: Target, bucket: str) -> Iterator[tuple[VerifyEvent, list[Version]]]:
+def _raw_batches(stack: Stack, bucket: str) -> Iterator[tuple[VerifyEvent, list[Version]]]:
     by_event: dict[str, list[Version]] = {}
-    pages = target.s3.get_paginator("list_object_versions").paginate(
-        Bucket=bucket, Prefix=f"{target.raw_prefix}/{MARK}"
-    )
+    pages = stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=f"{stack.raw_prefix}/{MARK}")
     for page in pages:
         for item in page.get("Versions", []):
             known = item["Key"].rpartition("/")[2].removesuffix(".json")
@@ -104,27 +103,27 @@ def _raw_batches(target: Target, bucket: str) -> Iterator[tuple[VerifyEvent, lis
     yield from ((VerifyEvent(known), versions) for known, versions in by_event.items())
 
 
-def _remove_rows(target: Target, event: VerifyEvent, since: datetime) -> int:
+def _remove_rows(stack: Stack, event: VerifyEvent, since: datetime) -> int:
     """From files of the event's day that were written since it was stored: each keeps the rows of others."""
     removed = 0
     for _ in range(LOOKS):
         with ThreadPoolExecutor(erase.AT_ONCE) as pool:
-            files = list(_files(target, event, since))
-            found = zip(files, pool.map(lambda file: erase.look_at(target, event.person, file), files), strict=True)
+            files = list(_files(stack, event, since))
+            found = zip(files, pool.map(lambda file: erase.look_at(stack, event.person, file), files), strict=True)
             holding = [(file, rows) for file, rows in found if rows is not None and rows != erase.UNREADABLE]
         if not holding:
             return removed
         for file, rows in holding:
-            erase.take_out_of(target, event.person, file)
+            erase.take_out_of(stack, event.person, file)
             removed += rows
     raise OperateError(f"the row of {event.id} comes again and again")
 
 
-def _files(target: Target, event: VerifyEvent, since: datetime) -> Iterator[erase.Stored]:
-    bucket = target.output("LakeBucketName")
+def _files(stack: Stack, event: VerifyEvent, since: datetime) -> Iterator[erase.Stored]:
+    bucket = stack.output("LakeBucketName")
     for folder in ROW_FOLDERS:
         prefix = f"{folder}/event_date={event.made_at:%Y-%m-%d}/"
-        for page in target.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for page in stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", []):
                 if item["LastModified"] >= since and not item["Key"].endswith("/"):
                     yield erase.Stored(erase.ROWS, bucket, item["Key"], "null", current=True)

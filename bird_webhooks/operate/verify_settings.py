@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from bird_webhooks.operate.findings import Advice, failed, not_tried, warning
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres.connection import region_of
 
 MIN_SCAN_BYTES = 10_000_000  # Athena refuses every query of a workgroup with less
@@ -22,7 +22,7 @@ VIEW_MEMBERS = {"originalSql", "catalog", "schema", "columns"}
 AWS_KEYS = ("alias/aws/",)
 
 
-def checks(target: Target) -> Iterator[tuple[str, Callable[[Target], str]]]:
+def checks(stack: Stack) -> Iterator[tuple[str, Callable[[Stack], str]]]:
     yield from (
         ("setting notifications", notifications),
         ("setting catalogue", catalogue),
@@ -79,17 +79,17 @@ ADVICE = {
 }
 
 
-def notifications(target: Target) -> str:
-    s3 = target.s3
-    raw = s3.get_bucket_notification_configuration(Bucket=target.output("RawBucketName"))
-    queue = _arn_of_queue(target, target.output("ProcessQueueUrl"))
+def notifications(stack: Stack) -> str:
+    s3 = stack.s3
+    raw = s3.get_bucket_notification_configuration(Bucket=stack.output("RawBucketName"))
+    queue = _arn_of_queue(stack, stack.output("ProcessQueueUrl"))
     _require_announced(
-        [(rule["QueueArn"], rule) for rule in raw.get("QueueConfigurations", [])], queue, f"{target.raw_prefix}/", "raw"
+        [(rule["QueueArn"], rule) for rule in raw.get("QueueConfigurations", [])], queue, f"{stack.raw_prefix}/", "raw"
     )
-    lake = s3.get_bucket_notification_configuration(Bucket=target.output("LakeBucketName"))
-    table = target.client("glue").get_table(DatabaseName=target.output("GlueDatabaseName"), Name="events")["Table"]
+    lake = s3.get_bucket_notification_configuration(Bucket=stack.output("LakeBucketName"))
+    table = stack.client("glue").get_table(DatabaseName=stack.output("GlueDatabaseName"), Name="events")["Table"]
     rows = urlsplit(table["StorageDescriptor"]["Location"]).path.lstrip("/")
-    topic = target.output("RowsTopicArn")
+    topic = stack.output("RowsTopicArn")
     _require_announced([(rule["TopicArn"], rule) for rule in lake.get("TopicConfigurations", [])], topic, rows, "lake")
     return "both buckets announce what is put into them"
 
@@ -113,12 +113,12 @@ def _require_announced(rules: list[tuple[str, Any]], destination: str, prefix: s
         raise failed(f"the {bucket} bucket announces keys that begin with {shown}; they begin with {written!r}")
 
 
-def catalogue(target: Target) -> str:
+def catalogue(stack: Stack) -> str:
     """What Trino wants of a table and a view in Glue.
 
     https://docs.aws.amazon.com/athena/latest/ug/views.html
     """
-    glue, database = target.client("glue"), target.output("GlueDatabaseName")
+    glue, database = stack.client("glue"), stack.output("GlueDatabaseName")
     if database != database.lower():
         raise failed("the database's name has capitals, which Glue folds and policies do not")
     tables = [
@@ -155,8 +155,8 @@ def _lacks(view: dict[str, Any], database: str) -> str:
     return "" if definition["schema"] == database else "names another database"
 
 
-def workgroup(target: Target) -> str:
-    answer = target.client("athena").get_work_group(WorkGroup=target.output("AthenaWorkGroupName"))["WorkGroup"]
+def workgroup(stack: Stack) -> str:
+    answer = stack.client("athena").get_work_group(WorkGroup=stack.output("AthenaWorkGroupName"))["WorkGroup"]
     if answer.get("State", "ENABLED") != "ENABLED":
         raise failed("the workgroup is disabled")
     settings = answer.get("Configuration", {})
@@ -169,12 +169,12 @@ def workgroup(target: Target) -> str:
     return "enabled" + (f", a query may scan {int(limit) / 1e9:g} GB" if limit else "")
 
 
-def lake_formation(target: Target) -> str:
+def lake_formation(stack: Stack) -> str:
     """Where "use only IAM access control" is switched off, new databases have no grant for IAM's principals.
 
     https://docs.aws.amazon.com/lake-formation/latest/dg/change-settings.html
     """
-    glue, name = target.client("glue"), target.output("GlueDatabaseName")
+    glue, name = stack.client("glue"), stack.output("GlueDatabaseName")
     database = glue.get_database(Name=name)["Database"]
     table = glue.get_table(DatabaseName=name, Name="events")["Table"]
     if table.get("IsRegisteredWithLakeFormation"):
@@ -184,11 +184,11 @@ def lake_formation(target: Target) -> str:
     return "IAM decides alone"
 
 
-def object_lock(target: Target) -> str:
+def object_lock(stack: Stack) -> str:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html"""
     for name in ("RawBucketName", "LakeBucketName"):
         try:
-            found = target.s3.get_object_lock_configuration(Bucket=target.output(name))["ObjectLockConfiguration"]
+            found = stack.s3.get_object_lock_configuration(Bucket=stack.output(name))["ObjectLockConfiguration"]
         except ClientError as error:
             if error.response["Error"]["Code"] in (
                 "ObjectLockConfigurationNotFoundError",
@@ -205,34 +205,32 @@ def object_lock(target: Target) -> str:
     return "off"
 
 
-def encryption(target: Target) -> str:
+def encryption(stack: Stack) -> str:
     """Keys that the template has not set. A topic or queue under AWS's own key takes nothing from other services.
 
     https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
     """
     unsure = []
     for name in ("RawBucketName", "LakeBucketName"):
-        rules = target.s3.get_bucket_encryption(Bucket=target.output(name))["ServerSideEncryptionConfiguration"][
-            "Rules"
-        ]
+        rules = stack.s3.get_bucket_encryption(Bucket=stack.output(name))["ServerSideEncryptionConfiguration"]["Rules"]
         by_default = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules]
         if any(one.get("KMSMasterKeyID") for one in by_default):
             unsure.append(f"{name.removesuffix('BucketName').lower()} bucket")
-    for topic in target.physical_ids("AWS::SNS::Topic"):
-        key = target.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"].get("KmsMasterKeyId")
+    for topic in stack.physical_ids("AWS::SNS::Topic"):
+        key = stack.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"].get("KmsMasterKeyId")
         if key and key.startswith(AWS_KEYS):
             raise failed(f"a topic is encrypted with {key}, under which nothing of AWS may publish")
         unsure += ["a topic"] * bool(key)
-    for queue in target.physical_ids("AWS::SQS::Queue"):
-        answer = target.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["KmsMasterKeyId"])
+    for queue in stack.physical_ids("AWS::SQS::Queue"):
+        answer = stack.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["KmsMasterKeyId"])
         key = answer.get("Attributes", {}).get("KmsMasterKeyId")
         if key and key.startswith(AWS_KEYS):
             raise failed(f"a queue is encrypted with {key}, under which S3 and SNS may not send")
         unsure += ["a queue"] * bool(key)
-    parameters = target.parameters()
+    parameters = stack.parameters()
     for name in ("BirdApiKeySecretArn", "PostgresSecretArn"):
         if arn := parameters.get(name):
-            key = target.secrets_in(region_of(arn)).describe_secret(SecretId=arn).get("KmsKeyId")
+            key = stack.secrets_in(region_of(arn)).describe_secret(SecretId=arn).get("KmsKeyId")
             if key and "alias/aws/" not in key:
                 unsure.append(f"the secret of {name}")
     if unsure:
@@ -240,19 +238,19 @@ def encryption(target: Target) -> str:
     return "AWS's own keys"
 
 
-def event_sources(target: Target) -> str:
-    mappings = target.physical_ids("AWS::Lambda::EventSourceMapping")
+def event_sources(stack: Stack) -> str:
+    mappings = stack.physical_ids("AWS::Lambda::EventSourceMapping")
     for mapping in mappings:
-        found = target.client("lambda").get_event_source_mapping(UUID=mapping)
+        found = stack.client("lambda").get_event_source_mapping(UUID=mapping)
         if found["State"] not in ("Enabled", "Enabling", "Updating", "Creating"):
             queue = str(found.get("EventSourceArn", "")).rpartition(":")[2]
-            raise failed(f"the queue {logical(target, queue)} is not read: {found['State']}")
+            raise failed(f"the queue {logical(stack, queue)} is not read: {found['State']}")
     return f"{len(mappings)} queues are read"
 
 
-def concurrency(target: Target) -> str:
+def concurrency(stack: Stack) -> str:
     """https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html: new accounts may have ten."""
-    limits = target.client("lambda").get_account_settings().get("AccountLimit", {})
+    limits = stack.client("lambda").get_account_settings().get("AccountLimit", {})
     if "ConcurrentExecutions" not in limits:
         raise not_tried("the account does not say")
     count = int(limits["ConcurrentExecutions"])
@@ -261,14 +259,14 @@ def concurrency(target: Target) -> str:
     return f"the account lets {count:,} functions run at once"
 
 
-def logical(target: Target, name: str) -> str:
+def logical(stack: Stack, name: str) -> str:
     """The template's name for a queue, which says more than the one that CloudFormation made."""
-    for logical_id, (_, physical_id) in target.resources.items():
+    for logical_id, (_, physical_id) in stack.resources.items():
         if physical_id.rpartition("/")[2] == name:
             return logical_id
     return name
 
 
-def _arn_of_queue(target: Target, url: str) -> str:
-    answer = target.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+def _arn_of_queue(stack: Stack, url: str) -> str:
+    answer = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return str(answer["Attributes"]["QueueArn"])

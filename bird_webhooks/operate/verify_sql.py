@@ -6,10 +6,11 @@ They only count: their results lie in the lake bucket for a week, and Athena kee
 # ruff: noqa: S608  (what is written into the statements is made here or comes from the catalogue)
 from collections.abc import Collection
 from datetime import date
-from pathlib import Path
 from typing import LiteralString
 
-QUERIES = Path(__file__).resolve().parents[2] / "sql/queries"
+from bird_webhooks.data import folder
+
+QUERIES = folder("sql/queries")
 
 
 def rows_of_batch(day: date, batch_id: str) -> str:
@@ -30,5 +31,5 @@ REMOVE_ALL_FROM_POSTGRES = "DELETE FROM {}.events WHERE type = 'bird_webhooks_ve
 
 
 def saved_queries() -> dict[str, str]:
-    """Those of this clone by name, for a stack that has none."""
+    """Those of this version by name, for a stack that has none."""
     return {path.stem: path.read_text() for path in sorted(QUERIES.glob("*.sql"))}

@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from bird_webhooks.data import folder
 from bird_webhooks.simulator import sender_mix
 
-SAMPLES = Path(__file__).resolve().parents[2] / "events/samples"
+SAMPLES = folder("events/samples")
 
 # How often a type comes, roughly as in real mail; every other type comes once in a while.
 COMMON_TYPES = {"injection": 30, "delivery": 30, "initial_open": 8, "open": 12, "click": 5, "bounce": 4, "delay": 4}

@@ -18,9 +18,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.simulator.batches import Batch
 from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
 
@@ -29,7 +30,7 @@ RETRY_SECONDS = tuple(14 * 2**retry for retry in range(ATTEMPTS - 1))  # 14 s, 2
 PROBE = b'[{"msys":{}}]'
 
 
-class ProbeRefusedError(Exception):
+class ProbeRefusedError(OperateError):
     """Bird would not create the webhook."""
 
 
@@ -119,6 +120,17 @@ class Report:
         """Seconds within which this share of the acknowledgements came."""
         ordered = sorted(self.acknowledgements) or [0.0]
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    @property
+    def progress(self) -> str:
+        repeated = self.refused_attempts.total()
+        return f"{self.batches:,} sent, {self.accepted:,} accepted, {repeated:,} attempts to repeat"
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON."""
+        milliseconds = {f"p{share * 100:g}": round(1000 * self.percentile(share)) for share in (0.5, 0.95, 0.99, 1)}
+        counts = {name: value for name, value in vars(self).items() if name != "acknowledgements"}
+        return {**counts, "acknowledged_milliseconds": milliseconds}
 
     def __str__(self) -> str:
         refused = ", ".join(f"{times} x {answer}" for answer, times in self.refused_attempts.most_common()) or "none"

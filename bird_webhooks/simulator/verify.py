@@ -1,6 +1,6 @@
 """The ledger against the lake: every accepted event once in the deduplicating view, each value equal, nothing else.
 
-What a row should hold is worked out here anew from what was sent, in the simplest way, with nothing of functions/.
+What a row should hold is worked out here anew from what was sent, in the simplest way, with nothing of process.
 """
 
 import csv
@@ -17,11 +17,15 @@ from io import StringIO
 from typing import Any
 from urllib.parse import urlsplit
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.simulator.batches import Batch
 from bird_webhooks.simulator.ledger import ACCEPTED, Ledger
+from bird_webhooks.stack import Stack
+from report.athena import Athena
 
 VIEW = "events_deduplicated"
 QUERY_TIMEOUT_SECONDS = 300
+RESULT_FILE_SECONDS = 30
 ROWS_AT_A_TIME = 20_000  # more come day by day, for the machine's sake
 MAX_EXAMPLES = 20
 NULL = r"\N"  # Athena's result files do not tell null from an empty text
@@ -42,44 +46,41 @@ Key = tuple[str | None, str, str, str]  # account, class, type, event key
 
 @dataclass(frozen=True)
 class Lake:
-    """Athena of the deployment; the last two are for the local one, which knows no views and puts results elsewhere."""
+    """Where the rows are, and the Athena that reads them."""
 
-    athena: Any
+    athena: Athena
     s3: Any
-    database: str
-    workgroup: str
-    result_key: Callable[[str], str] = lambda key: key
+
+    @classmethod
+    def of(cls, stack: Stack) -> "Lake":
+        return cls(stack.athena(QUERY_TIMEOUT_SECONDS), stack.s3)
 
     def columns(self) -> list[tuple[str, str]]:
         """The view's (name, type)."""
-        answer = self.athena.get_table_metadata(
-            CatalogName="AwsDataCatalog", DatabaseName=self.database, TableName=VIEW
+        answer = self.athena.client.get_table_metadata(
+            CatalogName="AwsDataCatalog", DatabaseName=self.athena.database, TableName=VIEW
         )
-        return [(column["Name"], column["Type"]) for column in answer["TableMetadata"]["Columns"]]
+        return [(column["Name"], column.get("Type", "")) for column in answer["TableMetadata"]["Columns"]]
 
     def query(self, sql: str) -> Iterator[Row]:
-        """The rows of one statement, from the result file: far quicker than page by page."""
-        started = self.athena.start_query_execution(
-            QueryString=sql,
-            QueryExecutionContext={"Database": self.database},
-            WorkGroup=self.workgroup,
-        )
-        deadline = time.monotonic() + QUERY_TIMEOUT_SECONDS
-        while True:
-            execution = self.athena.get_query_execution(QueryExecutionId=started["QueryExecutionId"])["QueryExecution"]
-            state = execution["Status"]["State"]
-            if state == "SUCCEEDED":
-                break
-            if state in ("FAILED", "CANCELLED") or time.monotonic() > deadline:
-                raise OSError(f"Athena query {state}: {execution['Status'].get('StateChangeReason', sql)}")
-            time.sleep(0.2)
-        place = urlsplit(execution["ResultConfiguration"]["OutputLocation"])
-        where = {"Bucket": place.netloc, "Key": self.result_key(place.path.lstrip("/"))}
-        # A local Athena says SUCCEEDED a moment before the file is there.
-        self.s3.get_waiter("object_exists").wait(**where, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
-        text = self.s3.get_object(**where)["Body"].read().decode()
+        """The rows of one statement, from the result file, which is far quicker to read than page by page."""
+        file = self.result_file(self.athena.result_file(sql))
+        text = self.s3.get_object(**file)["Body"].read().decode()
         csv.field_size_limit(sys.maxsize)
         yield from csv.DictReader(StringIO(text, newline=""))
+
+    def result_file(self, location: str) -> dict[str, str]:
+        """Bucket and key. The local Athena puts the file a folder deeper, and a moment after it said SUCCEEDED."""
+        place = urlsplit(location)
+        bucket, name = place.netloc, place.path.rpartition("/")[2]
+        deadline = time.monotonic() + RESULT_FILE_SECONDS
+        while time.monotonic() < deadline:
+            listed = self.s3.list_objects_v2(Bucket=bucket, Prefix=place.path.lstrip("/")).get("Contents", [])
+            for item in listed:
+                if item["Key"].endswith(name):
+                    return {"Bucket": bucket, "Key": item["Key"]}
+            time.sleep(0.2)
+        raise OperateError(f"Athena has put no result file at {location}")
 
 
 @dataclass
@@ -98,6 +99,10 @@ class Verification:
     @property
     def closes(self) -> bool:
         return not (self.lost or self.duplicated or self.invented or self.different)
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"closes": self.closes, **vars(self)}
 
     def note(self, text: str) -> None:
         if len(self.examples) < MAX_EXAMPLES:

@@ -1,4 +1,4 @@
-"""One POST of Bird's -> one object in the raw bucket -> 200. The body is not parsed, so no change of it is refused.
+"""One POST from Bird -> one object in the raw bucket -> 200. The body is not parsed, so any format is accepted.
 
 Bird waits 10 s for exactly 200 and otherwise sends the same batch again, 12 times within 8 hours.
 Source: https://docs.bird.com/api/email-api/webhooks
@@ -41,7 +41,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     if reason is not None:
         authenticate = challenge(settings())
         return _reject(event, 401, reason, headers={"WWW-Authenticate": authenticate} if authenticate else {})
-    if uses_previous(request, settings()):  # a rotation must not be finished while this is still said
+    if uses_previous(request, settings()):  # a rotation must not be finished while this line is still logged
         logger.info("previous credentials used")
     name, original = batch_id(request)
     facts: dict[str, Any] = {"batch_id": name, "body_bytes": len(request.body)}

@@ -10,7 +10,7 @@ from ingest.webhook import Request
 
 
 def refusal(request: Request, settings: Settings) -> str | None:
-    """Why the request is refused, for the log; None if it is welcome. Unconfigured means refused."""
+    """Why the request is refused, for the log; None if it is accepted. Without configuration it is refused."""
     match settings.webhook_auth:
         case "BASIC" | "HEADER":
             pass
@@ -32,7 +32,7 @@ def refusal(request: Request, settings: Settings) -> str | None:
 
 
 def uses_previous(request: Request, settings: Settings) -> bool:
-    """Whether a welcome request carries the credentials that a rotation is about to drop."""
+    """Whether an accepted request carries the credentials that a rotation is about to remove."""
     if len(settings.credential_digests) < 2:
         return False
     credential = _credential(request, settings)
@@ -46,12 +46,12 @@ def _matches(credential: bytes, settings: Settings) -> list[bool]:
 
 
 def _credential(request: Request, settings: Settings) -> bytes | None:
-    """What the sender says to be known by; None if nothing that can be read, or two that contradict each other."""
+    """The credential sent; None if it is missing or unreadable, or if two contradict each other."""
     if settings.webhook_auth == "BASIC":
         return _basic_credential(request.only("authorization"))
     if settings.webhook_auth == "HEADER" and settings.webhook_header:
         try:
-            # Spaces around it are no part of a header's value. An empty one would be nobody's secret.
+            # Spaces around a header's value do not belong to it. An empty value is not a secret.
             return (request.only(settings.webhook_header) or "").strip(" \t").encode() or None
         except UnicodeEncodeError:  # half a surrogate pair
             return None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMESPACE = "BirdWebhooks"
-# Each value of a dimension is a metric that costs money: whatever is not listed here is counted as "other".
+# Each value of a dimension is a metric that costs money, so reasons not listed here are counted as "other".
 REASONS = frozenset(
     {
         "authentication is not configured",

@@ -56,7 +56,7 @@ class RawBatchStore:
                 :MAX_METADATA_CHARACTERS
             ]
         try:
-            # A sender may have sent the second name as a batch id of its own; then the third one is free.
+            # A sender may have used the second name as a batch id; then the third one is free.
             for taken, key in enumerate((name, f"{name}.{digest[:16]}", f"{name}.{digest}")):
                 outcome = self._put_once(f"{self.prefix}/{key}.json", body, attributes, last_start)
                 if outcome is not None:
@@ -125,9 +125,9 @@ def _is_there(error: BaseError) -> bool:
 def open_store(bucket: str, prefix: str, *, allow_http: bool) -> RawBatchStore:
     store = S3Store(
         bucket,
-        # TLS guards the body on its way already; its SHA-256 in the signature would be half of the time spent here.
+        # TLS protects the body in transit. Its SHA-256 in the signature would take half of the time spent here.
         unsigned_payload=True,
-        # A bucket under Object Lock takes no object without a checksum; this is the one that costs least.
+        # A bucket under Object Lock refuses objects without a checksum. This one is the fastest.
         checksum_algorithm="crc64nvme",
         client_options={
             "timeout": timedelta(seconds=REQUEST_SECONDS),

@@ -28,7 +28,7 @@ _REASONS = {
 
 
 class UnreadableRequestError(Exception):
-    """An envelope or a body that cannot be made out."""
+    """An envelope or a body that cannot be read."""
 
 
 class Request(NamedTuple):
@@ -93,12 +93,12 @@ def batch_id(request: Request) -> BatchId:
         if _SAFE_BATCH_ID.fullmatch(original) and original.strip("."):
             return BatchId(original, None)
         return BatchId(f"sha256-{hashlib.sha256(original.encode(errors='surrogatepass')).hexdigest()}", original)
-    # None, or two that contradict each other: then only the body says which batch this is.
+    # No id, or two that contradict each other: then only the body identifies the batch.
     return BatchId(f"sha256-{hashlib.sha256(request.body).hexdigest()}", ", ".join(given) or None)
 
 
 def content_encoding(request: Request) -> str | None:
-    """How the body is compressed; None where it is no such word, which S3 would refuse for as long as Bird tries."""
+    """How the body is compressed; None for a value that S3 would refuse, because Bird's retries would all fail."""
     given = request.header("content-encoding")
     return given if given and _CONTENT_ENCODING.fullmatch(given) else None
 

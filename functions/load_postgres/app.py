@@ -1,8 +1,8 @@
-"""Messages that announce files of rows -> the table `events` of a PostgreSQL, each file in one transaction.
+"""Messages that announce files of rows -> the table `events` in PostgreSQL, each file in one transaction.
 
-A database that is away must cost nothing but time: whatever a later try can mend goes back to the queue and waits
-there, a little longer each time. A file that no try can load goes to the dead-letter queue with its reason, sent by
-this function: the queue itself counts receptions and cannot tell the one from the other.
+While the database is down, nothing is lost but time: what a later try can load goes back to the queue, and waits
+longer after each try. What no try can load goes to the dead-letter queue with its reason. This function sends it there
+itself, because the queue only counts receptions and cannot tell the two cases apart.
 """
 
 import logging
@@ -24,9 +24,10 @@ from load_postgres.connection import secret_text, settings_of
 from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import NotNowError, PoisonError, UnavailableError
 from load_postgres.lake import read_file, write_file
-from load_postgres.notification import LakeFile, Message, announced, messages
-from load_postgres.quarantine import kept_aside
-from load_postgres.rows import Rejected, rows_of
+from load_postgres.messages import Message, messages
+from load_postgres.notification import LakeFile, UnreadableMessageError, announced
+from load_postgres.quarantine import quarantine_object
+from load_postgres.rows import Rejected, event_date_of, rows_of
 from load_postgres.schema import columns
 from load_postgres.table import Loaded
 
@@ -37,18 +38,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-# Enough for one file in the worst case: waiting for a connection and for locks, and the longest statements.
+# Enough for one file in the worst case: waits for a connection and for locks, and the longest statements.
 MILLISECONDS_FOR_A_FILE = 130_000
 FIRST_WAIT_SECONDS = 30
-# With waits of 40 minutes a message is received about 480 times in 13 days; the queue gives up at 600. Where the code
-# does not run at all, the queue's own half-hour makes 600 of 12.5 days: before the queue forgets the message.
+# With waits of 40 minutes a message is received about 480 times in 13 days; the queue gives up at 600. If the code
+# does not run at all, the queue's visibility timeout of half an hour reaches 600 after 12.5 days, before the queue
+# drops the message.
 LONGEST_WAIT_SECONDS = 2400
-# The queue forgets a message after 14 days. Before that it goes to the dead-letter queue, which keeps it 14 days more.
+# The queue drops a message after 14 days. Before that it goes to the dead-letter queue, which keeps it 14 more days.
 GIVE_UP_AFTER_SECONDS = 13 * 86_400
-# A file that ends in an error which nobody foresaw is tried so often: a fault of the code does not pass by waiting.
-UNFORESEEN_TRIES = 5
-# An index of a month that takes longer is built by hand: docs/downstream/postgresql.md.
-SECONDS_FOR_THE_REST = 30
+# Tries for a file that fails with an unexpected error: waiting does not fix a bug in this code.
+UNEXPECTED_ERROR_TRIES = 5
+# Kept for the end of the invocation. A month whose index takes longer than the rest is built by hand:
+# docs/downstream/postgresql.md.
+RESERVED_SECONDS = 30
 AWS_LIMITS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
 
 
@@ -65,26 +68,29 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
             refused += load(message, done)
         except PoisonError as error:
             poisoned += 1
-            if not bury(message, str(error)):
+            if not send_to_dead_letter_queue(message, str(error)):
                 waiting.append((message, wait_seconds(message)))
         except NotNowError as error:
             logger.error("file not loaded yet", extra={"message_id": message.message_id, "reason": str(error)})
             waiting.append((message, wait_seconds(message)))
             if isinstance(error, UnavailableError):
-                unavailable = str(error)  # the other files would meet the same
+                unavailable = str(error)  # the other files would fail in the same way
     postpone(waiting)
     log(done, waiting, poisoned, refused)
     if not unavailable and done:
-        database().replace_identity(context.get_remaining_time_in_millis() / 1000 - SECONDS_FOR_THE_REST)
+        database().replace_identity(context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
     return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
 
 
 def load(message: Message, done: list[Loaded]) -> int:
-    """Load the files that a message announces (one, as S3 writes them). How many of its names are not ours.
+    """Load the files that a message announces (S3 announces one). Returns how many of its names were refused.
 
-    Errors: PoisonError, NotNowError; the message's other files are loaded all the same.
+    Errors: PoisonError, NotNowError, after the message's other files are loaded.
     """
-    files, refused = announced(message.body, os.environ["LAKE_BUCKET"])
+    try:
+        files, refused = announced(message.body, os.environ["LAKE_BUCKET"])
+    except UnreadableMessageError as error:
+        raise PoisonError(f"not the notification of a file of rows: {error}") from error
     if refused:
         logger.warning("name of another bucket or prefix refused", extra={"message_id": message.message_id})
     if files and time.time() - message.sent_at > GIVE_UP_AFTER_SECONDS:
@@ -99,7 +105,7 @@ def load(message: Message, done: list[Loaded]) -> int:
             first_error = first_error or error
         except Exception as error:
             place = described(error)
-            if message.receive_count >= UNFORESEEN_TRIES:
+            if message.receive_count >= UNEXPECTED_ERROR_TRIES:
                 raise PoisonError(f"unforeseen: {place}") from None
             first_error = first_error or NotNowError(f"unforeseen: {place}")
     if first_error:
@@ -108,20 +114,20 @@ def load(message: Message, done: list[Loaded]) -> int:
 
 
 def load_file(file: LakeFile) -> Loaded:
-    """Errors: PoisonError, NotNowError, and whatever nobody foresaw."""
-    event_date = file.event_date
+    """Errors: PoisonError, NotNowError, and any unexpected error."""
+    event_date = event_date_of(file.key)
     rows = rows_of(file.key, read_file(file, allow_http=_allow_http()))
 
-    def keep_aside(rejected: Sequence[Rejected]) -> None:
+    def quarantine(rejected: Sequence[Rejected]) -> None:
         json_columns = {column.name for column in columns() if column.type == "jsonb"}
-        key, body = kept_aside(file, rejected, json_columns, datetime.now(UTC))
+        key, body = quarantine_object(file, rejected, json_columns, datetime.now(UTC))
         write_file(file.bucket, key, body, allow_http=_allow_http())
 
-    return database().load(event_date, rows, keep_aside)
+    return database().load(event_date, rows, quarantine)
 
 
 def described(error: Exception) -> str:
-    """Its kind and place. Not its text, which may hold a value of a row."""
+    """The error's type and place, without its text, which may hold a value of a row."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
 
@@ -145,12 +151,12 @@ def log(done: Sequence[Loaded], waiting: Sequence[tuple[Message, int]], poisoned
 
 
 def wait_seconds(message: Message) -> int:
-    """30 s, a minute, two, … to 40 minutes."""
+    """30 seconds, 1 minute, 2 minutes, … up to 40 minutes."""
     return min(FIRST_WAIT_SECONDS << min(message.receive_count - 1, 10), LONGEST_WAIT_SECONDS)
 
 
-def bury(message: Message, reason: str) -> bool:
-    """Send a message that is of no use to the dead-letter queue. Whether that worked."""
+def send_to_dead_letter_queue(message: Message, reason: str) -> bool:
+    """Send a message that cannot be loaded to the dead-letter queue. Returns whether that worked."""
     logger.error("file cannot be loaded", extra={"message_id": message.message_id, "reason": reason})
     try:
         sqs().send_message(
@@ -165,7 +171,7 @@ def bury(message: Message, reason: str) -> bool:
 
 
 def postpone(waiting: Sequence[tuple[Message, int]]) -> None:
-    """Say when each may be received again. Where that fails, the queue's own timeout does, half an hour."""
+    """Set when each message is delivered again. If that fails, the queue's visibility timeout applies: half an hour."""
     if not waiting:
         return
     entries = [
@@ -195,7 +201,7 @@ def secret() -> dict[str, Any]:
 
 @cache
 def database() -> Database:
-    """One connection for the life of the execution environment."""
+    """One connection, kept as long as the execution environment lives."""
     parameters = {
         "SoftBounceLimit": os.environ.get("SOFT_BOUNCE_LIMIT", VIEW_PARAMETERS["SoftBounceLimit"]),
         "SoftBounceDays": os.environ.get("SOFT_BOUNCE_DAYS", VIEW_PARAMETERS["SoftBounceDays"]),
@@ -215,5 +221,5 @@ def sqs() -> "SQSClient":
 
 @cache
 def _allow_http() -> bool:
-    """For a local S3 only; explicit client options replace what obstore reads from the environment."""
+    """For a local S3 only. Explicit client options replace what obstore reads from the environment."""
     return os.environ.get("AWS_ALLOW_HTTP") == "true"

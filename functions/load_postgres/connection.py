@@ -1,6 +1,6 @@
-"""The way to PostgreSQL from a secret, for load_postgres and for the operator's tools, which import this module.
+"""Connection parameters for PostgreSQL from a secret. The operator's program imports this module too.
 
-One place decides whose certificate is believed and what is sent to a server, so that no caller asks less of it.
+One place decides which certificates are trusted and what is sent to a server, so that no caller is less strict.
 """
 
 import json
@@ -15,18 +15,18 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from load_postgres.errors import UnavailableError
 
-# The server asks for the kind of authentication. A server that nobody has verified could ask for the password in clear.
+# The server chooses the authentication method. A server that was not verified could ask for the password in clear text.
 NO_CLEARTEXT = "!password"
 
 
 def region_of(secret: str) -> str | None:
-    """The region that an ARN names; None for the name of a secret, which is looked for in the caller's region."""
+    """The region in an ARN; None for a secret's name, which is looked up in the caller's region."""
     parts = secret.split(":")
     return parts[3] if parts[0] == "arn" and len(parts) >= 7 else None
 
 
 def secret_text(secret: str, client: Callable[[str | None], Any]) -> str:
-    """What a secret holds, by name or ARN. `client` gives Secrets Manager's client for a region; its errors pass."""
+    """A secret's text, by its name or ARN. `client` returns a Secrets Manager client for a region; its errors pass."""
     return str(client(region_of(secret)).get_secret_value(SecretId=secret).get("SecretString", ""))
 
 
@@ -42,14 +42,14 @@ def settings_of(text: str) -> dict[str, Any]:
 
 
 def parameters(secret: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
-    """What psycopg connects with. `verify`: the server has to prove by its certificate that it is the secret's host.
+    """What psycopg connects with. `verify`: the server must prove by its certificate that it is the secret's host.
 
     Errors: UnavailableError (the secret lacks something).
     """
     if missing := [name for name in ("host", "dbname", "username", "password") if not secret.get(name)]:
         raise UnavailableError(f"the secret lacks {', '.join(missing)}")
     given = {"port": str(secret["port"])} if secret.get("port") else {}
-    # A server that proved who it is may ask for the password itself, as LDAP, PAM and IAM tokens need it.
+    # A verified server may ask for the password itself: LDAP, PAM and IAM tokens need that.
     guard = {} if verify else {"require_auth": NO_CLEARTEXT}
     return {
         **given,
@@ -66,7 +66,7 @@ def parameters(secret: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
 
 
 def guarded(conninfo: str) -> str:
-    """A connection string that sends no password in clear, unless it says `require_auth` or verifies the server."""
+    """The connection string, changed to send no clear-text password unless it sets `require_auth` or verifies."""
     given = conninfo_to_dict(conninfo)
     says = "require_auth" in given or "PGREQUIREAUTH" in os.environ
     verifies = given.get("sslmode", os.environ.get("PGSSLMODE")) == "verify-full"
@@ -75,7 +75,7 @@ def guarded(conninfo: str) -> str:
 
 @cache
 def authorities(certificates: str) -> str:
-    """The path of a file with the certificates of the secret, or of those that the system trusts."""
+    """The path of a file with the secret's certificates, or with those that the system trusts."""
     if not certificates:
         return ssl.get_default_verify_paths().cafile or "system"
     with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:

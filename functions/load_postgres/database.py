@@ -1,4 +1,4 @@
-"""The connection: from the secret, over TLS, kept from one invocation to the next, made anew when it is lost."""
+"""The connection: made from the secret, over TLS, kept between invocations, and replaced when it is lost."""
 
 import logging
 import re
@@ -19,12 +19,12 @@ from load_postgres.schema import Connection
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-OLDEST_SERVER = 150000  # NULLS NOT DISTINCT
+MIN_SERVER_VERSION = 150000  # NULLS NOT DISTINCT
 SESSION = """
 SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
 SET idle_session_timeout = '10min'; SET client_encoding = 'UTF8'"""
-# What may go well at once if it is tried again; the last one where another loader has just replaced the index.
-TRY_AGAIN = (
+# These may succeed when tried again at once; the last one after another loader has just replaced the index.
+RETRYABLE = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
     psycopg.errors.InvalidColumnReference,
@@ -35,7 +35,7 @@ VIEW_PARAMETERS: Mapping[str, str] = {"SoftBounceLimit": "5", "SoftBounceDays": 
 
 @dataclass
 class Database:
-    """`verify`: whether the server's certificate has to be of a known authority and for its host name."""
+    """`verify`: whether the server's certificate must be signed by a known authority and name its host."""
 
     read_secret: Callable[[], Mapping[str, Any]]
     schema: str
@@ -44,15 +44,15 @@ class Database:
     _secret: Mapping[str, Any] | None = None
     _connection: Connection | None = None
 
-    def load(self, event_date: date, rows: Rows, keep_aside: table.KeepAside = table.take_no_rejected) -> table.Loaded:
-        """`keep_aside` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
-        loaded = self._tried_twice(event_date, rows, keep_aside)
+    def load(self, event_date: date, rows: Rows, quarantine: table.Quarantine = table.fail_on_rejected) -> table.Loaded:
+        """`quarantine` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
+        loaded = self._load_with_retry(event_date, rows, quarantine)
         if loaded.hidden:
             raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
         return loaded
 
     def replace_identity(self, seconds: float) -> None:
-        """Go on with replacing the index of an older version, if the table has that one. It can wait, so no errors."""
+        """Continue to replace an older version's index, if there is one. It can wait, so errors are only logged."""
         connection = self._connection
         if connection is None or connection.closed:
             return
@@ -62,20 +62,20 @@ class Database:
         except psycopg.Error as error:
             logger.warning("index not replaced yet", extra={"reason": described(error)})
 
-    def _tried_twice(self, event_date: date, rows: Rows, keep_aside: table.KeepAside) -> table.Loaded:
+    def _load_with_retry(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
         try:
-            return self._load(event_date, rows, keep_aside)
+            return self._load(event_date, rows, quarantine)
         except psycopg.Error as error:
-            # A connection that was kept may have been closed long ago, and a deadlock has a winner.
-            if not (self._is_lost() or isinstance(error, TRY_AGAIN)):
-                raise judged(error) from None
+            # A kept connection may have been closed long ago, and after a deadlock the other side has finished.
+            if not (self._is_lost() or isinstance(error, RETRYABLE)):
+                raise classified(error) from None
         try:
-            return self._load(event_date, rows, keep_aside)
+            return self._load(event_date, rows, quarantine)
         except psycopg.Error as error:
-            raise judged(error) from None
+            raise classified(error) from None
 
-    def _load(self, event_date: date, rows: Rows, keep_aside: table.KeepAside) -> table.Loaded:
-        return table.load(self._connected(), self.schema, event_date, rows, keep_aside)
+    def _load(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
+        return table.load(self._connected(), self.schema, event_date, rows, quarantine)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -105,7 +105,7 @@ class Database:
         try:
             return connect(self._secret, verify=self.verify)
         except psycopg.Error as error:
-            # The password may have been changed since. libpq has no code for that, so whatever it was: look.
+            # The password may have changed since. libpq has no error code for that, so read the secret after any error.
             fresh = self.read_secret() if known else self._secret
             if fresh == self._secret:
                 raise UnavailableError(f"no connection: {one_line(error)}") from None
@@ -120,7 +120,7 @@ def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
     """Errors: psycopg.Error, UnavailableError (the secret lacks something)."""
     return psycopg.connect(
         **parameters(secret, verify=verify),
-        # A standby, or an endpoint that still leads to the writer of before a failover, is no server to load into.
+        # Not into a standby, nor by an endpoint that still resolves to the writer from before a failover.
         target_session_attrs="read-write",
         application_name="bird-webhooks",
         keepalives_idle=30,
@@ -131,23 +131,23 @@ def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
 
 
 def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, str]) -> None:
-    """Once for each connection: the session's limits, the table, the views."""
-    if connection.info.server_version < OLDEST_SERVER:
+    """Once for each connection: set the session's limits, then prepare the table and the views."""
+    if connection.info.server_version < MIN_SERVER_VERSION:
         raise UnavailableError(f"PostgreSQL 15 or later is needed, this is {connection.info.server_version // 10000}")
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
-        raise UnavailableError(f"the database's encoding has to be UTF8, it is {encoding}")
+        raise UnavailableError(f"the database's encoding must be UTF8, it is {encoding}")
     connection.execute(SESSION)
     tables.prepare(connection, schema)
     connection.execute(table.AS_JSONB)
     try:
         tables.apply_views(connection, schema, tables.views_sql(view_parameters))
     except psycopg.Error as error:
-        # Rows matter more than views on them. A lost connection shows at the next statement.
+        # Rows matter more than views. If the connection is lost, the next statement fails.
         logger.error("views not applied", extra={"reason": described(error)})
 
 
-def judged(error: psycopg.Error) -> PoisonError | NotNowError:
-    if isinstance(error, table.BLAMED_ON_ROWS) and not table.is_lost_month(error):
+def classified(error: psycopg.Error) -> PoisonError | NotNowError:
+    if isinstance(error, table.PERMANENT_ERRORS) and not table.is_missing_partition(error):
         return PoisonError(f"PostgreSQL refused the rows: {described(error)}")
     if error.sqlstate is None or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
         return UnavailableError(f"the connection was lost: {type(error).__name__}")
@@ -155,7 +155,7 @@ def judged(error: psycopg.Error) -> PoisonError | NotNowError:
 
 
 def described(error: psycopg.Error) -> str:
-    """What kind of error, and where. Not its text, which may hold a value."""
+    """The error's type and place, without its text, which may hold a value."""
     place = re.search(r"line \d+(, column \w+)?", error.diag.context or "")
     names = [error.diag.table_name, error.diag.constraint_name or error.diag.column_name]
     details = [place[0] if place else "", ".".join(name for name in names if name)]
@@ -163,5 +163,5 @@ def described(error: psycopg.Error) -> str:
 
 
 def one_line(error: psycopg.Error) -> str:
-    """libpq's own words, which name host and role, and neither password nor data."""
+    """libpq's own text, which names host and role but neither password nor data."""
     return " ".join(str(error).split())[:500]

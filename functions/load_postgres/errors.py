@@ -1,5 +1,5 @@
-"""What can go wrong with a file, by what has to be done about it. Messages go to logs and to the dead-letter queue:
-they never hold a value of a row."""
+"""Errors by what must be done about them. Their texts go to logs and the dead-letter queue, so they never hold a
+value of a row."""
 
 
 class PoisonError(Exception):
@@ -11,4 +11,4 @@ class NotNowError(Exception):
 
 
 class UnavailableError(NotNowError):
-    """The database cannot be used at all: no other file need be tried now."""
+    """The database cannot be used at all, so other files should not be tried now."""

@@ -1,9 +1,9 @@
-"""What makes two rows the same event, and the index that holds it: replaced in tables of an older version.
+"""What makes two rows the same event, and the unique index for it, which is replaced in tables of an older version.
 
-The account is a part of it since 0.3. An older table has an index without the account, which keeps out the event of a
-second account with the same id. It is replaced month by month while loads go on: the new index of each month is built
-CONCURRENTLY and attached, then the old one is dropped. Until then the old one decides what is there already (it is the
-stricter one, so nothing comes in twice), and a file with an event that it hides waits for the new one.
+Since 0.3 the account is part of the identity. An older table has an index without the account, which rejects a second
+account's event with the same id. It is replaced month by month while loads go on: each month's new index is built
+CONCURRENTLY and attached, then the old one is dropped. Until then the old index decides which rows exist already (it is
+stricter, so nothing is inserted twice), and a file with an event that it rejects waits for the new one.
 """
 
 import logging
@@ -23,23 +23,23 @@ logger.setLevel(logging.INFO)
 OLD_INDEX = "events_identity"
 COLUMNS = SQL("event_key, type, event_class, customer_id, event_date")
 OLD_COLUMNS = SQL("event_key, type, event_class, event_date")
-# One file has one event_date, and process sorts by type and time: this order is that of nearly all of its rows.
-# It is the same in whatever file an event lies, so two loaders with events in common wait, but never for each other.
+# One file has one event_date, and process sorts by type and time, so nearly all rows are in this order already.
+# The order does not depend on the file, so two loaders with events in common can wait but never deadlock.
 ORDER = SQL("type, timestamp, event_class, event_key, customer_id")
-# While the parent's lock is waited for, everybody else waits behind it.
+# While this waits for the parent's lock, all other sessions queue behind it.
 LOCK_TIMEOUT = "2s"
-LEAST_SECONDS = 20
+MIN_SECONDS = 20
 
 
 class Identity(NamedTuple):
-    """`target` of ON CONFLICT, `order` of the insertion; `old`: the index does not tell accounts apart yet."""
+    """`target` of ON CONFLICT, `order` of the insertion; `old`: the index does not distinguish accounts yet."""
 
     target: SQL
     order: SQL
     old: bool
 
     def hidden(self, connection: Connection, schema: str, source: Identifier, event_date: date) -> int:
-        """How many rows of `source` are not in the table, though they were inserted or there already."""
+        """How many rows of `source` are missing in the table after the insertion, rejected by the old index."""
         if not self.old:
             return 0
         sql = SQL(
@@ -63,7 +63,7 @@ def has_old_index(connection: Connection, schema: str) -> bool:
 
 
 def replace(connection: Connection, schema: str, seconds: float) -> None:
-    """As much of it as `seconds` allow, by one loader at a time. Errors: psycopg.Error (the next call goes on)."""
+    """Replace as much as `seconds` allow, one loader at a time. Errors: psycopg.Error (the next call continues)."""
     ends = time.monotonic() + seconds
     [[mine]] = connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK + 1]).fetchall()
     if not mine:
@@ -72,9 +72,9 @@ def replace(connection: Connection, schema: str, seconds: float) -> None:
         if not index_state(connection, schema, IDENTITY_INDEX):
             with limits(connection, lock=LOCK_TIMEOUT):
                 connection.execute(index(schema, IDENTITY_INDEX, "events", only=True))
-        for month in months_left(connection, schema):
+        for month in remaining_months(connection, schema):
             left = ends - time.monotonic()
-            if left < LEAST_SECONDS:
+            if left < MIN_SECONDS:
                 return
             build(connection, schema, month, left)
             logger.info("index of a month replaced", extra={"month": month})
@@ -87,8 +87,8 @@ def replace(connection: Connection, schema: str, seconds: float) -> None:
             connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK + 1])
 
 
-def months_left(connection: Connection, schema: str) -> list[str]:
-    """The partitions whose new index is not attached, smallest first."""
+def remaining_months(connection: Connection, schema: str) -> list[str]:
+    """The partitions whose new index is not attached yet, smallest first."""
     sql = """
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = to_regclass(%s) AND c.relnamespace = to_regnamespace(%s) AND NOT EXISTS (
@@ -100,11 +100,11 @@ def months_left(connection: Connection, schema: str) -> list[str]:
 
 
 def build(connection: Connection, schema: str, month: str, seconds: float) -> None:
-    """The new index of one month, beside its loads; one that was built by hand under this name serves as well."""
+    """Build one month's index while loads go on, unless one was built by hand under this name; then attach it."""
     name = f"{month}_account_identity"
     with limits(connection, statement=f"{seconds:.0f}s", lock="0"):
         state = index_state(connection, schema, name)
-        if state == "invalid":  # an attempt that was cut short
+        if state == "invalid":  # an attempt was interrupted
             connection.execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(schema, name)))
         if state != "valid":
             connection.execute(index(schema, name, month, concurrently=True))
@@ -123,7 +123,7 @@ def index(schema: str, name: str, table: str, *, only: bool = False, concurrentl
 
 
 def index_state(connection: Connection, schema: str, name: str) -> str:
-    """`valid`, `invalid`, or nothing where it is not there."""
+    """`valid`, `invalid`, or '' if there is no such index."""
     sql = "SELECT CASE WHEN indisvalid THEN 'valid' ELSE 'invalid' END FROM pg_index WHERE indexrelid = to_regclass(%s)"
     found = connection.execute(sql, [quoted(connection, schema, name)]).fetchall()
     return str(found[0][0]) if found else ""
@@ -131,7 +131,7 @@ def index_state(connection: Connection, schema: str, name: str) -> str:
 
 @contextmanager
 def limits(connection: Connection, *, statement: str | None = None, lock: str) -> Iterator[None]:
-    """Other time limits of the session for a while; CONCURRENTLY refuses the transaction that SET LOCAL would need."""
+    """Change the session's time limits for a block: SET LOCAL needs a transaction, which CONCURRENTLY refuses."""
     usual = connection.execute(
         "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
     ).fetchall()

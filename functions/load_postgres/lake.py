@@ -1,4 +1,4 @@
-"""Adapter: a file of the lake bucket read whole, and one written of the rows that were kept aside."""
+"""Adapter: reads a file of the lake bucket whole, and writes one with the rows that PostgreSQL refused."""
 
 from datetime import timedelta
 from functools import cache
@@ -10,7 +10,7 @@ from obstore.store import S3Store
 from load_postgres.errors import NotNowError, PoisonError
 from load_postgres.notification import LakeFile
 
-# process writes a file for 16 MB of events, for 64 MB at most if one batch is as large; compressed far less.
+# process writes a file for 16 MB of events, or up to 64 MB if one batch is that large; compressed it is far smaller.
 MAX_FILE_BYTES = 128 * 1024 * 1024
 
 
@@ -39,6 +39,7 @@ def write_file(bucket: str, key: str, body: bytes, *, allow_http: bool) -> None:
 
 @cache
 def _store(bucket: str, allow_http: bool) -> S3Store:
+    """Kept for the life of the execution environment; gives up well before the function's 120 s."""
     return S3Store(
         bucket,
         client_options={
@@ -48,5 +49,5 @@ def _store(bucket: str, allow_http: bool) -> S3Store:
             "pool_idle_timeout": timedelta(seconds=2),
             "allow_http": allow_http,
         },
-        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
     )

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 
 NAMESPACE = "BirdWebhooks"
-# `waiting_seconds` is the age of the oldest message that was given back. The queue's own metric of that forgets a
-# message after three receptions.
+# `waiting_seconds` is the age of the oldest message that went back to the queue. SQS's own metric for that leaves a
+# message out after three receptions.
 COUNTED = {"waiting_seconds": "Seconds", "files_waiting": "Count", "rows_rejected": "Count", "names_refused": "Count"}
 
 
 def counted(facts: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:
-    """The facts of a log line, those of COUNTED also as metrics."""
+    """The fields of a log line; those in COUNTED become metrics too."""
     metrics = [{"Name": name, "Unit": unit} for name, unit in COUNTED.items()]
     directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
     envelope = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}

@@ -1,25 +1,26 @@
-"""Rows that PostgreSQL refused -> NDJSON in quarantine/, where `erase` and `quarantine` look. Pure."""
+"""Rows that PostgreSQL refused -> NDJSON in quarantine/, which `erase` and `quarantine` read. Pure."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from load_postgres.notification import LakeFile
-from load_postgres.rows import Rejected
+from load_postgres.rows import Rejected, event_date_of
 
 PREFIX = "quarantine/postgres"
 
 
-def kept_aside(
+def quarantine_object(
     file: LakeFile, rejected: Sequence[Rejected], json_columns: Collection[str], now: datetime
 ) -> tuple[str, bytes]:
-    """The object's key and body; the same for the same file, so that a second try overwrites it.
+    """The object's key and body. A file always gets the same key, so a second try overwrites the first.
 
-    It lies under the day on which one of the batches arrived, as all of quarantine/ does.
+    The key names the day on which one of the batches arrived, as all keys in quarantine/ do.
     """
     arrivals = [_arrived(one.values.get("received_at", ""), now) for one in rejected]
     lines = [_line(file, one, arrived, json_columns) for one, arrived in zip(rejected, arrivals, strict=True)]
-    return f"{PREFIX}/{arrivals[0]:%Y-%m-%d}/{file.name}.ndjson", "".join(lines).encode()
+    name = f"{event_date_of(file.key)}-{file.key.rpartition('/')[2]}"
+    return f"{PREFIX}/{arrivals[0]:%Y-%m-%d}/{name}.ndjson", "".join(lines).encode()
 
 
 def _arrived(received_at: str, now: datetime) -> datetime:
@@ -31,7 +32,7 @@ def _arrived(received_at: str, now: datetime) -> datetime:
 
 
 def _line(file: LakeFile, one: Rejected, arrived: datetime, json_columns: Collection[str]) -> str:
-    """`index` counts the file's rows from 0; `original` has the columns as text and JSON, without those of no value."""
+    """`index` counts the file's rows from 0; `original` has the columns that are not null, as text and JSON."""
     record = {
         "reason": one.reason,
         "batch_id": one.values.get("batch_id"),
@@ -43,7 +44,7 @@ def _line(file: LakeFile, one: Rejected, arrived: datetime, json_columns: Collec
 
 
 def _original(values: Mapping[str, str], json_columns: Collection[str]) -> str:
-    """JSON stays as it came, so that whoever looks for an address has to decode it only once."""
+    """JSON columns stay JSON, so that a search for an address has to decode them only once."""
     texts = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     texts |= {name: value for name, value in values.items() if name in json_columns and _is_json_line(value)}
     return "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items()) + "}"

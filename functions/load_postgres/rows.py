@@ -1,6 +1,6 @@
 """The bytes of a lake file -> what PostgreSQL's COPY reads as CSV. Pure.
 
-Parquet becomes CSV in arro3's Rust code, which takes a tenth of the time that rows of Python values would take.
+arro3's Rust code turns Parquet into CSV, in a tenth of the time that rows of Python values would take.
 """
 
 import csv
@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from io import BytesIO, StringIO
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -19,24 +20,25 @@ from arro3.io import read_parquet, write_csv
 from load_postgres.errors import PoisonError
 
 MAGIC = b"PAR1"
-# What stands for null. The writer quotes neither these nor an empty text, so null has to be something that no value
-# is: mostly the first, for no mail has it.
+EVENT_DATE = re.compile(r"/event_date=(\d{4}-\d{2}-\d{2})/")
+# What stands for null. The writer quotes neither these nor an empty text, so it must be something that no value
+# contains: mostly the first, because mail does not contain it.
 NULL_MARKS = ("\x01", "\x02", "\x7f")
 ENCODED = "%:"
 
-# Of more than six digits is none that jsonb takes. Two expressions, each of which begins with a letter that Python's
-# `re` can look for without trying to match.
+# jsonb accepts no exponent of more than six digits. Two expressions, because each then begins with a letter, which
+# Python's `re` finds quickly.
 BIG_EXPONENTS = tuple(re.compile(letter + rb"[+-]?0*[1-9][0-9]{2,5}(?![^],}\s\"])") for letter in (b"e", b"E"))
-# Between the signs that JSON has around numbers. Ids of hexadecimal digits look like numbers, but lie in quotes.
+# Between the characters that JSON has around numbers. Hexadecimal ids look like numbers, but are in quotes.
 END_OF_NUMBER = re.compile(rb"(?:^|[,:[\s])-?[0-9]+(?:\.[0-9]+)?\Z")
-LONGEST_MANTISSA = 40  # of one that is longer, this much has to be digits alone
-LONGEST_FIELD = 2**30  # what a text of PostgreSQL can hold; Python's csv has a limit of 128 kB otherwise
+LONGEST_MANTISSA = 40  # in a longer one, this many characters before the exponent must be digits
+LONGEST_FIELD = 2**30  # what PostgreSQL's text can hold; the default limit of Python's csv is 128 kB
 
 
 class Rows(NamedTuple):
-    """`copy_data` has no header; a field that is `null` and not quoted is null.
+    """`copy_data` has no header; an unquoted field that equals `null` is null.
 
-    `big_exponents`: there may be a number in it with an exponent of three digits or more.
+    `big_exponents`: it may contain a number whose exponent has three digits or more.
     """
 
     columns: tuple[str, ...]
@@ -46,11 +48,22 @@ class Rows(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A row that is no row of the table: its place in the file from 0, its columns as text, and why."""
+    """A row that the table cannot take: its position in the file from 0, its columns as text, and the reason."""
 
     position: int
     values: dict[str, str]
     reason: str
+
+
+def event_date_of(key: str) -> date:
+    """The day that the file's folder names. Errors: PoisonError."""
+    found = EVENT_DATE.search(key)
+    if not found:
+        raise PoisonError("the file's key has no event_date")
+    try:
+        return date.fromisoformat(found[1])
+    except ValueError:
+        raise PoisonError("the file's key has an event_date that is not a date") from None
 
 
 def rows_of(key: str, body: bytes) -> Rows:
@@ -63,7 +76,7 @@ def rows_of(key: str, body: bytes) -> Rows:
 
 
 def from_csv(body: bytes) -> Rows:
-    """As process writes it: a header, and an empty field for null."""
+    """CSV as process writes it: with a header, and an empty field for null."""
     header, _, rest = body.partition(b"\n")
     try:
         [columns] = csv.reader([header.decode()])
@@ -74,12 +87,12 @@ def from_csv(body: bytes) -> Rows:
 
 
 def decoded(rest: bytes) -> bytes:
-    """Without percent-encoding: process writes so a text that is empty or has a line end in it. Errors: PoisonError."""
+    """Without the percent-encoding that process uses for empty texts and line ends. Errors: PoisonError."""
     if ENCODED.encode() not in rest:
         return rest
     csv.field_size_limit(sys.maxsize)
     text = StringIO(newline="")
-    writer = csv.writer(text, quoting=csv.QUOTE_NOTNULL, lineterminator="\n")  # quoted, an empty text is no null
+    writer = csv.writer(text, quoting=csv.QUOTE_NOTNULL, lineterminator="\n")  # a quoted empty text is not null
     try:
         for record in csv.reader(StringIO(rest.decode(), newline="")):
             writer.writerow([unquote(f.removeprefix(ENCODED)) if f.startswith(ENCODED) else f or None for f in record])
@@ -101,7 +114,7 @@ def from_parquet(body: bytes) -> Rows:
 
 def read_table(body: bytes) -> Table:
     if len(body) < 12 or body[:4] != MAGIC or body[-4:] != MAGIC:
-        raise PoisonError("the file is no Parquet")
+        raise PoisonError("the file is not Parquet")
     with arrow_panics_are_poison():
         return read_parquet(BytesIO(body)).read_all()
 
@@ -115,7 +128,7 @@ def to_csv(table: Table, null: str) -> bytes:
 
 @contextmanager
 def arrow_panics_are_poison() -> Iterator[None]:
-    """arro3 panics on a broken file, which is no Exception. Errors: PoisonError."""
+    """arro3 panics on a broken file, and a panic is not an Exception. Errors: PoisonError."""
     try:
         yield
     except BaseException as error:
@@ -128,7 +141,7 @@ type Record = list[str | None]
 
 
 def records_of(rows: Rows) -> tuple[list[tuple[int, Record]], list[Rejected]]:
-    """Each row's place and values, for a file that is not taken whole; and the rows that no table could take.
+    """Each row's position and values, for a file that PostgreSQL refused as a whole; and rows that no table takes.
 
     Errors: PoisonError (quotes that do not close).
     """
@@ -150,7 +163,7 @@ def records_of(rows: Rows) -> tuple[list[tuple[int, Record]], list[Rejected]]:
 def _damage(fields: list[str], columns: int) -> str:
     if len(fields) != columns:
         return f"{len(fields)} fields, not {columns}"
-    # What is not UTF-8 was read as halves of surrogate pairs.
+    # Bytes that are not UTF-8 were read as surrogates.
     return "" if all(field.isascii() or _is_text(field) for field in fields) else "not UTF-8"
 
 
@@ -163,13 +176,13 @@ def _is_text(field: str) -> bool:
 
 
 def _readable(named: Iterable[tuple[str, str]]) -> dict[str, str]:
-    r"""With bytes that are not UTF-8 as `\xff`."""
+    r"""With bytes that are not UTF-8 written as `\xff`."""
     bytes_of = {name: field.encode(errors="surrogateescape") for name, field in named if field}
     return {name: field.decode(errors="backslashreplace") for name, field in bytes_of.items()}
 
 
 def has_big_exponent(data: bytes) -> bool:
-    """Quick, for it reads every file: beside PostgreSQL's work for a row it is next to nothing."""
+    """Fast, because it reads every file: the time is negligible compared with PostgreSQL's for a row."""
     for exponent in BIG_EXPONENTS:
         for found in exponent.finditer(data):
             before = data[max(0, found.start() - LONGEST_MANTISSA) : found.start()]
@@ -179,5 +192,5 @@ def has_big_exponent(data: bytes) -> bool:
 
 
 def without_nul(data: bytes) -> bytes:
-    """PostgreSQL's text cannot hold a NUL: it becomes the six characters that JSON writes for it."""
+    """PostgreSQL's text cannot hold a NUL, so it becomes the six characters that JSON writes for it."""
     return data.replace(b"\0", b"\\u0000") if b"\0" in data else data

@@ -1,7 +1,7 @@
-"""The table `events` and what belongs to it: made on first use, and brought up to date when the list of columns grows.
+"""The table `events` with its indexes and partitions: created on first use, extended when the list of columns grows.
 
-Whoever changes it holds an advisory lock, so that loaders that start together do it one after the other. Nothing here
-needs more than the right to create in the schema (or in the database, where the schema is to be made too).
+Each change holds an advisory lock, so that loaders that start together make it one after the other. It needs only the
+right to create in the schema (or in the database, if the schema must be created too).
 """
 
 import hashlib
@@ -22,9 +22,9 @@ LOCK = 0x62697264  # "bird"
 HERE = Path(__file__).parent
 STAGING = Identifier("bird_staging")
 IDENTITY_INDEX = "events_account_identity"
-# Each costs a load about a tenth of its time.
+# Each index takes about a tenth of a load's time.
 INDEXES = {
-    # Whether an event is there already; also finds an event by its id. An absent type, or account, is one of its own.
+    # Keeps an event from being inserted twice; also finds it by its id. A missing type or account is its own value.
     IDENTITY_INDEX: (
         "UNIQUE INDEX {name} ON {events} (event_key, type, event_class, customer_id, event_date) NULLS NOT DISTINCT"
     ),
@@ -32,11 +32,11 @@ INDEXES = {
     "events_recipient": "INDEX {name} ON {events} (lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)))",
     # The timeline of a message.
     "events_message_id": "INDEX {name} ON {events} (message_id)",
-    # The figures of a campaign.
+    # A campaign's figures.
     "events_campaign_id": "INDEX {name} ON {events} (campaign_id)",
-    # The few bounces, complaints and unsubscribes among all events: what the suppression list is made of.
+    # The few bounces, complaints and unsubscribes among all events, from which the suppression list is made.
     "events_type": "INDEX {name} ON {events} (type)",
-    # A few days out of a month. Rows come in the order of time, more or less, so this kind stays tiny.
+    # A few days of a month. Rows arrive roughly in the order of time, so a BRIN index stays tiny.
     "events_time": "INDEX {name} ON {events} USING brin (event_date, timestamp)",
 }
 
@@ -49,19 +49,19 @@ class Column(NamedTuple):
 
 @cache
 def columns() -> tuple[Column, ...]:
-    """The copy of functions/process/columns.py that `make columns` writes, with PostgreSQL's types."""
+    """The copy of functions/process/columns.py that `make generate` writes, with PostgreSQL's types."""
     return tuple(Column(*column) for column in json.loads((HERE / "columns.json").read_text()))
 
 
 def views_sql(parameters: Mapping[str, str]) -> str:
-    """views.sql with `${Name}` replaced; nothing if there is none."""
+    """views.sql with each `${Name}` replaced; '' if there is no such file."""
     path = HERE / "views.sql"
     text = path.read_text() if path.exists() else ""
     return re.sub(r"\$\{(\w+)\}", lambda found: parameters[found[1]], text)
 
 
 def prepare(connection: Connection, schema: str) -> None:
-    """Make what is missing of schema, table, indexes and columns, and this session's staging table."""
+    """Create whatever is missing: schema, table, indexes, columns, and this session's staging table."""
     wanted = {column.name for column in columns()}
     if not wanted <= existing_columns(connection, schema):
         with connection.transaction():
@@ -71,7 +71,7 @@ def prepare(connection: Connection, schema: str) -> None:
                 make_table(connection, schema)
             elif missing := [column for column in columns() if column.name not in found]:
                 add_columns(connection, schema, missing)
-    # JSON is text there: what of it is no jsonb is seen to when it is inserted.
+    # JSON is text in the staging table: the insertion handles what jsonb does not accept.
     staged = [
         SQL("{} {}").format(Identifier(column.name), SQL("text" if column.type == "jsonb" else column.type))
         for column in columns()
@@ -84,7 +84,7 @@ def prepare(connection: Connection, schema: str) -> None:
 
 
 def make_table(connection: Connection, schema: str) -> None:
-    # IF NOT EXISTS would ask for the right to create schemas even where this one is there.
+    # IF NOT EXISTS would need the right to create schemas even if this one exists.
     if not connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [quoted(connection, schema)]).fetchall()[0][0]:
         connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
     events = Identifier(schema, "events")
@@ -112,15 +112,15 @@ def comment(schema: str, column: str, text: str) -> Composed:
 
 
 def existing_columns(connection: Connection, schema: str) -> set[str]:
-    """The columns of the table, none if it is not there."""
+    """The columns of the table; none if there is no table."""
     sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
     return {name for (name,) in connection.execute(sql, [quoted(connection, schema, "events")])}
 
 
 def make_partition(connection: Connection, schema: str, day: date) -> None:
-    """The partition of the day's month, if it is not there.
+    """Create the partition for the day's month, unless it exists.
 
-    Made beside the table and then attached: creating it as a partition would wait for every query that runs.
+    It is created as a table and then attached, because CREATE TABLE … PARTITION OF would wait for all running queries.
     """
     if has_partition(connection, schema, day):
         return
@@ -150,9 +150,9 @@ def has_partition(connection: Connection, schema: str, day: date) -> bool:
 
 
 def apply_views(connection: Connection, schema: str, sql: str) -> bool:
-    """Run `sql` as one transaction with the schema as its search path, unless it was what ran last. Whether it ran.
+    """Run `sql` in one transaction with the schema as its search path, unless it ran last. Returns whether it ran.
 
-    The table's comment says what ran last.
+    The table's comment holds the digest of what ran last.
     """
     if not sql.strip():
         return False
@@ -173,7 +173,7 @@ def apply_views(connection: Connection, schema: str, sql: str) -> bool:
 
 
 def take_lock(connection: Connection) -> None:
-    """Until the transaction ends."""
+    """Hold the lock until the transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 

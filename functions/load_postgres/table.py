@@ -1,7 +1,7 @@
-"""Rows of one file -> the table, in one transaction: all of them, or none; those that are there already are left.
+"""The rows of one file -> the table, in one transaction: all or none. Rows that exist already are left unchanged.
 
-A file goes as a whole. If PostgreSQL refuses it, its rows go one by one within one transaction too, and those that it
-refuses are kept aside before the others are committed.
+A file is inserted with one statement. If PostgreSQL refuses it, the rows are inserted one by one, in one transaction
+too, and those that PostgreSQL refuses are quarantined before the others are committed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,41 +17,41 @@ from load_postgres.rows import Rejected, Rows, records_of
 from load_postgres.schema import STAGING, Connection, columns, make_partition
 
 TEXTS = Identifier("bird_texts")
-# A power of ten with an exponent of three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become
-# a text of more than the 1 GB that PostgreSQL can hold, and every look at the whole table would fail at that row.
+# A number whose exponent has three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become a text
+# of more than 1 GB, which PostgreSQL cannot hold, and each query over the whole table would fail at that row.
 BIG_EXPONENT = r"[eE][+-]?0*[1-9][0-9]{2}"
-# JSON that jsonb does not take: a NUL is written as six characters, as it is in text columns; a number with a big
-# exponent becomes a JSON string; and whatever else it is (half a surrogate pair, a number of a million digits) becomes
-# a JSON string with the text as it came. The text is cut into strings and what is between them.
+# For JSON that jsonb does not accept: a NUL becomes six characters, as in text columns; a number with a big exponent
+# becomes a JSON string; anything else (half a surrogate pair, a number of a million digits) becomes one JSON string
+# with the original text. The text is split into strings and what is between them.
 AS_JSONB = rf"""
 CREATE OR REPLACE FUNCTION pg_temp.bird_as_jsonb(value text) RETURNS jsonb LANGUAGE plpgsql STRICT AS $$
-DECLARE tamed text := value;
+DECLARE safe text := value;
 BEGIN
   IF value ~ '[0-9]{BIG_EXPONENT}' THEN
     SELECT string_agg(
       CASE WHEN part[1] LIKE '"%' THEN part[1]
       ELSE regexp_replace(part[1], '-?[0-9]+([.][0-9]+)?{BIG_EXPONENT}[0-9]*', '"\&"', 'g') END, '' ORDER BY place
-    ) INTO tamed
+    ) INTO safe
     FROM regexp_matches(value, '"(?:[^"\\]|\\.)*"|[^"]+|"', 'g') WITH ORDINALITY AS parts (part, place);
   END IF;
-  RETURN regexp_replace(tamed, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\\\u0000', 'g')::jsonb;
+  RETURN regexp_replace(safe, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\\\u0000', 'g')::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
   RETURN to_jsonb(value);
 END $$"""  # noqa: S608
 QUICK_JSONB = SQL("{0}::jsonb")
 CAREFUL_JSONB = SQL("CASE WHEN {0} ~ {1} THEN pg_temp.bird_as_jsonb({0}) ELSE {0}::jsonb END")
 SAFE_JSONB = SQL("pg_temp.bird_as_jsonb({0})")
-# Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is raised by a trigger of
-# the user's. https://www.postgresql.org/docs/15/errcodes-appendix.html
-BLAMED_ON_ROWS = (
+# Caused by the rows. Class 22 data exception, 23 integrity constraint violation, 54 program limit exceeded; P0001 is
+# raised by a user's trigger. https://www.postgresql.org/docs/15/errcodes-appendix.html
+PERMANENT_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.StatementTooComplex,
     psycopg.errors.RaiseException,
 )
-# Of class 23 without a constraint is only that the month is gone: make_partition makes it at the next try.
-INSERT_SINGLY = """
+# Class 23 without a constraint's name means only that the month's partition is missing: the next try creates it.
+INSERT_ROW_BY_ROW = """
 DECLARE one record;
 BEGIN
   new := 0;
@@ -72,13 +72,13 @@ BEGIN
   RETURN NEXT;
 END"""
 
-type KeepAside = Callable[[Sequence[Rejected]], None]
+type Quarantine = Callable[[Sequence[Rejected]], None]
 
 
 class Loaded(NamedTuple):
     """How many rows a file had, how many of them were new, and how many PostgreSQL refused.
 
-    `hidden`: rows whose id another account has too, while the table's index does not tell accounts apart yet.
+    `hidden`: rows whose id another account has too, while the table's index does not distinguish accounts yet.
     """
 
     rows: int
@@ -87,38 +87,38 @@ class Loaded(NamedTuple):
     hidden: int = 0
 
 
-def take_no_rejected(rejected: Sequence[Rejected]) -> None:
+def fail_on_rejected(rejected: Sequence[Rejected]) -> None:
     raise PoisonError(f"PostgreSQL refused {len(rejected)} rows: {rejected[0].reason}")
 
 
 def load(
-    connection: Connection, schema: str, event_date: date, rows: Rows, keep_aside: KeepAside = take_no_rejected
+    connection: Connection, schema: str, event_date: date, rows: Rows, quarantine: Quarantine = fail_on_rejected
 ) -> Loaded:
-    """`keep_aside` is called with the rows that PostgreSQL refuses, before the others are committed; its errors pass.
+    """`quarantine` gets the rows that PostgreSQL refuses, before the others are committed; its errors pass.
 
     Errors: NotNowError, PoisonError, psycopg.Error.
     """
     known = {column.name for column in columns()}
     if unknown := [name for name in rows.columns if name not in known]:
-        # While an update is under way, process may know columns that this function does not.
+        # During an update, process may know columns that this function does not know yet.
         raise NotNowError(f"a newer version wrote the file: {len(unknown)} columns are not known here")
     make_partition(connection, schema, event_date)
     insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema))
     try:
-        return insertion.whole()
-    except BLAMED_ON_ROWS as error:
-        if is_lost_month(error):
+        return insertion.whole_file()
+    except PERMANENT_ERRORS as error:
+        if is_missing_partition(error):
             raise
-        return insertion.singly(keep_aside)
+        return insertion.row_by_row(quarantine)
 
 
-def is_lost_month(error: psycopg.Error) -> bool:
-    """Whether the month's partition went after it was looked for: "no partition of relation found for row"."""
+def is_missing_partition(error: psycopg.Error) -> bool:
+    """Whether the month's partition was dropped meanwhile: "no partition of relation found for row"."""
     return isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name
 
 
 class Insertion(NamedTuple):
-    """One file on its way."""
+    """Inserts one file."""
 
     connection: Connection
     schema: str
@@ -126,7 +126,7 @@ class Insertion(NamedTuple):
     rows: Rows
     identity: Identity
 
-    def whole(self) -> Loaded:
+    def whole_file(self) -> Loaded:
         with self.connection.transaction():
             count = self._copy()
             try:
@@ -138,27 +138,27 @@ class Insertion(NamedTuple):
             hidden = self.identity.hidden(self.connection, self.schema, STAGING, self.event_date)
         return Loaded(count, new, hidden=hidden)
 
-    def singly(self, keep_aside: KeepAside) -> Loaded:
-        """Each row in a subtransaction of its own, on the server."""
+    def row_by_row(self, quarantine: Quarantine) -> Loaded:
+        """Insert each row in its own subtransaction, on the server."""
         records, rejected = records_of(self.rows)
         values_at = dict(records)
         with self.connection.transaction():
             self._copy_texts(records)
             function = SQL(
-                "CREATE OR REPLACE FUNCTION pg_temp.bird_insert_singly(OUT index int, OUT state text, OUT place text, "
+                "CREATE OR REPLACE FUNCTION pg_temp.bird_insert_rows(OUT index int, OUT state text, OUT place text, "
                 "OUT new int) RETURNS SETOF record LANGUAGE plpgsql AS {}"
             )
-            body = SQL(INSERT_SINGLY).format(texts=TEXTS, insert=self._statement(TEXTS, SAFE_JSONB, one=True))
+            body = SQL(INSERT_ROW_BY_ROW).format(texts=TEXTS, insert=self._statement(TEXTS, SAFE_JSONB, one=True))
             self.connection.execute(function.format(Literal(body.as_string(self.connection))))
-            *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_singly()").fetchall()
+            *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_rows()").fetchall()
             for index, state, place, _ in refused:
                 values = zip(self.rows.columns, values_at[index], strict=True)
                 rejected.append(
-                    Rejected(index, {name: value for name, value in values if value}, because(state, place))
+                    Rejected(index, {name: value for name, value in values if value}, rejection_reason(state, place))
                 )
             hidden = self.identity.hidden(self.connection, self.schema, TEXTS, self.event_date)
             if rejected:
-                keep_aside(sorted(rejected))
+                quarantine(sorted(rejected))
         return Loaded(len(records) + len(rejected) - len(refused), new, len(rejected), hidden)
 
     def _copy(self) -> int:
@@ -170,7 +170,7 @@ class Insertion(NamedTuple):
         return cursor.rowcount
 
     def _copy_texts(self, records: Sequence[tuple[int, list[str | None]]]) -> None:
-        """All values as text: what is no number or time shall be refused with its row, not with all of them."""
+        """All values as text, so that a value that is not a number or a time rejects its own row only."""
         texts = [SQL("{} text").format(Identifier(column.name)) for column in columns()]
         self.connection.execute(
             SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (bird_index int, {}) ON COMMIT DELETE ROWS").format(
@@ -185,7 +185,7 @@ class Insertion(NamedTuple):
                 to_server.write_row((index, *values))
 
     def _statement(self, source: Identifier, as_jsonb: SQL, *, one: bool = False) -> Composed:
-        """From the staging table, whose columns have types but for JSON; or `one` row of the table of texts."""
+        """From the staging table, where all columns but JSON have their types; or `one` row of the table of texts."""
         types = {column.name: column.type for column in columns()}
         values: list[Composed | Identifier] = []
         for name in self.rows.columns:
@@ -205,8 +205,8 @@ class Insertion(NamedTuple):
         )
 
 
-def because(state: str, place: str) -> str:
-    """Such as `InvalidTextRepresentation (22P02)`; not PostgreSQL's text, which may hold a value."""
+def rejection_reason(state: str, place: str) -> str:
+    """Such as `InvalidTextRepresentation (22P02)`, without PostgreSQL's text, which may hold a value."""
     try:
         name = f"{psycopg.errors.lookup(state).__name__} ({state})"
     except KeyError:

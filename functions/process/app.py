@@ -1,10 +1,11 @@
 """Messages that announce raw objects -> their batches -> rows in the lake, by day of the event.
 
-A retry of the same input writes the same files. Only what a later try can change fails a message; five failures bring
-it to the dead-letter queue. What is no event goes to quarantine/ and is done with.
+A retry of the same input writes the same files. A message fails only if a later try can succeed; after five failures
+SQS moves it to the dead-letter queue. What is not an event goes to quarantine/, and its message succeeds.
 
-Messages that were received before may have ended their invocation, which then reports nothing. Their batches become
-rows in a child process: if it ends, the batch that it was at fails alone, and the others are tried again without it.
+A message that was received before may have killed its invocation, which then reports nothing. The batches of such
+messages become rows in a child process: if it dies, only the batch it was working on fails, and process tries the
+others again without it.
 """
 
 import gc
@@ -48,15 +49,15 @@ FLUSH_BODY_BYTES = 16 * MEBIBYTE
 READS_AT_ONCE = 8
 WRITES_AT_ONCE = 8
 MAX_LOGGED_FIELDS = 50
-# Kept for writing what was gathered, and for the answer. What was not begun by then comes back.
+# Reserved for writing what was gathered, and for the answer. Objects not begun by then fail; SQS delivers them again.
 RESERVED_SECONDS = 45
 CHILD_SECONDS = 30
-# What this process has, the runtime and a margin; the rest of the function's memory may be a child's.
+# For this process, the runtime and a margin; a child may use the rest of the function's memory.
 RESERVED_MEMORY_BYTES = 350 * MEBIBYTE
 
 
 class RawBatchesNotProcessedError(Exception):
-    """A bare S3 event failed, in part or wholly: Lambda shall invoke again."""
+    """A bare S3 event failed, in part or wholly: Lambda must invoke again."""
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class Run:
         return self.stop_at - time.monotonic()
 
     def process(self, raws: Sequence[RawObject]) -> None:
-        """Batches like Bird's first, so that they do not wait for others, nor run out of time because of them."""
+        """Batches like Bird's come first, so that larger ones cannot delay them or use up their time."""
         later: list[RawObject] = []
         gathered: list[RawObject] = []
         inputs = hashlib.sha256()
@@ -252,6 +253,8 @@ class Run:
                     files.append(sent)
                 case Counts():
                     counts = sent
+                case dict():
+                    layouts().adopt(sent)
                 case _:
                     at = sent
         if counts is not None:
@@ -279,7 +282,8 @@ class Run:
 
 
 def _work_on(group: Group) -> Callable[[Callable[[Any], None]], None]:
-    """In a child process: sends the place of each batch that it begins with, None at the end of them; files; counts."""
+    """In a child process. Sends the place of each batch that it begins with, and None after the last; files; the fields
+    it has seen, which the next child would otherwise have to observe again; counts."""
 
     def work(send: Callable[[Any], None]) -> None:
         rows = Rows(layouts(), protection())
@@ -295,6 +299,7 @@ def _work_on(group: Group) -> Callable[[Callable[[Any], None]], None]:
         send(None)
         for file in _files(rows, inputs.hexdigest()[:32]):
             send(file)
+        send(rows.layouts.seen_fields())
         send(rows.counts)
 
     return work
@@ -360,14 +365,14 @@ def _date(day: int) -> str:
 
 @cache
 def layouts() -> Layouts:
-    """What this execution environment has learnt of Bird's events."""
+    """The fields that this execution environment has seen in Bird's events."""
     return Layouts()
 
 
 @cache
 def protection() -> Protection | None:
-    """What shall not reach the rows. Whatever is wrong with the settings or the key fails the invocation: no row is
-    written unprotected, and the messages wait."""
+    """Fields that must not reach the rows. An error in the settings or the key fails the invocation: no row is written
+    unprotected, and the messages stay in the queue."""
     drop, hashed = names(os.environ.get("DROP_FIELDS", "")), names(os.environ.get("HASH_FIELDS", ""))
     if not drop and not hashed:
         return None
@@ -375,7 +380,7 @@ def protection() -> Protection | None:
 
 
 def _hash_key() -> bytes:
-    import boto3  # half a second, and of the Lambda runtime: only those pay it who hash
+    import boto3  # comes with the Lambda runtime; importing it takes 0.5 s, so only stacks with HashFields import it
 
     client = boto3.client("secretsmanager")
     return client.get_secret_value(SecretId=os.environ["HASH_KEY_ARN"])["SecretString"].encode()
@@ -404,7 +409,7 @@ def _raw_retention_days() -> int:
 
 
 def _stop_at(context: Any) -> float:
-    """When to begin with nothing more, by the monotonic clock."""
+    """After this time nothing more is begun, by the monotonic clock."""
     left = context.get_remaining_time_in_millis() / 1000 if context else 120
     return time.monotonic() + left - RESERVED_SECONDS
 

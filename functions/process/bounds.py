@@ -1,4 +1,4 @@
-"""What one batch may expand to. Its size alone bounds nothing: 10 kB of gzip can hold five million elements. Pure.
+"""Limits on what one batch may expand to: 10 kB of gzip can hold five million elements. Pure.
 
 Bird sends 1 to 350 events in a batch, some more at times, of 27 types and of one day, seldom two: half a megabyte. A
 batch beyond LIMITS is quarantined as one record that points to the raw object; `operate replay --batch … --force`
@@ -16,7 +16,7 @@ class Bounds(NamedTuple):
     types: int  # pairs of class and type
     days: int  # each is a file
     groups: int  # types of a day, each of its own day: each takes a millisecond to become columns
-    quarantined: int  # elements that are no events, or were repaired
+    quarantined: int  # elements that are not events, or were repaired
 
 
 LIMITS = Bounds(
@@ -27,15 +27,15 @@ LIMITS = Bounds(
     groups=1_000,  # 12 times 27 types of 3 days
     quarantined=1_000,  # all elements of a batch, if Bird changes its format
 )
-# What Bird's own batches keep to. The others wait until these are rows, so that no batch delays them.
+# Bird's own batches stay within these. Larger ones wait until Bird's are rows, so that they cannot delay them.
 LIGHT = Bounds(body_bytes=MEBIBYTE, elements=2_000, types=50, days=5, groups=100, quarantined=100)
 
-# Values of a body over LIGHT.body_bytes, told by its commas, for each takes memory before it can be looked at; Bird's
-# have one in 30 bytes.
+# Values of a body over LIGHT.body_bytes, counted by its commas, because each takes memory before it can be checked.
+# Bird's bodies have one in 30 bytes.
 MAX_VALUES = 1_000_000
-# Members of one element, told by its colons. Bird's events have up to 60, and 10 kB of metadata.
+# Members of one element, counted by its colons. Bird's events have up to 60, and 10 kB of metadata.
 MAX_MEMBERS = 100_000
-# Of what is quarantined, kept in its record; the rest is in the raw object. Bird's events take 1 or 2 kB.
+# Bytes of a quarantined element that its record keeps; the raw object has all. Bird's events take 1 or 2 kB.
 MAX_ORIGINAL_BYTES = 16 * 1024
 
 

@@ -1,7 +1,7 @@
 """The columns of the table `events`, in order: the one list behind Parquet, CSV, the Glue table and PostgreSQL.
 
-To add a field that Bird announces, add a line here and run `make columns`, which brings the template's copy up to
-date; a test says so when the two differ.
+To add a field that Bird announces, add a line here and run `make generate`, which writes every copy; `make check` says
+when one differs.
 
 Source: Bird's event reference, and its samples of all 27 types at `GET /api/v1/webhooks/events/samples`.
 """
@@ -44,7 +44,7 @@ def _ours(name: str, type: ColumnType, description: str) -> Column:  # noqa: A00
 COLUMNS: tuple[Column, ...] = (
     _ours("event_class", TEXT, "Class of the event: the key inside `msys`, such as message_event or track_event"),
     _bird("type", TEXT, "Type of the event, such as delivery, bounce or click"),
-    _bird("timestamp", TIMESTAMP, "When it happened"),
+    _bird("timestamp", TIMESTAMP, "When the event happened"),
     _bird("event_id", TEXT, "Bird's id of the event; sms_status has none"),
     _ours(
         "event_key",
@@ -58,10 +58,10 @@ COLUMNS: tuple[Column, ...] = (
     _bird("message_id", TEXT, "Bird's id of the message"),
     _bird("transmission_id", TEXT, "Transmission that the message came from"),
     _bird("campaign_id", TEXT, "Campaign name set by the sender"),
-    _bird("template_id", TEXT, "Template name"),
-    _bird("template_version", BIGINT, "Template version"),
+    _bird("template_id", TEXT, "Name of the template"),
+    _bird("template_version", BIGINT, "Version of the template"),
     _bird("ab_test_id", TEXT, "A/B test that the message belonged to"),
-    _bird("ab_test_version", BIGINT, "Version of that test"),
+    _bird("ab_test_version", BIGINT, "Version of the A/B test"),
     _bird("ab_test", JSON, "Settings and result of an A/B test"),
     _bird("rcpt_to", TEXT, "Envelope recipient, lower-cased"),
     _bird("raw_rcpt_to", TEXT, "Envelope recipient exactly as used"),
@@ -70,7 +70,7 @@ COLUMNS: tuple[Column, ...] = (
     _bird("recipient_domain", TEXT, "Domain of the recipient"),
     _bird("routing_domain", TEXT, "Domain that the message was routed to"),
     _bird("mailbox_provider", TEXT, "Mailbox provider of the recipient"),
-    _bird("mailbox_provider_region", TEXT, "Region or kind of that provider"),
+    _bird("mailbox_provider_region", TEXT, "Region or kind of the mailbox provider"),
     _bird("rcpt_meta", JSON, "Sender's metadata, free form"),
     _bird("rcpt_tags", JSON, "Sender's tags"),
     _bird("rcpt_subs", JSON, "Substitution data used for the template"),
@@ -84,7 +84,7 @@ COLUMNS: tuple[Column, ...] = (
     _bird("queue_time", BIGINT, "Milliseconds between injection and delivery"),
     _bird("num_retries", BIGINT, "Failed attempts before this one"),
     _bird("recv_method", TEXT, "Protocol by which the message came in: esmtp, rest"),
-    _bird("delv_method", TEXT, "Protocol by which it was delivered: esmtp, smpp, gcm, apn"),
+    _bird("delv_method", TEXT, "Protocol by which the message was delivered: esmtp, smpp, gcm, apn"),
     _bird("ip_pool", TEXT, "Sending IP pool"),
     _bird("sending_ip", TEXT, "IP address that the message left from"),
     _bird("ip_address", TEXT, "Host delivered to; on engagement events the client's address"),
@@ -105,21 +105,21 @@ COLUMNS: tuple[Column, ...] = (
     _bird("target_link_name", TEXT, "Name of the link followed"),
     _bird("target_link_url", TEXT, "Address of the link followed"),
     _bird("user_agent", TEXT, "User-Agent header of the client"),
-    _bird("user_agent_parsed_agent_family", TEXT, "Family of the client", field="user_agent_parsed.agent_family"),
+    _bird("user_agent_parsed_agent_family", TEXT, "Mail client or browser", field="user_agent_parsed.agent_family"),
     _bird("user_agent_parsed_device_brand", TEXT, "Brand of the device", field="user_agent_parsed.device_brand"),
     _bird("user_agent_parsed_device_family", TEXT, "Family of the device", field="user_agent_parsed.device_family"),
-    _bird("user_agent_parsed_os_family", TEXT, "Operating system", field="user_agent_parsed.os_family"),
-    _bird("user_agent_parsed_os_version", TEXT, "Version of it", field="user_agent_parsed.os_version"),
-    _bird("user_agent_parsed_is_mobile", BOOLEAN, "A mobile device", field="user_agent_parsed.is_mobile"),
-    _bird("user_agent_parsed_is_proxy", BOOLEAN, "Fetched by an image proxy", field="user_agent_parsed.is_proxy"),
-    _bird("user_agent_parsed_is_prefetched", BOOLEAN, "Fetched by a machine", field="user_agent_parsed.is_prefetched"),
+    _bird("user_agent_parsed_os_family", TEXT, "Operating system of the client", field="user_agent_parsed.os_family"),
+    _bird("user_agent_parsed_os_version", TEXT, "Operating system's version", field="user_agent_parsed.os_version"),
+    _bird("user_agent_parsed_is_mobile", BOOLEAN, "The client is a mobile device", field="user_agent_parsed.is_mobile"),
+    _bird("user_agent_parsed_is_proxy", BOOLEAN, "An image proxy fetched it", field="user_agent_parsed.is_proxy"),
+    _bird("user_agent_parsed_is_prefetched", BOOLEAN, "A machine fetched it", field="user_agent_parsed.is_prefetched"),
     _bird("geo_ip_country", TEXT, "Country of the client's address", field="geo_ip.country"),
-    _bird("geo_ip_region", TEXT, "Region of it", field="geo_ip.region"),
-    _bird("geo_ip_city", TEXT, "City of it", field="geo_ip.city"),
-    _bird("geo_ip_latitude", DOUBLE, "Latitude in degrees", field="geo_ip.latitude"),
-    _bird("geo_ip_longitude", DOUBLE, "Longitude in degrees", field="geo_ip.longitude"),
-    _bird("geo_ip_zip", BIGINT, "Postal code without leading zeros; see geo_ip_postal_code", field="geo_ip.zip"),
-    _bird("geo_ip_postal_code", TEXT, "Postal code", field="geo_ip.postal_code"),
+    _bird("geo_ip_region", TEXT, "Region of the client's address", field="geo_ip.region"),
+    _bird("geo_ip_city", TEXT, "City of the client's address", field="geo_ip.city"),
+    _bird("geo_ip_latitude", DOUBLE, "Latitude of the client's address, in degrees", field="geo_ip.latitude"),
+    _bird("geo_ip_longitude", DOUBLE, "Longitude of the client's address, in degrees", field="geo_ip.longitude"),
+    _bird("geo_ip_zip", BIGINT, "Postal code as a number; geo_ip_postal_code has its zeros", field="geo_ip.zip"),
+    _bird("geo_ip_postal_code", TEXT, "Postal code of the client's address", field="geo_ip.postal_code"),
     _bird("relay_id", TEXT, "Relay webhook concerned"),
     _bird("origination", TEXT, "Origin of a relay event"),
     _bird("device_token", TEXT, "Push target, when delv_method is gcm or apn"),

@@ -35,14 +35,15 @@ _raw = msgspec.json.Decoder(Raw)
 
 
 class UnreadableBatchError(Exception):
-    """A body that is no array of anything; the text is the reason."""
+    """A body that is not an array; the text is the reason."""
 
 
 class Part(NamedTuple):
-    """An element as it came; with `damage`, something that cannot be one, and why."""
+    """An element as it came; or, with `damage`, bytes that cannot be an element, and why."""
 
     raw: bytes
     damage: str | None = None
+    is_json: bool = False  # False also means not known, as in a damaged body
 
 
 def split(body: bytes) -> list[bytes]:
@@ -64,11 +65,12 @@ def parts(body: bytes) -> Iterator[Part]:
     except msgspec.DecodeError:
         yield from _damaged_parts(body, "not JSON")
     else:
-        yield from map(Part, map(bytes, elements))
+        for raw in elements:
+            yield Part(bytes(raw), is_json=True)
 
 
 def number_of_elements(body: bytes) -> int:
-    """0 for what is no array to a strict reader."""
+    """0 if the body is not an array to a strict reader."""
     try:
         return len(_raw_list.decode(body))
     except (msgspec.DecodeError, RecursionError):

@@ -7,14 +7,14 @@ from process.bounds import BeyondBoundsError
 
 GZIP = b"\x1f\x8b"
 CUT = "gzip ends too early"
-# A proxy in front of a sender that compresses compresses again.
+# A proxy may compress again what the sender has compressed.
 MAX_TIMES = 2
-# Each is looked at with all that follows it; tools that write members write one for 64 kB or more.
+# Each member costs a copy of all that follows it; tools that write several write one for 64 kB or more.
 MAX_MEMBERS = 1_000
 
 
 class NotGzipError(Exception):
-    """It begins like gzip and is damaged from there; the text is the reason."""
+    """The body begins like gzip but is damaged; the text is the reason."""
 
 
 class Unzipped(NamedTuple):
@@ -25,7 +25,7 @@ class Unzipped(NamedTuple):
 
 
 def decompressed(body: bytes, at_most: int) -> Unzipped:
-    """All members (RFC 1952), compressed once or twice; what is no gzip as it is.
+    """All members (RFC 1952), compressed once or twice. A body that is not gzip is returned unchanged.
 
     Errors: NotGzipError, BeyondBoundsError for more than `at_most` bytes.
     """

@@ -1,4 +1,4 @@
-"""Work in a child process, so that whatever ends it ends nothing else."""
+"""Work in a child process, so that a crash, a hang or too much memory costs that work only."""
 
 import os
 import resource
@@ -17,18 +17,17 @@ type Work = Callable[[Callable[[Any], None]], None]
 
 
 def in_child(work: Work, *, seconds: float, memory_bytes: int) -> Iterator[Any]:
-    """Run `work(send)` in a copy of this process, and give what it sends, until it ends, well or not.
+    """Run `work(send)` in a fork of this process, and yield what it sends until it ends, with or without success.
 
-    It may use `memory_bytes` more than this process has, and so many seconds. Lambda has no /dev/shm, which pools and
-    queues of multiprocessing want; a pipe does without. `work` must not use the network: no thread of the store's is
-    in the copy.
+    It may use `memory_bytes` more than this process has, and `seconds`. A pipe is used because Lambda has no /dev/shm,
+    which pools and queues of multiprocessing need. `work` must not use the network: the fork has no threads of obstore.
     """
-    from multiprocessing import Pipe  # not for every invocation
+    from multiprocessing import Pipe  # imported here, because most invocations need no child
 
     receiving, sending = Pipe(duplex=False)
     ends = time.monotonic() + seconds
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which Python cannot know to be idle
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are idle here
         child = os.fork()
     if child == 0:
         _end_with(work, sending, memory_bytes)
@@ -52,4 +51,4 @@ def _end_with(work: Work, sending: "Connection[Any, Any]", memory_bytes: int) ->
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         work(sending.send)
     finally:
-        os._exit(0)  # nothing of this process's is to be tidied up by its copy
+        os._exit(0)  # exit handlers belong to the parent

@@ -1,7 +1,7 @@
 """A stored batch -> its events -> values by column, field by field. Pure: bytes in, values out.
 
-This is the lenient way: it reads whatever a sender may have written, and puts what has no column, or does not fit its
-column, into `extra` as it came. layouts.py is the quick way, for batches that look like those before.
+This is the lenient way: it reads anything a sender may have written. A value without a column, or one that does not fit
+its column, goes into `extra` unchanged. layouts.py is the quick way, for batches that look like earlier ones.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ _MAX_INT64 = 2**63 - 1
 # Years 1 to 9999, the range of every reader of the rows.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
-# No double is it. Beside an integer it makes msgspec refuse 9007199254740993.0 and "1e0", which it would otherwise read
-# by way of a double, and round.
+# Fits no double. In a union with an integer it makes msgspec refuse 9007199254740993.0 and "1e0", which it would
+# otherwise read as a double, and round.
 _NEVER = Annotated[float, Meta(gt=0, lt=0)]
 INT64 = Annotated[int, Meta(ge=-_MAX_INT64 - 1, le=_MAX_INT64)] | _NEVER
 UNIX_SECONDS = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)] | _NEVER
@@ -53,9 +53,9 @@ class StoredBatch(NamedTuple):
 
 
 class Quarantined(NamedTuple):
-    """A part of a batch that is no event: its original bytes, its place in the batch (None for all of it), and why.
+    """A part of a batch that is not an event: its original bytes, its place in the batch (None for the whole), and why.
 
-    Of a batch beyond the bounds there are no bytes: its raw object has them.
+    Of a batch beyond the limits there are no bytes here: its raw object has them.
     """
 
     batch: StoredBatch
@@ -74,7 +74,7 @@ _pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str
 
 
 class UnreadableElementError(Exception):
-    """An element that is no event; the text is the reason."""
+    """An element that is not an event; the text is the reason."""
 
 
 class UnfitValueError(Exception):
@@ -140,7 +140,7 @@ def repeats_a_name(raw: bytes | Raw, members: Mapping[str, Raw]) -> bool:
         return False
     try:
         pairs = _pairs.decode(_text(raw))
-    except (ValueError, RecursionError):  # what msgspec takes and Python does not: nobody can say
+    except (ValueError, RecursionError):  # msgspec accepts it, Python does not: assume that a name is repeated
         return True
     return sum(value is not None for _, value in pairs) != sum(value != _NULL for value in members.values())
 

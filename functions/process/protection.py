@@ -1,4 +1,4 @@
-"""Fields that shall not reach the rows: dropped, or hashed with a key. Pure.
+"""Fields that must not reach the rows: dropped, or hashed with a key. Pure.
 
 Applied to columns, once events have become such, and to `extra`, where a value stands under Bird's own name when it has
 no column or did not fit its column.
@@ -20,18 +20,18 @@ from process.normalise import BESIDE_MSYS, json_object, nested_columns, plain_co
 # would hide another's that has the same id.
 IDENTITY = ("event_class", "type", "timestamp", "event_id", "event_key", "batch_id", "received_at", "customer_id")
 IDENTITY_FIELDS = ("type", "timestamp", "event_id", "customer_id")  # of Bird's; its `batch_id` is another one
-# Names a field of Bird's that has no column, so that a name with a slip in it is never taken for one.
+# Prefix that names a field of Bird's without a column. Without it, a misspelt column would pass as such a field.
 WITHOUT_COLUMN = "extra."
 EXTRA = "extra"
 
 
-class Fate(Enum):
+class Treatment(Enum):
     DROPPED = 1
     HASHED = 2
 
 
 class UnknownFieldError(Exception):
-    """A setting that names what is not there, or may not be protected; the text says which."""
+    """A setting names a field that does not exist or must not be protected; the text says which."""
 
 
 @cache
@@ -42,26 +42,26 @@ def droppable() -> tuple[str, ...]:
 
 @cache
 def hashable() -> tuple[str, ...]:
-    """Columns of text: what is hashed is text ever after, and JSON would be none any more."""
+    """Columns of text only: a hash is text, so a hashed column of another type would change its type."""
     return tuple(column.name for column in COLUMNS if column.type is TEXT and column.name not in IDENTITY)
 
 
 class Protection:
-    """What becomes of which field. `key` is for the hashes alone."""
+    """How each field is treated. `key` is used for the hashes only."""
 
     def __init__(self, drop: Iterable[str], hashed: Iterable[str], key: bytes) -> None:
         """Errors: UnknownFieldError."""
-        named = {path: Fate.HASHED for name in hashed for path in _paths(name, hashable(), "hashed")}
-        named |= {path: Fate.DROPPED for name in drop for path in _paths(name, droppable(), "dropped")}
+        named = {path: Treatment.HASHED for name in hashed for path in _paths(name, hashable(), "hashed")}
+        named |= {path: Treatment.DROPPED for name in drop for path in _paths(name, droppable(), "dropped")}
         if "rcpt_to" in named:  # the same address, in the sender's spelling
             named.setdefault("raw_rcpt_to", named["rcpt_to"])
-        if Fate.HASHED in named.values() and not key:
+        if Treatment.HASHED in named.values() and not key:
             raise UnknownFieldError("there are fields to hash, and no key")
         self._key = key
-        self._fates: Mapping[str, Fate] = named
+        self._treatments: Mapping[str, Treatment] = named
         self._parents = {before for path in named for before in _before(path)}
-        self.dropped = [column.name for column in COLUMNS if self._fate(column) is Fate.DROPPED]
-        self.hashed = [column.name for column in COLUMNS if self._fate(column) is Fate.HASHED]
+        self.dropped = [column.name for column in COLUMNS if self._treatment(column) is Treatment.DROPPED]
+        self.hashed = [column.name for column in COLUMNS if self._treatment(column) is Treatment.HASHED]
 
     def apply(self, columns: dict[str, Array]) -> None:
         """Take the dropped columns out, and put hashes in the place of values."""
@@ -78,9 +78,9 @@ class Protection:
         """The same for `Ann@example.com` and `ann@example.com`, whatever the field: rows are joined by it."""
         return hmac.digest(self._key, text.lower().encode(), "sha256").hex()
 
-    def _fate(self, column: Column) -> Fate | None:
+    def _treatment(self, column: Column) -> Treatment | None:
         path = _path(column)
-        return next((self._fates[one] for one in (*_before(path), path) if one in self._fates), None)
+        return next((self._treatments[one] for one in (*_before(path), path) if one in self._treatments), None)
 
     def _extra(self, text: str) -> str | None:
         kept: dict[str, str] = {}
@@ -92,16 +92,16 @@ class Protection:
 
     def _kept(self, path: str, value: Raw) -> str | None:
         """What is left of a value in `extra`, as JSON."""
-        fate = self._fates.get(path)
-        if fate is Fate.DROPPED:
+        treatment = self._treatments.get(path)
+        if treatment is Treatment.DROPPED:
             return None
-        if fate is Fate.HASHED:
+        if treatment is Treatment.HASHED:
             return f'"{self.hash(_text(value))}"'
         if path not in self._parents:
             return str(value, "utf-8")
         try:
             members = _object.decode(value)
-        except msgspec.DecodeError:  # what of it is protected, nobody can say
+        except msgspec.DecodeError:  # not an object, so its protected members cannot be told from the others
             return None
         kept = {name: self._kept(f"{path}.{name}", member) for name, member in members.items()}
         rest = {name: member for name, member in kept.items() if member is not None}

@@ -1,6 +1,6 @@
-"""The queue that messages came from: those whose rows are written leave it before the invocation ends.
+"""Adapter: deletes messages from their queue as soon as their rows are written.
 
-Lambda deletes messages only when the function has answered. One that is ended before that would have all of them again.
+Lambda deletes messages only after the function has answered. If it kills the function before, all of them come back.
 """
 
 import logging
@@ -38,7 +38,7 @@ def delete(messages: Iterable[Message]) -> None:
 
 @cache
 def sqs(region: str) -> Any:
-    import boto3  # comes with the Lambda runtime and takes 0.5 s: only for messages that came back
+    import boto3  # comes with the Lambda runtime; importing it takes 0.5 s, so only messages that came back need it
     from botocore.config import Config
 
     limits = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})

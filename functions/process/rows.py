@@ -4,9 +4,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from arro3.core import RecordBatch, Table
+from msgspec.structs import astuple
 
 from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
 from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repaired
@@ -24,20 +26,21 @@ from process.normalise import (
 from process.protection import Protection
 from process.table import RowsInOrder, columns_of_events, columns_of_values, merged, record_batch, table
 
-_NO_MOMENT = -(2**63)  # before all others
-# What rows take in memory beyond their JSON; of events as large as Bird's it is less than that.
+_NO_TIMESTAMP = -(2**63)  # before all others
+# Least memory of a row and of a group, whatever the size of their JSON. Bird's events are larger than that.
 MIN_ROW_BYTES = 800
 MIN_GROUP_BYTES = 8 * 1024
 MERGED_AT_ONCE = 64
-MAX_KEY_CHARACTERS = 64  # of keys to be remembered for the whole invocation; of longer ones, a hash is
-# Names of fields without a column are kept and counted up to this many; a stranger may invent any number.
+MOST_TOGETHER = 64  # elements that are decoded at once, in a batch of which one element did not fit
+MAX_KEY_CHARACTERS = 64  # of a key that is remembered for the whole invocation; a longer key's hash is remembered
+# At most so many names of fields without a column are counted, because a stranger may invent any number.
 MAX_EXTRA_FIELDS = 1_000
 OTHER_FIELDS = "(others)"
 REPAIRABLE = ("not UTF-8", "not JSON")
 
 
-class Alike(NamedTuple):
-    """Events that become columns together; `layout` is None for those that went the lenient way (values by column)."""
+class GroupKey(NamedTuple):
+    """Of events that become columns together; `layout` is None if they went the lenient way (values by column)."""
 
     day: int
     event_class: str
@@ -46,11 +49,11 @@ class Alike(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Parallel lists, moments in Unix milliseconds."""
+    """Parallel lists, timestamps in Unix milliseconds."""
 
     events: list[Any]
     event_keys: list[str]
-    moments: list[int | None]
+    timestamps: list[int | None]
     batches: list[StoredBatch]
 
 
@@ -87,18 +90,26 @@ class Counts:
             self.extra_fields[name if known else OTHER_FIELDS] += count
 
 
-# What went the lenient way, by what is alike and by account: values by column, and the event's key.
-type Lenient = dict[tuple[Alike, str | None], list[tuple[dict[str, Any], str]]]
+# Events that went the lenient way, by group and account: values by column, and the event's key.
+type Lenient = dict[tuple[GroupKey, str | None], list[tuple[dict[str, Any], str]]]
+
+
+class ReadElements(NamedTuple):
+    """Elements of one batch that were not read with all others; `quick_raws` is what `quick` was decoded from."""
+
+    quick: DecodedBatch
+    quick_raws: list[bytes]
+    lenient: Lenient
 
 
 class Found(NamedTuple):
-    """Events of one batch and account, alike but perhaps for their day: parallel lists, and which are of which day."""
+    """Events of one batch, account and type: parallel lists, and which rows are of which day."""
 
-    alike: Alike
+    group: GroupKey
     account: str | None
     events: Sequence[Any]
     event_keys: Sequence[str]
-    moments: Sequence[int | None]
+    timestamps: Sequence[int | None]
     by_day: Mapping[int, Sequence[int]]
 
 
@@ -115,12 +126,12 @@ class BatchFound:
         """Errors: BeyondBoundsError."""
         if sum(len(found.events) for found in self.events) + len(self.quarantined) > bounds.elements:
             raise BeyondBoundsError(f"more than {bounds.elements} elements")
-        if len({(found.alike.event_class, found.alike.event_type) for found in self.events}) > bounds.types:
+        if len({(found.group.event_class, found.group.event_type) for found in self.events}) > bounds.types:
             raise BeyondBoundsError(f"more than {bounds.types} types")
         if len({day for found in self.events for day in found.by_day}) > bounds.days:
             raise BeyondBoundsError(f"more than {bounds.days} days")
         groups = {
-            (found.alike.event_class, found.alike.event_type, day) for found in self.events for day in found.by_day
+            (found.group.event_class, found.group.event_type, day) for found in self.events for day in found.by_day
         }
         if len(groups) > bounds.groups:
             raise BeyondBoundsError(f"more than {bounds.groups} pairs of type and day")
@@ -141,7 +152,7 @@ class Rows:
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     _seen: dict[tuple[str | None, str, str | None], set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
-    _gathered: dict[Alike, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
+    _gathered: dict[GroupKey, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
 
     def add(self, batch: StoredBatch, bounds: Bounds = LIMITS) -> None:
         """Errors: BeyondBoundsError; then nothing of the batch was added."""
@@ -163,23 +174,23 @@ class Rows:
         self.quarantined.append(quarantined)
 
     def forget(self) -> None:
-        """After rows were not written: what was dropped because of them must not be dropped again."""
+        """After rows were not written: their duplicates must not be dropped again."""
         self._seen.clear()
 
     def take_days(self) -> Iterator[Day]:
         """Hand over the rows gathered so far; forget them."""
         gathered, self._gathered = self._gathered, defaultdict(_nothing_gathered)
         self.body_bytes = 0
-        by_day: dict[int, dict[str | None, list[Alike]]] = defaultdict(lambda: defaultdict(list))
-        for alike in gathered:
-            by_day[alike.day][alike.event_type].append(alike)
+        by_day: dict[int, dict[str | None, list[GroupKey]]] = defaultdict(lambda: defaultdict(list))
+        for group in gathered:
+            by_day[group.day][group.event_type].append(group)
         for day, by_type in sorted(by_day.items()):
             sizes = [
-                (alike.event_class, kind, len(gathered[alike].events)) for kind in by_type for alike in by_type[kind]
+                (group.event_class, kind, len(gathered[group].events)) for kind in by_type for group in by_type[kind]
             ]
             parts: list[RecordBatch] = []
             for event_type in sorted(by_type, key=_nulls_first):
-                parts.append(merged([self._to_columns(alike, gathered.pop(alike)) for alike in by_type[event_type]]))
+                parts.append(merged([self._to_columns(group, gathered.pop(group)) for group in by_type[event_type]]))
                 if len(parts) == MERGED_AT_ONCE:  # a hundred columns take 100 kB, however few rows they have
                     parts = table(parts).combine_chunks().to_batches()
             yield Day(day, table(parts), sizes)
@@ -189,9 +200,13 @@ class Rows:
         return taken
 
     def _find_one_by_one(self, found: BatchFound, batch: StoredBatch, bounds: Bounds) -> None:
-        quick = DecodedBatch([], [])
-        quick_raws: list[bytes] = []
-        lenient: Lenient = defaultdict(list)
+        """Elements of an intact body are decoded several at a time, so that one odd element does not slow the others.
+
+        Errors: BeyondBoundsError.
+        """
+        read = ReadElements(DecodedBatch([], []), [], defaultdict(list))
+        waiting: list[tuple[int, bytes]] = []
+        together = 1
         try:
             for position, part in enumerate(parts(batch.body)):
                 if position >= bounds.elements:
@@ -201,81 +216,99 @@ class Rows:
                 if part.damage is not None:
                     found.quarantined.append(Quarantined(batch, position, part.damage, part.raw))
                     continue
-                raw = part.raw
-                reason = self._find(raw, quick, quick_raws, lenient, found)
-                if reason is None:
+                waiting.append((position, part.raw))
+                if part.is_json and len(waiting) < together:
                     continue
-                mendable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
-                if mendable and self._find(repaired(raw), quick, quick_raws, lenient, found) is None:
-                    found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
-                else:
-                    found.quarantined.append(Quarantined(batch, position, reason, raw))
-                if len(found.quarantined) + len(found.repaired) > bounds.quarantined:
-                    found.check(bounds)
+                fits = self._find_quickly(read, [raw for _, raw in waiting])
+                together = min(together * 2, MOST_TOGETHER) if fits else 1
+                if not fits:
+                    self._find_singly(found, batch, read, waiting, bounds)
+                waiting = []
         except UnreadableBatchError as error:
             found.quarantined.append(Quarantined(batch, None, str(error), batch.body))
             return
-        for (alike, account), rows in lenient.items():
+        self._find_singly(found, batch, read, waiting, bounds)
+        for (group, account), rows in read.lenient.items():
             events, event_keys = [values for values, _ in rows], [key for _, key in rows]
-            moments = [values.get("timestamp") for values in events]
-            by_day = _rows_by_day(moments, batch.received_at)
-            found.events.append(Found(alike, account, events, event_keys, moments, by_day))
-        self._find_decoded(found, batch, quick, b"[%b]" % b",".join(quick_raws))
+            timestamps = [values.get("timestamp") for values in events]
+            by_day = _rows_by_day(timestamps, batch.received_at)
+            found.events.append(Found(group, account, events, event_keys, timestamps, by_day))
+        self._find_decoded(found, batch, read.quick, b"[%b]" % b",".join(read.quick_raws))
 
-    def _find(
+    def _find_singly(
         self,
-        raw: bytes,
-        quick: DecodedBatch,
-        quick_raws: list[bytes],
-        lenient: Lenient,
         found: BatchFound,
-    ) -> str | None:
-        """Add one element to what is alike; the reason if it is no event."""
-        decoded = self.layouts.decode_element(raw)
-        if decoded is not None:
-            quick.event_classes.extend(decoded.event_classes)
-            quick.events.extend(decoded.events)
-            quick_raws.append(raw)
+        batch: StoredBatch,
+        read: ReadElements,
+        elements: Sequence[tuple[int, bytes]],
+        bounds: Bounds,
+    ) -> None:
+        """Elements by their positions. Errors: BeyondBoundsError."""
+        for position, raw in elements:
+            reason = self._find(raw, read, found)
+            if reason is None:
+                continue
+            mendable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
+            if mendable and self._find(repaired(raw), read, found) is None:
+                found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
+            else:
+                found.quarantined.append(Quarantined(batch, position, reason, raw))
+            if len(found.quarantined) + len(found.repaired) > bounds.quarantined:
+                found.check(bounds)
+
+    def _find(self, raw: bytes, read: ReadElements, found: BatchFound) -> str | None:
+        """Add one element to its group; the reason if it is not an event."""
+        if self._find_quickly(read, [raw]):
             return None
         try:
             event = element(raw)
         except UnreadableElementError as error:
             return str(error)
         values, extra_fields = normalise(event)
-        alike = Alike(0, event.event_class, values.get("type"), None)
-        self.layouts.learn(alike.event_type, event.fields)
+        group = GroupKey(0, event.event_class, values.get("type"), None)
+        self.layouts.observe(group.event_type, event.fields)
         found.extra_fields.update(extra_fields)
         event_key = values.get("event_id") or content_key(event.raw)
-        lenient[alike, values.get("customer_id")].append((values, event_key))
+        read.lenient[group, values.get("customer_id")].append((values, event_key))
         return None
+
+    def _find_quickly(self, read: ReadElements, raws: Sequence[bytes]) -> bool:
+        """Whether all of them fit the layouts that were known when the batch began; then they are added."""
+        decoded = self.layouts.decode_elements(raws)
+        if decoded is None:
+            return False
+        read.quick.event_classes.extend(decoded.event_classes)
+        read.quick.events.extend(decoded.events)
+        read.quick_raws.extend(raws)
+        return True
 
     def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
         """`body` is what the events were decoded from."""
-        by_struct: dict[tuple[str, Any, str | None], list[int]] = defaultdict(list)
-        for position, (event_class, event) in enumerate(zip(decoded.event_classes, decoded.events, strict=True)):
-            by_struct[event_class, type(event), event.customer_id].append(position)
-        everything: list[Any] = []  # as it came, where an event has no id
-        for (event_class, struct, account), positions in by_struct.items():
-            events = [decoded.events[position] for position in positions]
+        by_kind: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
+        events = decoded.events
+        for event_class, struct, account, event in zip(
+            decoded.event_classes, map(type, events), map(_account, events), events, strict=True
+        ):
+            by_kind[event_class, struct, account].append(event)
+        raws: Mapping[int, bytes] = {}
+        for (event_class, struct, account), some in by_kind.items():
             layout = self.layouts.by_struct[struct]
             self.layouts.use(layout.event_type)
-            event_keys = [event.event_id for event in events]
+            event_keys = list(map(_event_id, some))
             if not all(event_keys):
-                everything = everything or list(raw_events(body))
-                event_keys = [
-                    key or content_key(everything[position])
-                    for key, position in zip(event_keys, positions, strict=True)
-                ]
-            moments = [None if event.timestamp is None else event.timestamp * 1000 for event in events]
-            by_day = _rows_by_day(moments, batch.received_at)
-            alike = Alike(0, event_class, layout.event_type, layout)
-            found.events.append(Found(alike, account, events, event_keys, moments, by_day))
+                raws = raws or raw_events(body, events)
+                event_keys = [key or content_key(raws[id(event)]) for key, event in zip(event_keys, some, strict=True)]
+            timestamps = [None if seconds is None else seconds * 1000 for seconds in map(_timestamp, some)]
+            by_day = _rows_by_day(timestamps, batch.received_at)
+            group = GroupKey(0, event_class, layout.event_type, layout)
+            # Structs become tuples here, while they are in the processor's cache: later it takes twice as long.
+            found.events.append(Found(group, account, list(map(astuple, some)), event_keys, timestamps, by_day))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
         groups, rows = len(self._gathered), self.counts.rows
         without_body = batch._replace(body=b"")
         for one in found.events:
-            self._keep_alike(without_body, one)
+            self._keep_group(without_body, one)
         for quarantined in found.quarantined:
             self.quarantine(quarantined)
         self.quarantined += found.repaired
@@ -286,10 +319,10 @@ class Rows:
             (self.counts.rows - rows) * MIN_ROW_BYTES + (len(self._gathered) - groups) * MIN_GROUP_BYTES,
         )
 
-    def _keep_alike(self, batch: StoredBatch, found: Found) -> None:
-        alike, account, events, event_keys, moments, by_day = found
+    def _keep_group(self, batch: StoredBatch, found: Found) -> None:
+        group, account, events, event_keys, timestamps, by_day = found
         self.counts.events += len(events)
-        seen = self._seen[account, alike.event_class, alike.event_type]
+        seen = self._seen[account, group.event_class, group.event_type]
         keys = event_keys if max(map(len, event_keys)) <= MAX_KEY_CHARACTERS else [_short(key) for key in event_keys]
         distinct = set(keys)
         if len(distinct) < len(keys) or not seen.isdisjoint(distinct):
@@ -298,34 +331,43 @@ class Rows:
             self.counts.duplicates += len(events) - len(fresh)
             if not fresh:
                 return
-            events, event_keys, moments = _picked(fresh, events), _picked(fresh, event_keys), _picked(fresh, moments)
-            by_day = _rows_by_day(moments, batch.received_at)
+            events, event_keys, timestamps = (
+                _picked(fresh, events),
+                _picked(fresh, event_keys),
+                _picked(fresh, timestamps),
+            )
+            by_day = _rows_by_day(timestamps, batch.received_at)
         seen |= distinct
         self.counts.rows += len(events)
         for day, rows in by_day.items():
-            gathered = self._gathered[alike._replace(day=day)]
+            gathered = self._gathered[group._replace(day=day)]
             gathered.events.extend(events if len(by_day) == 1 else _picked(rows, events))
             gathered.event_keys.extend(event_keys if len(by_day) == 1 else _picked(rows, event_keys))
-            gathered.moments.extend(moments if len(by_day) == 1 else _picked(rows, moments))
+            gathered.timestamps.extend(timestamps if len(by_day) == 1 else _picked(rows, timestamps))
             gathered.batches.extend([batch] * len(rows))
 
-    def _to_columns(self, alike: Alike, gathered: Gathered) -> RowsInOrder:
-        moments = [_NO_MOMENT if moment is None else moment for moment in gathered.moments]
-        order = sorted(range(len(moments)), key=moments.__getitem__)
+    def _to_columns(self, group: GroupKey, gathered: Gathered) -> RowsInOrder:
+        timestamps = [_NO_TIMESTAMP if timestamp is None else timestamp for timestamp in gathered.timestamps]
+        order = sorted(range(len(timestamps)), key=timestamps.__getitem__)
         events = _picked(order, gathered.events)
-        if alike.layout is None:
+        if group.layout is None:
             columns = columns_of_values(events)
         else:
-            columns, extra_fields = columns_of_events(alike.layout, events)
+            columns, extra_fields = columns_of_events(group.layout, events)
             self.counts.count_extra(extra_fields)
         if self.protection:
             self.protection.apply(columns)
         event_keys, batches = _picked(order, gathered.event_keys), _picked(order, gathered.batches)
-        return RowsInOrder(record_batch(columns, alike.event_class, event_keys, batches), _picked(order, moments))
+        return RowsInOrder(record_batch(columns, group.event_class, event_keys, batches), _picked(order, timestamps))
+
+
+_account = attrgetter("customer_id")
+_event_id = attrgetter("event_id")
+_timestamp = attrgetter("timestamp")
 
 
 def _check_size(body: bytes, bounds: Bounds) -> None:
-    """Before anything is made of it. A body that a front door lets through whole needs no second look.
+    """Checked before the body is decoded. One of up to LIGHT.body_bytes is checked after that only.
 
     Errors: BeyondBoundsError.
     """
@@ -347,24 +389,24 @@ def _nothing_gathered() -> Gathered:
     return Gathered([], [], [], [])
 
 
-def _rows_by_day(moments: Sequence[int | None], received_at: int) -> Mapping[int, Sequence[int]]:
-    """Days since 1970, and which of the moments fall on each."""
-    if None not in moments:  # mostly of one day, which the first and the last of them tell
-        first, last = _event_day(min(moments), received_at), _event_day(max(moments), received_at)  # type: ignore[type-var]
+def _rows_by_day(timestamps: Sequence[int | None], received_at: int) -> Mapping[int, Sequence[int]]:
+    """Days since 1970, and which of the timestamps fall on each."""
+    if None not in timestamps:  # mostly of one day, which the first and the last of them tell
+        first, last = _event_day(min(timestamps), received_at), _event_day(max(timestamps), received_at)  # type: ignore[type-var]
         if first == last:
-            return {first: range(len(moments))}
+            return {first: range(len(timestamps))}
     by_day: dict[int, list[int]] = defaultdict(list)
-    for row, moment in enumerate(moments):
-        by_day[_event_day(moment, received_at)].append(row)
+    for row, timestamp in enumerate(timestamps):
+        by_day[_event_day(timestamp, received_at)].append(row)
     return by_day
 
 
-def _event_day(moment: int | None, received_at: int) -> int:
+def _event_day(timestamp: int | None, received_at: int) -> int:
     """Days since 1970 of the event, or of its batch's arrival if the event's own date cannot be a partition."""
     arrival = received_at // DAY_MILLISECONDS
-    if moment is None:
+    if timestamp is None:
         return arrival
-    day = moment // DAY_MILLISECONDS
+    day = timestamp // DAY_MILLISECONDS
     return day if FIRST_EVENT_DAY <= day <= arrival + 1 else arrival
 
 

@@ -33,8 +33,8 @@ ROWS_PER_ROW_GROUP = 20_000
 # Hardly ever the same twice: a dictionary of their values costs a quarter of the writing and makes the file larger.
 _WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash")
 
-_SHORT = r"-?(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{1,8})?"  # no two numbers of up to 15 digits are the same double
-_SHORT_DOUBLES = re.compile(rf'(?:(?:{_SHORT}|"{_SHORT}"|null),)*')
+_SHORT = r"-?+(?:0|[1-9][0-9]{0,6}+)(?:\.[0-9]{1,8}+)?+"  # no two numbers of up to 15 digits are the same double
+_SHORT_DOUBLES = re.compile(rf'(?:(?:{_SHORT}|"{_SHORT}"|null),)*+')
 
 # What a value in CSV begins with that is percent-encoded behind it; `+` is too, for readers that take it for a blank.
 ENCODED = "%:"
@@ -56,14 +56,14 @@ type Extras = dict[int, dict[str, str]]
 
 class RowsInOrder(NamedTuple):
     rows: RecordBatch
-    moments: list[int]
+    timestamps: list[int]
 
 
-def columns_of_events(layout: Layout, events: Sequence[Any]) -> tuple[Columns, Counter[str]]:
-    """Structs of one layout -> its columns, and how often which field went into `extra`."""
+def columns_of_events(layout: Layout, events: Sequence[tuple[Any, ...]]) -> tuple[Columns, Counter[str]]:
+    """Structs of one layout, as tuples -> its columns, and how often which field went into `extra`."""
     columns: Columns = {"type": _constant(layout.event_type, len(events))}
     extras: Extras = {}
-    _add_members(layout.members, [astuple(event) for event in events], columns, extras)
+    _add_members(layout.members, events, columns, extras)
     if extras:
         columns["extra"] = _text_array(
             [json_object(extras[row]) if row in extras else None for row in range(len(events))]
@@ -96,11 +96,11 @@ def record_batch(
 
 
 def merged(parts: Sequence[RowsInOrder]) -> RecordBatch:
-    """One batch of several that are each in the order of their moments."""
+    """One batch of several that are each in the order of their timestamps."""
     if len(parts) == 1:
         return parts[0].rows
-    moments = [moment for part in parts for moment in part.moments]
-    order = array("I", sorted(range(len(moments)), key=moments.__getitem__))
+    timestamps = [timestamp for part in parts for timestamp in part.timestamps]
+    order = array("I", sorted(range(len(timestamps)), key=timestamps.__getitem__))
     (whole,) = table([part.rows for part in parts]).combine_chunks().to_batches()
     return whole.take(Array.from_buffer(order))
 
@@ -170,9 +170,7 @@ def _encoded_text(text: str) -> str:
     return ENCODED + _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
 
 
-def _add_members(
-    members: Members, rows: Sequence[tuple[Any, ...]], columns: Columns, extras: Extras, within: str | None = None
-) -> None:
+def _add_members(members: Members, rows: Sequence[tuple[Any, ...]], columns: Columns, extras: Extras) -> None:
     by_position = list(zip(*rows, strict=True))
     for position, column in members.columns:
         values = by_position[position]
@@ -211,8 +209,8 @@ def _time_array(texts: Sequence[str | None], name: str, extras: Extras) -> Array
             return times
     values: list[int | None] = []
     for row, text in enumerate(texts):
-        moment, whole = (None, True) if text is None else read_timestamp(text)
-        values.append(moment)
+        timestamp, whole = (None, True) if text is None else read_timestamp(text)
+        values.append(timestamp)
         if not whole:
             extras.setdefault(row, {})[name] = json.encode(text).decode()
     return _array(TIMESTAMP, values)

@@ -1,8 +1,8 @@
 """Messages that announce files of rows -> events of the chosen types on an EventBridge bus, at least once.
 
-A message is done with when each of its events was taken, or refused for good and kept aside with its reason. If one was
-not, the message comes again with all of them, so that consumers see repeats, with the same `id`; five failures bring it
-to the dead-letter queue.
+A message succeeds when EventBridge accepted each of its events, or rejected it for good and it was quarantined with the
+reason. Otherwise the queue delivers the message again with all its events, so consumers see repeats, with the same
+`id`. After five failures the message goes to the dead-letter queue.
 """
 
 import logging
@@ -20,13 +20,13 @@ from publish_events.columns import BIRD_TYPES
 from publish_events.delivery import Outcome, publish
 from publish_events.entries import Entry, entry_of
 from publish_events.notification import LakeFile, UnreadableMessageError, announced
-from publish_events.quarantine import Refused, kept_aside
+from publish_events.quarantine import Refused, quarantine_object
 from publish_events.rows import Row, UnreadableFileError, rows_of_types
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-# Of the function's 120 s: one pause, one request and one file may still be under way when they are over.
+# Of the function's 120 s: one pause, one request and one file may still be running when this time is up.
 TIME_FOR_PUBLISHING_SECONDS = 75
 
 
@@ -45,44 +45,46 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             names_refused += refused
             logger.warning("name of another bucket or prefix refused", extra={"message_id": record["messageId"]})
         for file in files:
-            asked_by[file].add(record["messageId"])
+            if file.key.endswith((".parquet", ".csv")):
+                asked_by[file].add(record["messageId"])
     for file in _publish(sorted(asked_by), names_refused):
         failed |= asked_by[file]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
 
 def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
-    """Publish the chosen events of the files; return the files that are not done with."""
-    left = set(files)
+    """Publish the chosen events of the files; return the files that failed or were not finished."""
+    unfinished = set(files)
     unreadable: set[LakeFile] = set()
-    aside: dict[LakeFile, list[Refused]] = defaultdict(list)
+    refused_events: dict[LakeFile, list[Refused]] = defaultdict(list)
     seen: set[str | None] = set()
 
     def entries() -> Iterator[Entry]:
-        """Of all files, so that requests are full though a file may have few to publish."""
+        """The entries of all files, so that requests are full even if each file has few events to publish."""
         for file in files:
             try:
                 for row in _rows(file, seen):
                     try:
                         entry = entry_of(row, file, f"{os.environ['LAKE_BUCKET_ARN']}/{file.key}")
                     except Exception as error:
-                        aside[file].append(Refused(row, f"no event could be made of the row: {type(error).__name__}"))
+                        reason = f"no event could be made of the row: {type(error).__name__}"
+                        refused_events[file].append(Refused(row, reason))
                     else:
                         yield entry
-            except Exception as error:  # whatever is wrong with this file, the others are published
+            except Exception as error:  # one file's error must not keep the others from being published
                 known = isinstance(error, UnreadableFileError | lake.StorageUnavailableError | lake.UnreadableKeyError)
                 reason = str(error) if known else type(error).__name__
                 logger.error("file not read", extra={"lake_key": file.key, "reason": reason})
                 unreadable.add(file)
-            left.discard(file)
+            unfinished.discard(file)
 
-    ends = time.monotonic() + TIME_FOR_PUBLISHING_SECONDS
-    outcome = publish(entries(), bus().put, time.sleep, lambda: time.monotonic() > ends)
+    deadline = time.monotonic() + TIME_FOR_PUBLISHING_SECONDS
+    outcome = publish(entries(), bus().put, time.sleep, lambda: time.monotonic() > deadline)
     for entry, code in outcome.refused:
-        aside[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
-    failed = left | unreadable | outcome.incomplete | _not_kept_aside(aside)
+        refused_events[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
+    failed = unfinished | unreadable | outcome.incomplete | _quarantine(refused_events)
     if files or names_refused:
-        _log(outcome, len(files) - len(failed), sum(map(len, aside.values())), names_refused)
+        _log(outcome, len(files) - len(failed), sum(map(len, refused_events.values())), names_refused)
     if seen:
         _warn_of_types_without_events(event_types() - BIRD_TYPES - seen)
     return failed
@@ -96,12 +98,12 @@ def _rows(file: LakeFile, seen: set[str | None]) -> Iterator[Row]:
     yield from rows_of_types(body, event_types(), csv=file.key.endswith(".csv"), seen=seen)
 
 
-def _not_kept_aside(aside: Mapping[LakeFile, Sequence[Refused]]) -> set[LakeFile]:
-    """Keep the refused events of each file in the lake; return the files of which that failed."""
+def _quarantine(refused_events: Mapping[LakeFile, Sequence[Refused]]) -> set[LakeFile]:
+    """Write each file's refused events to quarantine/; return the files for which that failed."""
     failed = set()
-    for file, refused in aside.items():
+    for file, refused in refused_events.items():
         try:
-            lake.write(file.bucket, *kept_aside(file, refused, datetime.now(UTC)), allow_http=_allow_http())
+            lake.write(file.bucket, *quarantine_object(file, refused, datetime.now(UTC)), allow_http=_allow_http())
         except lake.StorageUnavailableError as error:
             logger.error("refused events not kept aside", extra={"lake_key": file.key, "reason": str(error)})
             failed.add(file)
@@ -124,7 +126,7 @@ def _log(outcome: Outcome, files: int, refused: int, names_refused: int) -> None
 
 
 def _warn_of_types_without_events(types: Set[str]) -> None:
-    """A slip in PublishedEventTypes would otherwise publish nothing, and say nothing."""
+    """A typo in PublishedEventTypes would otherwise publish nothing without any sign of it."""
     if new := types - _warned_of():
         _warned_of().update(new)
         logger.warning("PublishedEventTypes has types that no event has", extra={"types": sorted(new)})
@@ -132,7 +134,7 @@ def _warn_of_types_without_events(types: Set[str]) -> None:
 
 @cache
 def _warned_of() -> set[str]:
-    """In the life of this execution environment: a line for each event would be noise."""
+    """Types that this execution environment has warned of: one line for each event would be noise."""
     return set()
 
 

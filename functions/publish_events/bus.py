@@ -1,4 +1,4 @@
-"""Adapter: entries handed to the EventBridge bus."""
+"""Adapter: sends entries to the EventBridge bus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from publish_events.delivery import PASSING
+from publish_events.delivery import TEMPORARY
 from publish_events.entries import Entry
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
-# One try a call: who asks has all of the refused ones to think of, not those of one request.
+# No retries here: the caller retries refused entries together with the next ones.
 CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
 
 
@@ -28,20 +28,20 @@ class Bus:
     name: str
 
     def put(self, entries: Sequence[Entry]) -> list[str]:
-        """For each entry the code of why it was refused, "" if it was taken.
+        """For each entry the error code, "" if EventBridge accepted it.
 
-        A request that is refused as a whole may be so because of one entry: then each goes by itself.
+        EventBridge may refuse a whole request because of one entry; then each entry is sent by itself.
         """
         try:
             answer = self.client.put_events(Entries=[entry.request(self.name) for entry in entries])  # type: ignore[misc]
         except ClientError as error:
-            refusal, passing = error.response["Error"]["Code"], error.response["Error"]["Code"] in PASSING
-        except (ParamValidationError, ValueError, TypeError, OverflowError) as error:  # never left this machine
-            refusal, passing = type(error).__name__, False
-        except BotoCoreError as error:  # no answer: it may have been taken, and comes a second time then
-            refusal, passing = type(error).__name__, True
+            refusal, temporary = error.response["Error"]["Code"], error.response["Error"]["Code"] in TEMPORARY
+        except (ParamValidationError, ValueError, TypeError, OverflowError) as error:  # boto3 did not send it
+            refusal, temporary = type(error).__name__, False
+        except BotoCoreError as error:  # no answer: EventBridge may have accepted it, and then gets it twice
+            refusal, temporary = type(error).__name__, True
         else:
             return [result.get("ErrorCode", "") for result in answer["Entries"]]
-        if passing or len(entries) == 1:
+        if temporary or len(entries) == 1:
             return [refusal] * len(entries)
         return [self.put([entry])[0] for entry in entries]

@@ -1,7 +1,7 @@
-"""What the columns of a file of rows hold, where it is not text; which types of events there are. Pure.
+"""What the columns of a file of rows hold, where it is not text; which types of events there are.
 
-Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. A test holds
-this against the columns of process, whose file of rows is the contract.
+Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. Written by
+`make generate` from functions/process, because no function imports another.
 """
 
 from enum import StrEnum
@@ -15,20 +15,73 @@ class Kind(StrEnum):
     JSON = "JSON"
 
 
-_NAMES = {
-    Kind.BIGINT: """template_version ab_test_version msg_size queue_time num_retries outbound_tls bounce_class
-        geo_ip_zip sms_segments number_succeeded number_duplicates number_failed""",
-    Kind.DOUBLE: "geo_ip_latitude geo_ip_longitude dr_latency",
-    Kind.BOOLEAN: """transactional open_tracking click_tracking initial_pixel amp_enabled
-        user_agent_parsed_is_mobile user_agent_parsed_is_proxy user_agent_parsed_is_prefetched retryable""",
-    Kind.TIMESTAMP: "timestamp received_at injection_time scheduled_time expiration_timestamp",
-    Kind.JSON: "ab_test rcpt_meta rcpt_tags rcpt_subs sms_remoteids extra",
+KINDS = {
+    "timestamp": Kind.TIMESTAMP,
+    "received_at": Kind.TIMESTAMP,
+    "template_version": Kind.BIGINT,
+    "ab_test_version": Kind.BIGINT,
+    "ab_test": Kind.JSON,
+    "rcpt_meta": Kind.JSON,
+    "rcpt_tags": Kind.JSON,
+    "rcpt_subs": Kind.JSON,
+    "msg_size": Kind.BIGINT,
+    "injection_time": Kind.TIMESTAMP,
+    "scheduled_time": Kind.TIMESTAMP,
+    "queue_time": Kind.BIGINT,
+    "num_retries": Kind.BIGINT,
+    "outbound_tls": Kind.BIGINT,
+    "transactional": Kind.BOOLEAN,
+    "open_tracking": Kind.BOOLEAN,
+    "click_tracking": Kind.BOOLEAN,
+    "initial_pixel": Kind.BOOLEAN,
+    "amp_enabled": Kind.BOOLEAN,
+    "bounce_class": Kind.BIGINT,
+    "user_agent_parsed_is_mobile": Kind.BOOLEAN,
+    "user_agent_parsed_is_proxy": Kind.BOOLEAN,
+    "user_agent_parsed_is_prefetched": Kind.BOOLEAN,
+    "geo_ip_latitude": Kind.DOUBLE,
+    "geo_ip_longitude": Kind.DOUBLE,
+    "geo_ip_zip": Kind.BIGINT,
+    "sms_remoteids": Kind.JSON,
+    "sms_segments": Kind.BIGINT,
+    "dr_latency": Kind.DOUBLE,
+    "expiration_timestamp": Kind.TIMESTAMP,
+    "number_succeeded": Kind.BIGINT,
+    "number_duplicates": Kind.BIGINT,
+    "number_failed": Kind.BIGINT,
+    "retryable": Kind.BOOLEAN,
+    "extra": Kind.JSON,
 }
-KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
-# Types of events that Bird documents; a test holds them against those of process.
-_BIRD_TYPES = """ab_test_cancelled ab_test_completed amp_click amp_initial_open amp_open bounce click delay delivery
-    error generation_failure generation_rejection initial_open injection link_unsubscribe list_unsubscribe open
-    out_of_band policy_rejection relay_delivery relay_injection relay_permfail relay_rejection relay_tempfail sms_status
-    spam_complaint success"""
-BIRD_TYPES = frozenset(_BIRD_TYPES.split())
+# Types of events that Bird documents.
+BIRD_TYPES = frozenset(
+    {
+        "ab_test_cancelled",
+        "ab_test_completed",
+        "amp_click",
+        "amp_initial_open",
+        "amp_open",
+        "bounce",
+        "click",
+        "delay",
+        "delivery",
+        "error",
+        "generation_failure",
+        "generation_rejection",
+        "initial_open",
+        "injection",
+        "link_unsubscribe",
+        "list_unsubscribe",
+        "open",
+        "out_of_band",
+        "policy_rejection",
+        "relay_delivery",
+        "relay_injection",
+        "relay_permfail",
+        "relay_rejection",
+        "relay_tempfail",
+        "sms_status",
+        "spam_complaint",
+        "success",
+    }
+)

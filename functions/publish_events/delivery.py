@@ -1,4 +1,4 @@
-"""Entries -> full requests; what was refused goes again with the next ones, until it is taken or time is up. Pure."""
+"""Entries -> full requests. Refused entries are sent again with the next ones, until accepted or time is up. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,16 +9,16 @@ from publish_events.notification import LakeFile
 
 MAX_ENTRIES = 10  # of one request
 TRIES = 6
-# EventBridge will not change its mind about these: of one entry in its answer, of a request of one entry, or of what
-# boto3 cannot even send. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
-DISLIKED = {
+# Retrying does not help: codes of one entry in an answer, of a request with one entry, and of what boto3 cannot send.
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+REJECTED_FOR_GOOD = {
     *("InvalidArgument", "MalformedDetail"),
     *("ValidationException", "ValidationError", "SerializationException", "RequestEntityTooLarge", "413"),
     *("ParamValidationError", "ValueError", "TypeError", "OverflowError"),
 }
-# These say nothing about the entry: they pass, or the account has to be mended.
+# Not caused by the entry: these errors pass, or someone has to fix the account.
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/CommonErrors.html
-PASSING = {
+TEMPORARY = {
     *(
         "ThrottlingException",
         "Throttling",
@@ -47,12 +47,12 @@ FIRST_PAUSE_SECONDS = 0.2
 class Outcome:
     published: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
-    # Events that were published with fields left out.
+    # Events published with some fields left out.
     shortened: int = 0
     not_published: int = 0
     # Entries that EventBridge will never take, with its code.
     refused: list[tuple[Entry, str]] = field(default_factory=list)
-    # Files with an event that was not taken.
+    # Files with an event that EventBridge did not accept.
     incomplete: set[LakeFile] = field(default_factory=set)
 
 
@@ -62,9 +62,9 @@ def publish(
     pause: Callable[[float], None],
     time_is_up: Callable[[], bool],
 ) -> Outcome:
-    """`put` tells for each entry of a request why it was refused, with "" for one that was taken.
+    """`put` returns the error code of each entry in a request, "" for an accepted one.
 
-    When time is up, entries that were not asked for yet stay where they are.
+    When time is up, entries that were not taken from `entries` yet stay there.
     """
     outcome = Outcome()
     doubtful: list[tuple[Entry, str]] = []
@@ -78,25 +78,25 @@ def publish(
                 outcome.shortened += bool(entry.omitted)
                 continue
             outcome.refusals[refusal] += 1
-            plainer = entry.plainer() if refusal in DISLIKED else entry
-            if plainer is None:
+            simplified = entry.simplified() if refusal in REJECTED_FOR_GOOD else entry
+            if simplified is None:
                 outcome.refused.append((entry, refusal))
                 continue
-            plainer.tries = entry.tries + 1
-            if plainer.tries < TRIES:
-                again.append(plainer)
-            elif refusal in DISLIKED:
+            simplified.tries = entry.tries + 1
+            if simplified.tries < TRIES:
+                again.append(simplified)
+            elif refusal in REJECTED_FOR_GOOD:
                 outcome.refused.append((entry, refusal))
             else:
-                # It is set aside: those behind it shall not wait for it.
+                # Set aside, so that the entries after it do not wait for it.
                 doubtful.append((entry, refusal))
         waiting.extendleft(reversed(again))
         if again:
             pause(FIRST_PAUSE_SECONDS * 2 ** (max(entry.tries for entry in again) - 1))
     for entry, refusal in doubtful:
-        # A refusal that is not known here is the entry's own if others were taken. What passes, or seems to be a fault
-        # of the network, fails the message, which comes again.
-        if refusal not in PASSING and not refusal.endswith("Error") and outcome.published:
+        # An unknown code is taken to be caused by the entry if others were accepted. A temporary or network error
+        # fails the message, and the queue delivers it again.
+        if refusal not in TEMPORARY and not refusal.endswith("Error") and outcome.published:
             outcome.refused.append((entry, refusal))
         else:
             waiting.append(entry)
@@ -106,7 +106,7 @@ def publish(
 
 
 def _next_request(waiting: "deque[Entry]", source: Iterator[Entry]) -> list[Entry]:
-    """As many as one request takes; those that wait come first. What does not fit any more waits."""
+    """As many entries as fit into one request, the waiting ones first. An entry that does not fit waits."""
     request: list[Entry] = []
     size = 0
     while len(request) < MAX_ENTRIES:

@@ -1,4 +1,4 @@
-"""A row -> an entry for EventBridge: the row as JSON, with an id to tell repeats by, and small enough. Pure.
+"""A row -> an entry for EventBridge: the row as JSON, small enough, with an id that identifies repeats. Pure.
 
 Sources: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html and, for the size of an entry,
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html.
@@ -16,17 +16,17 @@ from publish_events.notification import LakeFile
 
 SOURCE = "bird-webhooks"
 DETAIL_TYPE = "Bird Email Event"
-# EventBridge takes 1 MB since January 2026. A Step Functions execution takes 256 KiB with the envelope, and a region
-# may still have the older limit of the same size: an event shall reach whatever target a rule names.
+# EventBridge accepts 1 MB since January 2026. But a Step Functions execution accepts 256 KiB with the envelope, and a
+# region may still have the older limit of the same size. An event should fit any target of a rule.
 MAX_BYTES = 250_000
-# What an event is told by; nothing makes it small if these do not fit, and EventBridge will refuse it.
+# These identify an event and are never left out. If they alone are too large, EventBridge refuses the event.
 _KEPT = {"id", "customer_id", "event_class", "type", "event_key", "batch_id"}
 _JSON_COLUMNS = {name for name, kind in KINDS.items() if kind is Kind.JSON}
 
 
 @dataclass
 class Entry:
-    """One event on its way, of a row; `tries` counts how often EventBridge has refused it."""
+    """One event to publish, made from a row; `tries` counts how often EventBridge refused it."""
 
     file: LakeFile
     resource: str
@@ -54,21 +54,21 @@ class Entry:
             "EventBusName": bus_name,
         }
 
-    def plainer(self) -> "Entry | None":
-        """Without what EventBridge may dislike: free-form JSON (its depth, its numbers) and an odd time.
+    def simplified(self) -> "Entry | None":
+        """Without what EventBridge may refuse: free-form JSON (because of its depth or numbers) and an odd time.
 
-        None if there is nothing left to leave out.
+        None if nothing more can be left out.
         """
-        disliked = [name for name in self.fields if name in _JSON_COLUMNS]
-        if not disliked and self.time is None:
+        json_fields = [name for name in self.fields if name in _JSON_COLUMNS]
+        if not json_fields and self.time is None:
             return None
-        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *disliked], self.row)
+        return _fitting(self.file, self.resource, None, self.fields, [*self.omitted, *json_fields], self.row)
 
 
 def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:
-    """The row without its missing values; `id` is the same whenever the event comes again.
+    """The row without its missing values; a repeat of the event has the same `id`.
 
-    Two accounts may have events of one id. An account that is not named leaves its place in `id` empty.
+    Two accounts may have events with the same Bird id, so `id` begins with the account, if the event names one.
     """
     parts = (str(row.get(name) or "") for name in ("customer_id", "event_class", "type"))
     fields: dict[str, Any] = {"id": "/".join([*(part.replace("/", "%2F") for part in parts), row["event_key"]])}
@@ -84,7 +84,7 @@ def _fitting(
     omitted: list[str],
     row: Mapping[str, Any],
 ) -> Entry:
-    """Without the fields in `omitted`, and without the largest ones until it fits; `omitted` names all of them."""
+    """Without the fields in `omitted`, and without the largest others until it fits; the event lists them all."""
     kept = {name: value for name, value in fields.items() if name not in omitted and name != "omitted"}
     left_out = list(omitted)
     detail = _encoded(kept, left_out)
@@ -108,5 +108,5 @@ def _json_value(name: str, value: Any) -> Any:
 
 
 def _size_beside_detail(resource: str) -> int:
-    """14 bytes stand for the time."""
+    """EventBridge counts 14 bytes for the time."""
     return 14 + len(SOURCE) + len(DETAIL_TYPE) + len(resource.encode())

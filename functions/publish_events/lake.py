@@ -1,4 +1,4 @@
-"""Adapter: the lake bucket's files read, and one written of the events that were refused."""
+"""Adapter: reads files of the lake bucket, and writes one with the events that EventBridge refused."""
 
 from datetime import timedelta
 from functools import cache
@@ -11,11 +11,11 @@ from publish_events.notification import LakeFile
 
 
 class StorageUnavailableError(Exception):
-    """S3 did not answer as it should; the queue should try again."""
+    """S3 did not answer as expected; the queue should deliver the message again."""
 
 
 class UnreadableKeyError(Exception):
-    """A key that object_store has no path for: an empty part, `.`, `..` or a control character in it."""
+    """A key that object_store does not accept as a path: it has an empty part, `.`, `..` or a control character."""
 
 
 def read(file: LakeFile, *, allow_http: bool) -> bytes | None:

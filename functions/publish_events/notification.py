@@ -1,16 +1,18 @@
-"""A message of the queue -> the files of rows that it announces. Pure."""
+"""A message of the queue -> the files of rows that it announces. Pure.
 
-from typing import Any, NamedTuple
+load_postgres and publish_events each have this same file, because functions share no code; a test compares them.
+"""
+
+import json
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-import msgspec
-
-# process writes Parquet under the one and CSV under the other.
+# process writes Parquet files under the first prefix and CSV files under the second.
 PREFIXES = ("events/", "events-csv/")
 
 
 class UnreadableMessageError(Exception):
-    """A message that is no notification of S3's."""
+    """A message that is not an S3 notification."""
 
 
 class LakeFile(NamedTuple):
@@ -19,20 +21,20 @@ class LakeFile(NamedTuple):
 
 
 class Announced(NamedTuple):
-    """`refused`: how many names are not of the stack's own lake bucket and prefixes."""
+    """`refused`: how many names are not in the stack's own lake bucket and prefixes."""
 
     files: list[LakeFile]
     refused: int
 
 
 def announced(body: str, bucket: str) -> Announced:
-    """The files of rows in S3's notification, keys decoded; none for s3:TestEvent, and other objects are left out.
+    """The files that S3 announces, with decoded keys (S3 writes a space as +); none for s3:TestEvent.
 
-    A queue's policy admits S3 and not one bucket, so a name counts only if it is of `bucket` and of a prefix of rows.
+    The queue's policy allows the S3 service, not one bucket, so only names in `bucket` and under PREFIXES count.
     Errors: UnreadableMessageError.
     """
     try:
-        notification: Any = msgspec.json.decode(body)
+        notification = json.loads(body)
         if notification.get("Event") == "s3:TestEvent":
             return Announced([], 0)
         found = [
@@ -41,12 +43,14 @@ def announced(body: str, bucket: str) -> Announced:
             if record["eventName"].startswith(("ObjectCreated:", "s3:ObjectCreated:"))
         ]
         ours = [file for file in found if file.bucket == bucket and file.key.startswith(PREFIXES)]
-    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableMessageError(type(error).__name__) from error
-    rows = [file for file in ours if file.key.endswith((".parquet", ".csv")) and not is_marker(file.key)]
-    return Announced(rows, len(found) - len(ours))
+    return Announced([file for file in ours if not is_marker(file.key)], len(found) - len(ours))
 
 
 def is_marker(key: str) -> bool:
-    """Whether it is what Spark or Hadoop leave beside files: Athena does not read such names either."""
-    return any(part.startswith(("_", ".")) and part not in (".", "..") for part in key.split("/"))
+    """Whether Spark, Hadoop or the S3 console leaves such a file: Athena does not read these names either."""
+    parts = key.split("/")
+    hidden = any(part.startswith(("_", ".")) and part not in (".", "..") for part in parts)
+    # A "folder" made in the console is an empty object whose key ends with a slash.
+    return hidden or not parts[-1] or "$folder$" in parts[-1]

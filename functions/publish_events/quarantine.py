@@ -1,4 +1,4 @@
-"""Events that EventBridge refused -> NDJSON in quarantine/, where `erase` and `quarantine` look. Pure."""
+"""Events that EventBridge refused -> NDJSON in quarantine/, which `erase` and `quarantine` read. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ class Refused(NamedTuple):
     reason: str
 
 
-def kept_aside(file: LakeFile, refused: Sequence[Refused], now: datetime) -> tuple[str, bytes]:
-    """The object's key and body; the same for the same file, so that a second try overwrites it.
+def quarantine_object(file: LakeFile, refused: Sequence[Refused], now: datetime) -> tuple[str, bytes]:
+    """The object's key and body. A file always gets the same key, so a second try overwrites the first.
 
-    It lies under the day on which one of the batches arrived, as all of quarantine/ does.
+    The key names the day on which one of the batches arrived, as all keys in quarantine/ do.
     """
     arrivals = [one.row.get("received_at") or now for one in refused]
     lines = [_record(file, one, arrived) for one, arrived in zip(refused, arrivals, strict=True)]
@@ -33,7 +33,7 @@ def kept_aside(file: LakeFile, refused: Sequence[Refused], now: datetime) -> tup
 
 
 def _record(file: LakeFile, one: Refused, arrived: datetime) -> bytes:
-    """`original` has the row's values; those of JSON columns as JSON, or as text where they are none."""
+    """`original` has the row's values: JSON columns as JSON, or as text if they are not JSON."""
     values = {name: _value(name, value) for name, value in one.row.items() if value is not None}
     record = {
         "reason": one.reason,

@@ -1,7 +1,7 @@
-"""A file of rows, Parquet or CSV -> its rows of the types asked for, as values by column. Pure.
+"""A file of rows, Parquet or CSV -> its rows of the chosen types, as values by column. Pure.
 
-A file is decoded some thousand rows at a time, and only rows of those types become Python values: a file with nothing
-to publish costs its decoding, no more. (arro3 reads neither single columns nor the statistics of row groups.)
+A file is decoded some thousand rows at a time, and only rows of those types become Python values, so a file without
+such rows costs only its decoding. (arro3 reads neither single columns nor the statistics of row groups.)
 """
 
 from array import array
@@ -17,7 +17,7 @@ from publish_events.columns import KINDS, Kind
 
 ROWS_AT_ONCE = 4096
 _PARQUET_MAGIC = b"PAR1"
-# Behind it, process percent-encodes a text that is empty or has a line end in it.
+# The prefix of a text that process percent-encoded, because it is empty or contains a line end.
 _ENCODED = "%:"
 _ARROW_TYPES = {
     Kind.BIGINT: DataType.int64(),
@@ -31,13 +31,13 @@ type Row = dict[str, Any]
 
 
 class UnreadableFileError(Exception):
-    """A file that is no Parquet or CSV of rows."""
+    """A file that is not Parquet or CSV, or not of rows."""
 
 
 def rows_of_types(
     body: bytes, types: Collection[str], *, csv: bool, seen: set[str | None] | None = None
 ) -> Iterator[Row]:
-    """In the order of the file; a missing value is None. `seen` gets all types that the file has.
+    """In the order of the file; a missing value is None. All types in the file are added to `seen`.
 
     Errors: UnreadableFileError.
     """
@@ -72,7 +72,7 @@ def _record_batches(body: bytes, *, csv: bool) -> Iterator[RecordBatch]:
             batch = next(batches, None)
         except (UnreadableFileError, KeyboardInterrupt, SystemExit, MemoryError):
             raise
-        except BaseException as error:  # a corrupt file makes arro3 panic, which is no Exception
+        except BaseException as error:  # arro3 panics on a corrupt file, and a panic is not an Exception
             raise UnreadableFileError(type(error).__name__) from error
         if batch is None:
             return
@@ -86,7 +86,7 @@ def _open_parquet(body: bytes) -> RecordBatchReader:
 
 
 def _open_csv(body: bytes) -> RecordBatchReader:
-    """With the types back that CSV does not keep; an empty field is a missing value."""
+    """With the columns' types, which CSV does not keep; an empty field is a missing value."""
     names = body.partition(b"\n")[0].decode().rstrip("\r").split(",")
     fields = [Field(name, _ARROW_TYPES[KINDS[name]] if name in KINDS else DataType.utf8()) for name in names]
     return read_csv(BytesIO(body), Schema(fields), has_header=True, batch_size=ROWS_AT_ONCE)

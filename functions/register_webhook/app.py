@@ -1,12 +1,12 @@
-"""Custom resource: the stack's webhook at Bird, made, changed and deleted with the stack. Its physical id is Bird's.
+"""Custom resource: the stack's webhook at Bird, created, updated and deleted with the stack. Its physical id is Bird's.
 
-Bird is given the current credentials of the webhook's secret, always: ingest accepts those before, during and after a
-rotation. What is there already is adopted (same target), what was deleted at Bird is made anew. Bird tries the target
-before it takes a webhook, and a name or certificate that is minutes old may not answer yet: hence the patience.
+Bird always gets the current credentials in the webhook's secret, because ingest accepts them before, during and after a
+rotation. An existing webhook with the same target is adopted, and one that was deleted at Bird is created again. Bird
+calls the target before it accepts a webhook, and DNS or a certificate may not work for some minutes, so it retries.
 
-Addresses, ARNs and all other facts of the stack come from the environment, which only a deployment can change: whoever
-may invoke this function must not choose where a key goes. Of the event it uses what CloudFormation asks for, and the
-name of the header that an update replaces.
+Addresses, ARNs and all other facts of the stack come from the environment, which only a deployment can change, because
+a caller of this function must not choose where an API key goes. From the event it takes only CloudFormation's request,
+and the name of the header that an update replaces.
 """
 
 import json
@@ -26,22 +26,22 @@ from register_webhook.cloudformation import answer_to, seconds_left, send, stack
 from register_webhook.webhook import (
     UnusableSettingError,
     api_key,
-    carries,
-    changed,
-    chosen,
+    desired_fields,
+    event_types_in,
+    has_credentials,
+    redacted,
     same_target,
-    wanted,
-    without,
+    updated_fields,
 )
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-NOT_REGISTERED = "not-registered"  # the physical id of what Bird never took: to delete it is to do nothing
-PAUSES_SECONDS = (2, 5, 10, 20)  # and 30 from then on
+NOT_REGISTERED = "not-registered"  # the physical id if Bird never accepted a webhook; a deletion then does nothing
+PAUSES_SECONDS = (2, 5, 10, 20)  # then 30 each time
 LAST_PAUSE_SECONDS = 30
-ACCESS_SECONDS = 60  # how long IAM may take to know who may read a secret
-# The last attempt may begin this long before the function's own end, with its few requests and CloudFormation's answer.
+ACCESS_SECONDS = 60  # how long IAM may take until the function may read a secret
+# Kept for the last attempt's few requests and for the answer to CloudFormation.
 RESERVE_SECONDS = 100
 DELETE_SECONDS = 60
 
@@ -52,15 +52,15 @@ class Outcome(NamedTuple):
 
 
 class UnreadableSecretError(Exception):
-    """Secrets Manager did not give a secret; says which, and why."""
+    """A secret could not be read; the text says which, and why."""
 
 
 class ForeignStackError(Exception):
-    """The event names another stack than the function's own."""
+    """The event names a stack that is not the function's own."""
 
 
-class StackGoesError(Exception):
-    """The stack is deleted or rolled back, so a webhook must not be made any more."""
+class StackBeingDeletedError(Exception):
+    """The stack is being deleted or rolled back, so no webhook must be created."""
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
@@ -79,8 +79,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
             done = register(event, secrets, deadline=now + seconds)
             data = {"Outcome": done.words}
             answer |= {"Status": "SUCCESS", "PhysicalResourceId": done.webhook_id, "Data": data}
-    except Exception as error:  # whatever it is, the stack's event must say it
-        answer |= {"Status": "FAILED", "Reason": without(reason(error), secrets)}
+    except Exception as error:  # the stack's events must show any error
+        answer |= {"Status": "FAILED", "Reason": redacted(reason(error), secrets)}
         logger.error("webhook not registered", extra={"reason": answer["Reason"]})
     send(event["ResponseURL"], answer, context)
 
@@ -88,20 +88,20 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
 def reason(error: Exception) -> str:
     match error:
         case NotNowError():
-            return f"Bird did not do so, however often it was asked: {error}"
+            return f"Bird failed at every attempt: {error}"
         case BirdError():
             return f"Bird refused: {error}"
         case UnusableSettingError() | UnreadableSecretError():
             return str(error)
         case ForeignStackError():
             return "The webhook was left alone: this function serves another stack"
-        case StackGoesError():
-            return "The webhook was not made: the stack is being deleted or rolled back"
-    return f"The webhook was not registered: {type(error).__name__}"  # its text may hold anything
+        case StackBeingDeletedError():
+            return "The webhook was not created: the stack is being deleted or rolled back"
+    return f"The webhook was not registered: {type(error).__name__}"  # its text may contain anything
 
 
 def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> Outcome:
-    """Puts what must not be printed into `secrets` as soon as it is known."""
+    """Appends to `secrets` what must not be printed, as soon as it is known."""
     settings = os.environ
     api = open_api(secrets)
     credentials = own_credentials(secrets)
@@ -109,47 +109,47 @@ def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -
     old_header = old.get("WEBHOOK_HEADER") if old.get("WEBHOOK_AUTH") == "HEADER" else None
     known = event.get("PhysicalResourceId", NOT_REGISTERED)
 
-    # Each attempt looks anew: the webhook of one whose answer was lost is found by the next, and none is made twice.
+    # Each attempt lists the webhooks again. If the answer to a creation was lost, the next attempt finds that webhook.
     def attempt() -> Outcome:
-        event_types = chosen(settings["EVENT_TYPES"]) or api.event_types()
-        fields = wanted(settings, credentials, event_types)
+        event_types = event_types_in(settings["EVENT_TYPES"]) or api.event_types()
+        fields = desired_fields(settings, credentials, event_types)
         if known != NOT_REGISTERED and (current := api.read(known)) is not None:
-            api.update(known, changed(current, fields, old_header))
+            api.update(known, updated_fields(current, fields, old_header))
             return Outcome(known, "updated")
         found = [webhook for webhook in api.webhooks() if same_target(webhook.get("target"), fields["target"])]
         if found:
             adopted = found[0]
-            api.update(adopted["id"], {**changed(adopted, fields), "active": True})
+            api.update(adopted["id"], {**updated_fields(adopted, fields), "active": True})
             more = f", the first of {len(found)} with this target" if len(found) > 1 else ""
-            return Outcome(adopted["id"], f"adopted, it was there{more}")
-        require_stack_stays(event)
-        return Outcome(api.create(fields), "created" if known == NOT_REGISTERED else "created anew, it was gone")
+            return Outcome(adopted["id"], f"adopted, because it existed{more}")
+        require_stack_is_kept(event)
+        return Outcome(api.create(fields), "created" if known == NOT_REGISTERED else "recreated, because it was gone")
 
-    done = persist(attempt, deadline)
+    done = retry_until_deadline(attempt, deadline)
     logger.info("webhook registered", extra={"outcome": done.words, "webhook_id": done.webhook_id})
     return done
 
 
-def require_stack_stays(event: Mapping[str, Any]) -> None:
-    """Errors: StackGoesError, where this request waited so long that its Delete comes, or came, before it.
+def require_stack_is_kept(event: Mapping[str, Any]) -> None:
+    """Errors: StackBeingDeletedError if this request waited so long that CloudFormation has moved on to its Delete.
 
-    An Update may be part of a rollback, which restores the webhook; what a rollback does with a Create is to delete it.
+    An Update may be part of a rollback, which restores the webhook. A rolled back Create is deleted.
     """
     status = stack_status(event["StackId"])
     if status.startswith("DELETE_") or (event["RequestType"] == "Create" and "ROLLBACK" in status):
-        raise StackGoesError
+        raise StackBeingDeletedError
 
 
 def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> None:
-    """A webhook that Bird does not delete is left behind and said in the log: nobody shall be stuck with a stack."""
+    """A webhook that Bird does not delete is left behind and logged, so that the stack can always be deleted."""
     known = event["PhysicalResourceId"]
     if known == NOT_REGISTERED or os.environ["DELETE_WITH_STACK"] != "true":
         logger.info("webhook left at Bird", extra={"webhook_id": known})
         return
-    # An update deletes this resource when BirdApiKeySecretArn becomes empty, and nobody may have meant that: an update
-    # from the Serverless Application Repository empties what is not typed in again. Only the end of the stack counts,
-    # or that of a Create without an answer, which nobody relies on.
-    answered = not made_up(known, event["LogicalResourceId"])
+    # An update deletes this resource when BirdApiKeySecretArn becomes empty. That may be a mistake, because an update
+    # from the Serverless Application Repository empties parameters that are not typed in again. So the webhook is
+    # deleted only with the stack, or after a Create that got no answer, because nothing uses that webhook.
+    answered = not is_generated_id(known, event["LogicalResourceId"])
     status = stack_status(event["StackId"])
     if answered and status not in ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"):
         logger.warning("webhook left at Bird", extra={"webhook_id": known, "stack_status": status})
@@ -157,34 +157,34 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> 
     try:
         api = open_api(secrets)
         if answered:
-            persist(lambda: api.delete(known), deadline)
+            retry_until_deadline(lambda: api.delete(known), deadline)
             logger.info("webhook deleted", extra={"webhook_id": known})
         else:
             credentials = own_credentials(secrets)
-            persist(lambda: delete_ours(api, credentials), deadline)
+            retry_until_deadline(lambda: delete_own_webhooks(api, credentials), deadline)
     except Exception as error:
-        text = without(reason(error), secrets)
+        text = redacted(reason(error), secrets)
         logger.error("webhook not deleted", extra={"reason": text, "webhook_id": known})
 
 
-def made_up(physical_id: str, logical_id: str) -> bool:
-    """Whether CloudFormation made the id up, as it does for a Create that it got no answer to: stack_resource_ABC."""
+def is_generated_id(physical_id: str, logical_id: str) -> bool:
+    """Whether CloudFormation generated the id (stack_resource_ABC), as it does for a Create without an answer."""
     return re.search(rf"[-_]{re.escape(logical_id)}[-_]", physical_id) is not None
 
 
-def delete_ours(api: BirdApi, credentials: Mapping[str, str]) -> None:
-    """Webhooks with our target that carry our credentials, as one has that a Create made whose answer was lost."""
+def delete_own_webhooks(api: BirdApi, credentials: Mapping[str, str]) -> None:
+    """Delete the webhooks with our target and our credentials: a Create whose answer was lost made such a one."""
     target = os.environ["WEBHOOK_URL"]
     for webhook in [each for each in api.webhooks() if same_target(each.get("target"), target)]:
-        if carries(webhook, os.environ, credentials):
+        if has_credentials(webhook, os.environ, credentials):
             api.delete(webhook["id"])
             logger.info("webhook deleted", extra={"webhook_id": webhook["id"]})
         else:
             logger.warning("webhook left at Bird, its credentials are not ours", extra={"webhook_id": webhook["id"]})
 
 
-def persist[T](attempt: Callable[[], T], deadline: float) -> T:
-    """The attempt's result, as soon as Bird can be reached and can reach us. Errors: BirdError."""
+def retry_until_deadline[T](attempt: Callable[[], T], deadline: float) -> T:
+    """The attempt's result, retried until Bird answers and can reach the target. Errors: BirdError."""
     for pause in chain(PAUSES_SECONDS, repeat(LAST_PAUSE_SECONDS)):
         try:
             return attempt()
@@ -193,7 +193,7 @@ def persist[T](attempt: Callable[[], T], deadline: float) -> T:
                 raise
             logger.info("webhook not taken yet", extra={"pause_seconds": pause})
             time.sleep(pause)
-    raise AssertionError  # the pauses have no end
+    raise AssertionError  # never reached: the pauses are endless
 
 
 def open_api(secrets: list[str]) -> BirdApi:
@@ -205,7 +205,7 @@ def open_api(secrets: list[str]) -> BirdApi:
 
 
 def own_credentials(secrets: list[str]) -> dict[str, str]:
-    """User name and password that Bird is given; none where it sends none of ours."""
+    """The user name and password that Bird gets; none if it sends none of ours."""
     if os.environ["WEBHOOK_AUTH"] not in ("BASIC", "HEADER"):
         return {}
     credentials: dict[str, str] = json.loads(read_secret(os.environ["WEBHOOK_SECRET_ARN"], "WebhookSecretArn"))
@@ -214,7 +214,7 @@ def own_credentials(secrets: list[str]) -> dict[str, str]:
 
 
 def read_secret(arn: str, name: str) -> str:
-    """The current version's text, from the region that the ARN names. Errors: UnreadableSecretError."""
+    """The current version's text, read in the ARN's region. Errors: UnreadableSecretError."""
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3])
     try:
         found = when_allowed(

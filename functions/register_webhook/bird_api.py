@@ -1,4 +1,4 @@
-"""Bird's Webhooks API over HTTP. The key goes to that one address and nowhere else."""
+"""Bird's Webhooks API over HTTP. The API key goes to that one address and nowhere else."""
 
 import http.client
 import json
@@ -12,17 +12,17 @@ from urllib.parse import quote
 
 from register_webhook.webhook import Webhook, documented, error_text
 
-REQUEST_TIMEOUT_SECONDS = 20  # Bird tries the target for 10 s before it answers
+REQUEST_TIMEOUT_SECONDS = 20  # Bird waits up to 10 s for the target before it answers
 MAX_ANSWER_BYTES = 5_000_000
-TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)  # and 5xx
+RETRYABLE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)  # and 5xx
 
 
 class BirdError(Exception):
-    """Bird did not do as asked; the text is Bird's own where there is any."""
+    """Bird refused or failed; the text is Bird's own if it sent one."""
 
 
 class RefusedError(BirdError):
-    """It will not, however often it is asked."""
+    """Bird refused; a retry would not help."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"{text} (HTTP {status})")
@@ -30,11 +30,11 @@ class RefusedError(BirdError):
 
 
 class NotNowError(BirdError):
-    """It may, when asked again: too busy, not reached, or the target did not answer yet."""
+    """A retry may succeed: Bird was busy or not reached, or the target did not answer yet."""
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
-    """urllib would take the key along to wherever it is sent."""
+    """Follows no redirect, because urllib would send the API key along."""
 
     def redirect_request(self, *request: Any) -> None:
         return None
@@ -52,7 +52,7 @@ class BirdApi:
     subaccount: str = ""
 
     def event_types(self) -> list[str]:
-        """Never none: a webhook without types would be sent nothing, and nobody would be told."""
+        """All of Bird's types, at least one, because Bird would silently send nothing to a webhook without types."""
         try:
             if found := documented(self._ask("GET", "/webhooks/events/documentation")):
                 return found
@@ -65,7 +65,7 @@ class BirdApi:
         return found
 
     def read(self, webhook_id: str) -> Webhook | None:
-        """None where there is no such webhook."""
+        """None if there is no such webhook."""
         try:
             found: Webhook = self._ask("GET", _path(webhook_id))
         except RefusedError as error:
@@ -75,7 +75,7 @@ class BirdApi:
         return found
 
     def batch_statuses(self, webhook_id: str) -> list[dict[str, Any]]:
-        """The batches of 24 hours that failed, or failed before they succeeded; the newest last."""
+        """The last 24 hours' batches that failed at least once, the newest last."""
         found: list[dict[str, Any]] = self._ask("GET", f"{_path(webhook_id)}/batch-status")
         return sorted(found, key=lambda batch: str(batch.get("ts", "")))
 
@@ -86,7 +86,7 @@ class BirdApi:
         self._ask("PUT", _path(webhook_id), fields)
 
     def delete(self, webhook_id: str) -> None:
-        """One that is gone already is what was wanted."""
+        """Succeeds if the webhook does not exist any more."""
         try:
             self._ask("DELETE", _path(webhook_id))
         except RefusedError as error:
@@ -122,7 +122,7 @@ def _path(webhook_id: str) -> str:
 
 def _meaning(status: int, text: str) -> BirdError:
     """Only Bird's words tell a target that does not answer (yet) from a request that is wrong: both are 400."""
-    if status in TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NotNowError(f"{text} (HTTP {status})")
     if status == HTTPStatus.BAD_REQUEST and "webhook target url failed" in text.lower():
         return NotNowError(f"{text} (HTTP {status})")

@@ -1,4 +1,4 @@
-"""What a webhook of Bird's shall be like, from the custom resource's properties; and what Bird says of it. Pure.
+"""The webhook's fields for Bird, from the custom resource's settings; and Bird's answers about it. Pure.
 
 Source: https://docs.bird.com/api/email-api/webhooks
 """
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
-MAX_NAME_CHARACTERS = 24  # what Bird's own form takes
+MAX_NAME_CHARACTERS = 24  # the limit of Bird's own form
 MAX_TEXT_CHARACTERS = 500
-SHORTEST_FRAGMENT = 8  # characters of base64; shorter ones would blot out innocent words
+SHORTEST_FRAGMENT = 8  # characters of base64; shorter ones would redact ordinary words
 
 Webhook = dict[str, Any]
 
 
 class UnusableSettingError(Exception):
-    """A setting that no webhook can be made of; says which."""
+    """A setting that does not work for a webhook; the text says which."""
 
 
 def api_key(secret: str) -> str:
@@ -31,7 +31,7 @@ def api_key(secret: str) -> str:
     if isinstance(members, dict):
         members = members.get("api_key") or (next(iter(members.values())) if len(members) == 1 else None)
     key = members.strip() if isinstance(members, str) else secret.strip()
-    # It goes into a header, and an error about one that cannot be a header would print it. Braces are of broken JSON.
+    # The key goes into a header, and Python prints a value that cannot be a header. Braces are a sign of broken JSON.
     if not re.fullmatch(r"[!-z|~]+", key):
         raise UnusableSettingError(
             "The secret of BirdApiKeySecretArn holds no API key: it must be the key itself, or a JSON object "
@@ -40,8 +40,8 @@ def api_key(secret: str) -> str:
     return key
 
 
-def wanted(settings: Mapping[str, str], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
-    """The fields of the webhook as Bird is to have them. `settings` is the function's environment."""
+def desired_fields(settings: Mapping[str, str], credentials: Mapping[str, str], event_types: list[str]) -> Webhook:
+    """The webhook's fields as Bird should have them. `settings` is the function's environment."""
     fields: Webhook = {
         "name": settings["WEBHOOK_NAME"][:MAX_NAME_CHARACTERS].strip(),
         "target": settings["WEBHOOK_URL"],
@@ -64,19 +64,19 @@ def wanted(settings: Mapping[str, str], credentials: Mapping[str, str], event_ty
     return fields
 
 
-def changed(current: Webhook, fields: Webhook, old_header: str | None = None) -> Webhook:
-    """The fields for a webhook that is there: headers that are not ours stay, and so does a pause made at Bird."""
+def updated_fields(current: Webhook, fields: Webhook, old_header: str | None = None) -> Webhook:
+    """The fields for an existing webhook: headers that are not ours stay, and a webhook paused at Bird stays paused."""
     ours = {name.lower() for name in [*fields.get("custom_headers", {}), *([old_header] if old_header else [])]}
     there = current.get("custom_headers") or {}
     others = {name: value for name, value in there.items() if name.lower() not in ours}
     result = {**fields, "active": current.get("active", True)}
-    if there or ours:  # else not named at all: Bird may not show them, and an empty object would remove them
+    if there or ours:  # otherwise left out: Bird may not show headers, and an empty object would remove them
         result["custom_headers"] = others | fields.get("custom_headers", {})
     return result
 
 
-def carries(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[str, str]) -> bool:
-    """Whether Bird shows that this webhook sends our credentials. Where it shows none, or there are none: no."""
+def has_credentials(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[str, str]) -> bool:
+    """Whether Bird shows that this webhook sends our credentials; False if it shows none, or if there are none."""
     match settings["WEBHOOK_AUTH"]:
         case "BASIC":
             shown = webhook.get("auth_credentials") or {}
@@ -87,18 +87,18 @@ def carries(webhook: Webhook, settings: Mapping[str, str], credentials: Mapping[
     return False
 
 
-def chosen(event_types: str) -> list[str]:
-    """The types that were asked for, with commas between them; none means all."""
+def event_types_in(event_types: str) -> list[str]:
+    """The types in a comma-separated list; none means all."""
     return [kind.strip() for kind in event_types.split(",") if kind.strip()]
 
 
 def documented(documentation: Mapping[str, Any]) -> list[str]:
-    """All types in Bird's documentation of its events, which goes by class."""
+    """All types in Bird's documentation of its events, which groups them by class."""
     return sorted({kind for group in documentation.values() for kind in group.get("events", {})})
 
 
 def same_target(one: object, other: str) -> bool:
-    """One that is no address is nobody's target: an account may hold odd ones, from other times and hands."""
+    """Whether both are the same address. False for a text that is not an address: an account may have such webhooks."""
     try:
         return isinstance(one, str) and _address(one) == _address(other)
     except ValueError:
@@ -130,8 +130,8 @@ def _words(error: object) -> str:
     return f"{text} (the target answered {answered})" if answered else text
 
 
-def without(text: str, secrets: Iterable[str]) -> str:
-    """One line of bounded length in which no secret stands in any usual spelling, for events and logs."""
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """The text for stack events and logs: one line of limited length, without the secrets in any usual encoding."""
     known = {spelling for secret in filter(None, secrets) for spelling in spellings(secret)}
     for spelling in sorted(known, key=len, reverse=True):
         text = text.replace(spelling, "[secret]")
@@ -140,15 +140,15 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 
 def spellings(secret: str) -> set[str]:
-    """The secret as it is, in JSON, HTML, a URL, hexadecimal, and base64, alone or within a longer text."""
+    """The secret as it is, and in JSON, HTML, URLs, hexadecimal and base64, alone or inside a longer text."""
     raw = secret.encode()
     found = {secret, json.dumps(secret)[1:-1], html.escape(secret), quote(secret, safe=""), quote_plus(secret)}
     found |= {raw.hex(), raw.hex().upper()}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         found |= {encode(raw).decode(), encode(raw).decode().rstrip("=")}
-        for before in range(3):  # bytes of a group of three that another text, such as the user name, takes
+        for before in range(3):  # bytes before it in a group of three, such as a user name's
             encoded = encode(bytes(before) + raw).decode()
-            # Only characters all of whose six bits are the secret's.
+            # Only characters whose six bits all come from the secret.
             inner = encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
             if len(inner) >= SHORTEST_FRAGMENT:
                 found.add(inner)

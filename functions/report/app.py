@@ -1,7 +1,7 @@
-"""Once a day: the figures of the last days, from Athena -> one HTML page in the lake bucket.
+"""Once a day: figures of the last days, from Athena -> one HTML page in the lake bucket.
 
-Runs by schedule. What one run missed, the next one shows, so a failure is told by an alarm and by nothing else. By hand
-it takes `{"days": 30, "until": "2026-11-24"}`: so many days before that midnight, in UTC.
+Runs on a schedule. The next report covers the days that a failed run missed, so a failure only fires an alarm. When
+invoked by hand it accepts `{"days": 30, "until": "2026-11-24"}`: that many days before that midnight, in UTC.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 DAYS = 7
-MOST_DAYS = 90
+MAX_DAYS = 90
 
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
@@ -34,10 +34,10 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
     found = figures(period, athena.rows(queries(period)), quarantine.count(s3, bucket, period))
     page = render(found, made_at=now, title=name, source="Athena").encode()
     keys = [f"reports/{period.last_day}.html"]
-    if "until" not in event:  # a look at older days is not the latest
+    if "until" not in event:  # a report of older days is not the latest
         keys.append("reports/latest.html")
     for key in keys:
-        # Not kept by a browser: `latest` is another page tomorrow.
+        # No caching by browsers, because tomorrow `latest` is another page.
         s3.put_object(
             Bucket=bucket, Key=key, Body=page, ContentType="text/html; charset=utf-8", CacheControl="no-store"
         )
@@ -46,10 +46,10 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
 
 
 def whole_days(event: Mapping[str, Any], now: datetime) -> Period:
-    """The days before today, or those that the event asks for."""
+    """The days before today, or the event's."""
     until = date.fromisoformat(event["until"]) if "until" in event else now.date()
     end = datetime(until.year, until.month, until.day, tzinfo=UTC)
     length = int(event.get("days", DAYS))
-    if not 1 <= length <= MOST_DAYS:
-        raise ValueError(f"days: {length} is not 1 to {MOST_DAYS}")
+    if not 1 <= length <= MAX_DAYS:
+        raise ValueError(f"days: {length} is not 1 to {MAX_DAYS}")
     return Period(end - timedelta(days=length), end)

@@ -1,7 +1,7 @@
 """The answers to the queries -> what the page shows: rates, names, series. Pure.
 
-Answers are rows as Athena gives them (text) or PostgreSQL does (numbers and times); both come out the same. Text that
-senders or remote servers chose has its addresses masked here.
+Answers are rows from Athena (text) or PostgreSQL (numbers and times); both give the same figures. Addresses in text
+from senders or remote servers are masked here.
 """
 
 import json
@@ -19,10 +19,10 @@ from report.queries import LAGS, REJECTIONS, Period
 Row = Mapping[str, Any]
 Answers = Mapping[str, Sequence[Row]]
 
-FEW = 100  # messages: a rate of fewer says little, for one message more or less moves it by a percent and more
-MOST_REASONS_SHOWN = 12
-MOST_NAMES_SHOWN = 20
-# A bar for each hour up to so many days; beyond, one for each day.
+FEW = 100  # messages: below this a rate says little, because one message moves it by a percent or more
+MAX_REASONS_SHOWN = 12
+MAX_NAMES_SHOWN = 20
+# Up to this length the charts have a bar for each hour, beyond it one for each day.
 HOURLY_UP_TO = timedelta(days=10)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -62,7 +62,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Rate:
-    """A part of a whole. `share` is None where there is no whole."""
+    """A part of a whole. `share` is None if the whole is 0."""
 
     part: int
     whole: int
@@ -74,7 +74,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Headline:
-    """The figures of one period that people look at first."""
+    """The main figures of one period."""
 
     sent: int
     delivered: Rate
@@ -104,7 +104,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Lag:
-    """How late events arrive: a bound that this share of them keeps. `seconds` is None if it is over a day."""
+    """How late events arrive: this share of them arrives within `seconds`, or later than a day (None)."""
 
     share: float
     seconds: int | None
@@ -112,7 +112,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """What was no event, by reason. `unread` files were left alone, so that a report has an end."""
+    """What was not an event, by reason. `unread` files were not read, so that writing a report ends in time."""
 
     reasons: Mapping[str, int] = field(default_factory=dict)
     unread: int = 0
@@ -164,7 +164,7 @@ class Figures:
 
 
 def figures(period: Period, answers: Answers, quarantine: Quarantine | None = None) -> Figures:
-    """`quarantine` is None where nobody looked."""
+    """`quarantine` is None if it was not counted."""
     now, before = Counter[str](), Counter[str]()
     for row in answers["types"]:
         now[str(row["type"])] += number(row["events"])
@@ -229,7 +229,7 @@ def headline(events: Mapping[str, int], totals: Row, which: str) -> Headline:
 
 
 def campaigns(rows: Sequence[Row]) -> list[Group]:
-    """The account is in the name where there are several."""
+    """The name includes the account if there are several."""
     several = len({row["account"] for row in rows}) > 1
     return [
         replace(group(row), name=f"{masked(row['name'])} (account {masked(row['account']) or 'unknown'})")
@@ -279,23 +279,23 @@ def floor(at: datetime, step: timedelta) -> datetime:
 
 
 def reasons(rows: Sequence[Row]) -> list[Reason]:
-    """The most frequent ones, those equal once their addresses are masked taken together."""
+    """The most frequent reasons. Those that are equal after masking count together."""
     found = Counter[tuple[str, str, str]]()
     for row in rows:
         name = bounce_class(row["bounce_class"])[0] if row["bounce_class"] is not None else ""
         found[(KINDS.get(row["type"], masked(row["type"])), name, masked(row["reason"]))] += number(row["events"])
-    return [Reason(*what, events) for what, events in found.most_common(MOST_REASONS_SHOWN)]
+    return [Reason(*what, events) for what, events in found.most_common(MAX_REASONS_SHOWN)]
 
 
 def bounce_class(code: Any) -> tuple[str, str]:
-    """Name and group of a class of bounces; a code that Bird adds is shown as it is."""
+    """A bounce class's name and group. An unknown code is shown as a number."""
     if code is None:
         return "No class", "other"
     return BOUNCE_CLASSES.get(int(code), (f"Class {int(code)}", "other"))
 
 
 def lags(row: Row) -> list[Lag]:
-    """The bounds within which half of the events arrive, and nineteen of twenty."""
+    """The bounds within which 50 % and 95 % of the events arrive."""
     timed = number(row["timed"])
     if not timed:
         return []
@@ -306,17 +306,17 @@ def lags(row: Row) -> list[Lag]:
 
 
 def unknown_fields(rows: Sequence[Row]) -> tuple[int, list[tuple[str, int]]]:
-    """How many events were read, and in how many of them each field without a column was."""
+    """How many events were read, and how many of them had each field without a column."""
     read, found = 0, Counter[str]()
     for row in rows:
         events = number(row["events"])
         read += events
         for name in paths(row["extra"]):
             found[name] += events
-    return read, sorted(found.items(), key=lambda one: (-one[1], one[0]))[:MOST_NAMES_SHOWN]
+    return read, sorted(found.items(), key=lambda one: (-one[1], one[0]))[:MAX_NAMES_SHOWN]
 
 
-# Whose members have columns each. Any other object is free form: what is inside it may be anything.
+# Objects whose members have columns. Any other object is free-form and may contain anything.
 OBJECTS = ("geo_ip", "user_agent_parsed")
 
 
@@ -340,7 +340,7 @@ def paths(extra: Any) -> Iterable[str]:
 
 
 def plain(name: str) -> str:
-    """Names such as Bird's; a stranger with credentials could put anything into a name."""
+    """A name like those of Bird's fields; a stranger with credentials could put anything into a name."""
     return name if name.isidentifier() and len(name) <= 64 else "(not a plain name)"
 
 
@@ -349,27 +349,27 @@ AFTER_AT = re.compile(r"\[[^\]\s]*\]?|[^\s<>()\[\]\"',;]+")
 AT = re.compile("[@\uff20\ufe6b]|=40")
 ENCODED_WORD = re.compile(r"=\?[^\s?]+\?[bq]\?[^\s?]*\?=", re.IGNORECASE)
 ESCAPE = re.compile(r"\\+u([0-9a-f]{4})", re.IGNORECASE)
-LONGEST_TEXT = 500  # of a mail server's answer or a campaign's name; it also bounds the time
+LONGEST_TEXT = 500  # characters of a mail server's answer or a campaign's name; also bounds the time for masking
 
 
 def masked(text: Any) -> str:
-    """Without addresses, however an @ is written in them. What leads up to an address in one word goes with it."""
+    """Without addresses, however the @ is written. The rest of the word before the @ is masked too."""
     whole = "" if text is None else str(text)
     if len(whole) > LONGEST_TEXT:
         whole = f"{whole[:LONGEST_TEXT]}…"
     whole = ENCODED_WORD.sub("<encoded>", whole)
     plain = decoded(whole)
-    # Shown as it is decoded only where that brings an @ to light.
+    # Decoded only if the decoded text has more @ signs.
     return without_addresses(plain if len(AT.findall(plain)) > len(AT.findall(whole)) else whole)
 
 
 def decoded(text: str) -> str:
-    """Percent-encoding, HTML's entities and JSON's escapes, in one another too."""
+    """Decodes percent-encoding, HTML entities and JSON escapes, also nested ones."""
     for _ in range(4):
         before = text
         try:
             text = unescape(unquote(ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)))
-        except ValueError:  # an entity of more digits than Python takes
+        except ValueError:  # an entity with more digits than Python accepts
             break
         if text == before:
             break
@@ -393,7 +393,7 @@ def number(value: Any) -> int:
 
 
 def moment(value: Any) -> datetime | None:
-    """A time as Athena writes it, or as PostgreSQL gives it, in UTC."""
+    """A time in UTC, from Athena's text or PostgreSQL's value."""
     if value in (None, ""):
         return None
     parsed: datetime = datetime.fromisoformat(value.removesuffix(" UTC")) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""Figures -> one HTML page that asks the network for nothing: style, script and charting library are inside it.
+"""Figures -> one HTML page that makes no network requests: style, script and charting library are inside it.
 
-Jinja escapes every value. The policy in the page's head lets run only the scripts whose digests it names, and forbids
-every request: what a sender wrote into a campaign's name stays text, whatever it is.
+Jinja escapes every value. The content security policy in the page's head allows only the scripts whose digests it names
+and forbids all requests, so whatever a sender wrote into a campaign's name stays text.
 """
 
 import base64
@@ -23,7 +23,7 @@ LIBRARY = HERE / "vendor/chart.umd.min.js"
 
 
 def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> str:
-    """`title` names the stack, `source` the database that was asked."""
+    """`title` names the stack, `source` the database that was queried."""
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
     policy = (
         f"default-src 'none'; script-src {digest(library())} {digest(script)}; style-src {digest(style)}; "
@@ -48,7 +48,7 @@ def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> s
 
 @cache
 def library() -> str:
-    """Without its last line, which names a source map for debuggers to fetch."""
+    """The charting library without its last line, which makes debuggers fetch a source map."""
     return re.sub(r"\n//# sourceMappingURL=\S+\s*$", "\n", LIBRARY.read_text())
 
 
@@ -78,7 +78,7 @@ def template() -> jinja2.Template:
 
 
 def period_label(period: Period) -> str:
-    """The first and the last of whole days, such as 17 to 23 Nov 2026, else two moments."""
+    """For whole days the first and the last, such as 17 to 23 Nov 2026; otherwise two times."""
     since, until = period.since, period.until
     if since.time() != time() or until.time() != time():
         return f"{moment(since)} {EN_DASH} {moment(until)}"
@@ -89,7 +89,7 @@ def period_label(period: Period) -> str:
 
 
 def charts(figures: Figures) -> dict[str, Any]:
-    """What the script draws; the same figures stand in the tables of the page."""
+    """What the script draws. The page's tables have the same figures."""
     hourly = figures.bars == "hour"
     return {
         "hourly": hourly,
@@ -118,7 +118,7 @@ def count(value: int) -> str:
 
 
 def percent(rate: Rate, digits: int = 1) -> str:
-    """A dash where there is nothing to take a part of; small ones to more digits, none as nothing."""
+    """A dash if the whole is 0. Small rates get more digits; a rate above 0 is never shown as 0."""
     if rate.share is None:
         return EN_DASH
     if rate.share >= 0.1:
@@ -130,14 +130,14 @@ def percent(rate: Rate, digits: int = 1) -> str:
 
 
 def change(now: int, before: int) -> str:
-    """By how much a count differs from the one before."""
+    """The change from the previous period's count, in percent."""
     if not before:
         return ""
     return f"{(now - before) / before * 100:+.0f} %".replace("-", "\N{MINUS SIGN}")
 
 
 def points(now: Rate, before: Rate, digits: int = 1) -> str:
-    """By how many percentage points."""
+    """The change in percentage points."""
     if now.share is None or before.share is None:
         return ""
     return f"{(now.share - before.share) * 100:+.{digits}f} pp".replace("-", "\N{MINUS SIGN}")
@@ -151,7 +151,7 @@ UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def duration(span: timedelta) -> str:
-    """In the largest unit of which there are two."""
+    """In the largest unit that fits at least twice."""
     seconds = max(0, int(span.total_seconds()))
     size, unit = next((one for one in UNITS if seconds >= 2 * one[0]), UNITS[-1])
     return f"{seconds // size:,} {unit}{'' if seconds // size == 1 else 's'}"

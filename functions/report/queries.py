@@ -1,41 +1,41 @@
-"""The questions of the report, as SQL that Trino (Athena), PostgreSQL and DuckDB understand alike. Pure.
+"""The report's queries, as SQL with the same meaning in Trino (Athena), PostgreSQL and DuckDB. Pure.
 
-All read the view `events_deduplicated`, so an event counts once. An event belongs to the period of its own time, or
-of its arrival where it has none, as its `event_date` does; `event_date` is named too, so that only those days are read.
+All read the view `events_deduplicated`, so an event counts once. Like `event_date`, an event's period follows from its
+own time, or from its arrival if it has none. Each query also names `event_date`, so that only those days are read.
 """
 
-# ruff: noqa: S608  (what is written into the statements is made here: names of columns, numbers and times)
+# ruff: noqa: S608  (what goes into the statements is made here: column names, numbers and times)
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Event types that mean one thing. The class is not asked for: no type has two, and Bird was seen to use another one.
+# Event types with one meaning. The class is not compared: no type has two, and Bird was seen to send another one.
 OPENS = ("open", "initial_open", "amp_open", "amp_initial_open")
 CLICKS = ("click", "amp_click")
 UNSUBSCRIBES = ("list_unsubscribe", "link_unsubscribe")
 REJECTIONS = ("policy_rejection", "generation_failure", "generation_rejection")
-# Bird's other types. Known types come first in the answer, so that a flood of invented types hides none of them.
+# Bird's other types. Known types come first in the answer, so that a flood of invented types cannot hide them.
 RELAYS = ("relay_delivery", "relay_injection", "relay_permfail", "relay_rejection", "relay_tempfail")
 OTHERS = ("sms_status", *RELAYS, "ab_test_completed", "ab_test_cancelled", "success", "error")
 FAILURES = ("bounce", "out_of_band", "delay", *REJECTIONS)
-# Classes of action `none` in sql/bounce_classes.csv: an out-of-band bounce of one of them, such as an automatic reply,
-# returns no message.
+# Classes whose action is `none` in sql/bounce_classes.csv: an out-of-band bounce of such a class, for example an
+# automatic reply, does not mean that a message came back.
 RETURN_NOTHING = (23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
-# Feedback types (RFC 5965, RFC 6591) that are no complaint of the reader.
+# Feedback types (RFC 5965, RFC 6591) that are not a reader's complaint.
 NO_COMPLAINTS = ("not-spam", "auth-failure")
 OF_MESSAGES = ("injection", "delivery", *FAILURES, "spam_complaint", *OPENS, *CLICKS, *UNSUBSCRIBES)
 
-# How late an event may be when it arrives, in seconds. No function for percentiles is common to all three.
+# Bounds for the time from an event to its arrival, in seconds. The three engines have no percentile function in common.
 LAGS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 
-MOST_TYPES = 200
-MOST_GROUPS = 25
-MOST_REASONS = 300
-MOST_EXTRAS = 500
+MAX_TYPES = 200
+MAX_GROUPS = 25
+MAX_REASONS = 300
+MAX_EXTRAS = 500
 
 
 @dataclass(frozen=True)
 class Period:
-    """From `since` to before `until`, in UTC."""
+    """From `since` up to, but not including, `until`; in UTC."""
 
     since: datetime
     until: datetime
@@ -64,7 +64,7 @@ def queries(period: Period) -> dict[str, str]:
             GROUP BY event_class, type
             ORDER BY CASE WHEN type IN {names((*OF_MESSAGES, *OTHERS))} THEN 0 ELSE 1 END,
               events DESC, event_class, type
-            LIMIT {MOST_TYPES}""",
+            LIMIT {MAX_TYPES}""",
         "totals": f"""
             SELECT count(*) FILTER (WHERE {now}) AS events, count(*) FILTER (WHERE {before}) AS events_before,
               count(extra) FILTER (WHERE {now}) AS with_extra,
@@ -99,23 +99,23 @@ def queries(period: Period) -> dict[str, str]:
         "reasons": f"""
             SELECT type, bounce_class, reason, count(*) AS events, sum(count(*)) OVER () AS all_events
             FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(FAILURES)}
-            GROUP BY type, bounce_class, reason ORDER BY events DESC, type, reason LIMIT {MOST_REASONS}""",
+            GROUP BY type, bounce_class, reason ORDER BY events DESC, type, reason LIMIT {MAX_REASONS}""",
         "extras": f"""
             SELECT CAST(extra AS varchar) AS extra, count(*) AS events, sum(count(*)) OVER () AS all_events
             FROM events_deduplicated WHERE {days(period)} AND {now} AND extra IS NOT NULL
-            GROUP BY CAST(extra AS varchar) ORDER BY events DESC LIMIT {MOST_EXTRAS}""",
+            GROUP BY CAST(extra AS varchar) ORDER BY events DESC LIMIT {MAX_EXTRAS}""",
     }
 
 
 def latest_day() -> str:
-    """The newest day that has events. It reads all days: for a person who waits, not for every day."""
+    """The newest day with events. It reads all days, so it is for use by hand, not for the daily report."""
     return "SELECT max(event_date) AS latest FROM events"
 
 
 MOMENT = 'coalesce("timestamp", received_at)'
 BY_PEOPLE = "(NOT coalesce(user_agent_parsed_is_prefetched, false))"
 PROXY = "coalesce(user_agent_parsed_is_proxy, false)"
-# Two accounts may use one id for two messages.
+# Two accounts may use the same id for two messages.
 MESSAGE = "coalesce(customer_id, '') || ' ' || coalesce(nullif(message_id, ''), event_key)"
 RETURNED = f"(type = 'out_of_band' AND coalesce(bounce_class, 0) NOT IN {RETURN_NOTHING})"
 BOUNCED = f"(type = 'bounce' OR {RETURNED})"
@@ -139,13 +139,13 @@ def names(types: tuple[str, ...]) -> str:
 
 
 def count(*types: str, people: bool | None = None) -> str:
-    """How many events of these types; of people alone, or of machines alone."""
+    """How many events of these types: all, only people's (True), or only machines' (False)."""
     who = {None: "", True: f" AND {BY_PEOPLE}", False: f" AND NOT {BY_PEOPLE}"}[people]
     return f"count(*) FILTER (WHERE type IN {names(types)}{who})"
 
 
 def messages(types: tuple[str, ...], condition: str, *, people: bool = False) -> str:
-    """How many messages have at least one such event. A message has one recipient."""
+    """How many messages have at least one such event. Each message has one recipient."""
     who = f" AND {BY_PEOPLE}" if people else ""
     return f"count(DISTINCT CASE WHEN type IN {names(types)}{who} AND {condition} THEN {MESSAGE} END)"
 
@@ -155,7 +155,7 @@ def arrived_within(seconds: int, condition: str) -> str:
 
 
 def groups(column: str, period: Period, *, by_account: bool = False) -> str:
-    """The same figures for each value of a column, those with most messages sent first."""
+    """The same figures for each value of a column, those with the most messages sent first."""
     now = within(period)
     account = "coalesce(customer_id, '')" if by_account else "''"
     return f"""
@@ -166,4 +166,4 @@ def groups(column: str, period: Period, *, by_account: bool = False) -> str:
           {messages(CLICKS, now, people=True)} AS clicked_by_people, count(*) OVER () AS all_groups
         FROM events_deduplicated WHERE {days(period)} AND {now} AND type IN {names(OF_MESSAGES)}
         GROUP BY coalesce({column}, ''){", " + account if by_account else ""}
-        ORDER BY sent DESC, name, account LIMIT {MOST_GROUPS}"""
+        ORDER BY sent DESC, name, account LIMIT {MAX_GROUPS}"""

@@ -1,9 +1,9 @@
-"""The addresses behind the sender's host name -> ingress rules of one security group. Bird publishes a name, no list.
+"""The addresses of the sender's host name -> ingress rules of one security group. Bird publishes a name, not a list.
 
-Runs by schedule, and once when the stack is deployed, so that the load balancer never stands behind an empty group.
-It must not lock the sender out: a name that does not resolve changes nothing and fails (an alarm tells), new addresses
-are let in before old ones go, and those go only after they have not been seen for a week, since one answer of the DNS
-may hold a part of the addresses. Rules that others made in the group are left alone.
+Runs on a schedule, and once when the stack is deployed, so that the load balancer's group is never empty. It must not
+lock the sender out. If the name does not resolve, it changes nothing and fails, and an alarm fires. It allows new
+addresses before it removes old ones, and removes those only when DNS has not returned them for a week, because one DNS
+answer may contain only some of the addresses. Rules that others added to the group stay.
 """
 
 import logging
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-LOOKUPS = 3  # a name server may answer with other addresses each time
-GRACE = timedelta(days=7)
+LOOKUPS = 3  # a name server may return other addresses each time
+GRACE_PERIOD = timedelta(days=7)
 ANSWER_RESERVE_SECONDS = 30
-# What a rule of ours is described by: this, and the day when its address was seen last.
+# The description of our rules: this text, and the day on which DNS last returned the address.
 SEEN = "Sender, seen "
 
 
 class NoAddressError(Exception):
-    """The name did not resolve, or to nothing."""
+    """The name did not resolve, or has no address."""
 
 
 class Rule(NamedTuple):
@@ -51,13 +51,13 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
 
 
 def update() -> None:
-    """Let in what the name resolves to; drop what it has not resolved to for a week. Errors leave it, for the alarm."""
+    """Allow the name's addresses; remove those not returned for a week. Errors pass, so that the alarm fires."""
     try:
         change_rules()
     except ClientError as error:
         if error.response["Error"]["Code"] != "InvalidPermission.Duplicate":
             raise
-        change_rules()  # schedule and deployment ran at the same moment: now it sees the other's rules
+        change_rules()  # schedule and deployment ran at the same time: now it sees the other's rules
 
 
 def change_rules() -> None:
@@ -68,13 +68,15 @@ def change_rules() -> None:
     rules = read_rules(client, group)
     new = sorted(found - {rule.address for rule in rules})
     ours = {rule.address: rule.seen for rule in rules if rule.seen}
-    again = sorted(address for address, seen in ours.items() if address in found and seen != today)
+    seen_again = sorted(address for address, seen in ours.items() if address in found and seen != today)
     gone = {address: seen for address, seen in ours.items() if address not in found}
-    expired = sorted(address for address, seen in gone.items() if seen < today - GRACE)
+    expired = sorted(address for address, seen in gone.items() if seen < today - GRACE_PERIOD)
     if new:
         client.authorize_security_group_ingress(GroupId=group, IpPermissions=permission(new, today))
-    if again:
-        client.update_security_group_rule_descriptions_ingress(GroupId=group, IpPermissions=permission(again, today))
+    if seen_again:
+        client.update_security_group_rule_descriptions_ingress(
+            GroupId=group, IpPermissions=permission(seen_again, today)
+        )
     if expired:
         client.revoke_security_group_ingress(GroupId=group, IpPermissions=permission(expired))
     logger.info(
@@ -84,7 +86,7 @@ def change_rules() -> None:
 
 
 def resolve(name: str) -> set[str]:
-    """All IPv4 addresses that several lookups give, as CIDRs. Errors: NoAddressError."""
+    """All IPv4 addresses from several lookups, as CIDRs. Errors: NoAddressError."""
     found: set[str] = set()
     for _ in range(LOOKUPS):
         try:
@@ -129,13 +131,13 @@ def permission(addresses: list[str], seen: date | None = None) -> "list[IpPermis
 
 
 def answer_cloudformation(event: Mapping[str, Any], context: Any) -> None:
-    """Update, then give the group's id back: the load balancer that asks for it is made after the group is filled."""
+    """Update, then answer with the group's id. The load balancer needs that id, so it is created after the update."""
     data = {"SecurityGroupId": os.environ["SECURITY_GROUP_ID"]}
     answer = {**answer_to(event, "sender-addresses"), "Status": "SUCCESS", "Data": data}
     try:
         if event["RequestType"] != "Delete":
             when_allowed(update, seconds_left(context) - ANSWER_RESERVE_SECONDS)
-    except Exception as error:  # whatever it is, the stack's event must name it
+    except Exception as error:  # the stack's events must show any error
         logger.exception("sender addresses not updated")
         answer |= {"Status": "FAILED", "Reason": f"The sender's addresses were not found or not let in: {error}"}
     send(event["ResponseURL"], answer, context)

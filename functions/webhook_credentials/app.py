@@ -1,10 +1,10 @@
-"""Custom resources: digests of the credentials that ingest accepts, and a guard against settings that are lost.
+"""Custom resources: digests of the credentials that ingest accepts, and a guard against lost settings.
 
 WebhookCredentials: the webhook's secret -> SHA-256 digests, which go into ingest's environment, so that ingest never
-reads a secret. The password has 256 random bits: its digest tells nothing. CloudFormation asks again whenever a
-property changes, CredentialsVersion above all; the answer depends on the labels of the secret's versions alone.
+reads a secret. The password has 256 random bits, so its digest reveals nothing. CloudFormation calls it again whenever
+a property changes, mostly CredentialsVersion; the answer depends only on the labels of the secret's versions.
 
-SettingsGuard: the first step of each update, which fails it if a setting would go back to its default unasked.
+SettingsGuard: the first step of each update, which fails it if a setting would go back to its default by accident.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from webhook_credentials.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
-from webhook_credentials.settings import SettingsLostError, lost, sentence
+from webhook_credentials.settings import SettingsLostError, lost_settings, refusal_text
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 ANSWER_RESERVE_SECONDS = 30
-# The labels of the accepted versions. The first is what a rotation goes to: ingest takes the others for previous ones.
-# ALSO_ACCEPTED is our own label: AWSPREVIOUS stays on a version for ever, and would let back in what was dropped.
+# The labels of the accepted versions. A rotation moves to the first; ingest counts the others as previous ones.
+# ALSO_ACCEPTED is our own label: AWSPREVIOUS stays on a version for ever, so it would accept a dropped password again.
 ACCEPTED_LABELS = ("AWSPENDING", "AWSCURRENT", "ALSO_ACCEPTED")
 
 
 class EmptyPasswordError(Exception):
-    """A header without a value would let anybody in."""
+    """An empty header value would let any request in."""
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
@@ -50,29 +50,29 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
         answer |= {"Status": "SUCCESS", "Data": data}
     except SettingsLostError as error:
         answer |= {"Status": "FAILED", "Reason": str(error)}
-    except Exception as error:  # whatever it is, the stack's event must name it
+    except Exception as error:  # the stack's events must show any error
         logger.exception("digests not computed")
-        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {named(error)}"}
+        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {error_code(error)}"}
     send(event["ResponseURL"], answer, context)
     logger.info("custom resource answered", extra={"status": answer["Status"], "guards": guards})
 
 
 def require_no_setting_lost(event: Mapping[str, Any]) -> dict[str, str]:
-    """Errors: SettingsLostError. A rollback goes on: it restores what was there, which may be the defaults."""
-    names = lost(event.get("OldResourceProperties", {}), event["ResourceProperties"])
+    """Errors: SettingsLostError. A rollback is never stopped: it restores earlier settings, which may be defaults."""
+    names = lost_settings(event.get("OldResourceProperties", {}), event["ResourceProperties"])
     if names and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
-        raise SettingsLostError(sentence(names))
+        raise SettingsLostError(refusal_text(names))
     return {}
 
 
 def digests(properties: Mapping[str, Any], seconds: float) -> str:
-    """Comma-separated lower-case hex digests of the accepted versions; waits for IAM for so many seconds at most.
+    """Comma-separated lower-case hex digests of the accepted versions; waits up to `seconds` for IAM.
 
-    It is the same whenever it is asked between two steps of a rotation: no deployment in between ends one.
+    The answer is the same at any time between two steps of a rotation, so a deployment in between does not end one.
     """
     client = boto3.client("secretsmanager")
     arn = properties["SecretArn"]
-    # AWSCURRENT is always there: it is the one to wait for IAM with.
+    # A version with AWSCURRENT always exists, so this call shows when IAM allows the role.
     current = when_allowed(lambda: read_secret(client, arn, "AWSCURRENT"), seconds)
     versions = [current if label == "AWSCURRENT" else read_secret(client, arn, label) for label in ACCEPTED_LABELS]
     found = [digest(secret, properties["WebhookAuth"]) for secret in versions if secret is not None]
@@ -80,7 +80,7 @@ def digests(properties: Mapping[str, Any], seconds: float) -> str:
 
 
 def read_secret(client: "SecretsManagerClient", arn: str, label: str) -> dict[str, str] | None:
-    """The secret's members; None where no version has that label."""
+    """The secret's members; None if no version has that label."""
     try:
         secret: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn, VersionStage=label)["SecretString"])
     except ClientError as error:
@@ -91,7 +91,7 @@ def read_secret(client: "SecretsManagerClient", arn: str, label: str) -> dict[st
 
 
 def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
-    """Of `username:password` for Basic authentication, of the password alone where a header carries it."""
+    """The digest of `username:password` for Basic authentication, or of the password alone for a header."""
     if webhook_auth == "HEADER":
         credential = secret["password"].strip(" \t")
         if not credential:
@@ -101,6 +101,6 @@ def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
-def named(error: Exception) -> str:
-    """The error's kind: AWS's own code where there is one. Its text may hold anything."""
+def error_code(error: Exception) -> str:
+    """AWS's error code, or the error's type. Not its text, which may contain anything."""
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

@@ -1,6 +1,6 @@
-"""What each custom resource needs of CloudFormation: its answer taken, its stack's state, and IAM's delay waited out.
+"""What each custom resource needs: to answer CloudFormation, to read its stack's state, and to wait out IAM's delay.
 
-The same file lies in each function that is a custom resource, because functions share no code; a test compares them.
+Each custom resource's function has this same file, because functions share no code; a test compares them.
 """
 
 import http.client
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 # CloudFormation refuses a longer answer ("Response object is too long"). Source: CloudFormation user guide, custom
 # resource response objects.
-MOST_ANSWER_BYTES = 4096
+MAX_ANSWER_BYTES = 4096
 ANSWER_TIMEOUT_SECONDS = 10
 ANSWER_PAUSES_SECONDS = (1, 2, 4, 8)  # between five tries
-# A role that this deployment made or changed may be refused for some seconds, until IAM knows it everywhere.
+# IAM may deny a role that this deployment created or changed for some seconds, until the change has spread.
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 DENIED_PAUSES_SECONDS = (2, 4, 8, 16, 16, 16)
 
 
 def answer_to(event: Mapping[str, Any], physical_id: str) -> dict[str, Any]:
-    """The answer without its status; `physical_id` is that of a resource that has none yet."""
+    """The answer without its status; `physical_id` is for a resource that has none yet."""
     return {
         "StackId": event["StackId"],
         "RequestId": event["RequestId"],
@@ -37,12 +37,12 @@ def answer_to(event: Mapping[str, Any], physical_id: str) -> dict[str, Any]:
 
 
 def seconds_left(context: Any) -> float:
-    """Until Lambda ends the function."""
+    """Seconds until Lambda ends the function."""
     return float(context.get_remaining_time_in_millis()) / 1000
 
 
 def send(url: str, answer: Mapping[str, Any], context: Any) -> None:
-    """Try until CloudFormation's address takes the answer. Errors: that of the last try, if none succeeded in time."""
+    """Send the answer, with retries. Errors: the last try's, if none succeeded in time."""
     request = urllib.request.Request(url, encoded(answer), {"Content-Type": ""}, method="PUT")  # noqa: S310
     for pause in (*ANSWER_PAUSES_SECONDS, None):
         timeout = max(1.0, min(ANSWER_TIMEOUT_SECONDS, seconds_left(context) - 1))
@@ -57,18 +57,18 @@ def send(url: str, answer: Mapping[str, Any], context: Any) -> None:
 
 
 def encoded(answer: Mapping[str, Any]) -> bytes:
-    """The answer as JSON that CloudFormation takes: a long reason is cut."""
+    """The answer as JSON that CloudFormation accepts: a long reason is cut."""
     body = json.dumps(answer).encode()
-    while len(body) > MOST_ANSWER_BYTES and answer.get("Reason"):
-        excess = len(body) - MOST_ANSWER_BYTES
-        # A character is up to 12 bytes of JSON (two escapes), so this never cuts more than it must by much.
+    while len(body) > MAX_ANSWER_BYTES and answer.get("Reason"):
+        excess = len(body) - MAX_ANSWER_BYTES
+        # A character takes up to 12 bytes of JSON (two escapes), so this cuts little more than it must.
         answer = {**answer, "Reason": answer["Reason"][: -(excess // 12 + 1)]}
         body = json.dumps(answer).encode()
     return body
 
 
 def when_allowed[T](attempt: Callable[[], T], seconds: float) -> T:
-    """The attempt's result, tried again for so many seconds while IAM refuses it. Errors: those of the attempt."""
+    """The attempt's result; retried for up to `seconds` while IAM denies it. Errors: the attempt's."""
     deadline = time.monotonic() + seconds
     for pause in DENIED_PAUSES_SECONDS:
         try:
@@ -82,7 +82,7 @@ def when_allowed[T](attempt: Callable[[], T], seconds: float) -> T:
 
 
 def stack_status(stack_id: str) -> str:
-    """The stack's state, such as UPDATE_IN_PROGRESS; empty if CloudFormation does not tell."""
+    """The stack's state, such as UPDATE_IN_PROGRESS; '' if CloudFormation does not answer."""
     try:
         [stack] = boto3.client("cloudformation").describe_stacks(StackName=stack_id)["Stacks"]
     except (ClientError, BotoCoreError) as error:

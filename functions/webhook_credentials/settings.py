@@ -1,8 +1,8 @@
-"""Which settings an update would set back to their defaults. Pure.
+"""Which settings an update would reset to their defaults. Pure.
 
-The Serverless Application Repository sets every setting that is not typed in again back to its default when it updates
-a stack (its API has no "use previous value"). For most that is harmless; those in SettingsGuard of template.yaml would
-show personal data, move data to another place, or leave Bird at an address where nothing answers.
+When the Serverless Application Repository updates a stack, it resets each setting that is not typed in again (its API
+has no "use previous value"). For most that is harmless. For those in SettingsGuard of template.yaml it would show
+personal data, move data to another place, or leave Bird with an address where nothing answers.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import Any
 
 
 class SettingsLostError(Exception):
-    """The update would set settings back that nobody asked to set back."""
+    """The update would reset settings that SettingsToReset does not name."""
 
 
-def lost(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Names of the settings that differ from their defaults in `old` and not in `new`, and are not allowed to.
+def lost_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ from their defaults in `old` but not in `new`, and must not be reset.
 
     Both are properties of the custom resource: `Settings` by name, each with `Value` and `Default`, and
-    `SettingsToReset`, names with commas between them. A custom resource of older versions has no `Settings`.
+    `SettingsToReset`, a comma-separated list of names. In older versions the resource has no `Settings`.
     """
     allowed = {name.strip() for name in new.get("SettingsToReset", "").split(",")}
     before = old.get("Settings", {})
@@ -30,7 +30,7 @@ def lost(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def sentence(names: list[str]) -> str:
+def refusal_text(names: list[str]) -> str:
     return (
         f"Refused, because these settings would go back to their defaults: {', '.join(names)}. The Serverless "
         "Application Repository does so with each setting that is not typed in again. Update by CloudFormation's "

@@ -1,5 +1,5 @@
-"""A local AWS that says no: one rule for each behaviour in which AWS refuses, or differs, and MiniStack does not.
+"""Makes the local AWS as strict as AWS: a rule for each case in which AWS refuses, or differs, and MiniStack does not.
 
-`emulated` holds the rules that change MiniStack while it runs: local_aws/ministack.py applies them. `template` holds
-those that read the transformed template: `make check` applies them. docs/local-aws.md lists all of them.
+`emulated` has the rules that change MiniStack at run time: local_aws/ministack.py applies them. `template` has those
+for the transformed template: `make check` applies them. docs/local-aws.md lists all rules.
 """

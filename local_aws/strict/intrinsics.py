@@ -1,4 +1,4 @@
-"""What CloudFormation makes of intrinsic functions, as far as it can be told without a deployment."""
+"""Evaluates CloudFormation's intrinsic functions, as far as possible without a deployment."""
 
 import base64
 import re
@@ -18,21 +18,21 @@ GUID = "0a1b2c3d-4e5f-11f0-8abc-0123456789ab"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Parameters have their defaults, or what `given` says; each Fn::If goes the way of `branch`, 1 or 2."""
+    """Parameters have their defaults, or the values in `given`; each Fn::If takes `branch`, 1 or 2."""
 
     template: Mapping[str, Any]
     given: Mapping[str, str] = field(default_factory=dict)
     branch: int = 1
-    stack_name: str = "My-Stack"  # capitals are legal in the name of a stack
+    stack_name: str = "My-Stack"  # a stack's name may have capitals
 
     @classmethod
     def both(cls, template: Mapping[str, Any]) -> Iterator["Evaluation"]:
-        """Every Fn::If one way, then the other."""
+        """Every Fn::If taken one way, then the other."""
         yield cls(template, branch=1)
         yield cls(template, branch=2)
 
     def plain(self, value: Any) -> Any:
-        """The value without intrinsic functions. What only a deployment knows is named after its logical id."""
+        """The value without intrinsic functions. Values that only a deployment knows become the logical id."""
         if isinstance(value, list):
             return [plain for part in value if (plain := self.plain(part)) is not NO_VALUE]
         if not isinstance(value, dict):

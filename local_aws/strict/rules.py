@@ -1,4 +1,4 @@
-"""What a rule is: a function with a name, a docstring that says what AWS does, and the page that says so."""
+"""A rule: a function with a name, a docstring that says what AWS does, and the page that says so."""
 
 import os
 from collections.abc import Callable
@@ -26,5 +26,5 @@ def rule(source: str, into: list[Rule]) -> Callable[[Callable[..., Any]], Callab
 
 
 def seconds(name: str, default: float) -> float:
-    """How long an imitation lasts. STRICT_AWS_<name> changes it; 0 switches the imitation off."""
+    """How long an imitated delay lasts. STRICT_AWS_<name> changes it; 0 switches it off."""
     return float(os.environ.get(f"STRICT_AWS_{name}", default))

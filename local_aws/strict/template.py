@@ -1,4 +1,4 @@
-"""Rules over the transformed template: what AWS refuses, or silently understands otherwise, and cfn-lint lets pass."""
+"""Rules for the transformed template: what AWS refuses or silently interprets differently, and cfn-lint accepts."""
 
 import base64
 import json
@@ -13,14 +13,14 @@ RULES: list[Rule] = []
 Template = dict[str, Any]
 
 VIEW = re.compile(r"/\* Presto View: (?P<definition>[A-Za-z0-9+/=]+) \*/")
-# What the JSON of each view that Athena writes has, and of what type.
+# The members of the JSON in each view that Athena creates, and their types.
 VIEW_MEMBERS = {"originalSql": str, "catalog": str, "schema": str, "columns": list, "runAsInvoker": bool}
-# A filter of notifications in S3's encoding: the safe characters, `+` for a space, and %XX.
+# A notification filter in S3's encoding: safe characters, `+` for a space, and %XX.
 ENCODED = r"(?:[A-Za-z0-9/!_.*'()+-]|%[0-9A-F]{2})*"
 UNSAFE = ' &$@=;:,?\\{}^[]`<>~#|"%'
-# XML 1.0 has no other control characters, and CloudFormation's own API speaks XML.
+# Characters that XML 1.0 does not allow; CloudFormation's API uses XML.
 NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-MOST_SECONDS_OF_AN_ALARM = 86_400
+MAX_SECONDS_OF_AN_ALARM = 86_400
 CLOUDFORMATION = "https://docs.aws.amazon.com/AWSCloudFormation/latest"
 # The longest text that a property may have, in characters, by the service's API reference.
 LONGEST: dict[tuple[str, ...], int] = {
@@ -36,17 +36,17 @@ LONGEST: dict[tuple[str, ...], int] = {
     ("AWS::SecretsManager::Secret", "Description"): 2048,
     ("AWS::SNS::Topic", "DisplayName"): 100,
 }
-MOST = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-MOST_TEMPLATE_BYTES = 1_000_000
-MOST_DESCRIPTION = {"Parameters": 4000, "Outputs": 1024}
-MOST_TEMPLATE_DESCRIPTION_BYTES = 1024
-MOST_POLICY_CHARACTERS_OF_A_ROLE = 10_240
-MOST_ENVIRONMENT_BYTES = 4096
-MOST_COMMENT = 255
+MAX_COUNTS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
+MAX_TEMPLATE_BYTES = 1_000_000
+MAX_DESCRIPTION = {"Parameters": 4000, "Outputs": 1024}
+MAX_TEMPLATE_DESCRIPTION_BYTES = 1024
+MAX_POLICY_CHARACTERS_OF_A_ROLE = 10_240
+MAX_ENVIRONMENT_BYTES = 4096
+MAX_COMMENT = 255
 
 
 def findings(template: Template) -> Iterator[str]:
-    """What any rule has against the template, with the rule's name."""
+    """All rules' findings, with each rule's name."""
     for each in RULES:
         for finding in each.apply(template):
             yield f"{finding} ({each.name}: {each.source})"
@@ -69,7 +69,7 @@ def views(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @rule("https://docs.aws.amazon.com/athena/latest/ug/views.html", RULES)
 def views_have_partition_keys(template: Template) -> Iterator[str]:
-    """Athena cannot query a view made through Glue that has no PartitionKeys: they must be an empty list."""
+    """Athena cannot query a view created through Glue without PartitionKeys: they must be an empty list."""
     for name, table in views(template):
         if table.get("PartitionKeys") != []:
             yield f"view {name} needs PartitionKeys: []"
@@ -97,7 +97,7 @@ def views_have_their_comment_and_no_description(template: Template) -> Iterator[
         if (parameters.get("presto_view"), parameters.get("comment")) != ("true", "Presto View"):
             yield f'view {name} needs the parameters presto_view "true" and comment "Presto View"'
         if "Description" in table:
-            yield f"view {name} has a Description: its words belong in the comment of the view's JSON"
+            yield f"view {name} has a Description: its text belongs in the comment of the view's JSON"
 
 
 @rule(
@@ -151,7 +151,7 @@ def glue_names_are_in_lower_case(template: Template) -> Iterator[str]:
 
 @rule("https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html", RULES)
 def notification_filters_are_encoded(template: Template) -> Iterator[str]:
-    """A filter is compared in S3's encoding: a space has to be `+`, other special characters %XX."""
+    """S3 compares a filter in its own encoding: a space must be `+`, other special characters %XX."""
     for name, properties in of_type(template, "AWS::S3::Bucket"):
         for value in filter_values(properties.get("NotificationConfiguration")):
             for parameter, sample in samples(template, value):
@@ -174,7 +174,7 @@ def filter_values(value: Any) -> Iterator[Any]:
 
 
 def samples(template: Template, value: Any) -> Iterator[tuple[str, str]]:
-    """Each unsafe character that a parameter in the value may have, and first the defaults alone."""
+    """First the defaults alone, then each unsafe character that a parameter in the value may have."""
     yield "", ""
     text = json.dumps(value)
     for name, parameter in template.get("Parameters", {}).items():
@@ -189,14 +189,14 @@ def samples(template: Template, value: Any) -> Iterator[tuple[str, str]]:
 @rule(f"{CLOUDFORMATION}/UserGuide/cloudformation-limits.html", RULES)
 def sizes_are_within_cloudformations_limits(template: Template) -> Iterator[str]:
     """CloudFormation bounds the template, the number of its parts, and their descriptions."""
-    if (size := len(json.dumps(template).encode())) > MOST_TEMPLATE_BYTES:
+    if (size := len(json.dumps(template).encode())) > MAX_TEMPLATE_BYTES:
         yield f"the template has {size} bytes"
-    if len(str(template.get("Description", "")).encode()) > MOST_TEMPLATE_DESCRIPTION_BYTES:
+    if len(str(template.get("Description", "")).encode()) > MAX_TEMPLATE_DESCRIPTION_BYTES:
         yield "the template's description is too long"
-    for section, most in MOST.items():
+    for section, most in MAX_COUNTS.items():
         if (count := len(template.get(section, {}))) > most:
             yield f"{count} {section.lower()}, at most {most} are allowed"
-    for section, most in MOST_DESCRIPTION.items():
+    for section, most in MAX_DESCRIPTION.items():
         for name, part in template.get(section, {}).items():
             if (length := len(str(part.get("Description", "")))) > most:
                 yield f"the description of {name} has {length} characters, at most {most} are allowed"
@@ -204,7 +204,7 @@ def sizes_are_within_cloudformations_limits(template: Template) -> Iterator[str]
 
 @rule("https://www.w3.org/TR/xml/#charsets", RULES)
 def text_can_be_xml(template: Template) -> Iterator[str]:
-    """CloudFormation's API speaks XML, which has no NUL and almost no control characters, not even escaped."""
+    """CloudFormation's API uses XML, which has no NUL and almost no control characters, not even escaped."""
     for path, text in texts(template):
         if found := NOT_IN_XML.search(text):
             yield f"{path} holds the character U+{ord(found[0]):04X}"
@@ -224,7 +224,7 @@ def texts(value: Any, path: str = "template") -> Iterator[tuple[str, str]]:
 
 @rule(f"{CLOUDFORMATION}/TemplateReference/aws-attribute-deletionpolicy.html", RULES)
 def failed_creations_leave_nothing(template: Template) -> Iterator[str]:
-    """Retain keeps a resource even when its creation is rolled back, and the next attempt finds its name taken."""
+    """Retain keeps a resource even when its creation is rolled back, and then the next attempt finds its name taken."""
     for name, resource in template["Resources"].items():
         if resource.get("DeletionPolicy") == "Retain":
             yield f"{name} has DeletionPolicy Retain: RetainExceptOnCreate keeps it as well once it is in use"
@@ -248,7 +248,7 @@ def custom_resources_give_up_after_their_function(template: Template) -> Iterato
 
 @rule(f"{CLOUDFORMATION}/TemplateReference/", RULES)
 def texts_are_as_long_as_their_service_takes(template: Template) -> Iterator[str]:
-    """Each service bounds its own descriptions, names and texts; cfn-lint does not see what an intrinsic makes."""
+    """Each service limits its descriptions, names and texts; cfn-lint does not see the results of intrinsics."""
     evaluation = Evaluation(template)
     for (kind, *path), most in LONGEST.items():
         for name, properties in of_type(template, kind):
@@ -259,8 +259,8 @@ def texts_are_as_long_as_their_service_takes(template: Template) -> Iterator[str
                 yield f"{name}: {'.'.join(path)} has {length} characters, at most {most} are allowed"
     for name, properties in of_type(template, "AWS::Glue::Table"):
         for comment in re.findall(r'"Comment": "((?:[^"\\]|\\.)*)"', json.dumps(properties)):
-            if len(comment) > MOST_COMMENT:
-                yield f"{name}: a column has a comment of {len(comment)} characters, at most {MOST_COMMENT} are allowed"
+            if len(comment) > MAX_COMMENT:
+                yield f"{name}: a column has a comment of {len(comment)} characters, at most {MAX_COMMENT} are allowed"
 
 
 @rule("https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html", RULES)
@@ -270,7 +270,7 @@ def environments_hold_four_kilobytes(template: Template) -> Iterator[str]:
     for name, properties in of_type(template, "AWS::Lambda::Function"):
         variables = evaluation.plain(properties.get("Environment", {}).get("Variables", {}))
         size = sum(len(str(text).encode()) for pair in variables.items() for text in pair)
-        if size > MOST_ENVIRONMENT_BYTES:
+        if size > MAX_ENVIRONMENT_BYTES:
             yield f"{name}: its environment has {size} bytes"
 
 
@@ -281,13 +281,13 @@ def policies_of_a_role_fit(template: Template) -> Iterator[str]:
     for name, properties in of_type(template, "AWS::IAM::Role"):
         policies = evaluation.plain(properties.get("Policies", []))
         length = sum(len(re.sub(r"\s", "", json.dumps(policy["PolicyDocument"]))) for policy in policies)
-        if length > MOST_POLICY_CHARACTERS_OF_A_ROLE:
+        if length > MAX_POLICY_CHARACTERS_OF_A_ROLE:
             yield f"{name}: its policies have {length} characters"
 
 
 @rule("https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html", RULES)
 def queues_hide_messages_for_six_times_their_function(template: Template) -> Iterator[str]:
-    """A queue's VisibilityTimeout has to be the function's timeout at least, and should be six times as long."""
+    """A queue's VisibilityTimeout must be at least the function's timeout, and should be six times as long."""
     for name, properties in of_type(template, "AWS::Lambda::EventSourceMapping"):
         queue = template["Resources"].get(referred(properties.get("EventSourceArn")), {})
         function = template["Resources"].get(referred(properties.get("FunctionName")), {})
@@ -303,7 +303,7 @@ def queues_hide_messages_for_six_times_their_function(template: Template) -> Ite
     RULES,
 )
 def alarms_on_dead_letters_do_not_recover_by_silence(template: Template) -> Iterator[str]:
-    """SQS stops reporting a queue that nobody touches for six hours: missing data must not end such an alarm."""
+    """SQS stops reporting a queue that is idle for six hours, so missing data must not end such an alarm."""
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm"):
         counts_messages = alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
         if counts_messages and alarm.get("TreatMissingData") != "ignore":
@@ -312,10 +312,10 @@ def alarms_on_dead_letters_do_not_recover_by_silence(template: Template) -> Iter
 
 @rule("https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html", RULES)
 def alarms_look_back_a_day_at_most(template: Template) -> Iterator[str]:
-    """Period times EvaluationPeriods may be a day."""
+    """Period times EvaluationPeriods may be at most a day."""
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm"):
         period, periods = alarm.get("Period", 0), alarm.get("EvaluationPeriods", 1)
-        if isinstance(period, int) and isinstance(periods, int) and period * periods > MOST_SECONDS_OF_AN_ALARM:
+        if isinstance(period, int) and isinstance(periods, int) and period * periods > MAX_SECONDS_OF_AN_ALARM:
             yield f"alarm {name} looks back {period * periods} s"
 
 
@@ -332,7 +332,7 @@ def listeners_name_a_tls_policy(template: Template) -> Iterator[str]:
 
 
 def referred(value: Any) -> str:
-    """The logical id behind a Ref or a GetAtt."""
+    """The logical id in a Ref or a GetAtt."""
     match value:
         case {"Ref": str(name)}:
             return name

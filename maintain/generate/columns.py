@@ -1,35 +1,14 @@
-"""Bring what repeats functions/process/columns.py, the one list of columns, up to date with it.
+"""What repeats functions/process/columns.py, the one list of columns: a text for each place that has a copy. Pure."""
 
-That is the Glue table and view of template.yaml, the fields that its parameters take, and PostgreSQL's columns in
-functions/load_postgres/columns.json.
-
-python -m maintain.generate.columns            write both
-python -m maintain.generate.columns --check    only say whether they agree
-"""
-
-import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
+from process.metrics import TYPES
 from process.protection import IDENTITY_FIELDS, WITHOUT_COLUMN, droppable, hashable
 from process.table import ENCODED
 
-DEDUPLICATED = """\
-SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
- PARTITION BY event_date, customer_id, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
-) AS copy_number FROM events) WHERE copy_number = 1"""
-
-VIEW_COMMENT = "Each event once. Name event_date in the query, and Athena reads only those days"
-DAY = ("event_date", "date")
-
-ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "template.yaml"
-# Functions import nothing of each other's, so load_postgres has a copy.
-POSTGRES_COLUMNS = ROOT / "functions/load_postgres/columns.json"
 GLUE_TYPES: dict[ColumnType, str] = {
     TEXT: "string",
     JSON: "string",
@@ -38,7 +17,7 @@ GLUE_TYPES: dict[ColumnType, str] = {
     BOOLEAN: "boolean",
     TIMESTAMP: "timestamp",
 }
-# What Athena's views call the same types.
+# The names of the same types in Athena's views.
 TRINO_TYPES: dict[ColumnType, str] = {
     TEXT: "varchar",
     JSON: "varchar",
@@ -56,80 +35,108 @@ POSTGRES_TYPES: dict[ColumnType, str] = {
     TIMESTAMP: "timestamptz",
 }
 
+EVENT_DATE = "UTC date of the event"
+# The resource `EventsTable`, but for its columns.
+EVENTS_TABLE = """\
+EventsTable:
+  Type: AWS::Glue::Table
+  DependsOn: [SettingsGuard, DatesRegisteredBefore]
+  Properties:
+    CatalogId: !Ref AWS::AccountId
+    DatabaseName: !Ref GlueDatabase
+    TableInput:
+      Name: events
+      Description: One row per event, at least once; identity is (customer_id, event_class, type, event_key)
+      TableType: EXTERNAL_TABLE
+      Parameters:
+        EXTERNAL: "TRUE"
+        classification: !If [UseCsv, csv, parquet]
+        skip.header.line.count: !If [UseCsv, "1", !Ref AWS::NoValue]
+      PartitionKeys:
+        - {Name: event_date, Type: date, Comment: EVENT_DATE}
+      StorageDescriptor:
+        Location: !If [UseCsv, !Sub "s3://${LakeBucket}/events-csv/", !Sub "s3://${LakeBucket}/events/"]
+        InputFormat: !If
+          - UseCsv
+          - org.apache.hadoop.mapred.TextInputFormat
+          - org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat
+        OutputFormat: !If
+          - UseCsv
+          - org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat
+          - org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat
+        SerdeInfo: !If
+          - UseCsv
+          # The serde that reads quoted fields gives every column as text.
+          - SerializationLibrary: org.apache.hadoop.hive.serde2.OpenCSVSerde
+            Parameters: {separatorChar: ",", quoteChar: '"', escapeChar: "\\uE000"}
+          - SerializationLibrary: org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe
+        Columns: !If
+          - UseCsv
+""".replace("EVENT_DATE", EVENT_DATE)
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if they differ")
-    check = parser.parse_args().check
-    for path, wanted in {TEMPLATE: synced(TEMPLATE.read_text()), POSTGRES_COLUMNS: postgres_columns()}.items():
-        if not check:
-            path.write_text(wanted)
-        elif not path.exists() or path.read_text() != wanted:
-            name = path.relative_to(ROOT)
-            print(f"{name}: its columns differ from functions/process/columns.py: run `make columns`", file=sys.stderr)
-            return 1
-    return 0
+DEDUPLICATED = """\
+SELECT {columns}, event_date FROM (SELECT *, row_number() OVER (
+ PARTITION BY event_date, customer_id, event_class, type, event_key ORDER BY received_at, batch_id, extra NULLS FIRST
+) AS copy_number FROM events) WHERE copy_number = 1"""
+DEDUPLICATED_VIEW = """\
+# What `CREATE VIEW` in Athena would make. Its columns have types in CSV too, where the table's are text.
+EventsDeduplicatedView:
+  Type: AWS::Glue::Table
+  DependsOn: EventsTable
+  Properties:
+    CatalogId: !Ref AWS::AccountId
+    DatabaseName: !Ref GlueDatabase
+    TableInput:
+"""
+VIEW_COMMENT = "Each event once. Name event_date in the query, and Athena reads only those days"
+
+# name, Glue's type, Trino's type, comment
+ViewColumn = tuple[str, str, str, str]
 
 
-def postgres_columns() -> str:
-    lines = [json.dumps([column.name, POSTGRES_TYPES[column.type], column.description]) for column in COLUMNS]
-    return "[\n  " + ",\n  ".join(lines) + "\n]\n"
-
-
-def synced(text: str) -> str:
-    """The template with its column lists and its view written anew."""
+def events_table() -> list[str]:
+    """The Glue table; its columns are all text where the files are CSV."""
     csv = [(column.name, "string", column.description) for column in COLUMNS]
     typed = [(column.name, GLUE_TYPES[column.type], column.description) for column in COLUMNS]
-    text = replaced(text, "csv columns", column_lines(csv))
-    text = replaced(text, "columns", column_lines(typed))
-    identity = rf"(?!(?:{'|'.join(IDENTITY_FIELDS)})(?:,|$))"
-    unknown = re.escape(WITHOUT_COLUMN) + identity + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
-    text = replaced(text, "droppable fields", pattern_lines([*droppable(), unknown]))
-    text = replaced(text, "hashable fields", pattern_lines(hashable()))
-    return replaced(text, "view", view_lines())
+    indent = " " * 10
+    listed = [f"{indent}{line}" for columns in (csv, typed) for line in column_lines(columns)]
+    return [*EVENTS_TABLE.splitlines(), *listed]
 
 
-def pattern_lines(names: Sequence[str]) -> list[str]:
-    """A list of such names, with commas between them, or nothing; in a YAML string over several lines."""
-    pattern = f"^$|^(?:(?:{'|'.join(names)})(?:, ?(?!$)|$))+$".replace("\\", "\\\\")
-    lines = re.findall(r".{1,100}(?:\||$)", pattern)
-    return ['AllowedPattern: "\\', *(f"  {line}\\" for line in lines[:-1]), f'  {lines[-1]}"']
-
-
-def column_lines(columns: list[tuple[str, str, str]]) -> list[str]:
+def column_lines(columns: Sequence[tuple[str, str, str]]) -> list[str]:
     return [
         f"{'- ' if index == 0 else '  '}- {{Name: {name}, Type: {kind}, Comment: {json.dumps(comment)}}}"
         for index, (name, kind, comment) in enumerate(columns)
     ]
 
 
-def view_lines() -> list[str]:
-    """The view's columns, and the definition that Athena keeps in it."""
-    glue = [(column.name, GLUE_TYPES[column.type]) for column in COLUMNS]
-    trino = [(column.name, TRINO_TYPES[column.type]) for column in COLUMNS]
+def deduplicated_view() -> list[str]:
+    """The view that gives each event once, and the definition that Athena keeps in it."""
+    columns = [(c.name, GLUE_TYPES[c.type], TRINO_TYPES[c.type], c.description) for c in COLUMNS]
+    columns.append(("event_date", "date", "date", EVENT_DATE))
     sql = [
         "Sql: !If",
         "  - UseCsv",
         f"  - {json.dumps(one_line(view_sql(csv=True)))}",
         f"  - {json.dumps(one_line(view_sql(csv=False)))}",
     ]
-    return view_table("events_deduplicated", VIEW_COMMENT, [*glue, DAY], [*trino, DAY], sql)
+    table = view_table("events_deduplicated", VIEW_COMMENT, columns, sql)
+    return [*DEDUPLICATED_VIEW.splitlines(), *(f"      {line}" for line in table)]
 
 
-def view_table(
-    name: str, comment: str, glue: Sequence[tuple[str, str]], trino: Sequence[tuple[str, str]], sql: Sequence[str]
-) -> list[str]:
+def view_table(name: str, comment: str, columns: Sequence[ViewColumn], sql: Sequence[str]) -> list[str]:
     """The TableInput of a view as Athena itself makes one; `sql` gives the variable Sql.
 
     Athena's guide ("Work with views") wants PartitionKeys; its engine refuses a table without a serde, and takes one
     for a view only if the comment is `Presto View`. It reads a Glue description in place of that comment, so there
     is none: what the view gives is said in the definition's `comment`. A view that does not run as its invoker needs an
-    owner: Athena writes the account's number.
+    owner: Athena writes the account's number. Comments of columns are the catalogue's alone: Athena writes none into
+    the definition.
     """
     definition = '{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
     definition += f', "columns": ${{Columns}}, "comment": {json.dumps(comment)}, "owner": "${{AWS::AccountId}}"'
     definition += ', "runAsInvoker": false, "path": []}'
-    columns = json.dumps([{"name": column, "type": kind} for column, kind in trino])
+    trino = json.dumps([{"name": column, "type": kind} for column, _, kind, _ in columns])
     return [
         f"Name: {name}",
         "TableType: VIRTUAL_VIEW",
@@ -138,7 +145,10 @@ def view_table(
         "StorageDescriptor:",
         "  SerdeInfo: {SerializationLibrary: org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe}",
         "  Columns:",
-        *(f"    - {{Name: {column}, Type: {kind}}}" for column, kind in glue),
+        *(
+            f"    - {{Name: {column}, Type: {kind}, Comment: {json.dumps(meaning)}}}"
+            for column, kind, _, meaning in columns
+        ),
         "ViewExpandedText: /* Presto View */",
         "ViewOriginalText: !Sub",
         '  - "/* Presto View: ${View} */"',
@@ -146,7 +156,7 @@ def view_table(
         "      Fn::Base64: !Sub",
         "        - '{}'".format(definition.replace("'", "''")),
         *(f"        {'  ' if number else '- '}{line}" for number, line in enumerate(sql)),
-        f"          Columns: '{columns}'",
+        f"          Columns: '{trino}'",
     ]
 
 
@@ -155,14 +165,14 @@ def one_line(sql: str) -> str:
 
 
 def view_sql(*, csv: bool) -> str:
-    """Each event once: the copy that came first. No quotation marks, for it becomes a JSON string as it is."""
+    """Each event once: the copy that came first. No quotation marks, because it goes into a JSON string as it is."""
     return DEDUPLICATED.format(columns=", ".join(typed_from_text(column) if csv else column.name for column in COLUMNS))
 
 
 def typed_from_text(column: Column) -> str:
-    """CSV's columns are text in Athena: the view gives them the types that they have in Parquet."""
+    """CSV's columns are text in Athena, so the view gives them the types that they have in Parquet."""
     match column.type:
-        case "TEXT" | "JSON":  # the serde reads a field without a value as empty text
+        case "TEXT" | "JSON":  # the serde reads a missing value as empty text
             text = f"nullif({column.name}, '')"
             decoded = f"url_decode(substr({column.name}, {len(ENCODED) + 1}))"
             return f"CASE WHEN starts_with({column.name}, '{ENCODED}') THEN {decoded} ELSE {text} END AS {column.name}"
@@ -173,14 +183,62 @@ def typed_from_text(column: Column) -> str:
             return f"try_cast({column.name} AS {TRINO_TYPES[column.type]}) AS {column.name}"
 
 
-def replaced(text: str, block: str, lines: list[str]) -> str:
-    """The text with the lines between the marks of the block written anew, indented as the marks are."""
-    begin = re.search(rf"^( *)# {block}: begin\n", text, re.MULTILINE)
-    end = re.search(rf"^ *# {block}: end\n", text, re.MULTILINE)
-    if not begin or not end:
-        raise SystemExit(f"template.yaml: the marks of the block `{block}` are gone")
-    return text[: begin.end()] + "".join(f"{begin[1]}{line}".rstrip() + "\n" for line in lines) + text[end.start() :]
+def droppable_pattern() -> str:
+    """What the parameter DropFields may be."""
+    identity = rf"(?!(?:{'|'.join(IDENTITY_FIELDS)})(?:,|$))"
+    unknown = re.escape(WITHOUT_COLUMN) + identity + r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})*"
+    return pattern([*droppable(), unknown])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def hashable_pattern() -> str:
+    """What the parameter HashFields may be."""
+    return pattern(hashable())
+
+
+def pattern(names: Sequence[str]) -> str:
+    """A list of such names, with commas between them, or nothing."""
+    return f"^$|^(?:(?:{'|'.join(names)})(?:, ?(?!$)|$))+$"
+
+
+def postgres_columns() -> str:
+    """functions/load_postgres/columns.json."""
+    lines = [json.dumps([column.name, POSTGRES_TYPES[column.type], column.description]) for column in COLUMNS]
+    return "[\n  " + ",\n  ".join(lines) + "\n]\n"
+
+
+PUBLISH_EVENTS = '''\
+"""What the columns of a file of rows hold, where it is not text; which types of events there are.
+
+Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. Written by
+`make generate` from functions/process, because no function imports another.
+"""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    BIGINT = "BIGINT"
+    DOUBLE = "DOUBLE"
+    BOOLEAN = "BOOLEAN"
+    TIMESTAMP = "TIMESTAMP"
+    JSON = "JSON"
+
+
+KINDS = {
+KINDS_LISTED
+}
+
+# Types of events that Bird documents.
+BIRD_TYPES = frozenset(
+    {
+TYPES_LISTED
+    }
+)
+'''
+
+
+def publish_events_columns() -> str:
+    """functions/publish_events/columns.py."""
+    kinds = [f'    "{column.name}": Kind.{column.type},' for column in COLUMNS if column.type is not TEXT]
+    types = [f'        "{name}",' for name in sorted(name for names in TYPES.values() for name in names.split())]
+    return PUBLISH_EVENTS.replace("KINDS_LISTED", "\n".join(kinds)).replace("TYPES_LISTED", "\n".join(types))

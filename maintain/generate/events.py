@@ -1,4 +1,4 @@
-"""Write the invocation events of events/ from the vendor's samples in events/samples/. Always the same bytes.
+"""Write the invocation events of events/ from Bird's samples in events/samples/. The output is always the same.
 
 python -m maintain.generate.events
 """
@@ -7,24 +7,17 @@ import base64
 import gzip
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 SAMPLES = EVENTS / "samples"
 USERNAME, PASSWORD = "bird", "example-password"
-UI_TEST_BATCH_ID = "77c2b630-d712-11e4-9642-efc2723b99c1"  # the same for every test of every customer of Bird's
+UI_TEST_BATCH_ID = "77c2b630-d712-11e4-9642-efc2723b99c1"  # Bird uses this id for every test of every customer
 TARGET_GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/ingest-0a1b2c3d/0123456789abcdef"
 RAW_BUCKET = "raw-bucket"
 
 Json = dict[str, Any]
-
-
-def main() -> int:
-    for name, event in invocation_events().items():
-        (EVENTS / name).write_text(rendered(event))
-    return 0
 
 
 def rendered(event: Json) -> str:
@@ -32,7 +25,7 @@ def rendered(event: Json) -> str:
 
 
 def invocation_events() -> dict[str, Json]:
-    """File name -> what Lambda hands to the function."""
+    """File name -> the event that Lambda passes to the function."""
     events: dict[str, Json] = {}
     for path in sorted(SAMPLES.glob("*_event.*.json")):
         body = compact(json.loads(path.read_text()))
@@ -69,12 +62,12 @@ def compact(batch: Any) -> str:
 
 
 def batch_id(body: str) -> str:
-    """32 hex digits, as Bird's are."""
+    """32 hex digits, like Bird's."""
     return hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
 
 
 def batch_of_350() -> list[Json]:
-    """The 27 types over and over, mixed as Bird mixes them, each event with an id and a second of its own."""
+    """The 27 types again and again, mixed as Bird mixes them, each event with its own id and second."""
     samples = json.loads((SAMPLES / "all-27-events.json").read_text())
     batch = []
     for number in range(350):
@@ -97,7 +90,7 @@ def alb(
     authorization: str | None = basic(USERNAME, PASSWORD),
     headers: dict[str, str] | None = None,
 ) -> Json:
-    """A POST as a load balancer hands it over, header names in lower case."""
+    """A POST as a load balancer passes it on, with header names in lower case."""
     given = {
         "accept": "application/json",
         "content-type": "application/json",
@@ -199,7 +192,3 @@ def sqs(*notifications: Json) -> Json:
             for number, notification in enumerate(notifications, 1)
         ]
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

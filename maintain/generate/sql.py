@@ -1,30 +1,26 @@
-"""Bring what is made of sql/ up to date: the views and saved queries of template.yaml, and PostgreSQL's views.
+"""Generate what comes from sql/: the views and saved queries in template.yaml, and PostgreSQL's views.
 
-python -m maintain.generate.sql  write sql/views/bounce_classes.sql, template.yaml, functions/load_postgres/views.sql
-python -m maintain.generate.sql --check  only say what differs, and what one of the engines could not read
-
-Each text of sql/ is one for Athena (Trino), PostgreSQL and DuckDB. Its head says what it answers and its columns.
+Each file in sql/ is for Athena (Trino), PostgreSQL and DuckDB alike. Its head says what it answers and its columns.
 """
 
-import argparse
 import csv
 import json
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import sqlglot
 
-from maintain.generate.columns import TEMPLATE, one_line, replaced, view_table
+from maintain.check_template import ROOT
+from maintain.generate.columns import EVENT_DATE, one_line, view_table
 from process.columns import COLUMNS
 
-ROOT = TEMPLATE.parent
 BOUNCE_CLASSES = ROOT / "sql/bounce_classes.csv"
+BOUNCE_CLASSES_VIEW = ROOT / "sql/views/bounce_classes.sql"
 POSTGRES_VIEWS = ROOT / "functions/load_postgres/views.sql"
-# What a view's column is called in Glue and in Athena's definition of the view, by its type in the head.
+# A column's type in Glue and in Athena's definition of the view, by its type in the head.
 VIEW_TYPES = {
     "varchar": ("string", "varchar"),
     "bigint": ("bigint", "bigint"),
@@ -32,28 +28,28 @@ VIEW_TYPES = {
     "date": ("date", "date"),
     "timestamp": ("timestamp", "timestamp(3)"),
 }
-# DuckDB is what the local AWS runs.
+# The local AWS runs DuckDB.
 DIALECTS = ("athena", "trino", "postgres", "duckdb")
-PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for reading
+PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
 --
--- Written by `make sql` from sql/bounce_classes.csv.
+-- Written by `make generate` from sql/bounce_classes.csv.
 --
 -- Columns:
 --   bounce_class bigint: Bird's code
 --   name varchar: what Bird calls it
 --   bounce_group varchar: Bird's category: Hard, Soft, Block, Admin, Undetermined
 --   meaning varchar: what happened
---   action varchar: suppress - at once; count - after repetition; none - it says nothing of the recipient
---   because varchar: the reason for that action
+--   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
+--   because varchar: the reason for the action
 """
 POSTGRES_HEAD = """\
--- Written by `make sql` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others made of
--- it. It takes new columns at the end only: a version that takes one away has to drop the view first.
+-- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others
+-- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 
--- The table holds each event once. To be made anew when it gets a column: {columns}
+-- The table holds each event once.
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 
 """
@@ -61,12 +57,12 @@ CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 
 @dataclass(frozen=True)
 class Text:
-    """One file of sql/: `head` is its comment, `sql` the statement, `columns` their names with types."""
+    """One file of sql/: `head` is its comment, `sql` the statement, `columns` their names, types and meanings."""
 
     name: str
     head: str
     sql: str
-    columns: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str, str], ...]
 
     @property
     def answers(self) -> str:
@@ -78,35 +74,21 @@ class Text:
         return "".join(part.capitalize() for part in self.name.split("_"))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if anything differs")
-    check = parser.parse_args().check
-    findings = []
-    # The first is read for the others.
-    for path, wanted in (
-        (ROOT / "sql/views/bounce_classes.sql", bounce_classes_sql),
-        (TEMPLATE, template_text),
-        (POSTGRES_VIEWS, postgres_sql),
-    ):
-        text = wanted()
-        if check and (not path.exists() or path.read_text() != text):
-            findings.append(f"{path.relative_to(ROOT)} differs from sql/: run `make sql`")
-        elif not check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-    findings += [finding for text in (*views(), *queries()) for finding in unreadable(text)]
-    for finding in findings:
-        print(finding, file=sys.stderr)
-    return 1 if findings else 0
+def problems() -> list[str]:
+    """What one of the engines cannot read, or a head that does not name the columns of its statement."""
+    return [finding for text in (*views(), *queries()) for finding in unreadable(text)]
 
 
 def read(path: Path) -> Text:
-    lines = path.read_text().splitlines(keepends=True)
+    return parsed(path.stem, bounce_classes_sql() if path == BOUNCE_CLASSES_VIEW else path.read_text())
+
+
+def parsed(name: str, text: str) -> Text:
+    lines = text.splitlines(keepends=True)
     body = next(number for number, line in enumerate(lines) if not line.startswith("--"))
     head = "".join(lines[:body])
-    columns = re.findall(r"^--   (\w+) (\w+(?:\(\d+,\d+\))?): ", head, re.MULTILINE)
-    return Text(path.stem, head, "".join(lines[body:]), tuple(columns))
+    columns = re.findall(r"^--   (\w+) (\w+(?:\(\d+,\d+\))?): (.*)$", head, re.MULTILINE)
+    return Text(name, head, "".join(lines[body:]), tuple(columns))
 
 
 def queries() -> list[Text]:
@@ -114,7 +96,7 @@ def queries() -> list[Text]:
 
 
 def views() -> list[Text]:
-    """Each after those that it stands on."""
+    """Each view after those that it uses."""
     found = {path.stem: read(path) for path in sorted((ROOT / "sql/views").glob("*.sql"))}
     needs = {
         name: {other for other in found if other != name and names(text.sql, other)} for name, text in found.items()
@@ -134,10 +116,10 @@ def unreadable(text: Text) -> Iterator[str]:
         try:
             statement = sqlglot.parse_one(sql, dialect=dialect, error_level=sqlglot.ErrorLevel.RAISE)
         except sqlglot.errors.ParseError as error:
-            yield f"sql: {text.name} is no {dialect}: {error}"
+            yield f"sql: {text.name} is not {dialect}: {error}"
         else:
             if not isinstance(statement, sqlglot.exp.Query) or statement.named_selects != [
-                name for name, _ in text.columns
+                name for name, _, _ in text.columns
             ]:
                 yield f"sql: {text.name}: the columns of its head are not those it selects"
 
@@ -159,16 +141,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def template_text() -> str:
-    text = replaced(TEMPLATE.read_text(), "views", [line for view in views() for line in view_resource(view)])
-    return replaced(text, "saved queries", [line for query in queries() for line in query_resource(query)])
-
-
 def view_resource(view: Text) -> list[str]:
     sql = statement(view)
     if '"' in sql or "\\" in sql:
         raise SystemExit(f"sql: {view.name} becomes a JSON string as it is: no quotation marks, no backslashes")
-    glue, trino = ([(name, VIEW_TYPES[kind][engine]) for name, kind in view.columns] for engine in (0, 1))
+    columns = [(name, *VIEW_TYPES[kind], meaning) for name, kind, meaning in view.columns]
     given = [f"Sql: {'!Sub ' if '${' in sql else ''}{json.dumps(sql)}"]
     return [
         f"{view.logical_id}View:",
@@ -178,8 +155,7 @@ def view_resource(view: Text) -> list[str]:
         "    CatalogId: !Ref AWS::AccountId",
         "    DatabaseName: !Ref GlueDatabase",
         "    TableInput:",
-        *(f"      {line}" for line in view_table(view.name, view.answers, glue, trino, given)),
-        "",
+        *(f"      {line}" for line in view_table(view.name, view.answers, columns, given)),
     ]
 
 
@@ -194,7 +170,6 @@ def query_resource(query: Text) -> list[str]:
         f"    Description: {json.dumps(query.answers)}",
         "    QueryString: |",
         *(f"      {line}".rstrip() for line in (query.head + query.sql).splitlines()),
-        "",
     ]
 
 
@@ -204,19 +179,16 @@ def statement(text: Text) -> str:
 
 
 def postgres_sql() -> str:
-    """Views over the table `events`, to be run with the schema as search path and the two parameters filled in."""
-    columns = " ".join(column.name for column in COLUMNS)
+    """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
     made = [f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n" for view in views()]
-    described = [
-        f"COMMENT ON VIEW {view.name} IS {literal(view.answers)};\n"
-        + "".join(
-            f"COMMENT ON COLUMN {view.name}.{name} IS {literal(meaning)};\n"
-            for name, meaning in re.findall(r"^--   (\w+) \w+: (.*)$", view.head, re.MULTILINE)
-        )
-        for view in views()
+    events = [(column.name, column.description) for column in COLUMNS]
+    described = [comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]
+    described += [
+        comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns]) for view in views()
     ]
-    return POSTGRES_HEAD.format(columns=columns) + "\n".join(made) + "\n" + "\n".join(described)
+    return POSTGRES_HEAD + "\n".join(made) + "\n" + "\n".join(described)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:
+    of_columns = (f"COMMENT ON COLUMN {view}.{name} IS {literal(meaning)};\n" for name, meaning in columns)
+    return f"COMMENT ON VIEW {view} IS {literal(answers)};\n" + "".join(of_columns)

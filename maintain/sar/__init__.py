@@ -1,1 +1,1 @@
-"""The application for the Serverless Application Repository (SAR): its template, made, packaged and checked."""
+"""Generates, packages and checks the template for the Serverless Application Repository (SAR)."""

@@ -1,9 +1,9 @@
-"""`make sar`: the template for the Serverless Application Repository, packaged and checked.
+"""`make sar`: package and check the template for the Serverless Application Repository.
 
-    make sar                   packaged into a local S3 that is gone afterwards: to see that it can be published
-    make sar BUCKET=my-bucket  packaged into that bucket of yours, for `sam publish`
+    make sar                   package into a temporary local S3, to see whether it can be published
+    make sar BUCKET=my-bucket  package into your bucket, for `sam publish`
 
-Prints each check, and `publishable` at the end, or what is not. docs/publishing.md has the rest.
+Prints each check, and at the end `publishable` or the number of findings. docs/publishing.md has the rest.
 """
 
 import logging
@@ -16,8 +16,9 @@ from typing import Any
 import boto3
 from moto.server import ThreadedMotoServer
 
+from bird_webhooks.terminal import step
 from local_aws import deploy as local_stack
-from local_aws.deploy import ARTEFACT_BUCKET, progress
+from local_aws.deploy import ARTEFACT_BUCKET
 from local_aws.emulator import REGION, ROOT, LocalAwsError
 from maintain.sar.checks import (
     CHECKS,
@@ -35,13 +36,13 @@ from maintain.sar.package import package
 def main() -> int:
     bucket = os.environ.get("BUCKET", "")
     try:
-        progress("building the functions (sam build)")
+        step("building the functions (sam build)")
         local_stack.build()
         if bucket:
-            progress(f"packaging into {bucket} (sam package)")
+            step(f"packaging into {bucket} (sam package)")
             candidate = package(os.environ, bucket)
         else:
-            progress("packaging into a local S3 (sam package); BUCKET= names one of yours")
+            step("packaging into a local S3 (sam package); BUCKET= names one of yours")
             with local_s3() as environment:
                 candidate = package(environment, ARTEFACT_BUCKET)
     except (LocalAwsError, GenerateError) as error:
@@ -51,7 +52,7 @@ def main() -> int:
 
 
 def report(candidate: Candidate) -> int:
-    """One line for each check; the exit status."""
+    """Print one line for each check. Returns the exit status."""
     about = candidate.template["Metadata"].get(METADATA, {})
     print(f"{candidate.path.relative_to(ROOT)}: {about.get('Name')} {about.get('SemanticVersion')}")
     found = 0
@@ -75,7 +76,7 @@ def report(candidate: Candidate) -> int:
 
 @contextmanager
 def local_s3() -> Iterator[dict[str, str]]:
-    """An S3 for a moment, and the environment in which programs see it and no other."""
+    """A temporary S3; yields the environment in which programs use it and no other."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,4 +1,4 @@
-"""What SAR asks of a template, each as a check that says so; what only `sam publish` can tell is said too.
+"""SAR's requirements for a template, each as a check; NEWER_PROPERTIES lists what only `sam publish` can check.
 
 Sources: the SAR developer guide (supported resources, capabilities, limits), SAM's reference of the metadata, and the
 102 SAR templates among SAM CLI's smoke tests (aws/aws-sam-cli, tests/smoke/templates/sar), counted in November 2026.
@@ -17,7 +17,7 @@ from maintain.check_template import SAR_TYPES, Template
 PARAMETER_TYPES = {"String", "Number", "List<Number>", "CommaDelimitedList"}
 METADATA = "AWS::ServerlessRepo::Application"
 SEMANTIC_VERSION = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?"
-# Each value of the metadata has to match; SAR's own bounds where it documents some.
+# Each metadata value must match; with SAR's own limits if it documents them.
 METADATA_PATTERNS = {
     "Name": r"[a-zA-Z0-9-]{1,140}",
     "Description": r".{1,256}",
@@ -29,16 +29,16 @@ METADATA_PATTERNS = {
     "SourceCodeUrl": r"https://.+",
     "SemanticVersion": SEMANTIC_VERSION,
 }
-# Whoever publishes has another repository than this name, which nobody has registered for the project.
+# A placeholder: the publisher sets the real repository, because the project has not registered this one.
 PLACEHOLDER = "github.com/bird-webhooks/bird-webhooks"
 PLACEHOLDER_KEYS = ("HomePageUrl", "SourceCodeUrl")
-MOST_LABELS = 10
+MAX_LABELS = 10
 LABEL = r"[a-zA-Z0-9+\-_:/@]{1,127}"
-MOST_DOCUMENT_BYTES = 5_000_000
-MOST_TEMPLATE_BYTES = 1_000_000  # CloudFormation's, which deploys it
-# SAR takes 104,857,600 bytes for a version (aws/serverless-application-model 1653); the rest is left for growth.
-MOST_ARTEFACT_BYTES = 95_000_000
-MOST = {"Parameters": 200, "Resources": 500, "Outputs": 200}
+MAX_DOCUMENT_BYTES = 5_000_000
+MAX_TEMPLATE_BYTES = 1_000_000  # CloudFormation's, which deploys it
+# SAR accepts 104,857,600 bytes for a version (aws/serverless-application-model 1653); the rest is room for growth.
+MAX_ARTEFACT_BYTES = 95_000_000
+MAX_COUNTS = {"Parameters": 200, "Resources": 500, "Outputs": 200}
 
 # Seen in at least one of those 102 templates. SAR checks SAM's own types with a SAM of its own, which lags: it refused
 # FunctionUrlConfig, SnapStart, ScheduleV2, DurableConfig while they were new (aws-sam-cli 3987, 4531, 4543, 8622).
@@ -63,7 +63,7 @@ KNOWN_SECTIONS = {
     *("AWSTemplateFormatVersion", "Transform", "Description", "Metadata", "Parameters", "Conditions", "Mappings"),
     *("Globals", "Resources", "Outputs"),
 }
-# Newer than those templates, and used all the same, each with its reason.
+# Newer than those templates, but used here, each with its reason.
 NEWER_PROPERTIES = {
     "LoggingConfig": "logs go to a group of the stack's, with a retention, deleted with it; in SAM since 2023",
 }
@@ -79,13 +79,13 @@ RESOURCE_POLICIES = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A packaged template, and what the SAM transform makes of it."""
+    """A packaged template, as it is and after the SAM transform."""
 
     path: Path
     template: Template
     transformed: Template
-    documents: dict[str, Path]  # readme and licence, by the metadata's name for them
-    artefact_bytes: int = 0  # of the code of all functions, as it lies in S3
+    documents: dict[str, Path]  # readme and licence, by their name in the metadata
+    artefact_bytes: int = 0  # of all functions' code in S3
 
 
 def resource_types(candidate: Candidate) -> Iterator[str]:
@@ -104,7 +104,7 @@ def custom_resources(candidate: Candidate) -> Iterator[str]:
 
 
 def parameters(candidate: Candidate) -> Iterator[str]:
-    """each parameter is of a type that SAR shows, described, and has a default"""
+    """each parameter has a type that SAR shows, a description and a default"""
     for name, parameter in candidate.template["Parameters"].items():
         if parameter["Type"] not in PARAMETER_TYPES:
             yield f"parameter {name} is of type {parameter['Type']}"
@@ -115,7 +115,7 @@ def parameters(candidate: Candidate) -> Iterator[str]:
 
 
 def sam_properties(candidate: Candidate) -> Iterator[str]:
-    """SAM's own properties are among those that SAR is known to take, or have their reason"""
+    """SAM's own properties are among those that SAR is known to accept, or have a reason"""
     for section in candidate.template.keys() - KNOWN_SECTIONS:
         yield f"section {section} is not known to be taken"
     if candidate.template.get("Transform") != "AWS::Serverless-2016-10-31":
@@ -125,7 +125,7 @@ def sam_properties(candidate: Candidate) -> Iterator[str]:
         if resource["Type"] in KNOWN_PROPERTIES:
             functions[name] = resource["Properties"]
         elif resource["Type"].startswith("AWS::Serverless::"):
-            yield f"{name} is of type {resource['Type']}, whose properties are not looked at here"
+            yield f"{name} is of type {resource['Type']}, whose properties are not checked here"
     for name, properties in functions.items():
         for key in properties.keys() - KNOWN_PROPERTIES["AWS::Serverless::Function"] - NEWER_PROPERTIES.keys():
             yield f"{name} has {key}, which is not known to be taken"
@@ -135,7 +135,7 @@ def sam_properties(candidate: Candidate) -> Iterator[str]:
 
 
 def artefacts(candidate: Candidate) -> Iterator[str]:
-    """code is that of AWS::Serverless::Function, the one SAR copies into its own buckets, and lies in S3"""
+    """all code is in S3 and of AWS::Serverless::Function, which is what SAR copies into its own buckets"""
     for name, resource in candidate.template["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
             if not str(resource["Properties"].get("CodeUri")).startswith("s3://"):
@@ -145,7 +145,7 @@ def artefacts(candidate: Candidate) -> Iterator[str]:
 
 
 def blocked_iam(candidate: Candidate) -> Iterator[str]:
-    """no policy gives what SAR blocks: AWSLambda_FullAccess, or roles and policies of IAM on everything"""
+    """no policy allows what SAR blocks: AWSLambda_FullAccess, or changes of IAM roles and policies on everything"""
     for name, resource in candidate.transformed["Resources"].items():
         if BLOCKED_POLICY in str(resource):
             yield f"{name} has {BLOCKED_POLICY}"
@@ -157,55 +157,55 @@ def blocked_iam(candidate: Candidate) -> Iterator[str]:
 
 
 def metadata(candidate: Candidate) -> Iterator[str]:
-    """metadata is complete, within SAR's bounds, and plain text"""
+    """metadata is complete, within SAR's limits, and plain text"""
     given = candidate.template.get("Metadata", {}).get(METADATA, {})
     for key, pattern in METADATA_PATTERNS.items():
         value = given.get(key)
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             yield f"{key} is {value!r}"
     labels = given.get("Labels")
-    if not isinstance(labels, list) or not 1 <= len(labels) <= MOST_LABELS:
-        yield f"Labels are {labels!r}, one to {MOST_LABELS} are wanted"
+    if not isinstance(labels, list) or not 1 <= len(labels) <= MAX_LABELS:
+        yield f"Labels are {labels!r}, one to {MAX_LABELS} are wanted"
     elif wrong := [label for label in labels if not re.fullmatch(LABEL, str(label))]:
         yield f"Labels {wrong} are none"
 
 
 def document_sizes(candidate: Candidate) -> Iterator[str]:
-    """readme and licence are there and below 5 MB"""
+    """readme and licence exist and are below 5 MB"""
     for name, path in candidate.documents.items():
         if not path.is_file():
             yield f"{name} is not there: {path}"
-        elif not 0 < path.stat().st_size <= MOST_DOCUMENT_BYTES:
+        elif not 0 < path.stat().st_size <= MAX_DOCUMENT_BYTES:
             yield f"{name} has {path.stat().st_size} bytes"
 
 
 def template_size(candidate: Candidate) -> Iterator[str]:
     """the template is below CloudFormation's limits"""
-    if (size := candidate.path.stat().st_size) > MOST_TEMPLATE_BYTES:
+    if (size := candidate.path.stat().st_size) > MAX_TEMPLATE_BYTES:
         yield f"the template has {size} bytes"
-    for section, most in MOST.items():
+    for section, most in MAX_COUNTS.items():
         if (count := len(candidate.transformed.get(section, {}))) > most:
             yield f"{count} {section.lower()}, at most {most} are allowed"
 
 
 def artefact_size(candidate: Candidate) -> Iterator[str]:
-    """the code of all functions is below 95 MB, of the 105 MB that SAR takes for a version"""
-    if candidate.artefact_bytes > MOST_ARTEFACT_BYTES:
+    """the code of all functions is below 95 MB of the 105 MB that SAR accepts for a version"""
+    if candidate.artefact_bytes > MAX_ARTEFACT_BYTES:
         yield f"the code has {candidate.artefact_bytes} bytes"
 
 
 def rules_of_aws(candidate: Candidate) -> Iterator[str]:
-    """the rules of AWS that local_aws/strict has are kept"""
+    """the template keeps AWS's rules in local_aws/strict"""
     yield from strict_aws.findings(candidate.transformed)
 
 
 def cycles(candidate: Candidate) -> Iterator[str]:
-    """nothing depends on itself"""
+    """there are no circular dependencies"""
     yield from check_template.cycles(candidate.transformed)
 
 
 def lint(candidate: Candidate) -> Iterator[str]:
-    """cfn-lint has nothing against it"""
+    """cfn-lint has no findings"""
     yield from check_template.lint(candidate.path)
 
 
@@ -216,7 +216,7 @@ CHECKS: list[Callable[[Candidate], Iterator[str]]] = [
 
 
 def capabilities(candidate: Candidate) -> list[str]:
-    """What whoever deploys it has to acknowledge."""
+    """The capabilities that a deployment must acknowledge."""
     resources = candidate.transformed["Resources"].values()
     types = {resource["Type"] for resource in resources}
     named = any(key in resource.get("Properties", {}) for resource in resources for key in ("RoleName", "UserName"))

@@ -1,7 +1,7 @@
-"""template.yaml -> the template for SAR, by rule: parameters are given fixed values, and all else follows from that.
+"""template.yaml -> the template for SAR. Some parameters get fixed values, and everything else follows from that.
 
-What a fixed value decides is worked out (conditions, Fn::If, rules), what then has a false condition goes, and so does
-each parameter, condition and group that nothing refers to any more. No resource is named here.
+Whatever a fixed value decides is evaluated (conditions, Fn::If, rules). What then has a false condition is removed, and
+so is each parameter, condition and group that nothing refers to any more. No resource is named here.
 """
 
 import re
@@ -13,24 +13,24 @@ import yaml
 
 from maintain.check_template import Template, references
 
-FIXED = {"FrontDoor": "HTTP_API"}  # SAR takes no load balancer
+FIXED = {"FrontDoor": "HTTP_API"}  # SAR does not accept a load balancer
 NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 class GenerateError(Exception):
-    """The template cannot be made into one for SAR."""
+    """No template for SAR can be made from this one."""
 
 
 @dataclass
 class Known:
-    """What is decided: values of parameters, and conditions that are true, false, or another one's equal."""
+    """What is known: values of parameters, and conditions that are true, false, or equal to another one."""
 
     parameters: Mapping[str, str]
     choices: Mapping[str, list[str]]
     conditions: dict[str, bool | str] = field(default_factory=dict)
 
     def condition(self, name: str) -> bool | str:
-        """Whether it is true or false, or what it is called now."""
+        """True, False, or the name of the condition that it is equal to."""
         known = self.conditions.get(name, name)
         return known if isinstance(known, bool) or known == name else self.condition(known)
 
@@ -41,10 +41,10 @@ def generate(template: Template, fixed: Mapping[str, str] = FIXED) -> Template:
     while parameters:
         template = with_values(template, parameters)
         unused = template["Parameters"].keys() - used_names(template)
-        # What nothing asks for is the same as fixed: a condition or a rule that names it is decided too.
+        # An unused parameter counts as fixed, so a condition or rule that names it is decided too.
         parameters = {name: str(template["Parameters"][name].get("Default", "")) for name in unused}
     template = plain_event_sources(template)
-    template.pop("Rules", None)  # SAM's own schema knows no such section; SAR is taken to check by it
+    template.pop("Rules", None)  # SAM's own schema has no such section, and SAR probably checks against it
     if lost := (references(template["Resources"]) | references(template["Outputs"])) & names - {
         *template["Resources"],
         *template["Parameters"],
@@ -54,7 +54,7 @@ def generate(template: Template, fixed: Mapping[str, str] = FIXED) -> Template:
 
 
 def with_values(template: Template, parameters: Mapping[str, str]) -> Template:
-    """The template in which those parameters have these values for good."""
+    """The template with these parameters replaced by their values."""
     template = withdraw_refused_choices(template, parameters)
     known = Known(parameters, choices(template))
     conditions = decided_conditions(template.get("Conditions", {}), known)
@@ -84,7 +84,7 @@ def with_values(template: Template, parameters: Mapping[str, str]) -> Template:
 
 
 def fold(value: Any, known: Known) -> Any:
-    """The value with all that is known worked out; a condition function may become true or false."""
+    """The value with everything known evaluated; a condition function may become True or False."""
     match value:
         case {"Ref": str(name)} if name in known.parameters:
             return known.parameters[name]
@@ -145,7 +145,7 @@ def fold_all(function: str, parts: list[Any], known: Known, *, decides: bool) ->
 
 
 def decided_conditions(conditions: Mapping[str, Any], known: Known) -> dict[str, Any]:
-    """Those that remain open; `known` learns of the others."""
+    """The undecided conditions; the others are added to `known`."""
     while True:
         folded = {name: fold(value, known) for name, value in conditions.items()}
         conditions = {}
@@ -162,14 +162,14 @@ def decided_conditions(conditions: Mapping[str, Any], known: Known) -> dict[str,
 
 
 def present(parts: Mapping[str, Any], known: Known) -> Iterator[tuple[str, Any]]:
-    """Resources or outputs whose condition is not false, each worked out."""
+    """Resources or outputs whose condition is not false, each evaluated."""
     for name, part in parts.items():
         condition = known.condition(part["Condition"]) if "Condition" in part else True
         if condition is False:
             continue
         rest = {key: value for key, value in part.items() if key != "Condition"}
         folded = {key: fold(value, known) for key, value in rest.items()}
-        if condition is not True:  # after the type, where one looks for it
+        if condition is not True:  # after the type, where readers expect it
             folded = {"Type": folded.pop("Type"), "Condition": condition, **folded} if "Type" in folded else folded
             folded.setdefault("Condition", condition)
         yield name, folded
@@ -181,7 +181,7 @@ def choices(template: Template) -> dict[str, list[str]]:
 
 
 def withdraw_refused_choices(template: Template, parameters: Mapping[str, str]) -> Template:
-    """Not to offer a value with which a rule would refuse every deployment; nor to describe it."""
+    """Remove each value, and its description, with which a rule would refuse every deployment."""
     known = Known(parameters, choices(template))
     offered = {name: dict(parameter) for name, parameter in template["Parameters"].items()}
     for rule in template.get("Rules", {}).values():
@@ -198,7 +198,7 @@ def withdraw_refused_choices(template: Template, parameters: Mapping[str, str]) 
 
 
 def used_names(template: Template) -> set[str]:
-    """What is referred to for more than to be refused."""
+    """The names that something other than a rule refers to."""
     parts = ("Globals", "Conditions", "Resources", "Outputs")
     return set().union(*(references(template.get(part, {})) for part in parts))
 
@@ -240,7 +240,7 @@ def without_parameters(metadata: Any, parameters: Mapping[str, str]) -> Any:
 
 
 def plain_event_sources(template: Template) -> Template:
-    """An SQS event as the SAM transform writes it: its properties are newer than what SAR's SAM is known to take."""
+    """SQS events as the SAM transform writes them, because their properties may be too new for SAR's version of SAM."""
     resources: dict[str, Any] = {}
     for name, resource in template["Resources"].items():
         resources[name] = resource
@@ -260,7 +260,7 @@ def plain_event_sources(template: Template) -> Template:
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML for people: text of several lines as such, nothing said by reference."""
+    """Readable YAML: text of several lines as a block, no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""`sam package` of SAR's template: code, readme and licence into a bucket, and the template that names them there."""
+"""`sam package` of SAR's template: uploads code, readme and licence, and writes a template that names them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,14 @@ from maintain.check_template import Template, transformed_template
 from maintain.sar.checks import METADATA, Candidate
 from maintain.sar.generate import generate, written
 
-# Beside the built one, whose relative paths then hold for it as well.
+# In the folder of the built template, so that relative paths work.
 GENERATED = BUILT_TEMPLATE.with_name("sar.yaml")
 LOGIN = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 PACKAGED = ROOT / ".aws-sam/sar/packaged.yaml"
 
 
 def package(environment: Mapping[str, str], bucket: str, path: Path = PACKAGED) -> Candidate:
-    """Make SAR's template of the one that `sam build` left, and package it into `path`."""
+    """Make SAR's template from the built one, and package it into `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time():
         template = generate(yaml_parse(BUILT_TEMPLATE.read_text()))
@@ -34,7 +34,7 @@ def package(environment: Mapping[str, str], bucket: str, path: Path = PACKAGED) 
 
 
 def artefact_bytes(environment: Mapping[str, str], packaged: Template) -> int:
-    """Of the code of all functions, each file once, as `sam package` put it into S3."""
+    """The size of all functions' code in S3, each file counted once."""
     login = {name.lower(): environment[name] for name in LOGIN if name in environment}
     s3 = boto3.client(
         "s3", endpoint_url=environment.get("AWS_ENDPOINT_URL"), verify=environment.get("AWS_CA_BUNDLE"), **login
@@ -45,7 +45,7 @@ def artefact_bytes(environment: Mapping[str, str], packaged: Template) -> int:
 
 
 def package_locally(emulator: Emulator) -> Candidate:
-    """Into the local AWS, to be deployed there."""
+    """Package into the local AWS, to deploy from there."""
     make_artefact_bucket(emulator)
     environment = {**emulator.environment(), "SAM_CLI_TELEMETRY": "0"}
     return package(environment, ARTEFACT_BUCKET, emulator.directory / "sar.yaml")

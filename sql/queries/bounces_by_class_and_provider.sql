@@ -1,13 +1,13 @@
--- bounces_by_class_and_provider: who refuses the mail, and for what
+-- bounces_by_class_and_provider: which providers refuse mail, and why
 --
 -- Columns:
---   mailbox_provider varchar: of the recipient; (unknown) where Bird names none
+--   mailbox_provider varchar: provider of the recipient; (unknown) where Bird names none
 --   bounce_class bigint: Bird's class
 --   name varchar: what the class is called
 --   bounce_group varchar: Hard, Soft, Block, Admin, Undetermined
---   bounces bigint: bounces, and out-of-band bounces but for automatic replies and the like
---   recipients bigint: different addresses among them, those of each account on their own
---   bounce_rate decimal(12,4): percent of what was sent to that provider: delivered or bounced
+--   bounces bigint: bounces and out-of-band bounces, without automatic replies and the like
+--   recipients bigint: different addresses among them, counted for each account
+--   bounce_rate decimal(12,4): bounces, in percent of the messages delivered to or bounced by that provider
 -- Parameters: the days, in the line with `interval`
 WITH ended AS (
   SELECT

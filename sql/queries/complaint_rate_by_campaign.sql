@@ -1,13 +1,13 @@
--- complaint_rate_by_campaign: whose mail is marked as spam
+-- complaint_rate_by_campaign: campaigns whose mail is marked as spam
 --
--- Providers act from 0.1 percent on, and from 0.3 they refuse. Complaints about mail older than 60 days come without their
+-- Providers react from 0.1 percent on, and refuse mail from 0.3 percent on. Complaints about mail older than 60 days come without their
 -- campaign, under (none); not every provider reports complaints.
 --
 -- Columns:
 --   campaign_id varchar: name of the campaign; (none) where there is none
 --   delivered bigint: messages delivered
 --   complaints bigint: messages marked as spam
---   complaint_rate decimal(12,4): percent of those delivered
+--   complaint_rate decimal(12,4): complaints, in percent of the messages delivered
 --   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `interval`
 SELECT

@@ -4,10 +4,10 @@
 --   day date: UTC
 --   accepted bigint: messages that Bird accepted for sending
 --   delivered bigint: messages that the remote server took
---   bounced bigint: messages that it refused for good
---   returned bigint: messages that were taken and came back (out of band), automatic replies and the like left out
---   rejected bigint: messages that Bird did not send, by its policies or for lack of content
---   delivery_rate decimal(12,4): percent delivered of those delivered, bounced or rejected that day
+--   bounced bigint: messages that the remote server refused for good
+--   returned bigint: messages that were taken and came back (out of band), without automatic replies and the like
+--   rejected bigint: messages that Bird did not send, because of its policies or missing content
+--   delivery_rate decimal(12,4): delivered, in percent of delivered, bounced and rejected that day
 -- Parameters: the days, in the line with `interval`
 SELECT
   e.event_date AS day,

@@ -1,15 +1,15 @@
--- opens_and_clicks_by_campaign: which campaign is read, machines told apart
+-- opens_and_clicks_by_campaign: opens and clicks of each campaign, machines counted separately
 --
--- Each message counts once. What is a machine's: see recipient_engagement.
+-- Each message counts once. recipient_engagement says what counts as a machine's.
 --
 -- Columns:
 --   campaign_id varchar: name of the campaign; (none) where there is none
 --   delivered bigint: messages delivered
 --   human_opens bigint: messages opened by a human
 --   machine_opens bigint: messages opened by machines alone
---   clicks bigint: messages of which a human followed a link
---   open_rate decimal(12,4): percent human opens of those delivered
---   click_rate decimal(12,4): percent clicks of those delivered
+--   clicks bigint: messages in which a human followed a link
+--   open_rate decimal(12,4): human opens, in percent of the messages delivered
+--   click_rate decimal(12,4): clicks, in percent of the messages delivered
 --   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `interval`
 WITH messages AS (

@@ -4,12 +4,12 @@
 -- percent of the messages were delivered.
 --
 -- Columns:
---   mailbox_provider varchar: of the recipient; (unknown) where Bird names none
+--   mailbox_provider varchar: provider of the recipient; (unknown) where Bird names none
 --   delivered bigint: messages delivered, with a queue time
---   p50_ms bigint: half of them took up to so many milliseconds
---   p95_ms bigint: 95 percent
---   p99_ms bigint: 99 percent
---   max_ms bigint: the slowest
+--   p50_ms bigint: half of the messages took at most so many milliseconds
+--   p95_ms bigint: 95 percent of the messages took at most so many milliseconds
+--   p99_ms bigint: 99 percent of the messages took at most so many milliseconds
+--   max_ms bigint: milliseconds that the slowest message took
 -- Parameters: the days, in the line with `interval`
 WITH ranked AS (
   SELECT

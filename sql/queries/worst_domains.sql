@@ -1,4 +1,4 @@
--- worst_domains: where the mail fails
+-- worst_domains: recipient domains where most mail fails
 --
 -- Columns:
 --   recipient_domain varchar: domain of the recipient
@@ -6,7 +6,7 @@
 --   bounced bigint: messages refused for good
 --   delayed bigint: attempts refused for now
 --   complaints bigint: messages marked as spam
---   bounce_rate decimal(12,4): percent bounced of those sent
+--   bounce_rate decimal(12,4): bounced, in percent of sent
 -- Parameters: the days, in the line with `interval`; the least number of messages, in the line with `sent >=`
 WITH domains AS (
   SELECT

@@ -6,7 +6,7 @@
 --   email varchar: the address, in lower case
 --   subaccount_id varchar: 0 for the primary account; at Bird each subaccount has its own list
 --   reason varchar: as in suppression_candidates
---   description varchar: the same for people
+--   description varchar: the reason in words
 --   scope varchar: all, non_transactional or list
 --   added_at timestamp: when the latest reason happened
 --   customer_id varchar: account at Bird; NULL if the events name none

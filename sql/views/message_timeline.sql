@@ -7,18 +7,18 @@
 -- Columns:
 --   message_id varchar: Bird's id of the message
 --   event_date date: UTC date of the event
---   timestamp timestamp: when it happened
+--   timestamp timestamp: when the event happened
 --   step bigint: place of the type in the life of a message
---   type varchar: what happened
+--   type varchar: type of the event
 --   rcpt_to varchar: the recipient
 --   campaign_id varchar: name of the campaign
 --   detail varchar: what the remote side said, the link followed, or the kind of complaint
---   bounce_class bigint: of a failure
---   num_retries bigint: failed attempts before
+--   bounce_class bigint: Bird's class of a bounce
+--   num_retries bigint: failed attempts before this one
 --   queue_time bigint: milliseconds since Bird accepted the message
---   by_machine boolean: an open or click of a machine
---   user_agent varchar: of an open or click
---   event_key varchar: tells events of one type and second apart
+--   by_machine boolean: a machine opened or clicked
+--   user_agent varchar: the client of an open or click
+--   event_key varchar: identifies events of the same type and second
 --   customer_id varchar: account at Bird
 SELECT
   message_id,

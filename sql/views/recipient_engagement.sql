@@ -1,22 +1,22 @@
--- recipient_engagement: what each recipient did with the mail, machines told apart
+-- recipient_engagement: what each recipient did with the mail, machines counted separately
 --
 -- One row per account, address and subaccount. Opens and clicks are messages, each counted once however often it was opened.
--- An open is a machine's if Bird says prefetched: the pixel was fetched before anybody read. An image proxy alone fetches
--- when somebody reads, only for him: that is a human open, whose client and place are the proxy's.
+-- An open is a machine's if Bird says prefetched: the pixel was fetched before anybody read. An image proxy that does not
+-- prefetch fetches when the recipient reads: that is a human open, whose client and place are the proxy's.
 --
 -- Columns:
 --   rcpt_to varchar: the address, in lower case
 --   subaccount_id varchar: 0 for the primary account
 --   delivered bigint: messages delivered
 --   human_opens bigint: messages opened by a human
---   proxy_opens bigint: those of them that were opened through an image proxy
---   machine_opens bigint: messages opened by a machine; it may be the same ones
---   clicks bigint: messages of which a human followed a link
---   machine_clicks bigint: messages of which a machine followed a link
---   last_delivery timestamp: when a message was delivered last
---   last_open timestamp: when a human opened last
---   last_click timestamp: when a human clicked last
---   unsubscribed boolean: by the mail client's button or a link
+--   proxy_opens bigint: messages of human_opens that were opened through an image proxy
+--   machine_opens bigint: messages opened by a machine; a human may have opened the same ones
+--   clicks bigint: messages in which a human followed a link
+--   machine_clicks bigint: messages in which a machine followed a link
+--   last_delivery timestamp: when the last message was delivered
+--   last_open timestamp: when a human last opened a message
+--   last_click timestamp: when a human last clicked
+--   unsubscribed boolean: unsubscribed by the mail client's button or a link
 --   complained boolean: marked a message as spam
 --   customer_id varchar: account at Bird; NULL if the events name none
 WITH engagement AS (

@@ -1,4 +1,4 @@
--- suppression_candidates: who must not be mailed any more, and why
+-- suppression_candidates: addresses that should get no more mail, and why
 --
 -- One row per account, address, subaccount and list, from bounces and out-of-band bounces by the action of their class
 -- (bounce_classes), spam complaints and both kinds of unsubscribe. A class of action `count` (soft bounces) makes a
@@ -8,10 +8,10 @@
 -- Columns:
 --   rcpt_to varchar: the address, in lower case
 --   subaccount_id varchar: 0 for the primary account
---   reason varchar: the latest: hard_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe
---   bounce_class bigint: of the latest reason, if it is a bounce
---   campaign_id varchar: that the latest reason came from
---   events bigint: how many such events there are
+--   reason varchar: the latest reason: hard_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe
+--   bounce_class bigint: Bird's class of the latest reason, if that is a bounce
+--   campaign_id varchar: campaign that the latest reason came from
+--   events bigint: number of events that are a reason
 --   first_seen timestamp: when the first of them happened
 --   last_seen timestamp: when the latest of them happened
 --   scope varchar: all - no mail at all; non_transactional - mail marked as transactional may go on; list - mail of list_id

@@ -28,7 +28,7 @@ COLOURS = """
     }
     return found;
 """
-# WCAG's ratio between an element's colour and the first background behind it, for all that has text of its own.
+# WCAG's contrast ratio of each element with its own text: its colour against the first background behind it.
 CONTRASTS = """
     const light = (rgb) => {
       const [r, g, b] = rgb.match(/[\\d.]+/g).slice(0, 3).map((one) => one / 255)
@@ -54,7 +54,7 @@ def page(answers=ANSWERS) -> str:
 
 
 def requests(browser) -> list[str]:
-    """Every address that was asked for since the page was opened."""
+    """Every address that was requested since the page was opened."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
 

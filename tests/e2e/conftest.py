@@ -1,4 +1,7 @@
-"""One local AWS with enforced IAM policies for the whole suite, the real template deployed to it by `sam deploy`."""
+"""One local AWS with enforced IAM policies for the whole suite, the real template deployed to it by `sam deploy`.
+
+Stacks beside that one are made by CloudFormation's API, which takes a tenth of the time.
+"""
 
 import json
 import ssl
@@ -7,13 +10,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bird_webhooks import __main__ as operate
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws import postgres as local_postgres
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
 from local_aws.postgres import Postgres
-from maintain.sar.package import package_locally
+from maintain.sar.generate import generate, written
 from tests import bird_api
 
 BIRD_API_KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -67,7 +71,7 @@ def postgres_secret(emulator: Emulator, postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str) -> Stack:
+def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str) -> Deployed:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
     optional = {
         "SenderHostName": "localhost",
@@ -84,13 +88,28 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
 
 
 @pytest.fixture(scope="session")
-def sar_stack(emulator: Emulator) -> Stack:
-    """SAR's template as it is published, with nothing but its defaults."""
-    return local_stack.deploy(emulator, "serverlessrepo-bird", template=package_locally(emulator).path)
+def sar_stack(emulator: Emulator) -> Deployed:
+    """SAR's template, with nothing but its defaults. `make sar` packages it as it is published."""
+    template = local_stack.BUILT_TEMPLATE.with_name("sar-e2e.yaml")
+    template.write_text(written(generate(local_stack.read_template(local_stack.BUILT_TEMPLATE))))
+    return local_stack.create_or_update(emulator, "serverlessrepo-bird", template=template)
 
 
 @pytest.fixture(params=["stack", "sar_stack"])
-def each_stack(request: pytest.FixtureRequest) -> Stack:
+def each_stack(request: pytest.FixtureRequest) -> Deployed:
     """Both ways in: the contract is one."""
-    stack: Stack = request.getfixturevalue(request.param)
+    stack: Deployed = request.getfixturevalue(request.param)
     return stack
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`run(stack, "status")` as from the command line: exit status, what was printed, what was said beside it."""
+
+    def command(stack, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
+        status = operate.main([*arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return command

@@ -1,4 +1,4 @@
-"""The deployed stack registers itself at a stand-in of Bird's API, whose DNS leads to the local AWS."""
+"""The deployed stack registers itself with a stand-in for Bird's API, whose DNS leads to the local AWS."""
 
 import base64
 import json
@@ -7,7 +7,6 @@ import uuid
 import pytest
 
 from bird_webhooks.operate import rotation
-from bird_webhooks.stack import Target
 from local_aws import deploy as local_stack
 from local_aws.emulator import REGION
 from local_aws.query import poll
@@ -34,8 +33,8 @@ def update(stack, **changes: str) -> str:
     return at_rest(stack.emulator, stack.name)
 
 
-def play(bird, webhook_id: str, stack) -> int:
-    """One batch of Bird's with the credentials it was given; 200 only if it lies in the raw bucket."""
+def send_as_bird(bird, webhook_id: str, stack) -> int:
+    """Send one batch as Bird, with the webhook's credentials; 200 only if the raw bucket has it."""
     batch_id = str(uuid.uuid4())
     event = {"type": "bounce", "event_id": batch_id, "timestamp": "1460989507"}
     body = json.dumps([{"msys": {"message_event": event}}]).encode()
@@ -63,7 +62,7 @@ def registered(stack, registration):
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
     assert at_rest(emulator, name) == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
-    yield local_stack.Stack(emulator, name, local_stack.local_outputs(emulator, name))
+    yield local_stack.Deployed(emulator, name, local_stack.local_outputs(emulator, name))
     if local_stack.stack_status(emulator, name) != "DELETE_COMPLETE":
         client.delete_stack(StackName=name)
 
@@ -79,7 +78,7 @@ def at_rest(emulator, name: str) -> str:
 
 def test_a_webhook_made_by_hand_is_adopted(stack, bird):
     assert stack.outputs["BirdWebhookId"] == "made-by-hand"
-    assert stack.outputs["BirdWebhookOutcome"] == "adopted, it was there"
+    assert stack.outputs["BirdWebhookOutcome"] == "adopted, because it existed"
     adopted = bird.webhooks["made-by-hand"]
     username, password = stack.credentials()
     assert adopted["auth_credentials"] == {"username": username, "password": password}
@@ -92,25 +91,25 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     target = registered.outputs["PublicWebhookUrl"]
     username, old = registered.credentials()
 
-    # created, after Bird had tried the target, with the stack's credentials: a batch of Bird's is stored
+    # created with the stack's credentials, after Bird called the target: a batch from Bird is stored
     assert registered.outputs["BirdWebhookOutcome"] == "created"
     assert "BirdForm" not in registered.outputs
     webhook = bird.webhooks[webhook_id]
     assert target in bird.probes
     assert (webhook["name"], webhook["target"]) == ("bird-registers-itself-at", target)
     assert webhook["auth_credentials"] == {"username": username, "password": old}
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
 
     # rotated: Bird has the new ones by itself, and no batch is refused at any step
-    operated = Target(registered.name, registered.emulator.client, poll_seconds=0.3)
+    operated = registered.stack
     rotation.start(operated, show=False)
     _, new = registered.credentials()
     assert bird.webhooks[webhook_id]["auth_credentials"]["password"] == new != old
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
     rotation.finish(operated, quiet=rotation.timedelta(minutes=15), force=True)
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
     bird.webhooks["old"] = {**bird.webhooks[webhook_id], "auth_credentials": {"username": username, "password": old}}
-    assert play(bird, "old", registered) == 401
+    assert send_as_bird(bird, "old", registered) == 401
     del bird.webhooks["old"]
 
     # updated in place
@@ -136,11 +135,11 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     assert webhook_id in bird.webhooks
     # meant, it is done, and the webhook goes on sending
     assert update(registered, BirdApiKeySecretArn="", SettingsToReset="BirdApiKeySecretArn") == "UPDATE_COMPLETE"
-    assert play(bird, webhook_id, registered) == 200
+    assert send_as_bird(bird, webhook_id, registered) == 200
     again = {"BirdApiKeySecretArn": registration["BirdApiKeySecretArn"], "SettingsToReset": ""}
     assert update(registered, **again) == "UPDATE_COMPLETE"
     outputs = local_stack.local_outputs(registered.emulator, registered.name)
-    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (webhook_id, "adopted, it was there")
+    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (webhook_id, "adopted, because it existed")
     assert outputs["RawBucketName"] == bucket
 
     # deleted with the stack, for DeleteBirdWebhook says so, and no other

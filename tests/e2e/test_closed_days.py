@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.query import client, maintain, query
 from process.normalise import StoredBatch
 from process.rows import Rows
@@ -15,7 +15,7 @@ from process.table import to_parquet
 DAY = datetime.now(UTC).date() - timedelta(days=3)
 
 
-def put_events(stack: Stack, batch: str, keys: list[str]) -> None:
+def put_events(stack: Deployed, batch: str, keys: list[str]) -> None:
     """As process would write them: a small file of the date."""
     noon = int(datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC).timestamp())
     events = [
@@ -30,12 +30,12 @@ def put_events(stack: Stack, batch: str, keys: list[str]) -> None:
     s3.put_object(Bucket=stack.outputs["LakeBucketName"], Key=key, Body=to_parquet(table))
 
 
-def count(stack: Stack, table: str) -> int:
+def count(stack: Deployed, table: str) -> int:
     sql = f"SELECT count(*) AS events FROM {table} WHERE event_date = DATE '{DAY}' AND customer_id = '7'"  # noqa: S608
     return int(query(stack, sql)[0]["events"] or 0)
 
 
-def location(stack: Stack, day: date) -> str:
+def location(stack: Deployed, day: date) -> str:
     found = client(stack.emulator, "glue").get_partition(
         DatabaseName=stack.outputs["GlueDatabaseName"], TableName="events", PartitionValues=[day.isoformat()]
     )
@@ -43,7 +43,7 @@ def location(stack: Stack, day: date) -> str:
 
 
 @pytest.fixture(scope="module")
-def closed(sar_stack: Stack) -> Stack:
+def closed(sar_stack: Deployed) -> Deployed:
     put_events(sar_stack, "first", ["1", "2", "3"])
     put_events(sar_stack, "again", ["2", "3", "4"])
     assert (count(sar_stack, "events"), count(sar_stack, "events_deduplicated")) == (6, 4)

@@ -3,7 +3,8 @@
 import uuid
 
 from local_aws.query import poll
-from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
+from local_aws.webhook import EVENTS, recorded_request
+from tests.e2e.webhook import post
 
 LOGS_TIMEOUT_SECONDS = 60
 ROLES = ("Ingest", "Process", "LoadPostgres", "PublishEvents", "WebhookCredentials", "BirdWebhook")
@@ -17,8 +18,7 @@ def test_logs_of_the_deployed_functions_hold_nothing_private(stack):
         f'[{{"msys":{{"message_event":{{"type":"bounce","rcpt_to":"{ADDRESS}","{ADDRESS}":1}}}}}},"{ADDRESS}"]'.encode()
     )
     for body, login in [(batch, (username, password)), (odd, (username, password)), (odd, ("jane", "hunter2"))]:
-        headers = {"content-type": "application/json", **basic(login), "x-messagesystems-batch-id": str(uuid.uuid4())}
-        send(stack, Request("POST", headers, body))
+        post(stack, body, credentials=login, batch_id=str(uuid.uuid4()))
     logs = stack.emulator.client("logs")
     names = [stack.resources()[f"{role}LogGroup"] for role in ROLES]
 

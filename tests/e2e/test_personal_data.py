@@ -6,17 +6,14 @@ import json
 import uuid
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.stack import Target
 from local_aws.query import poll, query
-from local_aws.webhook import Request, basic, send
+from tests.e2e.webhook import batch, post
 
 TIMEOUT_SECONDS = 60
 
 
-def post(stack, batch_id: str, *events: dict) -> int:
-    elements = [{"msys": {"message_event": {"type": "bounce", "timestamp": "1460989507", **event}}} for event in events]
-    headers = {"x-messagesystems-batch-id": batch_id, **basic(stack.credentials())}
-    return send(stack, Request("POST", headers, json.dumps(elements).encode())).status
+def bounces(*events: dict) -> str:
+    return batch(*({"type": "bounce", **event} for event in events))
 
 
 def rows(stack, batch_id: str) -> list[dict]:
@@ -29,7 +26,7 @@ def test_a_person_is_protected_and_then_erased(stack, monkeypatch, capsys):
     address = f"person-{one}@example.com"
     mine = {"event_id": f"{one}-a", "raw_rcpt_to": address.upper(), "remote_addr": "192.0.2.1:25", "sms_text": "Hello"}
     others = {"event_id": f"{one}-b", "rcpt_to": "other@example.com", "remote_addr": "192.0.2.1:25"}
-    assert post(stack, one, mine, others) == 200
+    assert post(stack, bounces(mine, others), batch_id=one).status == 200
     found = poll(lambda: rows(stack, one), lambda found: len(found) == 2, TIMEOUT_SECONDS)
     secret = stack.emulator.client("secretsmanager").get_secret_value(SecretId=stack.outputs["HashKeyArn"])
     hashed = hmac.new(secret["SecretString"].encode(), b"192.0.2.1:25", hashlib.sha256).hexdigest()
@@ -37,7 +34,7 @@ def test_a_person_is_protected_and_then_erased(stack, monkeypatch, capsys):
     assert [row["remote_addr"] for row in found] == [hashed, hashed]
     assert not any(row["sms_text"] for row in found)
 
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target(stack.name, stack.emulator.client))
+    monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
     status = operate.main(["erase", "--address", address, "--settle", "0", "--yes"])
     said = capsys.readouterr()
     assert (status, said.out.count(" 1 with the address, 1 events")) == (0, 2), said
@@ -48,6 +45,6 @@ def test_a_person_is_protected_and_then_erased(stack, monkeypatch, capsys):
     ]
 
     # The batch was written anew and announced to nobody: it was not processed again before the one that came later.
-    assert post(stack, next_one, {"event_id": next_one}) == 200
+    assert post(stack, bounces({"event_id": next_one}), batch_id=next_one).status == 200
     poll(lambda: rows(stack, next_one), bool, TIMEOUT_SECONDS)
     assert [row["event_id"] for row in rows(stack, one)] == [f"{one}-b"]

@@ -6,7 +6,6 @@ tests/unit/test_template.py reads those statements instead.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -317,35 +316,27 @@ def filled(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-def send(client: Any, call: Call, names: dict[str, str]) -> None:
-    getattr(client, call.operation)(**{name: filled(value, names) for name, value in call.arguments.items()})
-
-
-@contextmanager
-def tolerated(code: str) -> Iterator[None]:
+def answered(client: Any, call: Call, names: dict[str, str]) -> str | None:
+    """The code of AWS's error, or none."""
     try:
-        yield
+        getattr(client, call.operation)(**{name: filled(value, names) for name, value in call.arguments.items()})
     except ClientError as error:
-        if not code or error.response["Error"]["Code"] != code:
-            raise
+        return str(error.response["Error"]["Code"])
+    return None
 
 
-@pytest.mark.parametrize(
-    ("role", "call"), [pytest.param(role, call, id=f"{role} {call}") for role in ROLES for call in MUST.get(role, [])]
-)
-def test_role_may_do_what_it_must(stack, resources, as_role, role, call):
-    with tolerated(call.may_answer):
-        send(as_role(role, call.service), call, resources)
+@pytest.mark.parametrize("role", ROLES)
+def test_role_may_do_what_it_must(resources, as_role, role):
+    found = [(call, answered(as_role(role, call.service), call, resources)) for call in MUST.get(role, [])]
+    assert [(str(call), code) for call, code in found if code and code != call.may_answer] == []
 
 
-@pytest.mark.parametrize(
-    ("role", "call"), [pytest.param(role, call, id=f"{role} {call}") for role in ROLES for call in forbidden(role)]
-)
-def test_role_may_do_nothing_else(stack, resources, as_role, role, call):
+@pytest.mark.parametrize("role", ROLES)
+def test_role_may_do_nothing_else(stack, resources, as_role, role):
     names = {**resources, "Role": resources[role], "Stack": stack.name}
-    with pytest.raises(ClientError) as refused:
-        send(as_role(role, call.service), call, names)
-    assert refused.value.response["Error"]["Code"] in DENIED
+    found = [(call, answered(as_role(role, call.service), call, names)) for call in forbidden(role)]
+    assert len(found) > 40
+    assert [(str(call), code) for call, code in found if code not in DENIED] == []
 
 
 def test_nobody_may_speak_plain_http_to_what_holds_data():

@@ -1,20 +1,12 @@
 """From a POST to a row in PostgreSQL, through the deployed template."""
 
-import json
 import uuid
 from contextlib import closing
 
 from local_aws.query import poll, query
-from local_aws.webhook import Request, basic, send
+from tests.e2e.webhook import batch, post
 
 ROWS_TIMEOUT_SECONDS = 60
-
-
-def post(stack, events: list[dict]) -> None:
-    batch = [{"msys": {"message_event": {"timestamp": "1460989507", **event}}} for event in events]
-    headers = {"content-type": "application/json", "x-messagesystems-batch-id": str(uuid.uuid4())}
-    headers |= basic(stack.credentials())
-    assert send(stack, Request("POST", headers, json.dumps(batch).encode())).status == 200
 
 
 def test_rows_in_postgresql_are_those_of_athena(stack, postgres):
@@ -22,8 +14,8 @@ def test_rows_in_postgresql_are_those_of_athena(stack, postgres):
     kinds = ["delivery", "bounce", "delivery", "out_of_band", "delivery", "bounce"]
     events = [{"type": kind, "event_id": f"{mark}-{number}"} for number, kind in enumerate(kinds)]
     events += [{"type": "bounce", "event_id": f"{mark}-10", "timestamp": "1500000000", "rcpt_meta": {"a": "\0"}}]
-    post(stack, events[:4])
-    post(stack, events[2:])  # two events in common
+    assert post(stack, batch(*events[:4]), batch_id=f"{mark}-1").status == 200
+    assert post(stack, batch(*events[2:]), batch_id=f"{mark}-2").status == 200  # two events in common
     counts = "SELECT type, event_date, count(*) AS events FROM {} "
     counts += f"WHERE event_key LIKE '{mark}%' GROUP BY 1, 2 ORDER BY 1, 2"
     with closing(postgres.connect()) as connection:
@@ -66,6 +58,6 @@ def test_poison_is_set_aside_with_its_reason(stack):
         return [message["MessageAttributes"]["Reason"]["StringValue"] for message in ours]
 
     try:
-        assert poll(dead, bool, ROWS_TIMEOUT_SECONDS) == ["the file is no Parquet"]
+        assert poll(dead, bool, ROWS_TIMEOUT_SECONDS) == ["the file is not Parquet"]
     finally:
         s3.delete_object(Bucket=stack.outputs["LakeBucketName"], Key=key)

@@ -8,7 +8,8 @@ import pytest
 
 from demo.downstream import listen
 from local_aws.query import poll, query
-from local_aws.webhook import EVENTS, Request, basic, recorded_request, send
+from local_aws.webhook import EVENTS, recorded_request
+from tests.e2e.webhook import post
 
 EVENT_TIMEOUT_SECONDS = 60
 
@@ -30,8 +31,7 @@ def test_bounce_of_a_recorded_batch_arrives_at_the_target_of_a_rule(stack, targe
     bounce = recorded_request(EVENTS / "alb_message_event.bounce.json")
     delivery = recorded_request(EVENTS / "alb_message_event.delivery.json")
     body = json.dumps([*json.loads(bounce.body), *json.loads(delivery.body)]).encode()
-    headers = {"content-type": "application/json", **basic(stack.credentials()), "x-messagesystems-batch-id": batch_id}
-    assert send(stack, Request("POST", headers, body)).status == 200
+    assert post(stack, body, batch_id=batch_id).status == 200
     sqs = stack.emulator.client("sqs")
     messages = poll(
         lambda: sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []),

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bird_webhooks import report_page as report
-from bird_webhooks.stack import Target
+from bird_webhooks import __main__ as operate
 from local_aws.emulator import ROOT
 from local_aws.query import poll, query
-from local_aws.webhook import Request, basic, send
 from report.athena import Athena, QueryFailedError
+from tests.e2e.webhook import post
 
 EVENTS = ROOT / "tests/data/report_events.json"
 TIMEOUT_SECONDS = 60
@@ -41,9 +40,7 @@ def filled(stack):
     """The recorded events, sent twice under two ids: each counts once."""
     body = EVENTS.read_bytes()
     for _ in range(2):
-        login = basic(stack.credentials())
-        headers = {"content-type": "application/json", "x-messagesystems-batch-id": str(uuid.uuid4()), **login}
-        assert send(stack, Request("POST", headers, body)).status == 200
+        assert post(stack, body, batch_id=str(uuid.uuid4())).status == 200
     assert poll(lambda: query(stack, COUNT)[0]["events"], lambda found: found == "23", TIMEOUT_SECONDS) == "23"
     return stack
 
@@ -51,9 +48,8 @@ def filled(stack):
 @pytest.fixture
 def run(monkeypatch, capsys):
     def command(stack, *arguments: str) -> tuple[int, str, str]:
-        target = Target(stack.name, stack.emulator.client, poll_seconds=0.1)
-        monkeypatch.setattr(report, "deployed", lambda *names: target)
-        status = report.main(["--stack-name", stack.name, *arguments])
+        monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
+        status = operate.main(["report", *arguments])
         said = capsys.readouterr()
         return status, said.out, said.err
 
@@ -89,7 +85,7 @@ def test_daily_page_is_linked_to_by_the_tool(filled, run):
     s3.delete_object(Bucket=bucket, Key="reports/latest.html")
     assert run(filled, "link")[::2] == (
         1,
-        "report: there is no report: is DailyReport true, and has it run (at 06:00 UTC)?\n",
+        "bird-webhooks: there is no report: is DailyReport true, and has it run (at 06:00 UTC)?\n",
     )
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
     assert invoke(filled, {"days": 1}) == {"key": f"reports/{yesterday}.html"}

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bird_webhooks.simulator.__main__ import lake_of
 from bird_webhooks.simulator.batches import Batch, BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.simulator.verify import verify
+from bird_webhooks.simulator.verify import Lake, verify
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws.emulator import ROOT, Emulator
@@ -40,7 +39,7 @@ def released(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
+def aws() -> Iterator[Emulator]:
     """One whose new roles work at once: the release does not wait for IAM, and may be rolled back on AWS for that."""
     local_emulator.forget_real_aws()
     with pytest.MonkeyPatch.context() as patch:
@@ -56,10 +55,10 @@ def ledger(tmp_path) -> Iterator[Ledger]:
         yield opened
 
 
-def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger):
-    old = local_stack.deploy(emulator, "bird-upgrade", template=released)
+def test_update_from_the_last_release_loses_no_batch(aws, released, ledger):
+    old = local_stack.create_or_update(aws, "bird-upgrade", template=released)
     shorten_visibility(old)  # the local AWS ends what runs when a function is updated; its message comes back then
-    trust = ssl.create_default_context(cafile=emulator.certificate)
+    trust = ssl.create_default_context(cafile=aws.certificate)
     login = Basic(*old.credentials())
     sender = Sender(old.outputs["WebhookUrl"], login, ledger, connections=4, time_scale=100, trust=trust)
     sender.probe()
@@ -82,7 +81,7 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     thread = threading.Thread(target=lambda: reports.append(sender.run(until_updated())))
     thread.start()
     try:
-        new = local_stack.deploy(emulator, "bird-upgrade")
+        new = local_stack.create_or_update(aws, "bird-upgrade")
     finally:
         updated.set()
         thread.join()
@@ -92,11 +91,11 @@ def test_update_from_the_last_release_loses_no_batch(emulator, released, ledger)
     assert (report.accepted, report.given_up) == (report.batches, 0)
     kept = ["RawBucketName", "LakeBucketName", "WebhookSecretArn", "WebhookUrl"]
     assert {name: new.outputs[name] for name in kept} == {name: old.outputs[name] for name in kept}
-    databases = [database["Name"] for database in emulator.client("glue").get_databases()["DatabaseList"]]
+    databases = [database["Name"] for database in aws.client("glue").get_databases()["DatabaseList"]]
     assert new.outputs["GlueDatabaseName"] in databases
     assert old.outputs["GlueDatabaseName"] not in databases, "0.1.0 named it after the stack, capital letters and all"
     assert new.credentials() == old.credentials()
     assert sender.run([maker.batch(9999, events=3)]).accepted == 1
-    result = verify(ledger, lake_of(new), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=True)
+    result = verify(ledger, Lake.of(new.stack), wait_seconds=ROWS_TIMEOUT_SECONDS, alone=True)
     assert result.closes, str(result)
     assert result.found == result.accepted > BATCHES_BEFORE * 5

@@ -6,14 +6,13 @@ from itertools import count
 
 import pytest
 
-from bird_webhooks.simulator.__main__ import lake_of
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.simulator.verify import Verification, verify
+from bird_webhooks.simulator.verify import Lake, Verification, verify
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
 from local_aws.faults import FaultProxy
 from tests.faults.harness import FunctionProcess
@@ -31,8 +30,8 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def stack(emulator: Emulator) -> Stack:
-    return local_stack.deploy(emulator, "bird-faults")
+def stack(emulator: Emulator) -> Deployed:
+    return local_stack.create_or_update(emulator, "bird-faults")
 
 
 @pytest.fixture
@@ -49,14 +48,14 @@ def ledger(tmp_path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def s3(stack: Stack) -> Iterator[FaultProxy]:
+def s3(stack: Deployed) -> Iterator[FaultProxy]:
     """The way to the stack's S3, for faults."""
     with FaultProxy(stack.emulator.endpoint_url) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def process(stack: Stack, s3: FaultProxy) -> Iterator[FunctionProcess]:
+def process(stack: Deployed, s3: FaultProxy) -> Iterator[FunctionProcess]:
     """process, where a test can kill it."""
     made = FunctionProcess(stack, "process", s3.url)
     yield made
@@ -64,17 +63,17 @@ def process(stack: Stack, s3: FaultProxy) -> Iterator[FunctionProcess]:
 
 
 @pytest.fixture
-def sender(stack: Stack, ledger: Ledger) -> Sender:
+def sender(stack: Deployed, ledger: Ledger) -> Sender:
     """Bird, a thousand times as impatient; to the deployed webhook unless a test says otherwise."""
     login = Basic(*stack.credentials())
     return Sender(stack.outputs["WebhookUrl"], login, ledger, connections=8, time_scale=1000, sent_twice_share=0)
 
 
 @pytest.fixture
-def judge(stack: Stack, ledger: Ledger):
+def judge(stack: Deployed, ledger: Ledger):
     """The ledger against the lake. A failed assertion shows what is wrong."""
 
-    def judged() -> Verification:
-        return verify(ledger, lake_of(stack), wait_seconds=ROWS_TIMEOUT_SECONDS, progress=lambda text: None)
+    def verified() -> Verification:
+        return verify(ledger, Lake.of(stack.stack), wait_seconds=ROWS_TIMEOUT_SECONDS, progress=lambda text: None)
 
-    return judged
+    return verified

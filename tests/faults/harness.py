@@ -1,6 +1,6 @@
-"""What stands in for AWS where a fault needs a hand on it: a front door and a queue's poller over killable processes.
+"""Replaces the parts of AWS where tests inject faults: a front door and a queue's poller, with processes to kill.
 
-Both use the deployed stack's buckets and queue, so that its own process function, Athena and the ledger judge.
+Both use the deployed stack's buckets and queue, so its own process function, Athena and the ledger decide the result.
 """
 
 import base64
@@ -16,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from local_aws.emulator import SECRET_KEY
-from local_aws.query import client
 
 ROOT = Path(__file__).resolve().parents[2]
 ALB_BODY_BYTES = (
@@ -30,7 +29,7 @@ class FunctionProcess:
 
     def __init__(self, stack, function: str, s3_url: str) -> None:
         logical_id = {"ingest": "IngestFunction", "process": "ProcessFunction"}[function]
-        configuration = client(stack.emulator, "lambda").get_function_configuration(
+        configuration = stack.emulator.client("lambda").get_function_configuration(
             FunctionName=stack.resources()[logical_id]
         )
         environment = {
@@ -181,8 +180,8 @@ class Poller:
     """Takes messages off the stack's queue, in the place of Lambda's own poller, which rests meanwhile."""
 
     def __init__(self, stack) -> None:
-        self._lambda = client(stack.emulator, "lambda")
-        self._sqs = client(stack.emulator, "sqs")
+        self._lambda = stack.emulator.client("lambda")
+        self._sqs = stack.emulator.client("sqs")
         self._queue = stack.outputs["ProcessQueueUrl"]
         self._mapping = stack.resources()["ProcessFunctionRawBatchCreated"]
 

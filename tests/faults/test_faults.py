@@ -10,15 +10,13 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from bird_webhooks.operate import rotation
-from bird_webhooks.simulator.__main__ import lake_of
 from bird_webhooks.simulator.batches import Batch, BatchMaker, as_batch
 from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP
 from bird_webhooks.simulator.sender import Basic
-from bird_webhooks.simulator.verify import verify
-from bird_webhooks.stack import Target
+from bird_webhooks.simulator.verify import Lake, verify
 from local_aws.faults import REFUSED, Fault
 from local_aws.load import notification
-from local_aws.query import client, poll, query
+from local_aws.query import poll, query
 from tests.faults.harness import ROOT, Front, Poller, invocation
 
 ANSWER_LIMIT_SECONDS = 8  # what ingest promises; Bird waits for 10
@@ -47,15 +45,15 @@ def rows_in_table(stack, batches) -> int:
 
 
 def raw_versions(stack, batch_id: str) -> int:
-    s3 = client(stack.emulator, "s3")
+    s3 = stack.emulator.client("s3")
     listed = s3.list_object_versions(Bucket=stack.outputs["RawBucketName"], Prefix=f"raw/{batch_id}.json")
     return len(listed.get("Versions", []))
 
 
 def waiting(stack, url: str = "ProcessQueueUrl") -> int:
-    attributes = client(stack.emulator, "sqs").get_queue_attributes(
-        QueueUrl=stack.outputs[url], AttributeNames=["All"]
-    )["Attributes"]
+    attributes = stack.emulator.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[url], AttributeNames=["All"])[
+        "Attributes"
+    ]
     return int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
 
@@ -163,7 +161,7 @@ def test_batch_ids_that_are_no_names(stack, sender, maker, judge):
     batches = [batch._replace(batch_id=odd) for batch, odd in zip(small(maker, len(ODD_IDS)), ODD_IDS, strict=True)]
     report = sender.run(batches)
     assert (report.accepted, report.retried) == (len(ODD_IDS), 0)
-    listed = client(stack.emulator, "s3").list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
+    listed = stack.emulator.client("s3").list_objects_v2(Bucket=stack.outputs["RawBucketName"])["Contents"]
     assert [item["Key"] for item in listed if not re.fullmatch(r"raw/[A-Za-z0-9._-]{1,128}\.json", item["Key"])] == []
     assert closes(judge(), batches)
 
@@ -188,20 +186,20 @@ def test_a_body_over_1_mb_goes_by_the_other_front_door(stack, s3, sender, maker,
     assert closes(judge(), [batch])
 
 
-def test_an_alarm_tells_of_413_and_the_readme_what_to_do():
+def test_an_alarm_tells_of_413_and_the_documents_what_to_do():
     template = yaml_parse((ROOT / "template.yaml").read_text())
     alarms = [r["Properties"] for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     # Where AWS counts a body that is too large for a function (LambdaRequestTooLarge in the access log).
     [alarm] = [alarm for alarm in alarms if alarm.get("MetricName") == "LambdaUserError"]
     assert "413" in alarm["AlarmDescription"]
     assert "FrontDoor=HTTP_API" in alarm["AlarmDescription"]
-    readme = (ROOT / "README.md").read_text()
-    assert "413" in readme
-    assert "FrontDoor=HTTP_API" in readme
+    page = (ROOT / "docs/deploying.md").read_text()
+    assert "413" in page
+    assert "FrontDoor=HTTP_API" in page
 
 
 def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judge):
-    old, operated = stack.credentials(), Target(stack.name, emulator.client, poll_seconds=0.3)
+    old, operated = stack.credentials(), stack.stack
     going_on, batches = threading.Event(), []
     going_on.set()
 
@@ -246,7 +244,7 @@ def test_notifications_come_twice_and_out_of_order(stack, sender, maker, judge):
     assert closes(judge(), batches)
     keys = [f"raw/{batch.batch_id}.json" for batch in batches] * 2
     shuffled(keys)
-    sqs = client(stack.emulator, "sqs")
+    sqs = stack.emulator.client("sqs")
     while keys:
         together = [keys.pop() for _ in range(min(3, len(keys)))]
         body = notification(stack.outputs["RawBucketName"], together)
@@ -327,7 +325,7 @@ def test_poison_lies_among_good_batches(stack, sender, maker, judge):
     assert closes(judge(), good)
     assert drained(stack)
     assert waiting(stack, "ProcessDeadLetterQueueUrl") == 0
-    s3, bucket = client(stack.emulator, "s3"), stack.outputs["LakeBucketName"]
+    s3, bucket = stack.emulator.client("s3"), stack.outputs["LakeBucketName"]
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="quarantine/")["Contents"]
     files = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in listed]
     kept = {record["batch_id"] for file in files for record in map(json.loads, file.splitlines())}
@@ -350,5 +348,5 @@ def test_the_judge_finds_what_is_wrong(stack, sender, maker, ledger, judge):
         if line["batch_id"] == batches[5].batch_id and "body" in line:
             line["body"] = as_batch("", tampered).body.decode()
     ledger.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    verdict = verify(ledger, lake_of(stack), wait_seconds=0, progress=lambda text: None)
+    verdict = verify(ledger, Lake.of(stack.stack), wait_seconds=0, progress=lambda text: None)
     assert (verdict.lost, verdict.duplicated, verdict.invented, verdict.different) == (1, 0, 1, 1)

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 RAW_BUCKET = "raw-bucket"
@@ -27,9 +28,15 @@ def moto_endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_client(moto_endpoint: str) -> Any:
+    login = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.client("s3", "eu-west-1", endpoint_url=moto_endpoint, **login)
+
+
 @pytest.fixture
-def s3(moto_endpoint: str, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A boto3 client with both buckets made; both functions are set up to use them."""
+def s3(moto_endpoint: str, s3_client: Any, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A boto3 client with both buckets made, and nothing else; both functions are set up to use them."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("RAW_BUCKET", RAW_BUCKET)
@@ -38,15 +45,10 @@ def s3(moto_endpoint: str, clean_environment: None, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OUTPUT_FORMAT", "PARQUET")
     monkeypatch.setenv("WEBHOOK_AUTH", "BASIC")
     monkeypatch.setenv("CREDENTIAL_DIGESTS", hashlib.sha256(b"bird:example-password").hexdigest())
-    client = boto3.client("s3", endpoint_url=moto_endpoint)
     for bucket in (RAW_BUCKET, LAKE_BUCKET):
-        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    yield client
-    for bucket in (RAW_BUCKET, LAKE_BUCKET):
-        for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
-            client.delete_object(Bucket=bucket, Key=item["Key"])
-        client.delete_bucket(Bucket=bucket)
-    client.close()
+        s3_client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    yield s3_client
+    s3_backends.reset()  # of this process, in which the server is a thread: quicker than to ask it
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def cloudformation() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 class LambdaContext:
-    """Lambda's, with seconds left; they pass while `time.sleep` of the function is told to."""
+    """Lambda's context, with seconds left; only the function's `time.sleep` lets them pass."""
 
     def __init__(self, seconds: float = 90) -> None:
         self.seconds = seconds

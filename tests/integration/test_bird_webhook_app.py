@@ -1,4 +1,4 @@
-"""The custom resource against a stand-in of Bird's API that really tries the target."""
+"""The custom resource against a stand-in for Bird's API that really calls the target."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import register_webhook.app as app
-from register_webhook.webhook import without
+from register_webhook.webhook import redacted
 from tests import bird_api
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -251,7 +251,7 @@ def test_a_webhook_with_the_same_target_is_adopted(ask, bird):
         },
     }
     answer = ask("Create")
-    assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == ("by-hand", "adopted, it was there")
+    assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == ("by-hand", "adopted, because it existed")
     assert sorted(bird.webhooks) == ["by-hand", "other"]
     adopted = bird.webhooks["by-hand"]
     assert (adopted["name"], adopted["target"], adopted["events"]) == ("bird-webhooks", TARGET, ALL_TYPES)
@@ -281,7 +281,7 @@ def test_of_several_the_first_is_adopted_and_it_is_said(ask, bird):
     bird.webhooks = {name: {"name": name, "target": TARGET, "events": ["open"]} for name in ("one", "two")}
     answer = ask("Create")
     assert answer["PhysicalResourceId"] == "one"
-    assert answer["Data"]["Outcome"] == "adopted, it was there, the first of 2 with this target"
+    assert answer["Data"]["Outcome"] == "adopted, because it existed, the first of 2 with this target"
     assert bird.webhooks["two"] == {"name": "two", "target": TARGET, "events": ["open"]}
 
 
@@ -354,8 +354,7 @@ def test_a_target_that_never_answers_fails_in_time_with_birds_words(ask, bird, t
     answer = ask("Create", seconds=600)
     assert answer["Status"] == "FAILED"
     assert answer["Reason"] == (
-        "Bird did not do so, however often it was asked: POST to webhook target URL failed "
-        "(the target answered 502) (HTTP 400)"
+        "Bird failed at every attempt: POST to webhook target URL failed (the target answered 502) (HTTP 400)"
     )
     assert 450 < sum(pauses) <= 500
     assert bird.webhooks == {}
@@ -370,7 +369,7 @@ def test_a_bird_that_is_busy_is_asked_again(ask, bird, pauses, status):
 
 def test_a_bird_that_is_not_there_is_said(ask, pauses):
     answer = ask("Create", ApiUrl="http://127.0.0.1:9/api/v1", seconds=130)
-    assert answer["Reason"].startswith("Bird did not do so, however often it was asked: Bird was not reached")
+    assert answer["Reason"].startswith("Bird failed at every attempt: Bird was not reached")
     assert pauses == [2, 5, 10]
 
 
@@ -443,7 +442,7 @@ def test_no_spelling_of_the_credentials_passes_into_events_or_logs(password, spe
     }
     if password == "abc" and spelling == "{json}":
         return  # four characters of base64 in a longer text: nothing to tell them by, and no password of ours
-    text = without(f"no good: {spelling.format(**words)} (HTTP 400)", [password, pair.decode()])
+    text = redacted(f"no good: {spelling.format(**words)} (HTTP 400)", [password, pair.decode()])
     assert text.startswith("no good: ")
     assert text.endswith(" (HTTP 400)")
     assert "[secret]" in text
@@ -571,7 +570,7 @@ def test_what_was_set_at_bird_by_hand_stays(ask, bird, registered):
 def test_a_webhook_deleted_at_bird_is_made_anew(ask, bird, registered, stack_state):
     bird.webhooks.clear()
     answer = ask("Update", registered)
-    assert answer["Data"]["Outcome"] == "created anew, it was gone"
+    assert answer["Data"]["Outcome"] == "recreated, because it was gone"
     new = only(bird)[0]
     assert answer["PhysicalResourceId"] == new != registered
     # THEN CloudFormation deletes the old id, and that does not touch the new one
@@ -621,7 +620,7 @@ def test_a_delete_that_fails_lets_the_stack_go_and_says_why_in_the_log(
             bird.key, reason = "another", "Bird refused: Unauthorized. (HTTP 401)"
         case "Bird down":
             bird.fail(100, 503, "Service Unavailable")
-            reason = "Bird did not do so, however often it was asked: Service Unavailable (HTTP 503)"
+            reason = "Bird failed at every attempt: Service Unavailable (HTTP 503)"
         case _:
             del secrets.versions[KEY_SECRET, "AWSCURRENT"]
             reason = "The secret of BirdApiKeySecretArn was not readable: ResourceNotFoundException"
@@ -701,12 +700,12 @@ def test_a_create_that_still_waits_when_its_delete_comes_makes_nothing(ask, bird
 
     bird.reach = reach
     answer = ask("Create")
-    assert answer["Reason"] == "The webhook was not made: the stack is being deleted or rolled back"
+    assert answer["Reason"] == "The webhook was not created: the stack is being deleted or rolled back"
     assert len(pauses) == 4
     assert bird.webhooks == {}
 
 
-# --- whoever may invoke the function ---
+# --- other callers of the function ---
 
 
 def test_an_event_chooses_no_address_and_no_secret(ask, bird, target, secrets):
@@ -722,7 +721,7 @@ def test_an_event_chooses_no_address_and_no_secret(ask, bird, target, secrets):
     }
     event = {"RequestType": "Create", "ResponseURL": ask.url, "StackId": STACK_ID, "RequestId": "r"}
     event |= {"LogicalResourceId": "BirdWebhook", "ResourceProperties": properties}
-    assert ask.invoke(event)["Data"]["Outcome"] == "adopted, it was there"
+    assert ask.invoke(event)["Data"]["Outcome"] == "adopted, because it existed"
     assert only(bird)[1]["target"] == TARGET
     assert len(target.came) == came
     assert {headers["authorization"] for headers in bird.headers} == {KEY}

@@ -1,4 +1,4 @@
-"""One address out of everything that holds it, the events of others untouched; whatever comes in between."""
+"""Erases one address everywhere and leaves all other events untouched, whatever happens meanwhile."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import erase, lease
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
 from maintain.generate.events import created, sqs
@@ -55,7 +55,7 @@ def client(endpoint: str, service: str):
 
 
 class Aws:
-    """The account, of which a client can be told to fail."""
+    """The account; a test can make its clients fail."""
 
     def __init__(self, endpoint: str) -> None:
         self.real = partial(client, endpoint)
@@ -70,8 +70,8 @@ def aws(s3, moto_endpoint, monkeypatch):
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
     account = Aws(moto_endpoint)
     outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE}
-    monkeypatch.setattr(Target, "outputs", outputs)
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target("bird-webhooks", account.client, 0))
+    monkeypatch.setattr(Stack, "outputs", outputs)
+    monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", account.client, 0))
     account.outputs = outputs
     yield account
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
@@ -81,7 +81,7 @@ def aws(s3, moto_endpoint, monkeypatch):
 
 @pytest.fixture
 def run(aws, capsys):
-    """`run("--yes")`: exit status, what was printed, what was said beside it. None of it has the address."""
+    """`run("--yes")`: exit status, standard output, standard error. Neither output has the address."""
 
     def command(*arguments: str, address: str = PERSON) -> tuple[int, str, str]:
         status = operate.main(["erase", "--address", address, "--settle", "0", *arguments])
@@ -93,7 +93,7 @@ def run(aws, capsys):
 
 
 def fill(s3, *, output_format: str = "PARQUET") -> None:
-    """Batches stored and processed; an older version, a quarantined part, a query's result."""
+    """Store and process batches; also an older version, a quarantined part, a query's result."""
     s3.put_object(Bucket=RAW, Key="raw/plain.json", Body=json.dumps([event("0"), event("9", OTHER)]).encode())
     for key, elements in (MINE | OTHERS).items():
         body, more = json.dumps(elements, indent=1).encode(), {}
@@ -116,7 +116,7 @@ def process(s3) -> None:
 
 
 def contents(s3) -> dict[tuple[str, str], bytes]:
-    """Every version of every object, as text a person could read; by key and version."""
+    """Every version of every object, as readable text; by key and version."""
     found = {}
     for bucket in (RAW, LAKE):
         for item in s3.list_object_versions(Bucket=bucket).get("Versions", []):
@@ -135,7 +135,7 @@ def parquet_rows(body: bytes) -> list[dict]:
 
 
 def holders(s3, text: str = PERSON) -> list[str]:
-    """Keys of what has the address of the person, and not of the other one."""
+    """Keys of the objects that hold the person's address, not the other one's."""
     return [
         key
         for (key, _), body in contents(s3).items()
@@ -168,18 +168,18 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, o
     assert status == 0
     assert holders(s3) == []
     assert ids(s3) == IDS_OF_OTHERS
-    first, second = printed.split("looked again")
+    first, second = printed.split("checked again")
     assert first.splitlines()[:6] == [
         "rows                              1 objects  1 with the address, 4 events",
         "quarantine                        1 objects  1 with the address, 2 events",
         "query results                     3 objects  2 with the address",
         "other files of the lake           0 objects  0 with the address",
         "raw batches                       8 objects  7 with the address, 8 events",
-        "PostgreSQL                                    not looked at",
+        "PostgreSQL                                    not checked",
     ]
     assert second.count(" 0 with the address") == 5
-    assert "Nothing is left of the address in what was looked at." in second
-    assert "give --postgres" in second
+    assert "Nothing is left of the address in what was checked." in second
+    assert "Give --postgres" in second
     # AND what had nothing of it was not touched
     for key, was in before.items():
         assert s3.get_object(Bucket=RAW, Key=key)["VersionId"] == was["VersionId"]
@@ -317,7 +317,7 @@ def test_nothing_to_erase_needs_no_yes_and_is_proof(s3, run):
     s3.put_object(Bucket=RAW, Key="raw/others.json", Body=json.dumps(OTHERS["raw/others.json"]).encode())
     status, printed, _ = run()
     assert (status, printed.count("objects")) == (0, 6)
-    assert "Nothing is left of the address in what was looked at." in printed
+    assert "Nothing is left of the address in what was checked." in printed
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -417,14 +417,14 @@ def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
     fill(s3)
     aws.wrapped["s3"] = Moved(aws.real("s3"))
     status, printed, _ = run("--yes")
-    assert (status, printed.count("looked again")) == (0, 2)
+    assert (status, printed.count("checked again")) == (0, 2)
     assert holders(s3) == []
 
 
 def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv", Body=f"{PERSON}\n".encode())
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: the address is still there: see above, and give the command again\n")
+    assert (status, said) == (1, "bird-webhooks: the address is still there: see above, then run the command again\n")
     assert "left: s3://lake-bucket/exports/list.csv\n" in printed
 
 
@@ -436,7 +436,7 @@ def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
     assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "operate: 3 objects could not be read: they may hold the address\n")
+    assert (status, said) == (1, "bird-webhooks: 3 objects could not be read: they may hold the address\n")
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
 
 
@@ -444,10 +444,43 @@ def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run, monkeypatch):
     monkeypatch.setattr(erase, "MAX_UNZIPPED_BYTES", 1_000_000)
     fill(s3)
     s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"\x8b\x03\x80?\x03", ContentEncoding="br")
-    s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=b"\x1f\x8b cut", ContentEncoding="gzip")
     s3.put_object(Bucket=RAW, Key="raw/bomb.json", Body=gzip.compress(b" " * (erase.MAX_UNZIPPED_BYTES + 1)))
     assert run("--yes")[0] == 0
     assert holders(s3) == []
+
+
+def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run):
+    of_both = gzip.compress(json.dumps([event("31"), event("32", OTHER)]).encode())
+    wrong_checksum = of_both[:-8] + bytes(4) + of_both[-4:]
+    no_method = b"\x1f\x8b cut"
+    fill(s3)
+    s3.put_object(Bucket=RAW, Key="raw/checksum.json", Body=wrong_checksum, ContentEncoding="gzip")
+    s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=no_method, ContentEncoding="gzip")
+    process(s3)  # both are quarantined as they are
+    status, printed, said = run("--yes")
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        "bird-webhooks: 2 objects could not be read: they may hold the address",
+    )
+    assert "unreadable: s3://raw-bucket/raw/cut.json\n" in printed
+    assert "unreadable: s3://lake-bucket/quarantine/" in printed
+    assert holders(s3) == []
+    kept = s3.get_object(Bucket=RAW, Key="raw/checksum.json")["Body"].read()
+    assert json.loads(gzip.decompress(kept)) == [event("32", OTHER)]
+    assert s3.get_object(Bucket=RAW, Key="raw/cut.json")["Body"].read() == no_method
+
+
+def test_a_compressed_file_is_named_whatever_it_is_called(s3, run):
+    s3.put_object(Bucket=LAKE, Key="exports/list", Body=gzip.compress(PERSON.encode()))
+    status, printed, _ = run("--yes")
+    assert (status, "unreadable: s3://lake-bucket/exports/list\n" in printed) == (1, True)
+
+
+def test_an_object_that_is_not_shown_is_counted(s3, run):
+    for number in range(erase.SHOWN + 2):
+        s3.put_object(Bucket=RAW, Key=f"raw/{number}.json", Body=b"\x1f\x8b")
+    status, printed, _ = run("--yes")
+    assert (status, printed.count("unreadable: "), "... and 2 more\n" in printed) == (1, erase.SHOWN, True)
 
 
 HIDDEN = {
@@ -488,16 +521,16 @@ def test_nobody_else_is_erased(s3, run):
 
 
 def test_it_says_that_athena_keeps_the_text_of_queries(s3, run):
-    """Whoever searched for the person by `WHERE rcpt_to = ...` left the address there."""
+    """A query with `WHERE rcpt_to = ...` leaves the address there."""
     fill(s3)
-    assert "Athena's history of queries" in run("--yes")[1]
+    assert "Athena's history, which keeps the text of each query" in run("--yes")[1]
 
 
 def test_what_was_stored_before_is_left_out_and_said(s3, run):
     fill(s3)
     status, printed, _ = run("--yes", "--since", "2999-01-01")
     assert status == 0
-    assert "Nor was what was stored before 2999-01-01T00:00 UTC." in printed
+    assert "Not checked either: what was stored before 2999-01-01T00:00 UTC." in printed
     assert "raw/plain.json" in holders(s3)
 
 
@@ -508,8 +541,21 @@ def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
     assert holders(s3) == []
 
 
+def test_the_answer_for_programs_counts_each_place(s3, run):
+    s3.put_object(Bucket=RAW, Key="raw/plain.json", Body=json.dumps([event("0"), event("9", OTHER)]).encode())
+    status, printed, said = run("--dry-run", "--json")
+    found = json.loads(printed)
+    assert (status, found["clean"], found["postgres_rows"]) == (0, False, None)
+    assert found["places"]["raw batches"] == {"objects": 1, "found": 1, "events": 1}
+    assert "nothing was changed" in said
+    status, printed, said = run("--yes", "--json")
+    found = json.loads(printed)
+    assert (status, found["clean"], found["found"], found["unreadable"]) == (0, True, [], [])
+    assert "Nothing is left of the address" in said
+
+
 def test_what_is_no_address_is_refused(run):
-    assert run(address="nobody")[2] == "operate: that is no e-mail address\n"
+    assert run(address="nobody")[2] == "bird-webhooks: not an email address: give one such as name@example.com\n"
 
 
 # --- PostgreSQL ---
@@ -591,5 +637,5 @@ def test_a_database_that_cannot_be_reached_stops_all_before_anything_is_erased(s
     fill(s3)
     before = contents(s3)
     status, _, said = run("--yes", "--postgres", "host=127.0.0.1 port=1 dbname=none")
-    assert (status, said.startswith("operate: PostgreSQL: connection failed")) == (1, True)
+    assert (status, said.startswith("bird-webhooks: PostgreSQL: connection failed")) == (1, True)
     assert contents(s3) == before

@@ -1,4 +1,4 @@
-"""The request table of the design, row by row, against a local S3."""
+"""The table of requests in docs/architecture.md ("The webhook"), row by row, against a local S3."""
 
 import base64
 import gzip
@@ -183,7 +183,7 @@ def test_health_check_is_answered(s3, load_event, method):
     assert keys(s3) == []
 
 
-# Methods differ by case (RFC 9110), for a load balancer's rules too.
+# Methods are case-sensitive (RFC 9110), also in a load balancer's rules.
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "post", "Post", "get"])
 def test_other_method_is_refused(s3, load_event, method):
     answer = lambda_handler({**load_event("alb_all_types"), "httpMethod": method}, None)

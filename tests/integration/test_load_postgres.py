@@ -22,7 +22,7 @@ from arro3.io import read_parquet, write_parquet
 import load_postgres.app
 import process.app
 from bird_webhooks.operate import lists
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from load_postgres.app import lambda_handler
 from load_postgres.database import Database
@@ -60,7 +60,7 @@ def server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def database(server) -> Iterator[psycopg.Connection]:
-    """A connection of the user's; no schema `bird` is there yet."""
+    """A user's connection; the schema `bird` does not exist yet."""
     with closing(server.connect()) as connection:
         connection.execute(
             "SET client_min_messages = warning; SET search_path TO public; DROP SCHEMA IF EXISTS bird CASCADE"
@@ -97,7 +97,7 @@ def aws(s3, moto_endpoint, server, monkeypatch):
 
 
 class Aws:
-    """What stands before the function: files announced, messages delivered as Lambda's poller does."""
+    """The queue in front of the function: it announces files, and delivers messages as Lambda's poller does."""
 
     def __init__(self, s3, sqs_client, secrets, queue: str, dead: str, secret: str) -> None:
         self.s3, self.sqs, self.secrets = s3, sqs_client, secrets
@@ -112,7 +112,7 @@ class Aws:
         self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)
 
     def deliver(self, context: Context | None = None) -> int:
-        """Hand over what is visible; delete what is done; how many messages are given back."""
+        """Deliver visible messages and delete finished ones. Returns how many are given back."""
         got = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, AttributeNames=["All"])
         records = [
             {
@@ -364,7 +364,7 @@ def test_file_of_an_older_version_has_nulls_in_newer_columns(aws, database):
 
 
 POISON = [
-    pytest.param(b"no Parquet at all", ".parquet", "the file is no Parquet", id="not Parquet"),
+    pytest.param(b"no Parquet at all", ".parquet", "the file is not Parquet", id="not Parquet"),
     pytest.param(b"PAR1" + b"x" * 40 + b"PAR1", ".parquet", "the Parquet cannot be read", id="broken Parquet"),
     pytest.param(b'event_key\n"1\n2\n', ".csv", "the CSV is damaged: its quotes do not close", id="open quotes"),
     pytest.param(b"event_key,subject\n1,%:\xff\n", ".csv",
@@ -877,7 +877,7 @@ def test_list_is_exported_with_the_secret_that_the_function_has(aws, database, s
     assert aws.deliver() == 0
     aws.new_secret({name: value for name, value in server.secret().items() if name != "port"})
     monkeypatch.setenv("PGPORT", str(server.port))  # in the place of 5432
-    target = Target("", {"secretsmanager": aws.secrets}.__getitem__)
+    target = Stack("", {"secretsmanager": aws.secrets}.__getitem__)
     [name] = [one["Name"] for one in aws.secrets.list_secrets()["SecretList"] if one["ARN"] == aws.secret]
     for where in (aws.secret, name):
         rows = lists.from_postgres(target, where, "bird", lists.statement(None, "0", None))

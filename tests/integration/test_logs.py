@@ -26,7 +26,7 @@ EVENTS = Path(__file__).resolve().parents[2] / "events"
 APPS = [ingest.app, process.app, webhook_credentials.app]
 RAW_BUCKET = "raw-bucket"
 ADDRESS = "jane.doe@example.com"
-# Nothing that holds one of these may be logged; msys as a body has it, for the reasons of quarantine name it too.
+# No log line may contain one of these. `msys` only as in a body, because reasons of the quarantine name it too.
 BODY_MARKS = ['"msys"', "'msys'", '"msys\\"']
 MARKS = [*BODY_MARKS, "example.com", "jane", "Jane", "%40", "+44123456789", "hunter2", PASSWORD, "Bearer ", "Basic "]
 
@@ -80,7 +80,7 @@ def leaves(value: Any) -> Iterator[str]:
 
 
 def private(request: dict[str, Any]) -> set[str]:
-    """What of a request must not be logged: credentials, and pieces of its body long enough to be told from chance."""
+    """The parts of a request that must not be logged: credentials, and pieces of its body too long for chance."""
     headers = dict(request.get("headers") or {})
     headers |= {name: values[0] for name, values in (request.get("multiValueHeaders") or {}).items()}
     found = {str(value) for name, value in headers.items() if name in ("authorization", "x-webhook-token")}

@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from moto import mock_aws
 
 from bird_webhooks import __main__ as operate
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import batches, redrive, replay, rotation
-from bird_webhooks.stack import OperateError, Target
+from bird_webhooks.stack import Stack
 from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
@@ -118,7 +119,7 @@ class Aws:
         return json.loads(found["SecretString"])["password"]
 
     def accepted(self) -> set[str | None]:
-        """What any update, whoever makes it, would have ingest take, as the custom resource reads it."""
+        """What any update would make ingest accept, as the custom resource computes it."""
         return {self.secret(label) for label in ACCEPTED_LABELS} - {None}
 
 
@@ -168,14 +169,14 @@ def aws(session):
 
 
 @pytest.fixture
-def target(aws) -> Target:
-    return Target("bird-webhooks", aws.client, 0)
+def target(aws) -> Stack:
+    return Stack("bird-webhooks", aws.client, 0)
 
 
 @pytest.fixture
 def run(aws, capsys, monkeypatch):
-    """`run("status")`: exit status, what was printed, what was said beside it."""
-    monkeypatch.setattr(operate, "deployed", lambda name, *others: Target(name, aws.client, 0))
+    """`run("status")`: exit status, standard output, standard error."""
+    monkeypatch.setattr(operate, "deployed", lambda name, *others: Stack(name, aws.client, 0))
 
     def command(*arguments: str) -> tuple[int, str, str]:
         status = operate.main([*arguments])
@@ -241,7 +242,7 @@ def test_replay_by_id_finds_the_key_that_ingest_made(aws, run):
 def test_replay_of_a_batch_that_is_not_there_sends_nothing(aws, run):
     aws.store("one")
     status, _, said = run("replay", "--batch", "one", "gone")
-    assert (status, said) == (1, "operate: there is no raw batch B Event Data/gone.json\n")
+    assert (status, said) == (1, "bird-webhooks: there is no raw batch B Event Data/gone.json\n")
     assert aws.received() == []
 
 
@@ -258,7 +259,7 @@ def test_replay_of_the_quarantined_takes_each_batch_once(aws, run):
 def test_more_than_the_limit_is_refused_before_anything_is_sent(aws, run):
     aws.store("one", "two", "three")
     status, _, said = run("replay", "--since", "1h", "--limit", "2")
-    assert (status, said) == (1, "operate: more than 2 batches match: narrow the choice, or raise --limit\n")
+    assert (status, said) == (1, "bird-webhooks: more than 2 batches match: narrow the choice, or raise --limit\n")
     assert aws.received() == []
 
 
@@ -288,7 +289,7 @@ class MoodyQueue:
 def test_entries_that_the_queue_refuses_are_sent_again(aws, monkeypatch, refusals, taken):
     monkeypatch.setattr(replay, "FIRST_WAIT_SECONDS", 0)
     queue = MoodyQueue(refusals)
-    target = Target("bird-webhooks", lambda service: queue if service == "sqs" else aws.client(service))
+    target = Stack("bird-webhooks", lambda service: queue if service == "sqs" else aws.client(service))
     refused = replay.send(target, [f"key-{number}" for number in range(10)])
     assert len(queue.taken) == len(set(queue.taken)) == taken
     assert refused == [f"key-{number}" for number in range(10 - taken)]
@@ -331,14 +332,6 @@ def test_replay_by_force_splits_what_is_beyond_the_limits(aws, run):
     assert found == [*events, 7]
     assert "0 parts stored, 3 were there" in run("replay", "--batch", "big", "--force")[1]
     assert aws.received() == [f"B Event Data/big.part-000{number}.json" for number in (1, 2, 3)]
-
-
-def test_replay_by_force_is_for_named_batches(aws, run):
-    assert run("replay", "--since", "1h", "--force")[2] == "operate: --force is for batches named with --batch\n"
-
-
-def test_replay_has_to_be_told_which(aws, run):
-    assert run("replay")[2] == "operate: which batches? give --since, --batch or --quarantined\n"
 
 
 # --- redrive ---
@@ -393,7 +386,7 @@ class Moves:
 def moves(aws, run, monkeypatch):
     def use(*statuses: str) -> Moves:
         sqs = Moves(aws.sqs, *statuses)
-        target = Target("bird-webhooks", lambda service: sqs if service == "sqs" else aws.client(service), 0)
+        target = Stack("bird-webhooks", lambda service: sqs if service == "sqs" else aws.client(service), 0)
         monkeypatch.setattr(operate, "deployed", lambda *names: target)
         return sqs
 
@@ -426,14 +419,14 @@ def test_a_move_that_is_never_listed_is_said(aws, run, moves, monkeypatch):
     monkeypatch.setattr(redrive, "LISTED_WITHIN_SECONDS", 0)
     moves("", "", "", "")
     assert run("redrive")[2] == (
-        "operate: SQS took the order and does not list the move: `status` says how many are left\n"
+        "bird-webhooks: SQS does not list the move that it has started: `status` shows what is left\n"
     )
 
 
 def test_a_move_that_fails_is_said(aws, run, moves):
     dead_letter(aws, "one")
     moves("RUNNING", "FAILED")
-    assert run("redrive")[2] == "operate: SQS ended the move: FAILED because; 2 moved\n"
+    assert run("redrive")[2] == "bird-webhooks: SQS ended the move: FAILED because; 2 moved\n"
 
 
 def test_without_moves_messages_go_one_by_one(aws, run, target, moves):
@@ -541,7 +534,7 @@ def test_a_second_rotation_waits_for_the_first(aws, run):
     run("rotate", "start")
     new = aws.secret()
     status, _, said = run("rotate", "start")
-    assert (status, said) == (1, "operate: a rotation is open: `rotate finish` or `rotate abort` first\n")
+    assert (status, said) == (1, "bird-webhooks: a rotation is open: `rotate finish` or `rotate abort` first\n")
     assert aws.running == aws.accepted() == {new, "the-first"}
 
 
@@ -557,7 +550,7 @@ def test_finish_waits_until_bird_sends_the_new_credentials(aws, run, logged, rea
     for message in logged:
         aws.log(message)
     status, _, said = run("rotate", "finish")
-    assert (status, said.startswith(f"operate: {reason} within 15 minutes")) == (1, True)
+    assert (status, said.startswith(f"bird-webhooks: {reason} within 15 minutes")) == (1, True)
     assert aws.accepted() == {"the-first", aws.secret()}
     assert run("rotate", "finish", "--force")[0] == 0
     assert aws.accepted() == {aws.secret()}
@@ -566,7 +559,7 @@ def test_finish_waits_until_bird_sends_the_new_credentials(aws, run, logged, rea
 def test_abort_gives_bird_its_old_credentials_back(aws, run):
     run("rotate", "start")
     new = aws.secret()
-    assert run("rotate", "abort")[0] == 1  # nobody said yes
+    assert run("rotate", "abort")[0] == 1  # without a yes
     assert aws.accepted() == {"the-first", new}
     assert run("rotate", "abort", "--yes")[:2] == (
         0,
@@ -575,7 +568,7 @@ def test_abort_gives_bird_its_old_credentials_back(aws, run):
     assert aws.accepted() == {"the-first"}
     assert aws.running == {"the-first"}
     assert [aws.secret(label) for label in ("AWSPREVIOUS", "AWSPENDING", "ALSO_ACCEPTED")] == [None] * 3
-    assert run("rotate", "abort", "--yes")[2] == "operate: no rotation is open: there is nothing to abort\n"
+    assert run("rotate", "abort", "--yes")[2] == "bird-webhooks: no rotation is open: there is nothing to abort\n"
 
 
 def test_credentials_once_dropped_never_come_back(aws, run):
@@ -599,14 +592,14 @@ def test_a_rotation_changes_the_user_name_with_old_and_new_accepted(aws, run):
     assert run("rotate", "abort", "--yes")[0] == 0
     assert username(aws) == "bird"
     run("rotate", "start")
-    assert username(aws) == "bird"  # it stays unless told otherwise
+    assert username(aws) == "bird"  # it stays unless an option changes it
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a:b", "x" * 65])
 def test_what_cannot_be_a_user_name_is_refused_before_anything_is_done(aws, run, name):
     assert run("rotate", "start", "--username", name)[::2] == (
         1,
-        "operate: --username takes 1 to 64 letters, digits, dots, hyphens and underscores\n",
+        "bird-webhooks: --username takes 1 to 64 letters, digits, dots, hyphens and underscores\n",
     )
     assert aws.accepted() == {"the-first"}
 
@@ -614,19 +607,19 @@ def test_what_cannot_be_a_user_name_is_refused_before_anything_is_done(aws, run,
 def test_a_header_carries_no_user_name(aws, run):
     update(aws, WebhookAuth="HEADER")
     said = run("rotate", "start", "--username", "bird-2")[2]
-    assert said == "operate: --username is for WebhookAuth BASIC: a header carries no user name\n"
+    assert said == "bird-webhooks: --username is for WebhookAuth BASIC: a header carries no user name\n"
 
 
 def test_a_start_with_another_user_name_is_not_taken_up(aws, run):
     assert interrupt(aws, 3, lambda target: rotation.start(target, show=False, username="bird-2"))
     said = run("rotate", "start", "--username", "bird-3")[2]
-    assert said.endswith("operate: a start with another user name was interrupted: `rotate abort` first\n")
+    assert said.endswith("bird-webhooks: a start with another user name was interrupted: `rotate abort` first\n")
     assert run("rotate", "start")[0] == 0
     assert username(aws) == "bird-2"
 
 
 def test_a_deployment_in_the_middle_of_a_rotation_does_not_end_it(aws, run):
-    """One that sets CredentialsVersion back, as a samconfig.toml or SAR does, makes the digests be computed anew."""
+    """An update that resets CredentialsVersion, as a samconfig.toml or SAR does, computes the digests again."""
     run("rotate", "start")
     aws.client("cloudformation").update_stack(
         StackName="bird-webhooks",
@@ -659,12 +652,13 @@ def test_a_rotation_that_secrets_manager_made_itself_is_none_of_ours(aws, run):
 
 
 def test_a_stack_of_an_older_version_is_not_rotated(aws, run, monkeypatch):
-    """Its function would leave out what Bird has, for it knows nothing of the label."""
+    """Its function would leave out the credentials that Bird has, because it does not know the label."""
     older = parameters(aws) | {"AcceptPreviousCredentials": "false"}
-    monkeypatch.setattr(Target, "parameters", lambda self: older)
+    monkeypatch.setattr(Stack, "parameters", lambda self: older)
     said = run("rotate", "start")[2]
     assert said == (
-        "operate: stack bird-webhooks was deployed by an older version of the template: deploy this version first\n"
+        "bird-webhooks: stack bird-webhooks was deployed by an older version of the template: "
+        "deploy this version first\n"
     )
     assert aws.accepted() == {"the-first"}
 
@@ -701,14 +695,14 @@ class CleaningUp:
 def test_each_update_waits_until_cloudformation_has_cleaned_up(aws):
     update(aws, BirdApiKeySecretArn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:key-abcdef")
     stack = CleaningUp(aws)
-    target = Target("bird-webhooks", stack.client, 0)
+    target = Stack("bird-webhooks", stack.client, 0)
     rotation.start(target, show=False)
     assert stack.updates == 2
     rotation.abort(target, yes=True)
     assert stack.updates == 4
     assert aws.running == {"the-first"}
     stack.polls_left = 9
-    with pytest.raises(OperateError, match="is UPDATE_COMPLETE_CLEANUP_IN_PROGRESS: wait until it is at rest"):
+    with pytest.raises(OperateError, match="is UPDATE_COMPLETE_CLEANUP_IN_PROGRESS: wait until its update"):
         rotation.start(target, show=False)
 
 
@@ -752,7 +746,7 @@ class Guarded:
 def interrupt(aws: Aws, last: int, step) -> bool:
     """Whether the step was cut short at its `last` change."""
     try:
-        step(Target("bird-webhooks", Fragile(aws, last).client, 0))
+        step(Stack("bird-webhooks", Fragile(aws, last).client, 0))
     except Interrupted:
         return True
     return False
@@ -806,7 +800,7 @@ def test_a_finish_cut_short_anywhere_keeps_the_new_in(aws, run, last):
 def test_there_is_nothing_to_rotate_without_credentials_of_ours(aws, run, auth):
     update(aws, WebhookAuth=auth)
     assert run("rotate", "start")[2] == (
-        f"operate: WebhookAuth is {auth}: there are no credentials of ours to rotate\n"
+        f"bird-webhooks: WebhookAuth is {auth}: there are no credentials of ours to rotate\n"
     )
 
 
@@ -839,8 +833,8 @@ class Registered:
         return update_stack
 
     @property
-    def target(self) -> Target:
-        return Target("bird-webhooks", self.client, 0)
+    def target(self) -> Stack:
+        return Stack("bird-webhooks", self.client, 0)
 
 
 def test_a_registered_bird_is_given_the_new_credentials_by_the_rotation(aws, capsys):
@@ -945,7 +939,7 @@ class Forbidden:
 
 
 def test_what_may_not_be_read_costs_status_one_line(aws, run, monkeypatch):
-    target = Target("bird-webhooks", lambda service: Forbidden() if service == "sqs" else aws.client(service))
+    target = Stack("bird-webhooks", lambda service: Forbidden() if service == "sqs" else aws.client(service))
     monkeypatch.setattr(operate, "deployed", lambda *names: target)
     status, printed, _ = run("status")
     assert status == 0
@@ -957,25 +951,71 @@ def test_no_stack_no_permission_no_credentials_are_one_line_each(aws, run, monke
     assert run("--stack-name", "other", "status") == (
         1,
         "",
-        "operate: there is no stack other in this region and account\n",
+        "bird-webhooks: there is no stack other in this region and account\n",
     )
-    monkeypatch.setattr(operate, "deployed", lambda *names: Target("bird-webhooks", lambda service: Forbidden()))
-    assert run("status")[2] == ("operate: not allowed: GetQueueAttributes (docs/operating.md lists the permissions)\n")
+    monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", lambda service: Forbidden()))
+    assert run("status")[2] == (
+        "bird-webhooks: not allowed: GetQueueAttributes (docs/operating.md lists the permissions)\n"
+    )
 
-    def nobody(*names: str) -> Target:
+    def nobody(*names: str) -> Stack:
         raise NoCredentialsError
 
     monkeypatch.setattr(operate, "deployed", nobody)
-    assert run("status")[2] == "operate: no AWS credentials found: set AWS_PROFILE or give --profile\n"
+    assert run("status")[2] == "bird-webhooks: no AWS credentials found: set AWS_PROFILE or give --profile\n"
 
 
 def test_the_local_stack_has_to_run(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(operate.local.__globals__["local_emulator"], "LOCAL", tmp_path)
-    assert run("--local", "status")[2] == "operate: the local AWS is not running: `make local` starts it\n"
+    monkeypatch.chdir(tmp_path)
+    assert run("--local", "status")[2] == (
+        "bird-webhooks: the local AWS is not running: `make local` starts it, in a clone of the repository\n"
+    )
 
 
-@pytest.mark.parametrize("arguments", [["batches", "--since", "yesterday"], ["replay", "--limit", "0"], ["dance"], []])
-def test_wrong_usage_is_status_2(run, arguments):
-    with pytest.raises(SystemExit) as ended:
-        run(*arguments)
-    assert ended.value.code == 2
+def test_answers_for_programs(aws, run, quarantined):
+    """With --json the standard output is one document, and what is for eyes is beside it."""
+
+    def answer(*arguments: str):
+        status, printed, said = run(*arguments, "--json")
+        assert status == 0, said
+        return json.loads(printed)
+
+    aws.store("one", "two")
+    now = datetime.now(UTC)
+    status = answer("status")
+    assert (status["stack"]["name"], status["stack"]["status"]) == ("bird-webhooks", "CREATE_COMPLETE")
+    assert status["credentials"] == {"auth": "BASIC", "rotation": "none is open"}
+    assert (status["dead_letters"], status["quarantined"], status["last_batch"]["batches"]) == (0, {"today": 3}, 2)
+    assert status["rows"] == {"format": "PARQUET", "days": {"PARQUET": 0, "CSV": 0}}
+    counted = answer("batches", "--since", "1d")
+    assert (counted["batches"], counted["bytes"], counted["list_requests"]) == (2, 6, 1)
+    assert sum(one["batches"] for one in counted["by_time"]) == 2
+    [first, _] = answer("batches", "--keys")["found"]
+    assert (first["key"], first["bytes"]) == ("B Event Data/one.json", 3)
+    assert abs(datetime.fromisoformat(first["stored_at"]) - now) < timedelta(minutes=5)
+    keys = ["B Event Data/one.json", "B Event Data/two.json"]
+    assert answer("replay", "--batch", "one", "two", "--dry-run") == {"would_replay": keys, "left_out": {}}
+    assert answer("replay", "--batch", "one") == {"replayed": 1, "not_replayed": [], "left_out": {}}
+    aws.sqs.send_message(QueueUrl=aws.queue("dead"), MessageBody=replay.message("the-raw-bucket", keys[0]))
+    assert answer("redrive", "--dry-run") == {"dead_letters": 1, "raw_batches": keys[:1]}
+    reasons = answer("quarantine")["reasons"]
+    assert [(one["reason"], one["count"], one["records"]) for one in reasons] == [
+        ("no event", 2, []),
+        ("not JSON", 1, []),
+    ]
+    details = answer("quarantine", "--details", "--limit", "1")
+    assert (details["quarantined"], len(details["reasons"][0]["records"])) == (3, 1)
+    assert "secret" not in json.dumps(details)
+    assert "secret" in json.dumps(answer("quarantine", "--bodies"))
+    assert answer("rotate", "status") == {"open": False, "state": "none is open"}
+    assert answer("rotate", "show") == {"username": "bird", "password": "the-first"}
+
+
+def test_the_local_stack_is_found_from_any_folder_of_the_clone(aws, run, monkeypatch, tmp_path):
+    outputs = {"StackName": "bird-webhooks", "WebhookUrl": "http://127.0.0.1/bird", "region": "eu-west-1"}
+    outputs |= {"endpoint_url": "http://127.0.0.1:9", "ca_bundle": "", "access_key_id": "x", "secret_access_key": "y"}
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local/outputs.json").write_text(json.dumps(outputs))
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    assert run("status", "--local")[2] == "bird-webhooks: the local AWS does not answer: `make local` starts it\n"

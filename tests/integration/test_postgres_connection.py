@@ -1,4 +1,4 @@
-"""Credentials go to whoever proves to be the database: the operator's tools against a server that is none."""
+"""Credentials go only to a server that proves to be the database: the operator's tools against a false one."""
 
 import json
 import socket
@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 import load_postgres.app
+from bird_webhooks import __main__ as operate
 from bird_webhooks import report_page as report
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import erase, lists
-from bird_webhooks.stack import OperateError, Target, postgres_connection
+from bird_webhooks.stack import Stack
 from load_postgres.connection import guarded, parameters, region_of
 from load_postgres.errors import UnavailableError
 from local_aws import postgres as local_postgres
@@ -89,8 +91,8 @@ def secrets(s3, moto_endpoint) -> Iterator[Any]:
     client.close()
 
 
-def stack_of(secrets: Any, tls: str) -> Target:
-    return Target("stack", {"secretsmanager": secrets, "cloudformation": CloudFormation(tls)}.__getitem__)
+def stack_of(secrets: Any, tls: str) -> Stack:
+    return Stack("stack", {"secretsmanager": secrets, "cloudformation": CloudFormation(tls)}.__getitem__)
 
 
 @pytest.mark.parametrize("tls", ["VERIFY_FULL", "REQUIRE"])
@@ -101,17 +103,17 @@ def test_no_tool_sends_the_password_to_a_server_that_only_claims_to_be_the_datab
         list(lists.from_postgres(target, arn, "bird", "SELECT 1"))
     with pytest.raises(OperateError):
         erase.Table(target, "database", "bird")
-    with pytest.raises(psycopg.Error):
-        report.PostgresEngine(postgres_connection(target, arn)).rows({"one": "SELECT 1"})
-    # REQUIRE believes whoever answers, and encrypts: what is asked for in clear is still not sent.
+    with pytest.raises(OperateError):
+        report.PostgresEngine(target, arn, "bird").rows({"one": "SELECT 1"})
+    # REQUIRE encrypts but trusts any server; a password in clear text is still not sent.
     assert impostor.asked == (0 if tls == "VERIFY_FULL" else 3)
     assert PASSWORD.encode() not in impostor.heard
 
 
 def test_report_without_a_stack_verifies_the_server(impostor, secrets, monkeypatch, tmp_path, capsys):
     arn = secrets.create_secret(Name="database", SecretString=json.dumps(impostor.secret()))["ARN"]
-    monkeypatch.setattr(report, "deployed", lambda *_: Target("", {"secretsmanager": secrets}.__getitem__))
-    assert report.main(["--postgres-secret", arn, "--output", str(tmp_path / "page.html")]) == 1
+    monkeypatch.setattr(operate, "deployed", lambda *_: Stack("", {"secretsmanager": secrets}.__getitem__))
+    assert operate.main(["report", "--postgres", arn, "--output", str(tmp_path / "page.html")]) == 1
     assert "certificate verify failed" in capsys.readouterr().err
     assert PASSWORD.encode() not in impostor.heard
 
@@ -147,7 +149,7 @@ def test_function_and_tools_read_a_secret_of_another_region(s3, moto_endpoint, m
     try:
         monkeypatch.setenv("POSTGRES_SECRET_ARN", arn)
         assert load_postgres.app.secret() == {"host": "db.example.com"}
-        assert Target("stack", client).secret_text(arn) == '{"host": "db.example.com"}'
+        assert Stack("stack", client).secret_text(arn) == '{"host": "db.example.com"}'
     finally:
         there.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
 

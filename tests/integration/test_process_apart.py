@@ -121,6 +121,18 @@ def queue(moto_endpoint, s3):
     client.close()
 
 
+def test_what_came_back_is_learnt_from(s3, queue):
+    # GIVEN a batch that came back, which is read in a child process
+    put(s3, "batch", "1")
+    queue.send("batch")
+    assert lambda_handler(queue.receive(1), None) == {"batchItemFailures": []}
+    # WHEN another of its kind is read
+    put(s3, "another", "2")
+    body = s3.get_object(Bucket=RAW_BUCKET, Key="raw/another.json")["Body"].read()
+    # THEN this process knows the fields of its events
+    assert process.app.layouts().decode(body) is not None
+
+
 @pytest.mark.parametrize("fate", [end, hang, fill_memory, fail])
 @pytest.mark.parametrize("stage", ["add", "take_days"])
 def test_a_batch_that_ends_its_process_takes_nobody_along(s3, queue, monkeypatch, caplog, fate, stage):

@@ -1,4 +1,4 @@
-"""Announced objects become files in the lake; each failure goes where the design says."""
+"""Announced objects become files in the lake; each failure goes where docs/architecture.md says."""
 
 import gzip
 import json
@@ -188,7 +188,6 @@ def test_logs_hold_counts_and_no_values(s3, caplog):
 
 LIMITED = """
 import resource, sys, os, json
-sys.path[:0] = ["functions", "."]
 from process.app import lambda_handler
 from process.bounds import LIMITS
 from maintain.generate.events import created, sqs

@@ -29,7 +29,6 @@ GOOD = [b"innocent-1", b"innocent-2"]
 
 INVOKE = """
 import json, resource, sys, time
-sys.path[:0] = ["functions", "."]
 from process.app import lambda_handler
 from maintain.generate.events import created, sqs
 

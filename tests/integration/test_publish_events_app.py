@@ -130,6 +130,11 @@ def test_file_that_is_gone_is_done_with_and_one_that_cannot_be_read_fails_its_me
     assert (line.lake_key, line.reason) == ("events/event_date=2016-04-18/bad.parquet", "not Parquet")
 
 
+def test_an_object_that_is_not_a_file_of_rows_is_left_out(s3, queue):
+    s3.put_object(Bucket=LAKE_BUCKET, Key="events/README.txt", Body=b"no rows")
+    assert lambda_handler(announce("events/README.txt"), None) == {"batchItemFailures": []}
+
+
 def test_message_that_is_no_notification_fails_and_the_test_event_does_not(s3, queue, load_event):
     assert lambda_handler(load_event("sqs_test_event"), None) == {"batchItemFailures": []}
     given = {"Records": [{"messageId": "odd", "body": "no JSON"}]}
@@ -149,7 +154,7 @@ def test_storage_that_does_not_answer_fails_the_message(s3, queue, monkeypatch):
 
 
 class StubbornClient:
-    """Refuses the events of some ids, as often as it is told to; `taken` has the others."""
+    """Refuses events with some ids, a given number of times; `taken` has the others."""
 
     def __init__(self, **refusals: int) -> None:
         self.refusals = refusals

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bird_webhooks import __main__ as operate
 from bird_webhooks import report_page as report
+from bird_webhooks.stack import Stack
 from load_postgres.database import Database
 from load_postgres.rows import rows_of
 from local_aws import postgres as local_postgres
@@ -49,7 +51,7 @@ def dsn(server) -> str:
 
 
 def test_postgresql_gives_the_literal_figures(filled):
-    found = figures(WEEK, report.PostgresEngine(dsn(filled)).rows(queries(WEEK)))
+    found = figures(WEEK, report.PostgresEngine(Stack("", {}.__getitem__), dsn(filled), "bird").rows(queries(WEEK)))
     assert (found.events, found.events_before) == (18, 4)
     assert found.now.sent == 6
     assert found.now.delivered == Rate(5, 6)
@@ -82,8 +84,8 @@ def test_the_tool_writes_the_page_from_postgresql(filled, tmp_path, monkeypatch,
     monkeypatch.setenv("PGPASSWORD", filled.password)
     output = tmp_path / "page.html"
     address = dsn(filled).replace(f"password={filled.password} ", "")
-    arguments = ["--postgres", address, "--until", "2024-03-11", "--output", str(output)]
-    assert report.main(arguments) == 0
+    arguments = ["report", "--postgres", address, "--until", "2024-03-11", "--output", str(output)]
+    assert operate.main(arguments) == 0
     said = capsys.readouterr()
     assert said.out == f"{output}\n"
     assert "18 events" in said.err
@@ -96,10 +98,10 @@ def test_the_tool_writes_the_page_from_postgresql(filled, tmp_path, monkeypatch,
 
 def test_a_database_that_is_not_there_is_one_line(postgres, tmp_path, capsys):
     address = f"host=127.0.0.1 port={local_postgres.free_port()} dbname=x user=x connect_timeout=2"
-    assert report.main(["--postgres", address, "--output", str(tmp_path / "page.html")]) == 1
+    assert operate.main(["report", "--postgres", address, "--output", str(tmp_path / "page.html")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines()[-1].startswith("report: connection failed")
+    assert said.err.splitlines()[-1].startswith("bird-webhooks: PostgreSQL: connection failed")
     assert not (tmp_path / "page.html").exists()
 
 
@@ -113,4 +115,4 @@ def test_quarantine_is_counted_by_reason_within_the_days(s3):
         body = "".join(json.dumps({"reason": reason, "original": "?"}) + "\n" for reason in reasons)
         s3.put_object(Bucket="lake-bucket", Key=f"quarantine/{day}/{part}.ndjson", Body=body.encode())
     assert report.quarantine.count(s3, "lake-bucket", WEEK) == Quarantine({"not JSON": 2, "for <address>": 1})
-    assert report.quarantine.count(s3, "lake-bucket", WEEK, most_files=1).unread == 1
+    assert report.quarantine.count(s3, "lake-bucket", WEEK, max_files=1).unread == 1

@@ -154,7 +154,7 @@ def test_the_log_names_no_address(group, dns, caplog):
 
 
 @pytest.mark.parametrize(
-    ("request_type", "answer", "status", "let_in"),
+    ("request_type", "answer", "status", "allowed_ranges"),
     [
         pytest.param("Create", ["192.0.2.1"], "SUCCESS", {"192.0.2.1/32"}, id="create"),
         pytest.param("Update", ["192.0.2.1"], "SUCCESS", {"192.0.2.1/32"}, id="update"),
@@ -163,7 +163,7 @@ def test_the_log_names_no_address(group, dns, caplog):
     ],
 )
 def test_a_deployment_waits_for_the_addresses(
-    group, dns, cloudformation, lambda_context, request_type, answer, status, let_in
+    group, dns, cloudformation, lambda_context, request_type, answer, status, allowed_ranges
 ):
     url, answers = cloudformation
     dns(answer)
@@ -171,7 +171,7 @@ def test_a_deployment_waits_for_the_addresses(
     app.lambda_handler({**event, "LogicalResourceId": "l"}, lambda_context)
     [sent] = answers
     assert (sent["Status"], sent["Data"]["SecurityGroupId"]) == (status, group)
-    assert set(rules(group)) == let_in
+    assert set(rules(group)) == allowed_ranges
     if status == "FAILED":
         assert sent["Reason"].endswith(f"{NAME} has no address")
 

@@ -6,38 +6,22 @@ The batches of tests/data/inputs go through process; their times are moved so th
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import duckdb
 import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
 
-from local_aws import postgres as local_postgres
 from maintain.generate import sql as sync_sql
-from process.columns import COLUMNS
-from process.normalise import StoredBatch
-from process.rows import Rows
-from process.table import to_parquet
 from report.queries import Period, queries
+from tests.integration.engines import in_duckdb, in_postgres
 
 INPUTS = Path(__file__).parent.parent / "data/inputs"
 FILES = ("04", "05", "06", "07", "08", "09", "18", "19", "20")
-RULE = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}
-POSTGRES_TYPES = {
-    "TEXT": "text",
-    "JSON": "jsonb",
-    "BIGINT": "bigint",
-    "DOUBLE": "double precision",
-    "BOOLEAN": "boolean",
-    "TIMESTAMP": "timestamptz",
-}
 HOUR = 3600
 DAY = 24 * HOUR
-EPOCH = date(1970, 1, 1)
 LAST = int(time.time()) - HOUR
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -115,39 +99,13 @@ FLOOD += [[event(f"invented_{number}", HOUR + copy, None) for number in range(15
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The rows as process writes them, and the views, in DuckDB."""
-    gathered = Rows()
-    for number, events in enumerate([*map(recorded, FILES), MADE, *FLOOD]):
-        body = json.dumps(events).encode()
-        gathered.add(StoredBatch(f"batch-{number}", f"raw/batch-{number}.json", LAST * 1000, body))
-    folder = tmp_path_factory.mktemp("lake")
-    for day, table, _ in gathered.take_days():
-        partition = folder / f"event_date={EPOCH + timedelta(days=day)}"
-        partition.mkdir()
-        (partition / "rows.parquet").write_bytes(to_parquet(table))
-    with duckdb.connect() as connection:
-        files = f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
-        connection.execute(f"CREATE VIEW events_deduplicated AS SELECT * FROM {files}")  # noqa: S608
-        for view in sync_sql.views():
-            connection.execute(f"CREATE VIEW {view.name} AS {Template(view.sql).substitute(RULE)}")
+    with in_duckdb([*map(recorded, FILES), MADE, *FLOOD], tmp_path_factory.mktemp("lake")) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def database(rows) -> Iterator[psycopg.Connection[Any]]:
-    """The same rows in PostgreSQL, with its views."""
-    definitions = [SQL("{} {}").format(Identifier(c.name), SQL(POSTGRES_TYPES[c.type])) for c in COLUMNS]
-    found = rows.execute("SELECT * FROM events_deduplicated")
-    names = [column[0] for column in found.description]
-    with local_postgres.running() as server, server.connect() as connection:
-        connection.execute("CREATE SCHEMA bird; SET search_path TO bird; SET timezone TO 'UTC'")
-        connection.execute(SQL("CREATE TABLE events ({}, event_date date)").format(SQL(", ").join(definitions)))
-        with connection.cursor().copy(
-            SQL("COPY events ({}) FROM STDIN").format(SQL(", ").join(map(Identifier, names)))
-        ) as copy:
-            for row in found.fetchall():
-                copy.write_row(row)
-        connection.execute(Template(sync_sql.POSTGRES_VIEWS.read_text()).substitute(RULE).encode())
+    with in_postgres(rows) as (connection, _):
         yield connection
 
 
@@ -158,6 +116,20 @@ def ask(request) -> Ask:
         return lambda sql: connection.execute(sql).fetchall()
     database = request.getfixturevalue("database")
     return lambda sql: database.execute(sql.encode()).fetchall()
+
+
+def test_every_column_of_every_view_says_what_it_is_in_postgresql(database):
+    described = database.execute("""
+        SELECT c.relname, a.attname, col_description(c.oid, a.attnum)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relkind = 'v' AND c.relnamespace = 'bird'::regnamespace
+    """).fetchall()
+    assert {view for view, _, _ in described} == {"events_deduplicated", *(view.name for view in sync_sql.views())}
+    assert [(view, column) for view, column, comment in described if not comment] == []
+    comments = {(view, column): comment for view, column, comment in described}
+    assert comments["events_deduplicated", "msg_size"] == "Message size in bytes"
+    assert comments["events_deduplicated", "event_date"] == "UTC date of the event"
+    assert comments["list_export", "email"] == "the address, in lower case"
 
 
 SUPPRESSED = [

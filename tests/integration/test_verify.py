@@ -14,7 +14,7 @@ from arro3.io import read_parquet
 
 from bird_webhooks.operate import verify, verify_event
 from bird_webhooks.operate.front_door import Network
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from tests import bird_api, tls_door
@@ -27,12 +27,12 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def target(s3, moto_endpoint, monkeypatch) -> Target:
+def target(s3, moto_endpoint, monkeypatch) -> Stack:
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
     session = boto3.session.Session("test", "test", region_name="eu-west-1")
-    monkeypatch.setattr(Target, "outputs", {"RawBucketName": RAW, "LakeBucketName": LAKE})
-    monkeypatch.setattr(Target, "raw_prefix", "raw")
-    yield Target("bird-webhooks", cache(partial(session.client, endpoint_url=moto_endpoint)), 0)
+    monkeypatch.setattr(Stack, "outputs", {"RawBucketName": RAW, "LakeBucketName": LAKE})
+    monkeypatch.setattr(Stack, "raw_prefix", "raw")
+    yield Stack("bird-webhooks", cache(partial(session.client, endpoint_url=moto_endpoint)), 0)
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
         for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
             s3.delete_object(Bucket=RAW, Key=item["Key"], VersionId=item["VersionId"])
@@ -119,9 +119,9 @@ def authority(tmp_path_factory) -> tls_door.Authority:
 
 
 def certificate(monkeypatch, authority, server: ssl.SSLContext, *, trusted: bool = True) -> tuple[str, str]:
-    """What is said of the certificate that a server shows to who asks for webhooks.example.com."""
-    monkeypatch.setattr(Target, "outputs", {"WebhookUrl": "https://webhooks.example.com/bird"})
-    monkeypatch.setattr(Target, "parameters", lambda self: {"FrontDoor": "ALB"})
+    """The finding on the certificate that a server shows for webhooks.example.com."""
+    monkeypatch.setattr(Stack, "outputs", {"WebhookUrl": "https://webhooks.example.com/bird"})
+    monkeypatch.setattr(Stack, "parameters", lambda self: {"FrontDoor": "ALB"})
     door = tls_door.Door(server, "", ssl.create_default_context())
 
     def connect(address: tuple[str, int], timeout: float) -> socket.socket:
@@ -132,7 +132,7 @@ def certificate(monkeypatch, authority, server: ssl.SSLContext, *, trusted: bool
         return ssl.create_default_context(cafile=authority.file if trusted else None)
 
     with tls_door.running(door):
-        run = verify.Verification(Target("x", dict), None, Network(lambda host: ["192.0.2.1"], connect, trust))
+        run = verify.Verification(Stack("x", dict), None, Network(lambda host: ["192.0.2.1"], connect, trust))
         run.outcome("name", run.name)
         outcome = run.outcome("certificate", run.certificate)
     assert (run.door is None) == (outcome.status == "failed")
@@ -220,10 +220,10 @@ def test_the_webhook_at_bird(monkeypatch, webhook, batches, status, said):
 
 def at_bird(monkeypatch, url: str, key: str):
     outputs = {"WebhookUrl": "https://webhooks.example.com/bird", "BirdWebhookId": "ours"}
-    monkeypatch.setattr(Target, "outputs", outputs)
+    monkeypatch.setattr(Stack, "outputs", outputs)
     parameters = {"BirdApiKeySecretArn": "arn", "BirdApiUrl": url}
-    monkeypatch.setattr(Target, "parameters", lambda self: parameters)
-    run = verify.Verification(Target("x", lambda service: Secrets(key)), None, Network())
+    monkeypatch.setattr(Stack, "parameters", lambda self: parameters)
+    run = verify.Verification(Stack("x", lambda service: Secrets(key)), None, Network())
     outcome = run.outcome("webhook at Bird", run.webhook_at_bird)
     assert key not in outcome.lines
     return outcome

@@ -6,7 +6,7 @@ from datetime import datetime
 from io import StringIO
 from typing import Any
 
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.trino import Trino
 
 RESULTS = "athena-results"
@@ -17,7 +17,7 @@ Answer = tuple[list[tuple[str, str]], list[list[object]]]
 class TrinoAthena:
     """A client as boto3 makes one, of what this project calls of it. `asked` are the statements that came in."""
 
-    def __init__(self, engine: Trino, stack: Stack) -> None:
+    def __init__(self, engine: Trino, stack: Deployed) -> None:
         self.engine, self.stack = engine, stack
         self.known: dict[str, Answer] = {}  # by statement: nothing changes while the tests ask
         self.asked: list[str] = []

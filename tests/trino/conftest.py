@@ -21,19 +21,19 @@ import pytest
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import Basic, Sender
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from load_postgres.database import Database
 from load_postgres.rows import rows_of
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws import postgres as local_postgres
 from local_aws import trino as local_trino
-from local_aws.deploy import Stack
+from local_aws.deploy import Deployed
 from local_aws.emulator import ROOT, Emulator
-from local_aws.query import client, query
+from local_aws.query import query
 from local_aws.trino import Trino
 from local_aws.webhook import Request, basic, send
-from tests.e2e.test_sql import known_events
+from tests.known_events import known_events
 from tests.trino.athena import TrinoAthena
 
 # Capital letters in the one of them: Glue knows none, and Trino refuses them in the schema of a view.
@@ -57,7 +57,7 @@ class Lake:
     """A deployed stack with its mail, and who answers questions about it."""
 
     output_format: str
-    stack: Stack
+    stack: Deployed
     engine: Trino
     ledger: Ledger
     postgres: psycopg.Connection[Any] | None = None
@@ -67,12 +67,12 @@ class Lake:
         self.athena = TrinoAthena(self.engine, self.stack)
 
     @cached_property
-    def target(self) -> Target:
+    def target(self) -> Stack:
         """The stack for the tools that operate on it, with Trino for its Athena."""
-        return Target(self.stack.name, lambda name: self.athena if name == "athena" else self.client(name), 0)
+        return Stack(self.stack.name, lambda name: self.athena if name == "athena" else self.client(name), 0)
 
     def client(self, service: str) -> Any:
-        return client(self.stack.emulator, service)
+        return self.stack.emulator.client(service)
 
     def ask(self, sql: str, *, postgres: bool = False, ordered: bool = False) -> Rows:
         """Trino's rows, after they were found equal to DuckDB's; and to PostgreSQL's, if it has the same view.
@@ -168,7 +168,7 @@ def lake(
     request: pytest.FixtureRequest, emulator: Emulator, engine: Trino, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lake]:
     output_format = request.param
-    stack = local_stack.deploy(emulator, STACKS[output_format], {"OutputFormat": output_format})
+    stack = local_stack.create_or_update(emulator, STACKS[output_format], {"OutputFormat": output_format})
     with closing(Ledger(tmp_path_factory.mktemp("ledger") / "ledger.ndjson")) as ledger:
         fill(stack, ledger, line_breaks=output_format != "CSV")
         lake = Lake(output_format, stack, engine, ledger)
@@ -183,7 +183,7 @@ def lake(
                 yield lake
 
 
-def fill(stack: Stack, ledger: Ledger, *, line_breaks: bool) -> None:
+def fill(stack: Deployed, ledger: Ledger, *, line_breaks: bool) -> None:
     """Simulated mail, the vendor's samples, awkward bodies, known events; the last once more when all of it is rows."""
     known = json.dumps(known_events()).encode()
     for body, headers in [(known, {}), *recorded()]:
@@ -197,7 +197,7 @@ def fill(stack: Stack, ledger: Ledger, *, line_breaks: bool) -> None:
     settle(stack)
 
 
-def post(stack: Stack, body: bytes, headers: dict[str, str]) -> None:
+def post(stack: Deployed, body: bytes, headers: dict[str, str]) -> None:
     given = {"content-type": "application/json", "x-messagesystems-batch-id": str(uuid.uuid4()), **headers}
     assert send(stack, Request("POST", {**given, **basic(stack.credentials())}, body)).status == 200
 
@@ -216,21 +216,21 @@ def without_white_space(body: bytes) -> bytes:
     return body if body.startswith(b"\x1f\x8b") else re.sub(rb'("(?:[^"\\]|\\.)*")|\s+', rb"\1", body)
 
 
-def settle(stack: Stack) -> None:
+def settle(stack: Deployed) -> None:
     """Until process has nothing to do any more."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     deadline, quiet = time.monotonic() + SETTLE_TIMEOUT_SECONDS, 0
     while quiet < 3:
         url = stack.outputs["ProcessQueueUrl"]
-        found = client(stack.emulator, "sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        found = stack.emulator.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         quiet = 0 if any(int(found[name]) for name in names) else quiet + 1
         assert time.monotonic() < deadline, f"still in the process queue: {found}"
         time.sleep(0.5)
 
 
-def load(stack: Stack, server: local_postgres.Postgres) -> None:
+def load(stack: Deployed, server: local_postgres.Postgres) -> None:
     """Each file of rows, as load_postgres loads it, in the order of writing: the first copy of an event stays."""
-    s3, bucket = client(stack.emulator, "s3"), stack.outputs["LakeBucketName"]
+    s3, bucket = stack.emulator.client("s3"), stack.outputs["LakeBucketName"]
     with closing(Database(server.secret, "bird", verify=True)) as database:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="events")
         for item in sorted((item for page in pages for item in page["Contents"]), key=itemgetter("LastModified")):

@@ -1,7 +1,6 @@
 """What a user asks Athena, asked of Trino over the stack as it was deployed: equal to what the other tests judge by."""
 
 # ruff: noqa: S608  (names of tables of the template, days that were found)
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +8,9 @@ from trino.exceptions import TrinoQueryError
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.report_page import AthenaEngine, write
-from bird_webhooks.simulator.verify import Lake as SimulatorsLake
+from bird_webhooks.simulator.verify import Lake as RowsOf
 from bird_webhooks.simulator.verify import verify
+from bird_webhooks.terminal import say
 from local_aws.deploy import TEMPLATE, read_template
 from report.queries import Period, latest_day, queries
 
@@ -29,7 +29,7 @@ SAVED = {
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
 WEEK, MONTHS = Period(NOW - timedelta(days=7), NOW), Period(NOW - timedelta(days=90), NOW)
 JSON_IN_POSTGRES = ["events_deduplicated"]  # jsonb there: same values, other text
-TEXT_OF_JSON = ["extras"]  # asks for that text
+TEXT_OF_JSON = ["extras"]  # selects that text
 
 
 def test_the_table_and_six_views_are_asked_about():
@@ -118,8 +118,7 @@ def export_lists(lake, directory):
 
 
 def verify_ledger(lake, directory):
-    names = lake.stack.outputs["GlueDatabaseName"], lake.stack.outputs["AthenaWorkGroupName"]
-    result = verify(lake.ledger, SimulatorsLake(lake.athena, lake.client("s3"), *names), wait_seconds=1, progress=say)
+    result = verify(lake.ledger, RowsOf.of(lake.target), wait_seconds=1, progress=say)
     assert result.closes, str(result)
 
 
@@ -132,9 +131,5 @@ def test_what_a_tool_asks(lake, monkeypatch, tmp_path, tool):
     asked = dict.fromkeys(lake.athena.asked[before:])
     assert asked
     for sql in asked:
-        # The ledger's statements write a text into columns of jsonb, and one of the report's asks for its text.
+        # The ledger's statements write a text into jsonb columns, and one of the report's selects that text.
         assert lake.ask(sql, postgres=tool is not verify_ledger and "CAST(extra" not in sql)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201

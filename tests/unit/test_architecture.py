@@ -1,4 +1,4 @@
-"""Functions stand alone, do nothing at import, and their pure modules do no I/O."""
+"""Functions stand alone, do nothing at import, their pure modules do no I/O, and imports point one way."""
 
 import ast
 import subprocess
@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = ROOT / "functions"
 PACKAGES = sorted(path.name for path in FUNCTIONS.iterdir() if (path / "app.py").exists())
 PURE = [
     "ingest/webhook.py",
     "ingest/credentials.py",
     "ingest/metrics.py",
     "load_postgres/errors.py",
+    "load_postgres/messages.py",
     "load_postgres/metrics.py",
     "load_postgres/notification.py",
     "load_postgres/quarantine.py",
@@ -41,6 +43,19 @@ PURE = [
     "report/figures.py",
     "report/queries.py",
 ]
+# Functions share no code. What several need is copied, and each copy is the same to the letter, so that a fix in one
+# that is missing in the others fails here. A file, or one function of a file.
+COPIES = [
+    (
+        "process/cloudformation.py",
+        "register_webhook/cloudformation.py",
+        "sender_addresses/cloudformation.py",
+        "webhook_credentials/cloudformation.py",
+    ),
+    ("load_postgres/notification.py", "publish_events/notification.py"),
+    ("load_postgres/lake.py:_store", "process/lake.py:_store", "publish_events/lake.py:_store"),
+    ("load_postgres/metrics.py:counted", "publish_events/metrics.py:counted"),
+]
 IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
 
 
@@ -66,6 +81,24 @@ def test_pure_module_does_no_io(module):
     assert not imported(FUNCTIONS / module) & IO_MODULES
 
 
+def text_of(place: str) -> str:
+    """Of a file, or of the function named after a colon, with its decorators."""
+    path, _, function = place.partition(":")
+    text = (FUNCTIONS / path).read_text()
+    if not function:
+        return text
+    [found] = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == function]
+    first = min(node.lineno for node in [found, *found.decorator_list])
+    return "\n".join(text.splitlines()[first - 1 : found.end_lineno])
+
+
+@pytest.mark.parametrize("copies", COPIES, ids=lambda copies: copies[0].rpartition("/")[2])
+def test_copies_are_equal_to_the_letter(copies):
+    first, *others = map(text_of, copies)
+    for place, text in zip(copies[1:], others, strict=True):
+        assert text == first, f"{place} differs from {copies[0]}"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_handler_imports_with_an_empty_environment(package):
     code = f"import {package}.app"
@@ -80,3 +113,46 @@ def test_maintenance_imports_with_an_empty_environment():
 def test_process_does_not_pay_for_what_maintenance_imports():
     code = "import sys, process.app; assert not {'boto3', 'process.closing'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+# Who may import whom; the functions themselves import none of these.
+ARROWS = {
+    "bird_webhooks": set(),
+    "local_aws": {"bird_webhooks"},
+    "maintain": {"local_aws", "bird_webhooks"},
+    "benchmarks": {"local_aws", "bird_webhooks"},
+    "demo": {"maintain", "local_aws", "bird_webhooks"},
+}
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_imports_point_one_way(package):
+    others = ARROWS.keys() - ARROWS[package] - {package} | {"tests"}
+    for path in (ROOT / package).rglob("*.py"):
+        assert {name for name in imported(path) if name.partition(".")[0] in others} == set(), path
+
+
+def test_no_function_imports_what_is_not_deployed():
+    for path in FUNCTIONS.rglob("*.py"):
+        assert {name.partition(".")[0] for name in imported(path)} & (ARROWS.keys() | {"tests"}) == set(), path
+
+
+def test_no_module_edits_the_path_of_imports():
+    for package in (*ARROWS, "functions", "tests"):
+        edits = [path for path in (ROOT / package).rglob("*.py") if edits_path(ast.parse(path.read_text()))]
+        assert edits == []
+
+
+def edits_path(module: ast.Module) -> bool:
+    return any(isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path" for node in ast.walk(module))
+
+
+def test_athena_is_polled_in_one_place():
+    folders = ("functions", *ARROWS)
+    polling = [
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if path.parts[-2] != "emulated" and "start_query_execution" in path.read_text()
+    ]
+    assert polling == ["functions/report/athena.py"]

@@ -57,6 +57,10 @@ def test_report_shows_percentiles():
     report = Report(acknowledgements=[number / 1000 for number in range(1, 101)], refused_attempts=Counter({"503": 2}))
     assert "p50 51 ms, p95 96 ms, p99 100 ms, max 100 ms" in str(report)
     assert "2 x 503" in str(report)
+    figures = json.loads(json.dumps(report.figures()))
+    assert figures["refused_attempts"] == {"503": 2}
+    assert figures["acknowledged_milliseconds"] == {"p50": 51, "p95": 96, "p99": 100, "p100": 100}
+    assert "acknowledgements" not in figures
 
 
 EVENT = {
@@ -140,7 +144,7 @@ class LakeOf(Lake):
     """What Athena would answer: `rows`, as text."""
 
     def __init__(self, *rows: dict) -> None:
-        super().__init__(None, None, "database", "workgroup")
+        super().__init__(None, None)
         object.__setattr__(self, "rows", rows)
 
     def columns(self):
@@ -175,4 +179,5 @@ def test_events_of_one_id_are_counted_by_account(tmp_path, accounts, counts):
     rows = [{**row, "customer_id": account, "batch_id": of.get(account, "")} for account in accounts]
     found = verify(ledger, LakeOf(*rows), wait_seconds=0, progress=lambda _: None)
     assert (found.lost, found.duplicated, found.invented, found.different) == counts
+    assert json.loads(json.dumps(found.figures()))["closes"] == (counts == (0, 0, 0, 0))
     ledger.close()

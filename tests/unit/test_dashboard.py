@@ -188,17 +188,17 @@ def test_alarms_keep_to_what_cloudwatch_can_look_back_on():
         assert alarm["Period"] * periods <= 86_400
 
 
-def test_only_what_must_never_stand_still_rings_without_data():
+def test_only_what_must_never_stand_still_fires_without_data():
     assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"] == [
         "NoBatchesAlarm",
         "TableMaintenanceAlarm",
     ]
     assert CONDITIONS["NoBatchesAlarm"] == "WatchSilence"
-    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough to be told of
+    assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough for an alarm
 
 
-def test_dead_letters_ring_on_though_their_queue_reports_nothing_more():
-    """SQS stops reporting of a queue that nobody touches for six hours, though letters lie in it."""
+def test_dead_letters_alarm_stays_though_their_queue_reports_nothing_more():
+    """SQS stops reporting a queue that is idle for six hours, even if it has messages."""
     of_dead_letters = {
         name: alarm["TreatMissingData"]
         for name, alarm in ALARMS.items()

@@ -14,7 +14,7 @@ def test_events_are_up_to_date():
 
 
 def test_every_address_is_an_example():
-    addresses = {
-        address for path in EVENTS.rglob("*.json") for address in re.findall(r"[\w.+-]+@[\w.-]+\w", path.read_text())
-    }
+    # Tried where a word begins only: bodies in base64 are words of megabytes.
+    address = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w.-]+\w")
+    addresses = {found for path in EVENTS.rglob("*.json") for found in address.findall(path.read_text())}
     assert addresses == {"recipient@example.com", "sender@example.com"}

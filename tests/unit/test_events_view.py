@@ -7,7 +7,6 @@ import re
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from local_aws.query import original_sql
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import TRINO_TYPES
 from process.columns import COLUMNS
@@ -29,7 +28,8 @@ def definition(table, *, csv: bool) -> dict:
     encoded = base64.b64encode(filled.encode()).decode()
     original = text.replace("${View}", encoded)
     assert original == f"/* Presto View: {encoded} */"
-    return {**json.loads(base64.b64decode(encoded)), "originalSql": original_sql(original)}
+    made: dict = json.loads(base64.b64decode(encoded))
+    return made
 
 
 def test_it_is_a_view_as_athena_makes_them(table):
@@ -50,7 +50,9 @@ def test_definition_decodes_and_its_columns_are_those_of_process(table, csv):
     names = [column.name for column in COLUMNS] + ["event_date"]
     types = [TRINO_TYPES[column.type] for column in COLUMNS] + ["date"]
     assert [(column["name"], column["type"]) for column in view["columns"]] == list(zip(names, types, strict=True))
-    assert [column["Name"] for column in table["StorageDescriptor"]["Columns"]] == names
+    meanings = [column.description for column in COLUMNS] + ["UTC date of the event"]
+    catalogue = [(column["Name"], column["Comment"]) for column in table["StorageDescriptor"]["Columns"]]
+    assert catalogue == list(zip(names, meanings, strict=True))
     selected = view["originalSql"].removeprefix("SELECT ").partition(" FROM (SELECT *")[0]
     assert [part.rpartition(" ")[2] for part in re.split(r", (?![^(]*\))", selected)] == names
 

@@ -4,10 +4,10 @@ import io
 
 import pytest
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import lists
 from bird_webhooks.operate.lists import Row, write
 from bird_webhooks.operate.private_file import private_file
-from bird_webhooks.stack import OperateError
 
 HARD = ("4711", "hard_bounce", 'Bounced: "no such user"', "all", "2026-11-10T10:00:00Z", "1", "")
 
@@ -26,7 +26,10 @@ def test_an_address_like_a_formula_stays_the_address_and_is_told_of(capsys):
         ' =1+1@example.com,4711,hard_bounce,"Bounced: ""no such user""",all,2026-11-10T10:00:00Z,1,',
         'somebody@example.com,4711,hard_bounce,"Bounced: ""no such user""",all,2026-11-10T10:00:00Z,1,',
     ]
-    assert capsys.readouterr().err == "2 begin like a formula: import the file, do not open it in a spreadsheet\n"
+    assert (
+        capsys.readouterr().err
+        == "lines that begin like a formula: 2 (import the file; do not open it in a spreadsheet)\n"
+    )
 
 
 def test_birds_form_has_a_line_for_each_kind_of_mail_that_is_to_stop(capsys):
@@ -44,7 +47,7 @@ def test_birds_form_has_a_line_for_each_kind_of_mail_that_is_to_stop(capsys):
 
 def test_birds_form_mixes_no_two_accounts():
     rows = [row("a@example.com", customer_id="1"), row("a@example.com", customer_id="2")]
-    with pytest.raises(OperateError, match="these addresses are of 1 and 2: use --account"):
+    with pytest.raises(OperateError, match="these are of 1 and 2: give --account"):
         write(io.StringIO(), iter(rows), bird=True)
 
 
@@ -53,7 +56,7 @@ def test_who_left_one_list_is_in_the_file_of_that_list_only(capsys):
     everything, weekly = io.StringIO(), io.StringIO()
     assert write(everything, iter(rows)) == 1
     assert capsys.readouterr().err == (
-        "2 left one list only and are not in this file: use --list ID for the recipients of one list\n"
+        "not in this file, because they left one list only: 2 (give --list ID for those of one list)\n"
     )
     assert write(weekly, iter(rows), of_list="weekly") == 1
     assert "b@example.com" in weekly.getvalue()
@@ -68,8 +71,8 @@ def test_an_address_can_neither_speak_to_a_terminal_nor_become_a_line(capsys, ad
     assert write(file, iter([row(address), row("b@example.com", customer_id="=1+1\n")])) == 1
     assert file.getvalue().splitlines()[1:] == ["b@example.com,0,hard_bounce,Bounced,all,2026-11-10T10:00:00Z,=1+1?,"]
     assert capsys.readouterr().err.splitlines() == [
-        "1 have control characters in the address and are not in this file",
-        "1 begin like a formula: import the file, do not open it in a spreadsheet",
+        "not in this file, because the address contains control characters: 1",
+        "lines that begin like a formula: 1 (import the file; do not open it in a spreadsheet)",
     ]
 
 
@@ -107,5 +110,5 @@ def test_a_list_without_the_hashed_addresses_says_so(monkeypatch, capsys):
     lists.export(Hashing(), **options, bird=False, postgres=None, schema="bird")
     assert capsys.readouterr().err.splitlines() == [
         "0 addresses",
-        "without those that HashFields has made hashes of: find them in suppression_candidates",
+        "addresses that HashFields has hashed are not in this list: find them in suppression_candidates",
     ]

@@ -43,12 +43,12 @@ def test_the_java_that_is_new_enough_is_taken(monkeypatch, tmp_path):
 def test_without_maven_one_sentence_says_so(tmp_path, capsys):
     program(tmp_path / "jvm/one/bin/java", "echo openjdk 24 2025-03-18")
     assert local_trino.main() == 1
-    assert "is fetched by Maven: install it" in capsys.readouterr().err
+    assert "Maven fetches Trino 476: install Maven" in capsys.readouterr().err
 
 
 def test_a_file_with_another_sum_is_refused_and_not_kept(tmp_path):
     program(tmp_path / "bin/mvn", "for given; do :; done; echo altered > ${given#*=}/trino-server-core-476.tar.gz")
-    with pytest.raises(LocalAwsError, match=r"trino-server-core-476.tar.gz is not the file of trino.sha256"):
+    with pytest.raises(LocalAwsError, match=r"476.tar.gz does not have the SHA-256 sum in trino.sha256"):
         local_trino.fetch()
     assert list((tmp_path / "cache").iterdir()) == []
 

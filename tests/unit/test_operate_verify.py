@@ -17,7 +17,7 @@ from bird_webhooks.operate import verify, verify_event, verify_settings, verify_
 from bird_webhooks.operate.findings import Advice, Finding, Outcome, scrubbed
 from bird_webhooks.operate.front_door import Answer, FrontDoor, Network
 from bird_webhooks.operate.verify_advice import ADVICE, advice_for
-from bird_webhooks.stack import Target
+from bird_webhooks.stack import Stack
 from process import metrics
 from tests import bird_api
 
@@ -74,9 +74,7 @@ PARAMETERS = {
 }
 
 
-def target(
-    operations: dict[str, Any] | None = None, outputs: dict[str, str] | None = None, **parameters: str
-) -> Target:
+def target(operations: dict[str, Any] | None = None, outputs: dict[str, str] | None = None, **parameters: str) -> Stack:
     def listed(values: dict[str, str], name: str, value: str) -> list[dict[str, str]]:
         return [{name: one, value: other} for one, other in values.items()]
 
@@ -104,7 +102,7 @@ def target(
             **(operations or {}),
         }
     )
-    return Target("bird-webhooks", account.client, 0)
+    return Stack("bird-webhooks", account.client, 0)
 
 
 def refused(code: str) -> ClientError:
@@ -218,14 +216,14 @@ def test_statements_are_ones_that_trino_reads(sql):
 # --- Settings ---
 
 
-def finding(check, of: Target) -> tuple[str, str]:
+def finding(check, of: Stack) -> tuple[str, str]:
     try:
         return "ok", check(of)
     except Finding as found:
         return found.status, found.said
 
 
-def notified(prefix: str, rows: str = "events/", *, event: str = "s3:ObjectCreated:Put") -> Target:
+def notified(prefix: str, rows: str = "events/", *, event: str = "s3:ObjectCreated:Put") -> Stack:
     def rule(name: str, arn: str, value: str) -> dict[str, Any]:
         rules = [{"Name": "Prefix", "Value": value}]
         return {name: arn, "Events": [event], "Filter": {"Key": {"FilterRules": rules}}}
@@ -335,7 +333,7 @@ def test_object_lock(answer, status):
     assert finding(verify_settings.object_lock, account)[0] == status
 
 
-def encrypted(bucket: dict[str, str] | None = None, topic: str = "", queue: str = "", secret: str = "") -> Target:
+def encrypted(bucket: dict[str, str] | None = None, topic: str = "", queue: str = "", secret: str = "") -> Stack:
     rules = [{"ApplyServerSideEncryptionByDefault": bucket or {"SSEAlgorithm": "AES256"}}]
     return target(
         {
@@ -397,7 +395,7 @@ def test_concurrency(count, status):
 
 
 def run(
-    of: Target, resolve: dict[str, list[str]] | None = None, error: Exception | None = None, token: str | None = None
+    of: Stack, resolve: dict[str, list[str]] | None = None, error: Exception | None = None, token: str | None = None
 ) -> verify.Verification:
     def connect(address: tuple[str, int], timeout: float) -> Any:
         raise error or TimeoutError("timed out")

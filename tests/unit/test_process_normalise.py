@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from arro3.io import read_parquet
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from process import layouts as layouts_module
@@ -28,7 +28,7 @@ INPUTS = Path(__file__).resolve().parents[1] / "data/inputs"
 
 
 def bare(number: str) -> str:
-    """Stands for a number written as it is, which Python's own JSON cannot be asked for."""
+    """A number written exactly like this, which Python's own JSON cannot do."""
     return f"<{number}>"
 
 
@@ -399,7 +399,7 @@ ELEMENT = '{"msys":{"track_event":{%s}}}'
     ],
 )
 def test_an_element_that_repeats_a_name_is_quarantined_as_it_came(element):
-    """Also where all its fields have been learnt, and beside events that do not."""
+    """Also when all its fields are known, and next to events that repeat none."""
     other = (
         '{"msys":{"track_event":{"type":"open","event_id":"9","campaign_id":"a","cust":"1","new":1,"msg_size":"1"}}}'
     )
@@ -467,7 +467,7 @@ def test_csv_is_rfc_4180_with_a_header():
 
 
 def csv_records(file: bytes) -> list[dict]:
-    """As README says that a reader gets the values: a record a line, whatever it takes for the end of one."""
+    """As docs/architecture.md tells readers to: a record a line, whatever they take for the end of one."""
     lines = file.split(b"\n")[:-1]
     assert [line.decode() for line in lines] == file.decode().splitlines()
     header, *records = csv.reader(line.decode() for line in lines)
@@ -539,7 +539,7 @@ SCALARS = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=12),
     st.sampled_from(["1", "0", "true", "1460989507", "1460989507.25", "2016-04-18T14:25:07.000Z", "-5", "39.17", ""]),
     st.sampled_from(["2016-04-18 14:25:07.1234", "2016-04-18T14:25:07.00000Z", "9999-99-99T99:99:99.999Z", "1e3"]),
-    # Where readers differ: words for null and for no number, leap seconds, the year 0, digits of other scripts.
+    # Where readers differ: words for null and for not a number, leap seconds, the year 0, digits of other scripts.
     st.sampled_from(["null", "Null", "NaN", "Infinity", "-0", "007", "+5", " 5", "5 ", "0x1f", "1_000", "\u0661"]),
     st.sampled_from(["2016-04-18T23:59:60.000Z", "0000-04-18T14:25:07.000Z", "2016-02-30T14:25:07.000Z"]),
     st.sampled_from(["2016-04-18T14:25:07.0000", "2016-04-18t14:25:07.000z", "2016-04-18T14:25:07,000Z"]),
@@ -579,7 +579,6 @@ BATCHES = st.lists(
 
 
 @given(st.lists(BATCHES, min_size=2, max_size=4), st.booleans())
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
     """What was learnt from all of the batches changes no row of any of them."""
     bodies = [encoded(batch, ascii_only=ascii_only) for batch in batches]
@@ -592,7 +591,7 @@ def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
         assert again.counts == rows.counts
 
 
-# What may befall the bytes of a body on their way: part of an event is lost, or is no text any more.
+# How a body may be damaged on its way: part of an event is lost, or is not text any more.
 DAMAGE = st.lists(
     st.tuples(
         st.floats(0, 0.999), st.sampled_from([b"", b'"', b"\\", b"{", b"}", b"]", b",", b"\xff", b"\n", b"\\x", b"NaN"])
@@ -602,9 +601,8 @@ DAMAGE = st.lists(
 
 
 @given(st.lists(BATCHES, min_size=1, max_size=3), DAMAGE, st.booleans(), st.booleans())
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_quick_and_lenient_rows_of_damaged_bodies_are_equal(batches, damage, instead, probe):
-    """With what was learnt from sound bodies, too; and no event is neither a row nor kept."""
+    """Also with the fields of undamaged bodies known; and every event is a row or quarantined."""
     layouts = Layouts()
     gathered(layouts, *(json.dumps(batch).encode() for batch in batches))
     for batch in batches:
@@ -629,7 +627,6 @@ def json_array(body: bytes) -> bool:
 
 
 @given(BATCHES)
-@settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_field_is_in_the_row_or_in_extra(batch):
     body = encoded(batch[:1])
     found, _ = processed(body)
@@ -645,7 +642,6 @@ def test_every_field_is_in_the_row_or_in_extra(batch):
 
 
 @given(NUMBERS, st.booleans())
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_every_number_is_in_its_column_exactly_or_in_extra(number, quoted):
     fields = ("msg_size", "dr_latency", "timestamp")
     row = row_of({"type": "sms_status", "event_id": "1"} | dict.fromkeys(fields, number if quoted else bare(number)))
@@ -680,7 +676,6 @@ TEXTS = (
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(TEXTS), AWKWARD, max_size=5), min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None, derandomize=True)
 def test_whatever_the_values_csv_has_a_line_a_row_and_gives_them_back(events):
     types = ("bounce", "delivery")
     batch = [{"msys": {"message_event": {**event, "type": types[n % 2]}}} for n, event in enumerate(events)]
@@ -740,7 +735,6 @@ PAIRS = st.lists(
 
 
 @given(st.lists(st.tuples(PAIRS, st.sampled_from([":", ": ", " :"])), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_repeated_names_are_seen_both_ways(events):
     elements = []
     for pairs, colon in events:

@@ -101,7 +101,7 @@ def test_members_that_did_not_fit_are_protected_in_extra_too():
     event = opened(geo_ip={"city": {"a": 1}, "latitude": "north", "continent": "EU", "planet": "Earth"})
     [row] = rows_of(protection(drop, hashed), event)
     assert json.loads(row["extra"]) == {"geo_ip": {"city": HASH_OF_AN_OBJECT, "planet": "Earth"}}
-    # An object that is none: nobody can say what of it is the city.
+    # Not a JSON object, so it is not known which part is the city.
     [row] = rows_of(protection(drop, hashed), opened(geo_ip="Ulm, Germany", new=1))
     assert row["extra"] == '{"new":1}'
 

@@ -126,13 +126,14 @@ def test_an_empty_period_says_so_and_draws_nothing():
 
 def test_few_messages_in_all_are_said_to_be_few():
     few = [{**row, "events": "9"} for row in ANSWERS["types"]]
-    assert "Fewer than 100 messages were sent: rates of so few say little." in words(page({**ANSWERS, "types": few}))
+    shown = words(page({**ANSWERS, "types": few}))
+    assert "Fewer than 100 messages were sent: rates of so few messages say little." in shown
     assert "Fewer than 100 messages were sent" not in words(page())
 
 
 def test_without_a_period_before_nothing_is_compared():
     new = [{**row, "events_before": "0"} for row in ANSWERS["totals"]]
-    assert "Sent | 20,000 | messages delivered or bounced | nothing before to compare with" in words(
+    assert "Sent | 20,000 | messages delivered or bounced | no earlier events to compare with" in words(
         page({**ANSWERS, "totals": new})
     )
 

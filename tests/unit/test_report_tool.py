@@ -1,33 +1,24 @@
-"""The tool's command line, and the examples of its document."""
+"""The period that a report is asked for."""
 
-import re
-import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
-from bird_webhooks import report_page as report
+from bird_webhooks.arguments import parser
+from bird_webhooks.errors import OperateError
+from bird_webhooks.report_page import asked_period
 from report.queries import Period
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/downstream/report.md"
-
-
-def test_every_example_of_the_document_is_legal():
-    lines = re.findall(r"^python -m bird_webhooks\.report_page (.*)$", DOCUMENT.read_text(), re.MULTILINE)
-    assert len(lines) == 4
-    for line in lines:
-        report.parser().parse_args(shlex.split(line))
 
 
 def period(*arguments: str, rows: list[dict] | None = None) -> Period:
-    class Engine(report.Engine):
+    class Engine:
         name = "a test"
 
         def rows(self, statements):
             return dict.fromkeys(statements, rows)
 
-    return report.asked_period(report.parser().parse_args(arguments), Engine())
+    options = parser().parse_args(["report", *arguments])
+    return asked_period(Engine(), options.days, options.until)
 
 
 def test_a_date_ends_the_period_at_its_midnight():
@@ -43,7 +34,7 @@ def test_latest_ends_it_after_the_newest_day(newest):
 
 
 def test_latest_of_nothing_is_said():
-    with pytest.raises(report.OperateError, match="no events at all"):
+    with pytest.raises(OperateError, match="no events at all"):
         period("--until", "latest", rows=[{"latest": None}])
 
 
@@ -51,19 +42,3 @@ def test_now_ends_with_the_hour_that_has_begun():
     found = period()
     assert found.until > datetime.now(UTC)
     assert (found.until.minute, found.until.second) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--days", "0"], ["--days", "91"], ["--until", "soon"], ["--postgres", "x", "--postgres-secret", "y"]]
-)
-def test_wrong_usage_is_refused(arguments):
-    with pytest.raises(SystemExit) as refused:
-        report.parser().parse_args(arguments)
-    assert refused.value.code == 2
-
-
-def test_without_a_database_it_asks_for_one(capsys):
-    assert report.main([]) == 1
-    assert capsys.readouterr().err == (
-        "report: where from? give --stack-name, --local, --postgres or --postgres-secret\n"
-    )

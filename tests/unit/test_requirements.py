@@ -2,16 +2,37 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def pins(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==([^ \\;]+)", path.read_text(), re.MULTILINE))
+
+
+def test_every_dependency_group_is_pinned_with_hashes():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for group, wanted in groups.items():
+        text = (ROOT / f"requirements-{group}.txt").read_text()
+        names = {re.match(r"[A-Za-z0-9.-]+", one)[0].lower() for one in wanted}
+        assert names - pins(ROOT / f"requirements-{group}.txt").keys() == set()
+        assert text.count("==") == len(re.findall(r"==[^\n]+\\\n    --hash=sha256:", text))
+    assert sorted(ROOT.glob("requirements-*")) == sorted(ROOT / f"requirements-{group}.txt" for group in groups)
+
+
+def test_the_program_asks_for_what_is_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = pins(ROOT / "requirements-dev.txt")
+    for dependency in map(Requirement, project["dependencies"]):
+        assert tested[dependency.name] in dependency.specifier
+    oldest = re.search(r"^OLDEST_PYTHON := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert project["requires-python"] == f">={oldest}"
 
 
 @pytest.mark.parametrize("package", ["ingest", "process", "load_postgres", "publish_events", "report"])
@@ -28,9 +49,11 @@ def test_no_file_names_a_registry():
     assert [file for file in files if any(name in (ROOT / file).read_text(errors="replace") for name in names)] == []
 
 
-def test_the_public_workflow_runs_no_code_but_by_its_hash_and_leaves_no_token():
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / ".github/workflows").iterdir()))
+def test_the_public_workflow_runs_no_code_but_by_its_hash_and_leaves_no_token(name):
     """A tag of an action can be moved; a fork's pull request runs its own code after the checkout."""
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    text = (ROOT / ".github/workflows" / name).read_text()
+    workflow = yaml.safe_load(text)
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     used = [step["uses"] for step in steps if "uses" in step]
     assert used
@@ -39,7 +62,7 @@ def test_the_public_workflow_runs_no_code_but_by_its_hash_and_leaves_no_token():
     assert [step["with"]["persist-credentials"] for step in checkouts] == [False]
     assert workflow["permissions"] == {"contents": "read"}
     assert [job for job in workflow["jobs"].values() if "permissions" in job] == []
-    assert "pull_request_target" not in (ROOT / ".github/workflows/ci.yml").read_text()
+    assert "pull_request_target" not in text
 
 
 def test_uv_is_installed_by_its_hash():

@@ -15,7 +15,7 @@ from maintain.sar import __main__ as sar
 from maintain.sar import checks
 from maintain.sar.checks import CHECKS, METADATA, Candidate, capabilities
 from maintain.sar.generate import GenerateError, generate, written
-from webhook_credentials.settings import lost
+from webhook_credentials.settings import lost_settings
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ RESETS = {
     "WebhookHeader": "refused",  # Bird would hear 401
     "BirdApiKeySecretArn": "refused",  # the stack would no longer look after its webhook
     "BirdRegion": "refused",  # a second webhook, if the key is good for both
-    "BirdEventTypes": "refused",  # types that nobody wanted
+    "BirdEventTypes": "refused",  # Bird would send unwanted types
     "BirdSubaccount": "refused",  # a second webhook, of the whole account
     "BirdApiUrl": "refused",  # the key would go past the proxy
     "OutputFormat": "refused",  # rows would move to another format
@@ -92,7 +92,7 @@ RESETS = {
     "DropFields": "refused",  # rows would show what was dropped
     "HashFields": "refused",  # rows would show addresses
     "PublishEvents": "refused",  # the bus would be deleted, and the rules on it
-    "AlarmEmail": "refused",  # alarms would reach nobody
+    "AlarmEmail": "refused",  # no one would get the alarms
     "PostgresSecretArn": "refused",  # the queue would be deleted, with files that wait in it
     "PostgresSchema": "refused",  # rows would move to another schema
     "PostgresSubnetIds": "refused",  # the database would be out of reach
@@ -136,15 +136,15 @@ def test_a_reset_of_a_guarded_setting_is_refused_by_its_name(template, name):
     guard = template["Resources"]["SettingsGuard"]["Properties"]["Settings"]
     defaults = {each: {**setting, "Value": setting["Default"]} for each, setting in guard.items()}
     before = {"Settings": defaults | {name: {**defaults[name], "Value": "what was set"}}, "SettingsToReset": ""}
-    assert lost(before, {"Settings": defaults, "SettingsToReset": ""}) == [name]
-    assert lost(before, {"Settings": defaults, "SettingsToReset": name}) == []
-    assert lost(before, before) == []
+    assert lost_settings(before, {"Settings": defaults, "SettingsToReset": ""}) == [name]
+    assert lost_settings(before, {"Settings": defaults, "SettingsToReset": name}) == []
+    assert lost_settings(before, before) == []
 
 
 def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
-    """So that nothing has changed when it refuses: rows without HashFields, say, for the seconds until the rollback.
+    """So that nothing has changed when it refuses, for example no rows without HashFields until the rollback ends.
 
-    What an update deletes, CloudFormation deletes after all else has succeeded.
+    CloudFormation deletes resources only after everything else in an update has succeeded.
     """
     resources = template["Resources"]
     guarded = resources["SettingsGuard"]["Properties"]["Settings"].keys()
@@ -363,7 +363,7 @@ REFUSED = [
     (
         checks.sam_properties,
         add(Type="AWS::Serverless::StateMachine"),
-        "Odd is of type AWS::Serverless::StateMachine, whose properties are not looked at here",
+        "Odd is of type AWS::Serverless::StateMachine, whose properties are not checked here",
     ),
     (checks.sam_properties, lambda c: c.template.update(Rules={}), "section Rules is not known to be taken"),
     (
@@ -430,7 +430,7 @@ def test_one_finding_is_enough_not_to_be_publishable(candidate, capsys, monkeypa
     spoiled.template["Metadata"][METADATA]["Author"] = "Somebody"
     assert sar.report(spoiled) == 1
     said = capsys.readouterr().out
-    assert "  NOT  metadata is complete, within SAR's bounds, and plain text\n         Author is 'Somebody'\n" in said
+    assert "  NOT  metadata is complete, within SAR's limits, and plain text\n         Author is 'Somebody'\n" in said
     assert said.endswith("\nnot publishable: 1 findings\n")
 
 

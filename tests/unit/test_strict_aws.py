@@ -89,7 +89,7 @@ REFUSED = [
     (
         rules.views_have_their_comment_and_no_description,
         view(Description="What it shows"),
-        "view It has a Description: its words belong in the comment of the view's JSON",
+        "view It has a Description: its text belongs in the comment of the view's JSON",
     ),
     (
         rules.views_have_their_comment_and_no_description,

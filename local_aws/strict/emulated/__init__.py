@@ -1,5 +1,5 @@
-"""Rules that change MiniStack while it runs, a module for each service. MiniStack's functions are replaced by name:
-docs/decisions.md says why, and what a new version of it needs.
+"""Rules that change MiniStack at run time, one module for each service. They replace MiniStack's functions by name:
+docs/decisions.md says why, and what to do for a new version of MiniStack.
 """
 
 from local_aws.strict.rules import Rule

@@ -1,4 +1,4 @@
-"""Athena: which tables and views of Glue's its engine reads, and in what words it refuses the others."""
+"""Athena: which of Glue's tables and views its engine reads, and the messages with which it refuses others."""
 
 import base64
 import json
@@ -18,18 +18,18 @@ CHECKS: list[Callable[[dict[str, Any]], None]] = []
 
 
 class QueryRefusedError(Exception):
-    """The reason with which the query fails."""
+    """The query fails with this reason."""
 
 
 @rule(f"{TRINO}/plugin/trino-hive/src/main/java/io/trino/plugin/hive/metastore/glue/GlueConverter.java", RULES)
 def tables_and_views_need_a_serde() -> None:
-    """A table without SerdeInfo, or with an empty serialization library, cannot be queried; a view is a table, too."""
+    """A table without SerdeInfo, or with an empty serialization library, cannot be queried; a view is a table too."""
     before_each_table(has_a_serde)
 
 
 @rule(GUIDE, RULES)
 def views_need_partition_keys() -> None:
-    """A view made through Glue must have PartitionKeys, an empty list; without them its queries fail."""
+    """A view created through Glue must have PartitionKeys, an empty list; without them its queries fail."""
     before_each_table(has_partition_keys)
 
 
@@ -46,7 +46,7 @@ def views_need_the_members_that_athena_writes() -> None:
 
 
 def before_each_table(check: Callable[[dict[str, Any]], None]) -> None:
-    """Have `check` see each table of Glue's that a query names, before the engine reads the query."""
+    """Apply `check` to each Glue table that a query names, before the engine reads the query."""
     if not CHECKS:
         run = athena._run_duckdb
 
@@ -65,7 +65,7 @@ def check_tables(query: str, database: str | None) -> None:
             continue
         for check in CHECKS:
             check(table)
-        if is_view(table):  # what it stands on is read, too
+        if is_view(table):  # the engine reads the tables behind a view too
             check_tables(original_sql(table), definition(table)["schema"])
 
 

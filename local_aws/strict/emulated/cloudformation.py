@@ -10,13 +10,13 @@ from ministack.services.cloudformation import changesets, custom_resource, handl
 from local_aws.strict.emulated import RULES
 from local_aws.strict.rules import rule, seconds
 
-MOST_ANSWER_BYTES = 4096
+MAX_ANSWER_BYTES = 4096
 SUFFIX = "_CLEANUP_IN_PROGRESS"
 
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html", RULES)
 def updates_end_with_a_clean_up() -> None:
-    """After an update, and after its rollback, a stack is in *_CLEANUP_IN_PROGRESS; it then takes no other update."""
+    """After an update or its rollback a stack is in *_CLEANUP_IN_PROGRESS, and accepts no other update meanwhile."""
     length = seconds("CLEANUP", 2)
     if not length:
         return
@@ -28,7 +28,7 @@ def updates_end_with_a_clean_up() -> None:
         final = stack["StackStatus"]
         if final not in ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
             return
-        # MiniStack has said that it is done: it is not, yet.
+        # MiniStack reports the end, but AWS would not yet.
         cloudformation._stack_events[stack_id].pop()
         say(stack, name, stack_id, final + SUFFIX)
         await asyncio.sleep(length)
@@ -55,11 +55,11 @@ def say(stack: dict[str, Any], name: str, stack_id: str, status: str) -> None:
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html", RULES)
 def long_answers_of_custom_resources_fail() -> None:
-    """A custom resource may answer 4,096 bytes; more of them is a failure."""
+    """A custom resource's answer may have 4,096 bytes; a longer one is a failure."""
     deliver = custom_resource.deliver_response
 
     def delivering(token: str, answer: dict[str, Any]) -> Any:
-        if len(json.dumps(answer)) > MOST_ANSWER_BYTES:
+        if len(json.dumps(answer)) > MAX_ANSWER_BYTES:
             answer = {"Status": "FAILED", "Reason": "Response object is too long."}
         return deliver(token, answer)
 
@@ -68,8 +68,8 @@ def long_answers_of_custom_resources_fail() -> None:
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stack-failure-options.html", RULES)
 def rollbacks_restore_conditions() -> None:
-    """A rollback brings a stack back as it was. MiniStack keeps the conditions of the update that failed, and the next
-    update then deletes a custom resource's function before the custom resource."""
+    """A rollback restores a stack as it was. MiniStack keeps the failed update's conditions, and the next update then
+    deletes a custom resource's function before the custom resource."""
     roll_back = stacks._roll_back_operation
 
     async def rolling_back(name: str, stack_id: str, stack: dict[str, Any], operation: dict[str, Any]) -> None:

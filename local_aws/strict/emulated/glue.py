@@ -1,4 +1,4 @@
-"""Glue: names in lower case, and no member that nobody gave."""
+"""Glue: names in lower case, and no members that were not given."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class LowerCaseKeys(AccountRegionScopedDict):  # type: ignore[misc]
 
 @rule("https://docs.aws.amazon.com/glue/latest/webapi/API_DatabaseInput.html", RULES)
 def names_are_folded_to_lower_case() -> None:
-    """Glue stores names of databases and tables in lower case, and finds them by any spelling."""
+    """Glue stores the names of databases and tables in lower case, and finds them in any case."""
     glue._databases, glue._tables, glue._partitions = LowerCaseKeys(), LowerCaseKeys(), LowerCaseKeys()
     for name in NAMED:
         setattr(glue, name, with_lower_case_names(getattr(glue, name)))
@@ -49,7 +49,7 @@ def with_lower_case_names(call: Callable[[dict[str, Any]], Any]) -> Callable[[di
 
 @rule("https://docs.aws.amazon.com/glue/latest/webapi/API_Table.html", RULES)
 def absent_members_stay_absent() -> None:
-    """Glue answers no empty description or list of partition keys where none was given; UpdateTable replaces all."""
+    """Glue returns no empty description or partition keys if none were given; UpdateTable replaces everything."""
     glue._create_database = keeping_what_was_given(glue._create_database, "DatabaseInput", database)
     glue._create_table = keeping_what_was_given(glue._create_table, "TableInput", table)
     glue._update_table = keeping_what_was_given(glue._update_table, "TableInput", table)
@@ -64,7 +64,7 @@ def keeping_what_was_given(
         given = data.get(described) or {}
         stored: dict[str, Any] = (find(data) if answer[0] == 200 else None) or {}
         for name in OPTIONAL & stored.keys():
-            # MiniStack's CloudFormation gives "" or None for what the template dropped, and AWS's leaves it out.
+            # For what the template dropped MiniStack's CloudFormation passes "" or None; AWS's leaves it out.
             if given.get(name) in (None, ""):
                 del stored[name]
         return answer

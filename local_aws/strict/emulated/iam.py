@@ -1,4 +1,4 @@
-"""IAM: what was just allowed is not allowed at once."""
+"""IAM: new permissions take effect with a delay."""
 
 import time
 from typing import Any
@@ -17,9 +17,9 @@ from local_aws.strict.rules import rule, seconds
     RULES,
 )
 def new_permissions_take_seconds() -> None:
-    """The permissions of a new role, and a change of a role's policies, are in force some seconds later.
+    """A new role's permissions, and changes of a role's policies, take effect some seconds later.
 
-    For the function of a custom resource they are counted from its first request, so that a slow machine hides nothing.
+    For a custom resource's function the delay begins with its first request, so that a slow machine does not hide it.
     """
     length = seconds("ROLE", 2)
     if not length:
@@ -53,7 +53,7 @@ class Roles(AccountScopedDict):  # type: ignore[misc]
 
 
 class Policies(dict[str, str]):
-    """A role's documents by name, with those that were there before the last change."""
+    """A role's policy documents by name, and those from before the last change."""
 
     def __init__(self, documents: dict[str, str]) -> None:
         super().__init__(documents)
@@ -62,7 +62,7 @@ class Policies(dict[str, str]):
         self.used, self.awaited = False, False
 
     def awaits_its_first_use(self) -> None:
-        """By a custom resource: the first request after a change is always too early."""
+        """For a custom resource: the first request after a change always comes too early."""
         self.awaited = not self.used
 
     def age_when_used(self) -> float:

@@ -11,23 +11,23 @@ from local_aws.strict.emulated import RULES
 from local_aws.strict.rules import rule
 
 MEGABYTE = 1024 * 1024
-MOST_BY_LOAD_BALANCER = 1 * MEGABYTE
-MOST_BY_HTTP_API = 10 * MEGABYTE
-MOST_BY_LAMBDA = 6 * MEGABYTE
-MOST_ENVIRONMENT_BYTES = 4096
+MAX_BY_LOAD_BALANCER = 1 * MEGABYTE
+MAX_BY_HTTP_API = 10 * MEGABYTE
+MAX_BY_LAMBDA = 6 * MEGABYTE
+MAX_ENVIRONMENT_BYTES = 4096
 JSON = {"Content-Type": "application/json"}
 
 
 @rule("https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html", RULES)
 def load_balancers_pass_one_megabyte() -> None:
-    """A load balancer answers 413 to a body above 1 MB and 502 to a function's answer above 1 MB."""
+    """A load balancer answers 413 to a body above 1 MB, and 502 if a function's answer is above 1 MB."""
     invoke = alb._invoke_lambda_target
 
     async def invoking(function: Any, group: Any, method: Any, path: Any, headers: Any, body: bytes, *rest: Any) -> Any:
-        if len(body or b"") > MOST_BY_LOAD_BALANCER:
+        if len(body or b"") > MAX_BY_LOAD_BALANCER:
             return 413, {"Content-Type": "text/html"}, b"<html><h1>413 Request Entity Too Large</h1></html>"
         answer = await invoke(function, group, method, path, headers, body, *rest)
-        if len(answer[2] or b"") > MOST_BY_LOAD_BALANCER:
+        if len(answer[2] or b"") > MAX_BY_LOAD_BALANCER:
             return 502, {"Content-Type": "text/html"}, b"<html><h1>502 Bad Gateway</h1></html>"
         return answer
 
@@ -36,7 +36,7 @@ def load_balancers_pass_one_megabyte() -> None:
 
 @rule("https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html", RULES)
 def http_apis_pass_what_lambda_takes() -> None:
-    """An HTTP API answers 413 to a body above 10 MB, and to one that Lambda's 6 MB do not hold."""
+    """An HTTP API answers 413 to a body above 10 MB, and to one that does not fit into Lambda's 6 MB."""
     proxy = apigateway._invoke_lambda_proxy
 
     async def proxying(
@@ -50,9 +50,9 @@ def http_apis_pass_what_lambda_takes() -> None:
         *rest: Any,
         **named: Any,
     ) -> Any:
-        # As the JSON string that the function's event carries it in, or in base64, which is a third longer.
+        # The function's event holds it as a JSON string, or in base64, which is a third longer.
         size = len(body or b"")
-        if size > MOST_BY_HTTP_API or (size > MOST_BY_LAMBDA / 2 and carried(body, headers) > MOST_BY_LAMBDA):
+        if size > MAX_BY_HTTP_API or (size > MAX_BY_LAMBDA / 2 and carried(body, headers) > MAX_BY_LAMBDA):
             return 413, JSON, b'{"message":"Request Entity Too Large"}'
         return await proxy(integration, api, stage, path, method, headers, body, *rest, **named)
 
@@ -67,12 +67,12 @@ def carried(body: bytes, headers: Any) -> int:
 
 @rule("https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html", RULES)
 def invocations_carry_six_megabytes() -> None:
-    """Lambda refuses an invocation whose event is above 6 MB."""
+    """Lambda refuses an invocation with an event above 6 MB."""
     invoke = lambda_svc._invoke
 
     async def invoking(name: str, event: Any, *rest: Any) -> Any:
-        if len(json.dumps(event)) > MOST_BY_LAMBDA:
-            words = f"Request must be smaller than {MOST_BY_LAMBDA} bytes for the InvokeFunction operation"
+        if len(json.dumps(event)) > MAX_BY_LAMBDA:
+            words = f"Request must be smaller than {MAX_BY_LAMBDA} bytes for the InvokeFunction operation"
             return error_response_json("RequestTooLargeException", words, 413)
         return await invoke(name, event, *rest)
 
@@ -109,4 +109,4 @@ def environments_hold_four_kilobytes() -> None:
 
 def too_much(described: dict[str, Any]) -> bool:
     variables = (described.get("Environment") or {}).get("Variables") or {}
-    return sum(len(str(text).encode()) for pair in variables.items() for text in pair) > MOST_ENVIRONMENT_BYTES
+    return sum(len(str(text).encode()) for pair in variables.items() for text in pair) > MAX_ENVIRONMENT_BYTES

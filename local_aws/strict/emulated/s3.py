@@ -15,7 +15,7 @@ from ministack.services import s3
 from local_aws.strict.emulated import RULES
 from local_aws.strict.rules import rule, seconds
 
-# The characters of a key that S3 calls safe: they stand in a filter as they are.
+# The characters that S3 calls safe in keys: a filter contains them as they are.
 SAFE = "/!-_.*'()"
 
 
@@ -32,7 +32,7 @@ def encoded_key_matches(key: str, prefix: str | None, suffix: str | None) -> boo
 
 @rule("https://aws.amazon.com/blogs/aws/amazon-s3-update-sigv2-deprecation-period-extended-modified/", RULES)
 def old_presigned_links_are_refused() -> None:
-    """A bucket made after 24 June 2020 refuses a link that is signed by version 2."""
+    """A bucket created after 24 June 2020 refuses a link with a version 2 signature."""
     handle = s3.handle_request
 
     async def refusing(method: str, path: str, headers: Any, body: bytes, query: Any, **rest: Any) -> Any:
@@ -45,7 +45,7 @@ def old_presigned_links_are_refused() -> None:
 
 
 class Idle:
-    """Since when S3 has had nothing to do on a connection, by the client's address and port."""
+    """Since when each connection has been idle, by the client's address and port."""
 
     def __init__(self, limit_seconds: float) -> None:
         self.limit_seconds = limit_seconds
@@ -69,12 +69,12 @@ class Idle:
 
 @rule("https://github.com/awslabs/aws-lambda-web-adapter/issues/830", RULES)
 def idle_connections_are_reset() -> None:
-    """S3 closes idle connections after 5 to 20 s; a function that was frozen meanwhile sees a reset when it goes on."""
+    """S3 closes idle connections after 5 to 20 s; a function that was frozen meanwhile gets a connection reset."""
     limit = seconds("IDLE", 3)
     if not limit:
         return
     idle = Idle(limit)
-    Config.alpn_protocols = ["http/1.1"]  # S3 speaks no other
+    Config.alpn_protocols = ["http/1.1"]  # S3 supports no other
     app, run = ministack.app.app, TCPServer.run
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
@@ -101,7 +101,7 @@ def for_s3(scope: Any) -> bool:
 
 
 class Reader:
-    """A StreamReader, of a connection that is reset when something comes after it was idle for too long."""
+    """A StreamReader that resets its connection when data comes after too long an idle time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: Idle) -> None:
         self.reader, self.writer, self.idle = reader, writer, idle

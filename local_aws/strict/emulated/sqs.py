@@ -1,4 +1,4 @@
-"""SQS: moving messages out of a dead-letter queue, which MiniStack does not know."""
+"""SQS: moving messages out of a dead-letter queue, which MiniStack does not support."""
 
 import json
 import threading
@@ -12,14 +12,14 @@ from ministack.services import sqs
 from local_aws.strict.emulated import RULES
 from local_aws.strict.rules import rule, seconds
 
-MOST_TASKS = 10
+MAX_TASKS = 10
 tasks = AccountRegionScopedDict()  # by the ARN of the source, newest first
 
 
 @rule("https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html", RULES)
 def dead_letters_are_moved_by_a_task() -> None:
-    """SQS moves messages out of a dead-letter queue only, one task at a time, later than it answers; the list of tasks
-    is behind, and a task has its handle while it runs.
+    """SQS moves messages only out of a dead-letter queue, one task at a time, some time after it answers. The list of
+    tasks lags behind, and a task has a handle only while it runs.
     """
     sqs._HANDLERS |= {"StartMessageMoveTask": start, "ListMessageMoveTasks": listed, "CancelMessageMoveTask": cancel}
 
@@ -52,7 +52,7 @@ def start(data: dict[str, Any], _: str) -> dict[str, Any]:
         task["DestinationArn"] = destination
     if limit := data.get("MaxNumberOfMessagesPerSecond"):
         task["MaxNumberOfMessagesPerSecond"] = limit
-    tasks[source] = [task, *tasks.get(source, [])][:MOST_TASKS]
+    tasks[source] = [task, *tasks.get(source, [])][:MAX_TASKS]
     queues = [sqs._queue_by_arn(source), {arn: sqs._queue_by_arn(arn) for arn in (destination, *fed_by(source)) if arn}]
     threading.Thread(target=move, args=(task, *queues), daemon=True).start()
     return {"TaskHandle": task["TaskHandle"]}
@@ -65,7 +65,7 @@ def listed(data: dict[str, Any], _: str) -> dict[str, Any]:
             "ResourceNotFoundException", "The resource that you specified for the SourceArn parameter doesn't exist."
         )
     now = time.time() * 1000
-    # A task that has just been started is not in the list, yet.
+    # A task that was just started is not in the list yet.
     found = [task for task in tasks.get(source, []) if now - task["StartedTimestamp"] > seconds("MOVE", 0.5) * 1000]
     shown = [{key: value for key, value in task.items() if key != "TaskHandle"} | handle(task) for task in found]
     return {"Results": shown[: int(data.get("MaxResults") or 1)]}
@@ -85,7 +85,7 @@ def cancel(data: dict[str, Any], _: str) -> dict[str, Any]:
 
 
 def move(task: dict[str, Any], source: dict[str, Any], destinations: dict[str, dict[str, Any]]) -> None:
-    """Into the destination, or where each letter came from; a letter that was sent there by hand came from nowhere."""
+    """Move messages to the destination, or to the queue each came from; one that was sent by hand has no such queue."""
     time.sleep(seconds("MOVE", 0.5) * 2)
     with sqs._queues_lock:
         for message in [message for message in source["messages"] if message["visible_at"] <= time.time()]:
@@ -110,7 +110,7 @@ def visible(arn: str) -> list[dict[str, Any]]:
 
 
 def fed_by(arn: str) -> list[str]:
-    """The queues whose dead letters go to this one."""
+    """The queues that use this one as their dead-letter queue."""
     policies = {
         queue["attributes"]["QueueArn"]: json.loads(queue["attributes"].get("RedrivePolicy") or "{}")
         for queue in sqs._queues.values()

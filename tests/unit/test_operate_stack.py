@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.stack import deployed
 
 
@@ -22,3 +23,13 @@ def test_a_link_is_signed_as_s3_takes_it_and_goes_to_the_buckets_own_region(regi
     link = urlsplit(s3.generate_presigned_url("get_object", Params=where, ExpiresIn=3600))
     assert parse_qs(link.query)["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert link.hostname == host
+
+
+def test_the_region_of_the_environment_is_that_of_the_stack(monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert deployed("bird-webhooks", None, None).s3.meta.region_name == "eu-west-3"
+    assert deployed("bird-webhooks", "eu-north-1", None).s3.meta.region_name == "eu-north-1"
+    monkeypatch.delenv("AWS_REGION")
+    with pytest.raises(OperateError, match="which region"):
+        _ = deployed("bird-webhooks", None, None).s3

@@ -1,0 +1,320 @@
+"""The command line of `bird-webhooks`: what each command takes, and what the words of a value mean."""
+
+import argparse
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import shtab
+
+STACK_NAME = "bird-webhooks"
+MAX_BATCHES = 10_000
+SETTLE_SECONDS = 300  # an invocation of process or a loader that read the old data has ended by then
+REPORT = Path("report.html")
+MAX_REPORT_DAYS = 90
+LINK_HOURS = 7 * 24  # the longest that S3 allows
+UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+TIME_FORMAT = "30m, 2h or 3d ago, or 2026-11-24T10:30 in UTC"
+
+DESCRIPTION = "Operate a stack of bird-webhooks: check it, repair it, and use what it has stored."
+EPILOG = """\
+The stack is chosen by --stack-name, --region, --profile or --local, before or after the command.
+The answer goes to the standard output, as text, or as one JSON document with --json. Progress and errors go to the
+standard error.
+
+exit codes:
+  0    done; for verify and simulate: nothing failed
+  1    not done, or not completely: one line says why and what to do; for verify and simulate: something failed
+  2    the command line is wrong; nothing was done
+  130  interrupted (Ctrl-C); every command can be given again
+
+shell completion:
+  eval "$(bird-webhooks --print-completion bash)"    in ~/.bashrc; or zsh in ~/.zshrc
+
+docs/operating.md shows examples of every command, their costs, and the permissions they need."""
+
+
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(
+        prog="bird-webhooks",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_stack(whole)
+    whole.add_argument("--version", action="version", version=f"%(prog)s {version('bird-webhooks')}")
+    shtab.add_argument_to(whole, "--print-completion", help="print a completion script for this shell and exit")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
+    status(commands)
+    verify(commands)
+    batches(commands)
+    replay(commands)
+    redrive(commands)
+    quarantine(commands)
+    erase(commands)
+    rotate(commands)
+    list_export(commands)
+    report(commands)
+    simulate(commands)
+    return whole
+
+
+# --- The commands -----------------------------------------------------------------------------------------------------
+
+type Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def command(commands: Commands, name: str, text: str, *, json: bool = False) -> argparse.ArgumentParser:
+    """A command that takes the stack's options too. With `json`, its answer can be had as JSON."""
+    made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    add_stack(made, given_only=True)
+    if json:
+        made.add_argument("--json", action="store_true", help="answer with one JSON document")
+    return made
+
+
+def add_stack(to: argparse.ArgumentParser, *, given_only: bool = False) -> None:
+    """`given_only`: without a default, so that what was given before the command stays."""
+    none = argparse.SUPPRESS if given_only else None
+    off = argparse.SUPPRESS if given_only else False
+    options = to.add_argument_group("which stack")
+    options.add_argument("--stack-name", metavar="NAME", default=none, help=f"default: {STACK_NAME}")
+    options.add_argument("--region", default=none, help="default: the region of the AWS configuration")
+    options.add_argument("--profile", default=none, help="a profile of the AWS configuration")
+    options.add_argument("--local", action="store_true", default=off, help="the stack of `make local`, not one in AWS")
+
+
+def status(commands: Commands) -> None:
+    command(commands, "status", "show the state of the stack in one screen", json=True)
+
+
+def verify(commands: Commands) -> None:
+    to = command(commands, "verify", "prove with a test batch that every part of the stack works", json=True)
+    to.add_argument("--token", help="with WebhookAuth OAUTH2: a token of your issuer, to test the load balancer too")
+
+
+def batches(commands: Commands) -> None:
+    to = command(commands, "batches", "count the stored raw batches by time; reads all keys of the bucket", json=True)
+    add_times(to, "24 hours ago")
+    to.add_argument("--keys", action="store_true", help="list each batch instead of counts")
+
+
+def replay(commands: Commands) -> None:
+    text = "process stored raw batches again: missing rows are written, no event is doubled"
+    to = command(commands, "replay", text, json=True)
+    which = to.add_mutually_exclusive_group()
+    which.add_argument("--batch", nargs="+", metavar="ID", help="these batches, by the id that Bird gave them")
+    which.add_argument("--quarantined", action="store_true", help="batches of which process quarantined something")
+    to.add_argument(
+        "--force",
+        action="store_true",
+        help="with --batch: split a batch that exceeds the limits of process into parts, and process those",
+    )
+    add_times(to, "7 days ago with --quarantined; otherwise required")
+    to.add_argument("--limit", type=positive, default=MAX_BATCHES, help="refuse more batches (default: %(default)s)")
+    add_dry_run_and_yes(to)
+
+
+def redrive(commands: Commands) -> None:
+    text = "move dead letters back to the process queue; fix their cause first"
+    add_dry_run_and_yes(command(commands, "redrive", text, json=True))
+
+
+def quarantine(commands: Commands) -> None:
+    to = command(commands, "quarantine", "show what was quarantined instead of becoming a row, by reason", json=True)
+    add_times(to, "7 days ago")
+    to.add_argument("--details", action="store_true", help="show where each record came from")
+    to.add_argument("--bodies", action="store_true", help="show the original text too; it may hold personal data")
+    to.add_argument("--limit", type=positive, default=20, help="records shown per reason (default: %(default)s)")
+
+
+def erase(commands: Commands) -> None:
+    to = command(commands, "erase", "erase all events of one address everywhere, and prove it", json=True)
+    to.add_argument("--address", required=True, help="such as person@example.com; - reads it from the standard input")
+    to.add_argument("--since", type=time, metavar="TIME", help="only what was stored since then; default: everything")
+    add_postgres(to, "erase there too")
+    to.add_argument(
+        "--hash-key", nargs="+", default=[], metavar="SECRET", help="former keys of HashFields: secrets by name or ARN"
+    )
+    to.add_argument(
+        "--settle",
+        type=float,
+        default=SETTLE_SECONDS,
+        metavar="SECONDS",
+        help="wait before each check, until functions that still hold the old data have ended (default: %(default)s)",
+    )
+    add_dry_run_and_yes(to)
+
+
+def rotate(commands: Commands) -> None:
+    to = command(commands, "rotate", "change the webhook's credentials without refusing a batch")
+    steps = to.add_subparsers(dest="step", required=True, metavar="step")
+    start = command(steps, "start", "make new credentials; the old ones stay valid")
+    start.add_argument("--show", action="store_true", help="print the new credentials")
+    start.add_argument("--username", metavar="NAME", help="a new user name too; for WebhookAuth BASIC")
+    finish = command(steps, "finish", "drop the old credentials, once Bird sends the new ones")
+    finish.add_argument(
+        "--quiet",
+        type=duration,
+        default="15m",
+        metavar="TIME",
+        help="how long the old credentials must have been unused: 15m, 2h or 1d (default: %(default)s)",
+    )
+    finish.add_argument("--force", action="store_true", help="drop them even if Bird still sends the old ones")
+    abort = command(steps, "abort", "drop the new credentials")
+    abort.add_argument("--yes", action="store_true", help="do not ask")
+    command(steps, "show", "print the credentials that Bird must send", json=True)
+    command(steps, "status", "show how far a rotation is", json=True)
+
+
+def list_export(commands: Commands) -> None:
+    text = "write the addresses that must not receive mail any more as CSV; it is personal data"
+    to = command(commands, "list-export", text)
+    to.add_argument("--output", type=Path, metavar="FILE", help="default: the standard output")
+    to.add_argument(
+        "--since", type=time, metavar="TIME", help=f"only what was added since; {TIME_FORMAT}; default: everything"
+    )
+    to.add_argument("--subaccount", type=subaccount, metavar="ID", help="only this subaccount; 0 is the main account")
+    to.add_argument(
+        "--account",
+        type=account,
+        metavar="ID",
+        help="only this account at Bird (customer_id); '': only events without one",
+    )
+    to.add_argument("--list", metavar="ID", help="only recipients who left this list (list_id)")
+    to.add_argument(
+        "--bird", action="store_true", help="columns recipient, type, description, as Bird's upload expects"
+    )
+    add_postgres(to, "read the view there instead of asking Athena")
+
+
+def report(commands: Commands) -> None:
+    to = command(commands, "report", "write an HTML page of volumes, rates and reasons")
+    add_postgres(to, "ask this database instead of Athena; '' is the one that PGHOST names")
+    to.add_argument(
+        "--days", type=report_days, default=7, help=f"length in days, 1 to {MAX_REPORT_DAYS} (default: %(default)s)"
+    )
+    to.add_argument(
+        "--until",
+        type=report_end,
+        default="now",
+        help="end: now (default), a date (its midnight in UTC), or `latest` for the day of the newest event",
+    )
+    to.add_argument("--output", type=Path, default=REPORT, metavar="FILE", help="default: %(default)s")
+    actions = to.add_subparsers(dest="action", metavar="link")
+    link = command(actions, "link", "print a link to the newest page that the stack itself has written (DailyReport)")
+    link.add_argument(
+        "--expires", type=link_hours, default=LINK_HOURS, metavar="HOURS", help="default and maximum: %(default)s"
+    )
+
+
+def simulate(commands: Commands) -> None:
+    text = "send batches as Bird does, then check that every event arrived exactly once"
+    to = command(commands, "simulate", text, json=True)
+    where = to.add_argument_group("another webhook, in place of a stack; its secret is in the variable BIRD_SECRET")
+    where.add_argument("--url", help="the address of the webhook")
+    where.add_argument("--database", help="Glue database to check the rows in")
+    where.add_argument("--workgroup", help="Athena workgroup to check the rows with")
+    where.add_argument("--ca-file", metavar="FILE", help="a certificate to trust beside the system's")
+    login = to.add_argument_group("credentials")
+    login.add_argument("--auth", choices=["basic", "header", "oauth2", "none"], default="basic", help="%(default)s")
+    login.add_argument("--user", default="bird", help="user name, or client id with oauth2 (default: %(default)s)")
+    login.add_argument("--header", default="x-webhook-token", help="header with the secret (default: %(default)s)")
+    login.add_argument("--token-url", metavar="URL", help="with oauth2: where to fetch a token")
+    sent = to.add_argument_group("what is sent")
+    sent.add_argument("--batches", type=int, default=100, help="number of batches (default: %(default)s)")
+    sent.add_argument("--rate", type=float, help="batches per second; default: as fast as the webhook answers")
+    sent.add_argument("--connections", type=int, default=16, help="connections at once (default: %(default)s)")
+    sent.add_argument("--seed", type=int, default=1, help="the same seed and start give the same batches")
+    sent.add_argument("--start", type=datetime.fromisoformat, metavar="TIME", help="of the newest event; default: now")
+    sent.add_argument(
+        "--days", type=float, default=2, help="events are spread over so many days (default: %(default)s)"
+    )
+    sent.add_argument("--like-a-sender", action="store_true", help="event types as frequent as in real mail")
+    sent.add_argument("--time-scale", type=float, default=1, help="1000: repeat after 14 ms, not 14 s as Bird does")
+    sent.add_argument("--sent-twice", type=float, default=0.02, help="share of accepted batches to send once more")
+    sent.add_argument("--no-line-breaks", action="store_true", help="no line breaks in values: for OutputFormat CSV")
+    checked = to.add_argument_group("the check")
+    checked.add_argument("--ledger", type=Path, metavar="FILE", help="record of what was sent; continued if it exists")
+    checked.add_argument("--verify-only", action="store_true", help="send nothing; check what the ledger lists")
+    checked.add_argument("--no-verify", action="store_true", help="only send")
+    checked.add_argument("--wait", type=float, default=300, help="seconds to wait for rows (default: %(default)s)")
+
+
+# --- Options that several commands have -------------------------------------------------------------------------------
+
+
+def add_times(to: argparse.ArgumentParser, default: str) -> None:
+    to.add_argument("--since", type=time, metavar="TIME", help=f"{TIME_FORMAT}; default: {default}")
+    to.add_argument("--until", type=time, metavar="TIME", help="default: now")
+
+
+def add_dry_run_and_yes(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
+    to.add_argument("--yes", action="store_true", help="do not ask, even for many")
+
+
+def add_postgres(to: argparse.ArgumentParser, text: str) -> None:
+    what = "PostgreSQL: a connection string, or the name or ARN of its secret"
+    to.add_argument("--postgres", metavar="WHERE", help=f"{what}; {text}")
+    to.add_argument("--schema", default="bird", help="schema of the tables in PostgreSQL (default: %(default)s)")
+
+
+# --- Values -----------------------------------------------------------------------------------------------------------
+
+
+def time(text: str) -> datetime:
+    """`2h` ago (m, h, d), `2026-11-24`, or `2026-11-24T10:30`; UTC unless it names a zone."""
+    with suppress(ValueError, OverflowError):
+        if text[-1:] in UNITS and text[:-1].isdigit():
+            return datetime.now(UTC) - int(text[:-1]) * UNITS[text[-1]]
+        parsed = datetime.fromisoformat(text)
+        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    raise argparse.ArgumentTypeError(f"not a time: {text} (give {TIME_FORMAT})")
+
+
+def duration(text: str) -> timedelta:
+    with suppress(OverflowError):
+        if text[-1:] in UNITS and text[:-1].isdigit():
+            return int(text[:-1]) * UNITS[text[-1]]
+    raise argparse.ArgumentTypeError(f"not a duration: {text} (give 30m, 2h or 3d)")
+
+
+def account(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", text):
+        raise argparse.ArgumentTypeError(f"not an account id: {text}")
+    return text
+
+
+def subaccount(text: str) -> str:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"not a subaccount number: {text}")
+    return text
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"not a positive whole number: {text}")
+    return int(text)
+
+
+def report_days(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MAX_REPORT_DAYS:
+        raise argparse.ArgumentTypeError(f"not a number of days from 1 to {MAX_REPORT_DAYS}: {text}")
+    return int(text)
+
+
+def report_end(text: str) -> str | datetime:
+    if text in ("now", "latest"):
+        return text
+    with suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+    raise argparse.ArgumentTypeError(f"not a date, `now` or `latest`: {text}")
+
+
+def link_hours(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= LINK_HOURS:
+        raise argparse.ArgumentTypeError(f"not a number of hours from 1 to {LINK_HOURS}: {text}")
+    return int(text)
