@@ -109,6 +109,8 @@ class Look:
 
     def show(self, tell: Tell) -> None:
         for place, figures in self.figures().items():
+            if place == WORK and not figures["objects"]:
+                continue
             what = f"{figures['found']:,} with the address" + (
                 f", {figures['events']:,} events" * bool(figures["events"])
             )

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from bird_webhooks.errors import OperateError
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import say
-from process.lake_files import LEASE, Lease
+from process.lease import LEASE, Lease
 
 OWNER = "erase"
 # For the largest lake. An erasure that was cut short is given again, and takes its own lease over.

@@ -13,12 +13,12 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 
 from process.day_state import DayState, Small, decode, encode
+from process.lease import LEASE, Lease
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 STATES = "maintenance/days/"
-LEASE = "maintenance/lease.json"
 _DATE = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})(?:/|\.json)?$")
 # S3's limit for one request to delete.
 DELETED_AT_ONCE = 1_000
@@ -35,11 +35,6 @@ class ChangedError(Exception):
 
 class HeldError(Exception):
     """Another run, or an erasure, has the lease."""
-
-
-class Lease(msgspec.Struct):
-    owner: str
-    until: datetime
 
 
 class Listed(NamedTuple):

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from local_aws.deploy import Deployed
-from local_aws.query import client, maintain, query
+from local_aws.query import maintain, query
 from process.normalise import StoredBatch
 from process.rows import Rows
 from process.table import to_parquet
@@ -26,7 +26,7 @@ def put_events(stack: Deployed, batch: str, keys: list[str]) -> None:
     rows.add(StoredBatch(batch, f"raw/{batch}.json", (noon + 60) * 1000, json.dumps(events).encode()))
     [(_, table, _)] = rows.take_days()
     key = f"events/event_date={DAY}/{uuid.uuid4().hex}.parquet"
-    s3 = client(stack.emulator, "s3")
+    s3 = stack.stack.client("s3")
     s3.put_object(Bucket=stack.outputs["LakeBucketName"], Key=key, Body=to_parquet(table))
 
 
@@ -36,7 +36,7 @@ def count(stack: Deployed, table: str) -> int:
 
 
 def location(stack: Deployed, day: date) -> str:
-    found = client(stack.emulator, "glue").get_partition(
+    found = stack.stack.client("glue").get_partition(
         DatabaseName=stack.outputs["GlueDatabaseName"], TableName="events", PartitionValues=[day.isoformat()]
     )
     return str(found["Partition"]["StorageDescriptor"]["Location"])

@@ -26,6 +26,7 @@ PURE = [
     "process/day_state.py",
     "process/elements.py",
     "process/gzip_body.py",
+    "process/lease.py",
     "process/metrics.py",
     "process/normalise.py",
     "process/notification.py",
