@@ -68,7 +68,7 @@ def test_a_view_registered_as_athena_does_not_take_it_is_refused(lake, spoil, wo
         glue.delete_table(DatabaseName=database, Name="spoilt")
 
 
-# Each takes 20 s and more, because every date from 2014 on is listed. Of the other tables the statement is only planned
+# Each takes long, because every date is read. Of the other tables the statement is only planned
 # here: test_days_of_it reads them, and in CSV list_export reads suppression_candidates.
 UNDATED = ["bounce_classes", "list_export", "recipient_engagement"]
 WITHOUT_A_DATE = {"PARQUET": ["events", "suppression_candidates", *UNDATED], "CSV": UNDATED}
