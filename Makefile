@@ -37,7 +37,7 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run all tests: unit, integration, e2e
+test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run the tests: unit, integration, e2e (needs PostgreSQL 15 or newer)
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration tests/unit
 
@@ -59,7 +59,7 @@ check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make
 	@$(PYTHON) -m maintain.review_template
 
 .PHONY: format
-format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
+format: $(INSTALLED) ## Lay out the code and fix what ruff can fix
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
@@ -68,17 +68,17 @@ test-unit: $(INSTALLED) ## Pure modules, template and documents; no sockets
 	@$(PYTEST) $(IN_PARALLEL) tests/unit
 
 .PHONY: test-integration
-test-integration: $(INSTALLED) ## Handlers against a local S3
+test-integration: $(INSTALLED) ## Handlers against a local S3 and PostgreSQL (needs PostgreSQL 15 or newer)
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) $(IN_PARALLEL) tests/integration
 
 .PHONY: test-e2e
-test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS
+test-e2e: $(INSTALLED) $(MINISTACK_INSTALLED) ## The built template, deployed to the local AWS (needs PostgreSQL 15 or newer)
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) $(IN_PARALLEL) tests/e2e
 
 .PHONY: test-bench
-test-bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The benchmark runs and has all its rows
+test-bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The benchmark runs and has all its rows (needs Linux, PostgreSQL 15 or newer)
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) tests/bench
 
@@ -95,7 +95,8 @@ trino: $(INSTALLED) ## Fetch the Trino of test-trino into ~/.cache/bird-webhooks
 	@$(PYTHON) -m local_aws.trino
 
 .PHONY: test-trino
-test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, and Maven)
+test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a real Trino (needs Java 24 or newer, Maven, PostgreSQL 15 or newer)
+	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) tests/trino
 
 .PHONY: test-cdk
@@ -103,16 +104,17 @@ test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-an
 	@$(PYTEST) tests/cdk
 
 .PHONY: test-container
-test-container: $(INSTALLED) ## Both functions through `sam local invoke` (needs a container engine)
+test-container: $(INSTALLED) ## ingest and process through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
 
 .PHONY: test-nightly
-test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, fifteen minutes of steady load
+test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, all views on Trino, fifteen minutes of steady load
 	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
+	@NIGHTLY=1 $(MAKE) test-trino
 	@$(MAKE) soak
 
 .PHONY: bench
-bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives: make bench [ONLY=process,files] [QUICK=1]
+bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) build ## Measure us beside the alternatives (needs Linux, PostgreSQL 15 or newer): make bench [ONLY=process,files] [QUICK=1]
 	@.venv-bench/bin/python -m benchmarks
 
 .PHONY: generate

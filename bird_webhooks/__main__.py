@@ -28,8 +28,8 @@ PERMISSIONS = "docs/operating.md lists the permissions"
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 not done or something failed, 2 wrong usage, 130 interrupted."""
-    options = parsed(arguments)
     try:
+        options = parsed(arguments)
         return 0 if run(options) else 1
     except BrokenPipeError:  # what reads the answer has closed, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

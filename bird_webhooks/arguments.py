@@ -5,6 +5,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
+from math import isfinite, nan
 from pathlib import Path
 
 import shtab
@@ -140,7 +141,7 @@ def erase(commands: Commands) -> None:
     )
     to.add_argument(
         "--settle",
-        type=float,
+        type=seconds,
         default=SETTLE_SECONDS,
         metavar="SECONDS",
         help="wait before each check, until functions that still hold the old data have ended (default: %(default)s)",
@@ -203,7 +204,7 @@ def report(commands: Commands) -> None:
         help="end: now (default), a date (its midnight in UTC), or `latest` for the day of the newest event",
     )
     to.add_argument("--output", type=Path, default=REPORT, metavar="FILE", help="default: %(default)s")
-    actions = to.add_subparsers(dest="action", metavar="link")
+    actions = to.add_subparsers(dest="action", metavar="[link]")
     link = command(actions, "link", "print a link to the newest page that the stack itself has written (DailyReport)")
     link.add_argument(
         "--expires", type=link_hours, default=LINK_HOURS, metavar="HOURS", help="default and maximum: %(default)s"
@@ -224,23 +225,28 @@ def simulate(commands: Commands) -> None:
     login.add_argument("--header", default="x-webhook-token", help="header with the secret (default: %(default)s)")
     login.add_argument("--token-url", metavar="URL", help="with oauth2: where to fetch a token")
     sent = to.add_argument_group("what is sent")
-    sent.add_argument("--batches", type=int, default=100, help="number of batches (default: %(default)s)")
-    sent.add_argument("--rate", type=float, help="batches per second; default: as fast as the webhook answers")
-    sent.add_argument("--connections", type=int, default=16, help="connections at once (default: %(default)s)")
+    sent.add_argument("--batches", type=positive, default=100, help="number of batches (default: %(default)s)")
+    sent.add_argument("--rate", type=above_zero, help="batches per second; default: as fast as the webhook answers")
+    sent.add_argument("--connections", type=positive, default=16, help="connections at once (default: %(default)s)")
     sent.add_argument("--seed", type=int, default=1, help="the same seed and start give the same batches")
-    sent.add_argument("--start", type=datetime.fromisoformat, metavar="TIME", help="of the newest event; default: now")
+    sent.add_argument("--start", type=time, metavar="TIME", help="of the newest event; default: now")
     sent.add_argument(
-        "--days", type=float, default=2, help="events are spread over so many days (default: %(default)s)"
+        "--days", type=above_zero, default=2, help="events are spread over so many days (default: %(default)s)"
     )
     sent.add_argument("--like-a-sender", action="store_true", help="event types as frequent as in real mail")
-    sent.add_argument("--time-scale", type=float, default=1, help="1000: repeat after 14 ms, not 14 s as Bird does")
-    sent.add_argument("--sent-twice", type=float, default=0.02, help="share of accepted batches to send once more")
+    sent.add_argument("--time-scale", type=above_zero, default=1, help="1000: 14 ms to a retry, not 14 s as Bird")
+    sent.add_argument(
+        "--sent-twice",
+        type=share,
+        default=0.02,
+        help="share of accepted batches to send once more (default: %(default)s)",
+    )
     sent.add_argument("--no-line-breaks", action="store_true", help="no line breaks in values: for OutputFormat CSV")
     checked = to.add_argument_group("the check")
     checked.add_argument("--ledger", type=Path, metavar="FILE", help="record of what was sent; continued if it exists")
     checked.add_argument("--verify-only", action="store_true", help="send nothing; check what the ledger lists")
     checked.add_argument("--no-verify", action="store_true", help="only send")
-    checked.add_argument("--wait", type=float, default=300, help="seconds to wait for rows (default: %(default)s)")
+    checked.add_argument("--wait", type=seconds, default=300, help="seconds to wait for rows (default: %(default)s)")
 
 
 # --- Options that several commands have -------------------------------------------------------------------------------
@@ -298,6 +304,32 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"not a positive whole number: {text}")
     return int(text)
+
+
+def above_zero(text: str) -> float:
+    if (value := number(text)) > 0:
+        return value
+    raise argparse.ArgumentTypeError(f"not a number above 0: {text}")
+
+
+def seconds(text: str) -> float:
+    if (value := number(text)) >= 0:
+        return value
+    raise argparse.ArgumentTypeError(f"not a number of seconds, 0 or more: {text}")
+
+
+def share(text: str) -> float:
+    if 0 <= (value := number(text)) <= 1:
+        return value
+    raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text}")
+
+
+def number(text: str) -> float:
+    """NaN, which no comparison is true of, for what is not a finite number."""
+    with suppress(ValueError):
+        if isfinite(value := float(text)):
+            return value
+    return nan
 
 
 def report_days(text: str) -> int:

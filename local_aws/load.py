@@ -43,7 +43,7 @@ VISIBILITY_SECONDS = 10
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 20, 3
 FAULT_EVERY_SECONDS = 2
 KILL_EVERY = 5  # faults
-SAMPLE_EVERY_SECONDS = 5
+SAMPLE_EVERY_SECONDS = 2
 # From the second to the last quarter. Allocators vary by less; a leak of 4 kB a batch adds more in fifteen minutes.
 GROWTH_ALLOWED_KILOBYTES = 6 * 1024
 

@@ -1,9 +1,11 @@
 """A body that may be gzip -> all that it decompresses to, however damaged it is; and what does not decompress. Pure.
 
-process refuses damaged gzip (process/gzip_body.py). `erase` must search it all the same, so this module ignores
-checksums and lengths, and goes on reading after the damage.
+process refuses damaged gzip (process/gzip_body.py). `erase` must search it all the same, so this module goes on reading
+after the damage. Where a checksum is wrong, the text is given and damage is reported with it: one flipped bit can end a
+member too early, or give text in which an address is no longer what it was.
 """
 
+import re
 import zlib
 from collections.abc import Generator, Iterator
 from enum import Enum, auto
@@ -14,10 +16,13 @@ from process.gzip_body import GZIP, MAX_TIMES
 DEFLATED = GZIP + b"\x08"
 # RFC 1952, section 2.3: flags of the header, and the sizes of its fixed part and of the checksum and length at the end.
 HEADER_CHECKSUM, EXTRA, NAME, COMMENT = 2, 4, 8, 16
-HEADER_BYTES, TRAILER_BYTES = 10, 8
+HEADER_BYTES, TRAILER_BYTES, CHECKSUM_BYTES = 10, 8, 4
 MAX_NAME_BYTES = 4096  # or each of many headers without an end would be searched to the end of the body
 # Deflate makes at most 1,032 times as much of it.
 WINDOW_BYTES = 8 * 1024
+# JSON of events compresses to a tenth. Four bytes that name up to so many times the data are taken for a length.
+MAX_RATIO = 50
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f]")
 
 
 class Kind(Enum):
@@ -41,7 +46,8 @@ class Mark(NamedTuple):
 
 
 class Unpacked(NamedTuple):
-    """`body`: the members' text, or what never was gzip. `rest`: everything else.
+    """`body`: the members' text, or what never was gzip. `rest`: everything else, and an empty piece for damage that is
+    at no place.
 
     `too_large`: `body` is still gzip, of more text than was asked for.
     """
@@ -56,7 +62,7 @@ def unpacked(body: bytes, at_most: int) -> Unpacked:
     rest: list[Piece] = []
     for _ in range(MAX_TIMES):
         if not body.startswith(GZIP):
-            return Unpacked(body, rest)
+            return _not_gzip(body, rest, at_most)
         found = pieces(body, at_most)
         if found is None:
             return Unpacked(body, rest, too_large=True)
@@ -64,7 +70,32 @@ def unpacked(body: bytes, at_most: int) -> Unpacked:
         body = b"".join(piece.text for piece in found if piece.kind is Kind.MEMBER)
     if body.startswith(GZIP):
         return Unpacked(b"", [*rest, Piece(body, b"", Kind.DAMAGED)])
-    return Unpacked(body, rest)
+    return _not_gzip(body, rest, at_most)
+
+
+def _not_gzip(body: bytes, rest: list[Piece], at_most: int) -> Unpacked:
+    """There may be gzip after its beginning, and it may have been gzip before one of its first bytes was damaged.
+
+    Of an array each element is known, and searched by itself.
+    """
+    if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        return Unpacked(body, rest)
+    begins = _next_member(body, 0)
+    found = pieces(body[begins:], at_most) or [Piece(body[begins:], b"", Kind.DAMAGED)] if begins < len(body) else []
+    alike = sum(one == other for one, other in zip(body, DEFLATED, strict=False)) == len(DEFLATED) - 1
+    damage = [Piece(b"", b"", Kind.DAMAGED)] if alike and is_binary(body[:begins]) else []
+    return Unpacked(body[:begins], [*rest, *found, *damage])
+
+
+def is_binary(body: bytes) -> bool:
+    """Whether it is neither text nor text of which some bytes are damaged."""
+    if body.isascii() or not _NO_TEXT.search(body):
+        return False
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def pieces(body: bytes, at_most: int) -> list[Piece] | None:
@@ -93,8 +124,10 @@ def stream(body: bytes) -> Iterator[bytes | Mark]:
         if not body.startswith(GZIP, start):
             position = _next_member(body, start)
             yield body[start:position]
-            yield Mark(start, position, Kind.DAMAGED if damaged else Kind.PLAIN)
+            binary = is_binary(body[start:position])
+            yield Mark(start, position, Kind.DAMAGED if damaged or binary else Kind.PLAIN)
             continue
+        certain = True
         data = _after_header(body, start)
         if data is None:
             position, damaged = _next_member(body, start + len(GZIP)), True
@@ -102,9 +135,12 @@ def stream(body: bytes) -> Iterator[bytes | Mark]:
             if data > start + HEADER_BYTES:
                 yield body[start + HEADER_BYTES : data]
                 yield Mark(start, start, Kind.PLAIN)
-            position, damaged = yield from _inflated(body, data)
+            position, damaged, certain = yield from _inflated(body, data)
             position = _next_member(body, position) if damaged else position + TRAILER_BYTES
         yield Mark(start, min(position, len(body)), Kind.DAMAGED if damaged else Kind.MEMBER)
+        if not certain:
+            damaged = True
+            yield Mark(start, start, Kind.DAMAGED)
 
 
 def _next_member(body: bytes, start: int) -> int:
@@ -130,9 +166,10 @@ def _after_header(body: bytes, start: int) -> int | None:
     return position if position <= len(body) else None
 
 
-def _inflated(body: bytes, position: int) -> Generator[bytes, None, tuple[int, bool]]:
-    """The text; then, where the data ends and whether that is because of damage."""
+def _inflated(body: bytes, position: int) -> Generator[bytes, None, tuple[int, bool, bool]]:
+    """The text; then, where the data ends, whether that is because of damage, and whether the text is as it was."""
     member = zlib.decompressobj(-zlib.MAX_WBITS)
+    start, checksum = position, 0
     while position < len(body) and not member.eof:
         window = body[position : position + WINDOW_BYTES]
         before = member.copy()
@@ -141,10 +178,21 @@ def _inflated(body: bytes, position: int) -> Generator[bytes, None, tuple[int, b
         except zlib.error:  # and the window's text is lost with it
             read, text = _up_to_damage(before, window)
             yield text
-            return position + read, True
+            return position + read, True, True
         yield text
+        checksum = zlib.crc32(text, checksum)
         position += len(window) - len(member.unused_data)
-    return position, False
+    if member.eof:
+        # A cut within the checksum changes nothing before it.
+        stored = body[position : position + CHECKSUM_BYTES]
+        return position, False, checksum.to_bytes(CHECKSUM_BYTES, "little").startswith(stored)
+    return position, False, not _ends_like_a_member(body[start:])
+
+
+def _ends_like_a_member(data: bytes) -> bool:
+    """Whether the data was not cut: it ends with a length, so its end was read as data because of damage before it."""
+    length = int.from_bytes(data[-4:], "little")
+    return len(data) > TRAILER_BYTES and 0 < length <= len(data) * MAX_RATIO
 
 
 def _up_to_damage(member: "zlib._Decompress", window: bytes) -> tuple[int, bytes]:

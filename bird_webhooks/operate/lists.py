@@ -12,7 +12,7 @@ from bird_webhooks.operate.private_file import private_file
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
-from bird_webhooks.terminal import say
+from bird_webhooks.terminal import say, step
 
 QUERY_SECONDS = 1800  # as long as Athena itself lets a query run, unless the account has asked for more
 BIRDS_COLUMNS = ("recipient", "type", "description")
@@ -47,6 +47,7 @@ def export(
 ) -> None:
     """Write the list to `output`, or to the standard output. `of_list`: only those who left this one list."""
     sql = statement(since, subaccount, account)
+    step(f"asking {'PostgreSQL' if postgres else 'Athena'}; this may take minutes")
     rows = from_postgres(stack, postgres, schema, sql) if postgres else from_athena(stack, sql)
     if output is None:
         count = write(sys.stdout, rows, of_list=of_list, bird=bird)

@@ -1,6 +1,6 @@
 """Raw batches once more through process, by the same messages that S3 sends when it stores one.
 
-Nothing is stored anew. Rows that are missing are repaired; rows that are there may come again in another file, of
+Nothing is stored again. Rows that are missing are repaired; rows that are there may come again in another file, of
 which the deduplicating view shows each once.
 """
 

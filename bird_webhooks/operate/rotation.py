@@ -59,7 +59,7 @@ class Rotation:
         if self.pending is not None:
             return "a start or an abort was interrupted: `rotate start` goes on, or `rotate abort` goes back"
         if ALSO in self.versions:
-            return "the last step was interrupted: `rotate finish` completes it, or `rotate start` begins anew"
+            return "the last step was interrupted: `rotate finish` completes it, or `rotate start` begins again"
         return "none is open"
 
 

@@ -132,7 +132,7 @@ def rows(stack: Stack) -> Line:
             text += (
                 f"; {len(days[other]):,} in {other}, {only:,} of them only there: Athena does not see them; `replay`"
             )
-            text += " makes them anew (docs/operating.md, Another format)"
+            text += f" writes them in {written} too (docs/operating.md, Another format)"
     return Line(text, {"format": written, "days": {name: len(found) for name, found in days.items()}})
 
 

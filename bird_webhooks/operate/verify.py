@@ -209,7 +209,7 @@ class Verification:
                 f"{said}, and not renewed yet",
                 Advice(
                     "Bird stops sending when it has expired",
-                    "see in ACM why it is not renewed: its validation record must be in the zone; import yours anew",
+                    "see in ACM why it is not renewed: its validation record must be in the zone; import yours again",
                     NAME_AND_CERTIFICATE,
                 ),
             )

@@ -48,12 +48,12 @@ ADVICE = {
     ),
     "view": Advice(
         "Questions to this view fail; what is stored is not touched",
-        "deploy the same version again, which makes the view anew; if it stays, report Athena's words",
+        "deploy the same version again, which creates the view again; if it still fails, report Athena's words",
         f"{RUNBOOK}#a-view-or-query-that-fails",
     ),
     "query": Advice(
         "This saved query fails; what is stored is not touched",
-        "deploy the same version again, which makes it anew; if it stays, report Athena's words",
+        "deploy the same version again, which creates it again; if it still fails, report Athena's words",
         f"{RUNBOOK}#a-view-or-query-that-fails",
     ),
     "row in PostgreSQL": Advice(
@@ -104,7 +104,7 @@ ADVICE = {
     ),
     "webhook at Bird": Advice(
         "Bird sends its events elsewhere, or not at all, or is refused",
-        "deploy with CredentialsVersion raised, which gives Bird address and credentials anew; activate it there",
+        "deploy with CredentialsVersion raised, which gives Bird address and credentials again; activate it there",
         f"{RUNBOOK}#the-webhook-at-bird",
     ),
     "test data removed": Advice(

@@ -38,7 +38,7 @@ def checks(stack: Stack) -> Iterator[tuple[str, Callable[[Stack], str]]]:
 ADVICE = {
     "setting notifications": Advice(
         "S3 does not announce what is stored: batches are safe in the raw bucket and become no rows",
-        "deploy the same version again, which sets the notifications anew; then `replay --since` the time of the gap",
+        "deploy the same version again, which sets the notifications again; then `replay --since` the time of the gap",
         "docs/runbook.md#batches-without-rows",
     ),
     "setting catalogue": Advice(

@@ -73,7 +73,7 @@ class Basic(NoCredentials):
 
 @dataclass
 class OAuth2:
-    """Client credentials: a token is fetched when there is none, and anew after a 400 or 401."""
+    """Client credentials: a token is fetched when there is none, and again after a 400 or 401."""
 
     token_url: str
     client_id: str

@@ -1,6 +1,6 @@
 """The ledger against the lake: every accepted event once in the deduplicating view, each value equal, nothing else.
 
-What a row should hold is worked out here anew from what was sent, in the simplest way, with nothing of process.
+What a row should hold is worked out here once more from what was sent, in the simplest way, with nothing of process.
 """
 
 import csv

@@ -19,7 +19,7 @@ class RawObject(NamedTuple):
     key: str
 
     def is_in(self, bucket: str, prefix: str) -> bool:
-        """Whoever may send to the queue may name any object. `prefix` is without slashes at its ends."""
+        """A principal who may send to the queue may name any object. `prefix` is without slashes at its ends."""
         return self.bucket == bucket and self.key.startswith(f"{prefix}/")
 
 

@@ -31,7 +31,7 @@ _NO_TIMESTAMP = -(2**63)  # before all others
 MIN_ROW_BYTES = 800
 MIN_GROUP_BYTES = 8 * 1024
 MERGED_AT_ONCE = 64
-MOST_TOGETHER = 64  # elements that are decoded at once, in a batch of which one element did not fit
+MAX_TOGETHER = 64  # elements that are decoded at once, in a batch of which one element did not fit
 MAX_KEY_CHARACTERS = 64  # of a key that is remembered for the whole invocation; a longer key's hash is remembered
 # At most so many names of fields without a column are counted, because a stranger may invent any number.
 MAX_EXTRA_FIELDS = 1_000
@@ -124,8 +124,7 @@ class BatchFound:
 
     def check(self, bounds: Bounds) -> None:
         """Errors: BeyondBoundsError."""
-        if sum(len(found.events) for found in self.events) + len(self.quarantined) > bounds.elements:
-            raise BeyondBoundsError(f"more than {bounds.elements} elements")
+        _check_elements(sum(len(found.events) for found in self.events) + len(self.quarantined), bounds)
         if len({(found.group.event_class, found.group.event_type) for found in self.events}) > bounds.types:
             raise BeyondBoundsError(f"more than {bounds.types} types")
         if len({day for found in self.events for day in found.by_day}) > bounds.days:
@@ -162,6 +161,7 @@ class Rows:
         found = BatchFound()
         decoded = self.layouts.decode(batch.body)
         if decoded is not None:
+            _check_elements(len(decoded.events), bounds)  # before the tuples are made, which take memory
             self._find_decoded(found, batch, decoded, batch.body)
         else:
             self._find_one_by_one(found, batch, bounds)
@@ -209,8 +209,7 @@ class Rows:
         together = 1
         try:
             for position, part in enumerate(parts(batch.body)):
-                if position >= bounds.elements:
-                    raise BeyondBoundsError(f"more than {bounds.elements} elements")
+                _check_elements(position + 1, bounds)
                 if is_probe(part.raw):
                     continue
                 if part.damage is not None:
@@ -220,7 +219,7 @@ class Rows:
                 if part.is_json and len(waiting) < together:
                     continue
                 fits = self._find_quickly(read, [raw for _, raw in waiting])
-                together = min(together * 2, MOST_TOGETHER) if fits else 1
+                together = min(together * 2, MAX_TOGETHER) if fits else 1
                 if not fits:
                     self._find_singly(found, batch, read, waiting, bounds)
                 waiting = []
@@ -248,8 +247,8 @@ class Rows:
             reason = self._find(raw, read, found)
             if reason is None:
                 continue
-            mendable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
-            if mendable and self._find(repaired(raw), read, found) is None:
+            repairable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
+            if repairable and self._find(repaired(raw), read, found) is None:
                 found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
             else:
                 found.quarantined.append(Quarantined(batch, position, reason, raw))
@@ -376,8 +375,13 @@ def _check_size(body: bytes, bounds: Bounds) -> None:
     if len(body) > LIGHT.body_bytes:
         if body.count(b",") > MAX_VALUES:
             raise BeyondBoundsError(f"more than {MAX_VALUES} values")
-        if number_of_elements(body) > bounds.elements:
-            raise BeyondBoundsError(f"more than {bounds.elements} elements")
+        _check_elements(number_of_elements(body), bounds)
+
+
+def _check_elements(number: int, bounds: Bounds) -> None:
+    """Errors: BeyondBoundsError."""
+    if number > bounds.elements:
+        raise BeyondBoundsError(f"more than {bounds.elements} elements")
 
 
 def _short(key: str) -> str | bytes:

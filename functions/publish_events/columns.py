@@ -1,7 +1,7 @@
-"""What the columns of a file of rows hold, where it is not text; which types of events there are.
+"""The types of the columns in a file of rows that are not plain text; and the types of events.
 
-Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. Written by
-`make generate` from functions/process, because no function imports another.
+A Parquet file says which columns are numbers, flags and times, but not which text is JSON; a CSV file says nothing.
+Written by `make generate` from functions/process, because no function imports another.
 """
 
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What repeats functions/process/columns.py, the one list of columns: a text for each place that has a copy. Pure."""
+"""The copies of functions/process/columns.py, the list of columns: one text for each place that has one. Pure."""
 
 import json
 import re
@@ -127,11 +127,11 @@ def deduplicated_view() -> list[str]:
 def view_table(name: str, comment: str, columns: Sequence[ViewColumn], sql: Sequence[str]) -> list[str]:
     """The TableInput of a view as Athena itself makes one; `sql` gives the variable Sql.
 
-    Athena's guide ("Work with views") wants PartitionKeys; its engine refuses a table without a serde, and takes one
-    for a view only if the comment is `Presto View`. It reads a Glue description in place of that comment, so there
-    is none: what the view gives is said in the definition's `comment`. A view that does not run as its invoker needs an
-    owner: Athena writes the account's number. Comments of columns are the catalogue's alone: Athena writes none into
-    the definition.
+    Athena's guide ("Work with views") requires PartitionKeys. Its engine refuses a table without a serde, and treats
+    one as a view only if the comment is `Presto View`. It reads a Glue description instead of that comment, so there
+    is none: the definition's `comment` says what the view shows. A view that does not run as its invoker needs an
+    owner: Athena writes the account's number. Athena writes no comments of columns into the definition, so only Glue's
+    columns have them.
     """
     definition = '{"originalSql": "${Sql}", "catalog": "awsdatacatalog", "schema": "${GlueDatabase}"'
     definition += f', "columns": ${{Columns}}, "comment": {json.dumps(comment)}, "owner": "${{AWS::AccountId}}"'
@@ -207,10 +207,10 @@ def postgres_columns() -> str:
 
 
 PUBLISH_EVENTS = '''\
-"""What the columns of a file of rows hold, where it is not text; which types of events there are.
+"""The types of the columns in a file of rows that are not plain text; and the types of events.
 
-Parquet says it of numbers, flags and times; which text is JSON, and all of it for CSV, is known here. Written by
-`make generate` from functions/process, because no function imports another.
+A Parquet file says which columns are numbers, flags and times, but not which text is JSON; a CSV file says nothing.
+Written by `make generate` from functions/process, because no function imports another.
 """
 
 from enum import StrEnum

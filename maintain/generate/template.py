@@ -1,4 +1,4 @@
-"""template.yaml with its generated parts written anew: two patterns of parameters, and all that follows the banner."""
+"""template.yaml with its generated parts written again: two patterns of parameters, and all that follows the banner."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Both functions in a real container, by `sam local invoke`, storing into a local S3. Needs a container engine."""
+"""ingest and process in a real container, by `sam local invoke`, storing into a local S3. Needs a container engine."""
 
 import json
 

@@ -9,9 +9,6 @@ import pytest
 from bird_webhooks.operate import rotation
 from local_aws import deploy as local_stack
 from local_aws.emulator import REGION
-from local_aws.query import poll
-
-TIMEOUT_SECONDS = 180
 
 
 def update(stack, **changes: str) -> str:
@@ -30,7 +27,7 @@ def update(stack, **changes: str) -> str:
         Parameters=given,
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
-    return at_rest(stack.emulator, stack.name)
+    return local_stack.at_rest(stack.emulator, stack.name)
 
 
 def send_as_bird(bird, webhook_id: str, stack) -> int:
@@ -61,19 +58,10 @@ def registered(stack, registration):
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
-    assert at_rest(emulator, name) == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
+    assert local_stack.at_rest(emulator, name) == "CREATE_COMPLETE", local_stack.failure_reason(emulator, name)
     yield local_stack.Deployed(emulator, name, local_stack.local_outputs(emulator, name))
     if local_stack.stack_status(emulator, name) != "DELETE_COMPLETE":
         client.delete_stack(StackName=name)
-
-
-def at_rest(emulator, name: str) -> str:
-    """The stack's status once nothing is in progress."""
-
-    def status() -> str:
-        return local_stack.stack_status(emulator, name)
-
-    return poll(status, lambda now: not now.endswith("_IN_PROGRESS"), TIMEOUT_SECONDS)
 
 
 def test_a_webhook_made_by_hand_is_adopted(stack, bird):

@@ -1,4 +1,4 @@
-"""The operator's tool against a deployed stack."""
+"""The operator's program against a deployed stack."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""The daily function and the tool, on a deployed stack that events were posted to."""
+"""The daily function and the program, on a deployed stack that events were posted to."""
 
 import json
 import ssl

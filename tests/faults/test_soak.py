@@ -1,7 +1,7 @@
-"""Half a minute of steady load; `make soak`, fifteen minutes of it, is for the night."""
+"""Three quarters of a minute of steady load; `make soak`, fifteen minutes of it, is for the night."""
 
 from local_aws.load import soak
 
 
 def test_memory_stays_flat_under_steady_load(stack):
-    assert soak(stack, minutes=0.5, rate=8, seed=2, alone=False)
+    assert soak(stack, minutes=0.75, rate=8, seed=2, alone=False)

@@ -1,4 +1,4 @@
-"""Each command of the operator's tool against a small stack of moto's, with the names of the real one."""
+"""Each command of the operator's program against a small stack of moto's, with the names of the real one."""
 
 import gzip
 import hashlib

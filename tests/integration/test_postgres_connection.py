@@ -1,4 +1,4 @@
-"""Credentials go only to a server that proves to be the database: the operator's tools against a false one."""
+"""Credentials go only to a server that proves to be the database: the operator's program against a false one."""
 
 import json
 import socket

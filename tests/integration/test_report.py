@@ -1,4 +1,4 @@
-"""The same statements in PostgreSQL, asked by the tool, give the literal figures of the recorded events."""
+"""The same statements in PostgreSQL, asked by the program, give the literal figures of the recorded events."""
 
 import json
 from contextlib import closing

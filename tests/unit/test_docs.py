@@ -69,13 +69,23 @@ def test_readme_is_read_in_a_few_minutes():
     assert len(TEXTS["README.md"].splitlines()) <= 140
 
 
+def tracked() -> list[str]:
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in names.split("\0") if name and (ROOT / name).is_file()]
+
+
+def sources() -> list[str]:
+    """What is written by hand besides documents and tests."""
+    kinds = (".py", ".html", ".yaml", ".yml", ".sql", ".toml", "Makefile", "run")
+    return [name for name in tracked() if name.endswith(kinds) and not name.startswith("tests/")]
+
+
 def test_nothing_refers_to_a_file_that_is_not_here():
     """Only CI's script may: it uses this machine's container engine where there is one."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     outside = re.compile(r"\bshared/|design, section|table of the design|structure-and-words|style\.md")
     found = []
-    for name in filter(None, tracked.split("\0")):
-        if name in (".ci/run", "tests/unit/test_docs.py") or not (ROOT / name).exists():
+    for name in tracked():
+        if name in (".ci/run", "tests/unit/test_docs.py"):
             continue
         found += [name for line in (ROOT / name).read_text(errors="replace").splitlines() if outside.search(line)]
     assert found == []
@@ -174,6 +184,19 @@ def test_every_make_target_of_the_documents_exists():
     named = {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z0-9-]+)", text, re.MULTILINE)}
     assert len(named) > 15
     assert named - targets == set()
+
+
+def test_what_programs_and_pages_say_to_type_exists():
+    """In errors, help, comments and the report, whose readers have the program but no clone."""
+    texts = [(ROOT / name).read_text() for name in sources()]
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = {target for text in texts for target in re.findall(r"(?:`|<code>)make ([a-z0-9-]+)", text)}
+    assert {"generate", "local"} <= made <= targets
+    page = (ROOT / "functions/report/page.html").read_text()
+    said = re.findall(r"<code>([a-z-]+) ([^<]+)</code>", page)
+    assert [program for program, _ in said] == ["bird-webhooks"] * 2
+    for _, arguments in said:
+        parsed(shlex.split(arguments))
 
 
 def test_every_command_of_the_operators_program_is_in_its_document():
@@ -298,9 +321,16 @@ def test_terraform_names_what_the_templates_have(template, number, kind, capabil
 # --- Words -----------------------------------------------------------------------------------------------------------
 
 
+ODD = re.compile(r"\b(shall|mend(?:s|ed|ing)?|whoever|to no avail|anew|(?:alarms?|it|which) (?:rings?|rang))\b", re.I)
+
+
 @pytest.mark.parametrize("document", [name for name in TEXTS if name != HISTORY])
 def test_words_are_plain(document):
     """The rules of CONTRIBUTING.md, "Words", that a machine can hold."""
-    prose = re.sub(r"^ *```.*?^ *```$|`[^`]*`", "", TEXTS[document], flags=re.DOTALL | re.MULTILINE)
-    odd = r"\b(shall|mend(?:s|ed|ing)?|whoever|to no avail|anew|(?:alarms?|it|which) (?:rings?|rang))\b"
-    assert re.findall(odd, prose) == []
+    assert ODD.findall(re.sub(r"^ *```.*?^ *```$|`[^`]*`", "", TEXTS[document], flags=re.DOTALL | re.MULTILINE)) == []
+
+
+def test_words_of_the_template_and_the_programs_are_plain():
+    """Descriptions, alarms, help, errors, comments."""
+    found = {name: ODD.findall((ROOT / name).read_text()) for name in sources()}
+    assert {name: words for name, words in found.items() if words} == {}

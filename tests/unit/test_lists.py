@@ -101,14 +101,15 @@ def test_a_file_with_addresses_is_private_and_replaces_a_link(tmp_path):
     assert not path.is_symlink()
 
 
-def test_a_list_without_the_hashed_addresses_says_so(monkeypatch, capsys):
+def test_it_says_what_it_waits_for_and_which_addresses_are_missing(monkeypatch, capsys):
     class Hashing:
         outputs = {"HashKeyArn": "the-arn"}  # noqa: RUF012
 
-    monkeypatch.setattr(lists, "from_athena", lambda target, sql: iter([]))
+    monkeypatch.setattr(lists, "from_athena", lambda stack, sql: iter([]))
     options = {"output": None, "since": None, "subaccount": None, "account": None, "of_list": None}
     lists.export(Hashing(), **options, bird=False, postgres=None, schema="bird")
     assert capsys.readouterr().err.splitlines() == [
+        "==> asking Athena; this may take minutes",
         "0 addresses",
         "addresses that HashFields has hashed are not in this list: find them in suppression_candidates",
     ]

@@ -1,4 +1,4 @@
-"""How the operator's tool reaches an account."""
+"""How the operator's program reaches an account."""
 
 from urllib.parse import parse_qs, urlsplit
 
