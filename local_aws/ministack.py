@@ -1,13 +1,17 @@
 """MiniStack with what it lacks: .venv-ministack's Python runs this module instead of `ministack`.
 
 MiniStack's Athena knows only tables, so this module replaces each view in a statement by a subquery, from the view's
-definition in Glue. When policies are enforced, MiniStack does not know the workgroup of a running query, which a role's
-policy in AWS names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
+definition in Glue. MiniStack reads every file under a table's location; here a table with registered partitions has the
+rows at their locations only. When policies are enforced, MiniStack does not know the workgroup of a running query,
+which a role's policy in AWS names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
 """
 
 import json
 import os
+import tempfile
 from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import ministack.app
@@ -20,10 +24,46 @@ from local_aws.strict.emulated.athena import is_view, original_sql
 
 run_duckdb = athena._run_duckdb
 extract_resource_arn = iam_actions.extract_resource_arn
+materialize_table_files = athena._materialize_table_files
+# The partitioned tables that the statement being run names, by the location under which MiniStack would look.
+PARTITIONED: ContextVar[dict[str, str]] = ContextVar("partitioned")
 
 
 async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
-    return await run_duckdb(with_views(query, database), database, catalog)
+    query = with_views(query, database)
+    PARTITIONED.set(partitioned_tables(query, database))
+    return await run_duckdb(query, database, catalog)
+
+
+def partitioned_tables(query: str, database: str | None) -> dict[str, str]:
+    """Their keys in MiniStack's Glue, by location."""
+    names = [f"{one.database or database or 'default'}/{one.table}" for one in athena._table_references(query)]
+    tables = {name: glue._tables.get(name) or {} for name in names}
+    return {
+        table["StorageDescriptor"]["Location"]: name
+        for name, table in tables.items()
+        if table.get("PartitionKeys")
+        and (table.get("StorageDescriptor") or {}).get("Location")
+        and (table.get("Parameters") or {}).get("projection.enabled") != "true"
+    }
+
+
+def files_of_partitions(location: str, workdirs: list[str]) -> list[str]:
+    """As MiniStack's own: copies of the objects. Each is put into a folder of its partition's values, for DuckDB."""
+    name = PARTITIONED.get({}).get(location)
+    if name is None:
+        return list(materialize_table_files(location, workdirs))
+    keys = [key["Name"] for key in glue._tables[name]["PartitionKeys"]]
+    root = Path(tempfile.mkdtemp(prefix="ministack-athena-"))
+    workdirs.append(str(root))
+    files = []
+    for number, partition in enumerate(glue._partitions.get(name, [])):
+        values = [f"{key}={value}" for key, value in zip(keys, partition["Values"], strict=True)]
+        folder = root.joinpath(str(number), *values)
+        for path in map(Path, materialize_table_files(partition["StorageDescriptor"]["Location"], workdirs)):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.append(str(path.rename(folder / path.name)))
+    return files
 
 
 def with_views(query: str, database: str | None) -> str:
@@ -73,6 +113,7 @@ def knows(key: str) -> bool:
 
 if __name__ == "__main__":
     athena._run_duckdb = run_with_views
+    athena._materialize_table_files = files_of_partitions
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()
     lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key

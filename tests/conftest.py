@@ -12,6 +12,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 import ingest.app
 import process.app
+import process.lake_files
+import process.maintenance
 import process.queue
 import publish_events.app
 
@@ -53,6 +55,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cached = [ingest.app.settings, ingest.app.raw_batches, process.app.lake]
     cached += [process.app._output_format, process.app._allow_http, process.app.protection]
     cached += [process.app._raw_area, process.app._raw_retention_days, process.queue.sqs]
+    cached += [process.maintenance.lake_files, process.maintenance.settings, process.maintenance.glue]
+    cached += [process.maintenance.sns, process.lake_files._s3, process.lake_files._store]
     cached += [publish_events.app.bus, publish_events.app.event_types]
     for function in cached:
         function.cache_clear()

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.erase_postgres import Table
 from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
+from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import (
     MAX_UNZIPPED_BYTES,
     Person,
@@ -48,8 +49,10 @@ CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoS
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "query results", "other files of the lake"
+# Of dates that the table's maintenance is closing: compressed, and made again when they are gone.
+WORK = "parts of rows"
 # In the order of erasing.
-PLACES = [ROWS, QUARANTINE, RESULTS, OTHER, RAW]
+PLACES = [WORK, ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
 Not checked, because this program cannot: Bird itself; your own backups, copies and snapshots of the buckets or of
 PostgreSQL (which keeps deleted rows in its files until VACUUM, and in its WAL); what consumers of the event bus and
@@ -106,6 +109,8 @@ class Look:
 
     def show(self, tell: Tell) -> None:
         for place, figures in self.figures().items():
+            if place == WORK and not figures["objects"]:
+                continue
             what = f"{figures['found']:,} with the address" + (
                 f", {figures['events']:,} events" * bool(figures["events"])
             )
@@ -142,6 +147,23 @@ def erase(
         return
     if not look.clean:
         confirm(f"Erase all this from stack {stack.name}? This cannot be undone.", yes=yes)
+        with no_maintenance(stack):
+            look = erased(stack, person, table, since, look, settle_seconds, tell)
+    if as_json:
+        print_json(look.document())
+    report(look, since, postgres, tell)
+
+
+def erased(
+    stack: Stack,
+    person: Person,
+    table: Table | None,
+    since: datetime | None,
+    look: Look,
+    settle_seconds: float,
+    tell: Tell,
+) -> Look:
+    """The last look, after erasing what each look found."""
     for _ in range(LOOKS - 1):
         erasable = [finding for finding in look.found if finding.stored.place != OTHER]
         if not erasable and not look.postgres:
@@ -152,9 +174,7 @@ def erase(
         look = look_everywhere(stack, person, table, since)
         tell("\nchecked again")
         look.show(tell)
-    if as_json:
-        print_json(look.document())
-    report(look, since, postgres, tell)
+    return look
 
 
 def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell) -> None:
@@ -218,7 +238,9 @@ def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) ->
 
 
 def place_of(key: str) -> str:
-    prefixes = {"events": ROWS, "events-csv": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
+    if key.startswith("maintenance/work/"):
+        return WORK
+    prefixes = {"events": ROWS, "events-csv": ROWS, "closed": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
     return prefixes.get(key.partition("/")[0], OTHER)
 
 
@@ -227,6 +249,8 @@ UNREADABLE = -1
 
 def look_at(stack: Stack, person: Person, stored: Stored) -> int | None:
     """How many of the person's events it holds; None if it does not mention the person."""
+    if stored.place == WORK:
+        return 0
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return UNREADABLE
@@ -348,7 +372,7 @@ def take_out_of(stack: Stack, person: Person, stored: Stored) -> None:
             stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
             return
         answer = get(stack, stored)
-        if stored.place == RESULTS:
+        if stored.place in (RESULTS, WORK):
             delete(stack, stored, answer["ETag"])
             return
         body = answer["Body"].read()

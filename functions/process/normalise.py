@@ -21,7 +21,7 @@ from process.bounds import MAX_MEMBERS
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
 
 DAY_MILLISECONDS = 86_400_000
-# Dates that the table's partition projection reaches; an event dated outside files under its arrival's date.
+# An event dated before, or after tomorrow, files under its arrival's date: each date is a partition of the table.
 FIRST_EVENT_DAY = (datetime(2014, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
 
 _MAX_INT64 = 2**63 - 1

@@ -92,7 +92,7 @@ def record_batch(
     columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch in batches])
     nulls = {column_type: _nulls(column_type, length) for column_type in ColumnType}
     arrays = [columns.get(column.name, nulls[column.type]) for column in COLUMNS]
-    return RecordBatch.from_arrays(arrays, schema=_schema())
+    return RecordBatch.from_arrays(arrays, schema=schema())
 
 
 def merged(parts: Sequence[RowsInOrder]) -> RecordBatch:
@@ -106,17 +106,17 @@ def merged(parts: Sequence[RowsInOrder]) -> RecordBatch:
 
 
 def table(batches: Sequence[RecordBatch]) -> Table:
-    return Table.from_batches(batches, schema=_schema())
+    return Table.from_batches(batches, schema=schema())
 
 
-def to_parquet(rows: Table) -> bytes:
+def to_parquet(rows: Table, *, compression: str = "zstd(1)", rows_per_row_group: int = ROWS_PER_ROW_GROUP) -> bytes:
     file = BytesIO()
     write_parquet(
         rows,
         file,
-        compression="zstd(1)",
+        compression=compression,
         column_dictionary_enabled=dict.fromkeys(_WITHOUT_DICTIONARY, False),
-        max_row_group_size=ROWS_PER_ROW_GROUP,
+        max_row_group_size=rows_per_row_group,
         created_by="bird-webhooks",
     )
     return file.getvalue()
@@ -284,5 +284,6 @@ def _many_nulls(column_type: ColumnType, length: int) -> Array:
 
 
 @cache
-def _schema() -> Schema:
+def schema() -> Schema:
+    """All of COLUMNS, in their order; all may be null."""
     return Schema([Field(column.name, _ARROW_TYPES[column.type], nullable=True) for column in COLUMNS])

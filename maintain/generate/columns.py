@@ -40,7 +40,7 @@ EVENT_DATE = "UTC date of the event"
 EVENTS_TABLE = """\
 EventsTable:
   Type: AWS::Glue::Table
-  DependsOn: SettingsGuard
+  DependsOn: [SettingsGuard, DatesRegisteredBefore]
   Properties:
     CatalogId: !Ref AWS::AccountId
     DatabaseName: !Ref GlueDatabase
@@ -52,15 +52,6 @@ EventsTable:
         EXTERNAL: "TRUE"
         classification: !If [UseCsv, csv, parquet]
         skip.header.line.count: !If [UseCsv, "1", !Ref AWS::NoValue]
-        projection.enabled: "true"
-        projection.event_date.type: date
-        projection.event_date.format: yyyy-MM-dd
-        projection.event_date.range: 2014-01-01,NOW+1DAYS
-        # A prefix for each format, because Athena reads every file under a location as the table's format.
-        storage.location.template: !If
-          - UseCsv
-          - !Sub "s3://${LakeBucket}/events-csv/event_date=${!event_date}"
-          - !Sub "s3://${LakeBucket}/events/event_date=${!event_date}"
       PartitionKeys:
         - {Name: event_date, Type: date, Comment: EVENT_DATE}
       StorageDescriptor:

@@ -73,6 +73,14 @@ RECEIVE = on_queue("receive_message", MaxNumberOfMessages=1, VisibilityTimeout=0
 WRITE_RESULTS = put("{LakeBucket}", "athena-results/by-a-test")
 ASK_ATHENA = Call("athena", "start_query_execution", {"QueryString": "SELECT 1", "WorkGroup": "{AthenaWorkGroup}"})
 READ_TABLE = Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events"})
+A_TABLE = {"DatabaseName": "{GlueDatabase}", "TableName": "events"}
+MOVE_DATES = Call(
+    "glue",
+    "batch_update_partition",
+    {**A_TABLE, "Entries": [{"PartitionValueList": ["1999-01-01"], "PartitionInput": {}}]},
+)
+READ_CLOSED = get("{LakeBucket}", "closed/by-a-test")
+WRITE_CLOSED = put("{LakeBucket}", "closed/by-a-test")
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
 SEE_STACK = Call("cloudformation", "describe_stacks", {"StackName": "{StackId}"})
@@ -133,6 +141,8 @@ MUST: dict[str, list[Call]] = {
         Call("glue", "get_table", {"DatabaseName": "{GlueDatabase}", "Name": "events_deduplicated"}),
         READ_ROWS,
         READ_CSV_ROWS,
+        READ_CLOSED,
+        Call("glue", "get_partitions", A_TABLE),
         LIST_LAKE,
         WRITE_RESULTS,
         get("{LakeBucket}", "athena-results/by-a-test"),
@@ -143,6 +153,21 @@ MUST: dict[str, list[Call]] = {
         Call("ec2", "describe_security_group_rules", {}),
         Call("ec2", "authorize_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
         Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
+    ],
+    "TableMaintenanceRole": [
+        READ_ROWS,
+        LIST_LAKE,
+        delete("{LakeBucket}", "events/by-a-test"),
+        WRITE_CLOSED,
+        READ_CLOSED,
+        delete("{LakeBucket}", "closed/by-no-test"),
+        put("{LakeBucket}", "maintenance/by-a-test"),
+        get("{LakeBucket}", "maintenance/by-a-test"),
+        READ_TABLE,
+        Call("glue", "get_partitions", A_TABLE),
+        Call("glue", "batch_create_partition", {**A_TABLE, "PartitionInputList": []}),
+        MOVE_DATES,
+        Call("sns", "publish", {"TopicArn": "{ClosedDaysTopic}", "Message": "by a test"}),
     ],
     "WebhookCredentialsRole": [read_secret(), SEE_STACK],
 }
@@ -163,6 +188,9 @@ MAY_NOT: list[Call] = [
     put("{RawBucket}", "elsewhere/by-a-test.json"),
     READ_ROWS,
     READ_CSV_ROWS,
+    READ_CLOSED,
+    WRITE_CLOSED,
+    MOVE_DATES,
     get("{LakeBucket}", "quarantine/by-a-test"),
     get("{LakeBucket}", "athena-results/by-a-test"),
     delete("{RawBucket}", "raw/by-a-test.json"),
@@ -237,7 +265,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     s3 = stack.emulator.client("s3")
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
-    for key in ("events/by-a-test", "events-csv/by-a-test"):
+    for key in ("events/by-a-test", "events-csv/by-a-test", "closed/by-a-test"):
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
     secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
@@ -249,6 +277,8 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
         ("LakeBucket", "quarantine/by-a-test"),
         ("LakeBucket", "athena-results/by-a-test"),
         ("LakeBucket", "reports/by-a-test"),
+        ("LakeBucket", "closed/by-a-test"),
+        ("LakeBucket", "maintenance/by-a-test"),
     ]:
         s3.delete_object(Bucket=found[bucket], Key=key)
 

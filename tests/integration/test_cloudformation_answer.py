@@ -6,11 +6,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+import process.cloudformation
 import register_webhook.cloudformation
 import sender_addresses.cloudformation
 import webhook_credentials.cloudformation
 
-MODULES = [webhook_credentials.cloudformation, sender_addresses.cloudformation, register_webhook.cloudformation]
+MODULES = [
+    webhook_credentials.cloudformation,
+    sender_addresses.cloudformation,
+    register_webhook.cloudformation,
+    process.cloudformation,
+]
 EVENT = {"StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
 
 

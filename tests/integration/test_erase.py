@@ -4,7 +4,7 @@ import csv
 import gzip
 import hashlib
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache, partial
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -16,12 +16,15 @@ from arro3.io import read_parquet
 from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.operate import erase
+from bird_webhooks.operate import erase, lease
 from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
 from maintain.generate.events import created, sqs
+from process import day_state
 from process.app import lambda_handler
+from process.close_day import CloseDay, small_folder
+from process.lake_files import LakeFiles
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 PERSON = "person@example.com"
@@ -182,6 +185,56 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, o
         assert s3.get_object(Bucket=RAW, Key=key)["VersionId"] == was["VersionId"]
     results = s3.list_objects_v2(Bucket=LAKE, Prefix="athena-results/")["Contents"]
     assert [item["Key"] for item in results] == ["athena-results/2.csv"]
+
+
+def close_dates(s3) -> None:
+    """As the table's maintenance does, without a table: the date of the events becomes one large file."""
+    files = LakeFiles(LAKE, True)
+    for day in files.dates("events/"):
+        found = files.state(day)
+        work = CloseDay(files, found.value, found.etag, float("inf"), lambda: datetime.now(UTC))
+        work.close(day_state.late(found.value, files.small_files(small_folder(day))))
+
+
+def rows_of_lake(s3, prefix: str) -> set[str | None]:
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=LAKE, Prefix=prefix).get("Contents", [])]
+    bodies = [s3.get_object(Bucket=LAKE, Key=key)["Body"].read() for key in keys]
+    return {event_id for body in bodies for event_id in read_parquet(body).read_all()["event_id"].to_pylist()}
+
+
+def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
+    fill(s3)
+    close_dates(s3)
+    assert "1" in rows_of_lake(s3, "closed/")
+    assert run("--yes")[0] == 0
+    assert rows_of_lake(s3, "closed/") == set(IDS_OF_OTHERS)
+    close_dates(s3)  # the small files were written again, and so are late
+    assert rows_of_lake(s3, "closed/") == set(IDS_OF_OTHERS)
+    assert run("--yes")[0] == 0
+
+
+def test_parts_of_a_date_that_is_being_closed_go_whole(s3, run):
+    fill(s3)
+    s3.put_object(Bucket=LAKE, Key="maintenance/work/event_date=2016-04-18/1/00000.arrows", Body=b"compressed")
+    assert run("--yes")[0] == 0
+    assert s3.list_objects_v2(Bucket=LAKE, Prefix="maintenance/work/")["KeyCount"] == 0
+
+
+def test_an_erasure_waits_until_the_maintenance_has_ended(s3, run, monkeypatch):
+    fill(s3)
+    files = LakeFiles(LAKE, True)
+    etag = files.take_lease("maintenance", datetime.now(UTC), 60)
+    waited = []
+
+    def ends(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            files.give_back_lease("maintenance", datetime.now(UTC), etag)
+
+    monkeypatch.setattr(lease.time, "sleep", ends)
+    assert run("--yes")[0] == 0
+    assert waited[:2] == [5, 5]
+    assert files.take_lease("maintenance", datetime.now(UTC), 60), "given back"
 
 
 def test_a_batch_stays_what_it_was_but_for_the_events(s3, run):

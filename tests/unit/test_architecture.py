@@ -21,9 +21,12 @@ PURE = [
     "load_postgres/quarantine.py",
     "load_postgres/rows.py",
     "process/bounds.py",
+    "process/closing.py",
     "process/columns.py",
+    "process/day_state.py",
     "process/elements.py",
     "process/gzip_body.py",
+    "process/lease.py",
     "process/metrics.py",
     "process/normalise.py",
     "process/notification.py",
@@ -45,6 +48,7 @@ PURE = [
 # that is missing in the others fails here. A file, or one function of a file.
 COPIES = [
     (
+        "process/cloudformation.py",
         "register_webhook/cloudformation.py",
         "sender_addresses/cloudformation.py",
         "webhook_credentials/cloudformation.py",
@@ -99,6 +103,16 @@ def test_copies_are_equal_to_the_letter(copies):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_handler_imports_with_an_empty_environment(package):
     code = f"import {package}.app"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+def test_maintenance_imports_with_an_empty_environment():
+    code = "import process.maintenance"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+def test_process_does_not_pay_for_what_maintenance_imports():
+    code = "import sys, process.app; assert not {'boto3', 'process.closing'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
 
 

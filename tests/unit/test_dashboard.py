@@ -188,8 +188,11 @@ def test_alarms_keep_to_what_cloudwatch_can_look_back_on():
         assert alarm["Period"] * periods <= 86_400
 
 
-def test_only_the_watch_for_silence_fires_without_data():
-    assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"] == ["NoBatchesAlarm"]
+def test_only_what_must_never_stand_still_fires_without_data():
+    assert [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"] == [
+        "NoBatchesAlarm",
+        "TableMaintenanceAlarm",
+    ]
     assert CONDITIONS["NoBatchesAlarm"] == "WatchSilence"
     assert TEMPLATE["Parameters"]["SilenceHours"]["Default"] == 24  # a day without mail is rare enough for an alarm
 

@@ -85,6 +85,8 @@ RESETS = {
     "BirdSubaccount": "refused",  # a second webhook, of the whole account
     "BirdApiUrl": "refused",  # the key would go past the proxy
     "OutputFormat": "refused",  # rows would move to another format
+    "CloseDays": "refused",  # dates would be closed that were to stay as they are
+    "CloseAfterHours": "dates are closed 10 hours after their end; those that are closed stay so",
     "RawBucketName": "refused",  # batches would move to another bucket
     "RawPrefix": "refused",  # batches would move to another folder
     "DropFields": "refused",  # rows would show what was dropped

@@ -74,7 +74,7 @@ def test_template_has_no_control_character(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 8
+    assert len(functions) == 9
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -447,7 +447,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
 def test_cloudformation_waits_longer_than_the_function_of_a_custom_resource_lives(template):
     """And each function lives longer than it waits for IAM, with time left for the answer."""
     custom = [r for r in template["Resources"].values() if r["Type"] == "AWS::CloudFormation::CustomResource"]
-    assert len(custom) == 4
+    assert len(custom) == 6
     for resource in custom:
         function = template["Resources"][resource["Properties"]["ServiceToken"]["Fn::GetAtt"][0]]["Properties"]
         assert resource["Properties"]["ServiceTimeout"] > function["Timeout"] >= 90

@@ -1,0 +1,362 @@
+"""The hour, a deployment or the operator -> the table's partitions true, dates closed, old files deleted.
+
+Every hour: each date has a partition that says where its rows are now; dates that ended long enough ago are closed;
+what no reader can be using any more is deleted. A lease keeps runs apart, and erasures from runs.
+Deployments call it as a custom resource, before and after the table, to register dates.
+The operator may send {"register": true}, or {"close": ["2026-11-24"]} for dates that are not to wait.
+"""
+
+import logging
+import os
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import msgspec
+from botocore.exceptions import ClientError
+
+from process import day_state
+from process.close_day import LIMITS, READ_AT_ONCE, RESERVED_SECONDS, CloseDay, Limits, OutOfTimeError, small_folder
+from process.cloudformation import answer_to, seconds_left, send, when_allowed
+from process.day_state import DayState
+from process.lake_files import ChangedError, HeldError, LakeFiles, state_key
+from process.partitions import Partitions
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+NAMESPACE = "BirdWebhooks"
+# So that no row is invisible if this function stands still for weeks.
+BACK = AHEAD = timedelta(days=31)
+# Of dates that were never closed, so many a run; the newest first.
+NEW_DAYS_PER_RUN = 10
+# A run ends before its lease: Lambda ends it after 15 minutes at most.
+LEASE_SECONDS = 16 * 60
+# A date that is not closed so long after it could have been is worth a look.
+OVERDUE = timedelta(hours=26)
+# States written so recently may have something to delete, even where no small file is left.
+RECENT = timedelta(days=3)
+ANSWER_RESERVE_SECONDS = 30
+LEASE_PAUSE_SECONDS = 5
+
+
+class MaintenanceError(Exception):
+    """Some dates failed; the log has each with its reason."""
+
+
+class NoTableError(Exception):
+    """The table is not there: it was dropped, or its stack was deleted."""
+
+
+class RefusedError(Exception):
+    """What the operator asked for cannot be done; the text says why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    database: str
+    csv: bool
+    close_days: bool
+    close_after: timedelta
+    topic: str
+
+    @property
+    def prefix(self) -> str:
+        return "events-csv/" if self.csv else "events/"
+
+
+def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    if "RequestType" in event:
+        answer_deployment(event, context)
+        return {}
+    run = Run(lake_files(), settings(), _stop_at(context))
+    if "register" in event:
+        return {"registered": register(run)}
+    asked = [date.fromisoformat(text) for text in event.get("close", [])]
+    for day in asked:
+        if not day_state.ended(day, run.now()):
+            raise RefusedError(f"{day} has not ended yet (UTC)")
+        if run.settings.csv:
+            raise RefusedError("CSV files are not closed: OutputFormat is CSV")
+    owner = str(uuid.uuid4())
+    try:
+        lease = run.files.take_lease(owner, run.now(), LEASE_SECONDS)
+    except HeldError:
+        if asked:
+            raise RefusedError("another run or an erasure is at work: try again later") from None
+        logger.info("another run is at work")
+        return {"held": True}
+    try:
+        outcome = run.work(asked)
+    finally:
+        run.files.give_back_lease(owner, run.now(), lease)
+    name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
+    logger.info("table maintained", extra=counted(outcome, name, run.now()))
+    if run.failed:
+        raise MaintenanceError(", ".join(str(day) for day in sorted(run.failed)))
+    return outcome
+
+
+def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
+    """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
+    answer = answer_to(event, "registered-partitions")
+    seconds = seconds_left(context) - ANSWER_RESERVE_SECONDS
+    try:
+        if event["RequestType"] != "Delete":
+            run = Run(lake_files(), settings(), time.monotonic() + seconds)
+            try:
+                # The first of these calls is the one that a new role may be refused.
+                when_allowed(lambda: Partitions.read(glue(), run.settings.database), seconds)
+                made = register(run)
+                logger.info("dates registered", extra={"registered": made})
+            except NoTableError:  # before its creation: the step after it registers
+                logger.info("no table yet")
+        answer |= {"Status": "SUCCESS", "Data": {}}
+    except Exception as error:  # whatever it is, the stack's event must name it
+        logger.exception("dates not registered")
+        answer |= {"Status": "FAILED", "Reason": f"The table's dates could not be registered: {named(error)}"}
+    send(event["ResponseURL"], answer, context)
+
+
+def register(run: "Run") -> int:
+    """Also without the lease, because it only adds; then what is there gets its new description from the next run."""
+    owner = str(uuid.uuid4())
+    lease = None
+    while lease is None:
+        try:
+            lease = run.files.take_lease(owner, run.now(), LEASE_SECONDS)
+        except HeldError:
+            if run.seconds_left < LEASE_PAUSE_SECONDS or run.waited > 60:
+                break
+            run.waited += LEASE_PAUSE_SECONDS
+            time.sleep(LEASE_PAUSE_SECONDS)
+    try:
+        partitions = run.partitions()
+        locations = run.locations(partitions, everything=True)
+        made = partitions.register(locations)
+        if lease is not None:
+            partitions.point(locations)
+    finally:
+        if lease is not None:
+            run.files.give_back_lease(owner, run.now(), lease)
+    return made
+
+
+@dataclass
+class Run:
+    """`stop_at` by the monotonic clock. `failed` are dates that the next run tries again."""
+
+    files: LakeFiles
+    settings: Settings
+    stop_at: float
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    limits: Limits = LIMITS
+    waited: float = 0
+    failed: set[date] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def seconds_left(self) -> float:
+        return self.stop_at - time.monotonic()
+
+    def partitions(self) -> Partitions:
+        """Errors: NoTableError."""
+        partitions = Partitions.read(glue(), self.settings.database)
+        if partitions is None:
+            raise NoTableError(self.settings.database)
+        return partitions
+
+    def work(self, asked: Iterable[date]) -> dict[str, Any]:
+        """Errors: NoTableError; whatever else goes wrong with a date is logged, and the others go on."""
+        partitions = self.partitions()
+        locations = self.locations(partitions, everything=False)
+        self.counts["registered"] = partitions.register(locations)
+        partitions.point(locations)
+        if not self.settings.csv:
+            self._work_on_dates(partitions, set(asked))
+        return {**self.counts, "dates": len(partitions.existing), "failed": len(self.failed)}
+
+    def locations(self, partitions: Partitions, *, everything: bool) -> dict[date, str]:
+        """Where each date's partition should point, of all that may not do so: a partition that is there and
+        described as the table is points where it was moved, unless `everything` is to be looked at."""
+        today = self.now().date()
+        window = {today + timedelta(days=days) for days in range(-BACK.days, AHEAD.days + 1)}
+        states = set(self.files.states())
+        days = [
+            day
+            for day in window | states | self.files.dates(self.settings.prefix) | set(partitions.existing)
+            if everything or day not in partitions.existing or not partitions.is_described(day)
+        ]
+        closed = [day for day in days if day in states and not self.settings.csv]
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            read = dict(zip(closed, pool.map(self.files.state, closed), strict=True))
+        places = {day: read[day].value.location if day in read else "" for day in days}
+        return {day: self._place(place or f"{self.settings.prefix}event_date={day}/") for day, place in places.items()}
+
+    def _work_on_dates(self, partitions: Partitions, asked: set[date]) -> None:
+        now = self.now()
+        states = self.files.states()
+        recent = {day for day, written in states.items() if written > now - RECENT}
+        dates = {day for day in self.files.dates("events/") | recent | asked if day_state.ended(day, now)}
+        begun = 0
+        # Those that the operator waits for, those that are closed already and have late files, then the newest.
+        for day in sorted(dates, key=lambda day: (day not in asked, day not in states, -day.toordinal())):
+            new = day not in states
+            if new and not self._may_begin(day, asked, begun):
+                continue
+            if self.seconds_left < 0:
+                self.counts["waiting"] += 1
+                continue
+            try:
+                begun += self._work_on(day, partitions, force=day in asked) and new
+            except OutOfTimeError:
+                self.counts["unfinished"] += 1
+            except ChangedError:
+                logger.warning("another run was faster", extra={"event_date": str(day)})
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # arro3's panics are no Exception; the other dates must not wait for it
+                logger.error("date not closed", extra={"event_date": str(day), "reason": named(error)})
+                self.failed.add(day)
+
+    def _may_begin(self, day: date, asked: set[date], begun: int) -> bool:
+        if day in asked:
+            return True
+        if not self.settings.close_days or not day_state.due(day, self.now(), self.settings.close_after):
+            return False
+        if begun >= NEW_DAYS_PER_RUN:
+            self.counts["waiting"] += 1
+            return False
+        if day_state.due(day, self.now(), self.settings.close_after + OVERDUE):
+            self.counts["overdue"] += 1
+        return True
+
+    def _work_on(self, day: date, partitions: Partitions, *, force: bool) -> bool:
+        """Whether a version was made. Errors: see CloseDay.close."""
+        found = self.files.state(day)
+        work = CloseDay(self.files, found.value, found.etag, self.stop_at, self.now, self.limits)
+        small = self.files.small_files(small_folder(day))
+        late = day_state.late(work.state, small)
+        allowed = force or self.settings.close_days or work.state.current is not None
+        made = False
+        if allowed and (work.state.attempt or late):
+            made = work.close(late)
+            self.counts["closed"] += made
+            self.counts["rows"] += work.state.rows if made else 0
+        if work.state.current:
+            self._finish(work, partitions)
+            self._delete(work, {(file.name, file.etag) for file in small})
+        return made
+
+    def _finish(self, work: CloseDay, partitions: Partitions) -> None:
+        state = work.state
+        location = {work.day: self._place(state.location)}
+        if not partitions.register(location):
+            self.counts["moved"] += partitions.point(location)
+        current = state.current
+        if current is None or state.announced == current.name:
+            return
+        if self.settings.topic:
+            sns().publish(
+                TopicArn=self.settings.topic,
+                Message=message(self.files.bucket, state).decode(),
+                MessageAttributes={"event_date": {"DataType": "String", "StringValue": str(state.event_date)}},
+            )
+        state.announced = current.name
+        work.save()
+
+    def _delete(self, work: CloseDay, listed: set[tuple[str, str]]) -> None:
+        state, now = work.state, self.now()
+        small = day_state.small_to_delete(state, now)
+        replaced = day_state.replaced_to_delete(state, now)
+        if not small and not replaced and not any(g.at + day_state.SMALL_FILES_STAY <= now for g in state.taken_in):
+            return
+        self.files.delete_small(small_folder(work.day), [file for file in small if (file.name, file.etag) in listed])
+        folders = [f"closed/event_date={work.day}/{version.name}/" for version in replaced]
+        self.files.delete([key for folder in folders for key in self.files.keys(folder)])
+        day_state.small_deleted(state, now)
+        day_state.replaced_deleted(state, replaced)
+        work.save()
+        self.counts["small_files_deleted"] += len(small)
+
+    def _place(self, key: str) -> str:
+        return f"s3://{self.files.bucket}/{key}"
+
+
+def message(bucket: str, state: DayState) -> bytes:
+    """What subscribers are told: which version of which date there is now, and where the manifest is."""
+    current = state.current
+    files = [f"s3://{bucket}/{state.location}{file.name}" for file in current.files] if current else []
+    return msgspec.json.encode(
+        {
+            "event_date": state.event_date,
+            "version": current.name if current else "",
+            "files": files if len(files) <= MOST_FILES_IN_MESSAGE else None,
+            "rows": state.rows,
+            "exact": bool(current and current.exact),
+            "manifest": f"s3://{bucket}/{state_key(state.event_date)}",
+        }
+    )
+
+
+# SNS takes 256 kB.
+MOST_FILES_IN_MESSAGE = 1_000
+
+
+def counted(outcome: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:
+    """The facts of the log line, some also as metrics (embedded metric format, see process.metrics)."""
+    metrics = [{"Name": name, "Unit": "Count"} for name in ("overdue", "failed")]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
+    stamp = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
+    return {"overdue": 0, **outcome, "FunctionName": function_name, "_aws": stamp}
+
+
+def named(error: BaseException) -> str:
+    """AWS's own code where there is one; otherwise the error's kind and place. Its text may hold anything."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"]
+    places = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {places[-1].name}, line {places[-1].lineno}" if places else type(error).__name__
+
+
+@cache
+def lake_files() -> LakeFiles:
+    return LakeFiles(os.environ["LAKE_BUCKET"], os.environ.get("AWS_ALLOW_HTTP") == "true")
+
+
+@cache
+def settings() -> Settings:
+    return Settings(
+        database=os.environ["GLUE_DATABASE"],
+        csv=os.environ.get("OUTPUT_FORMAT") == "CSV",
+        close_days=os.environ.get("CLOSE_DAYS", "true") == "true",
+        close_after=timedelta(hours=int(os.environ.get("CLOSE_AFTER_HOURS", "10"))),
+        topic=os.environ.get("CLOSED_DAYS_TOPIC_ARN", ""),
+    )
+
+
+@cache
+def glue() -> Any:
+    return boto3.client("glue")
+
+
+@cache
+def sns() -> "SNSClient":
+    return boto3.client("sns")
+
+
+def _stop_at(context: Any) -> float:
+    """When to begin with no further step, by the monotonic clock."""
+    left = context.get_remaining_time_in_millis() / 1000 if context else 900
+    return time.monotonic() + left - RESERVED_SECONDS

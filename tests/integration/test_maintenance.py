@@ -1,0 +1,660 @@
+"""The table's maintenance against a local S3, Glue and SNS: partitions, closing, late files, deletion, crashes, leases.
+
+What readers see is asked as Athena would: the rows behind each partition's location, through the view.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import boto3
+import duckdb
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from maintain.check_template import TEMPLATE
+from maintain.generate.columns import GLUE_TYPES, view_sql
+from process import close_day, day_state, maintenance
+from process.close_day import Limits
+from process.columns import COLUMNS
+from process.lake_files import LakeFiles, LakeUnavailableError
+from process.maintenance import MaintenanceError, RefusedError, Run, Settings
+from process.normalise import StoredBatch
+from process.partitions import Partitions
+from process.rows import Rows
+from process.table import to_parquet
+
+LAKE = "lake-bucket"
+DATABASE = "bird_test"
+TODAY = datetime.now(UTC).date()
+NOW = datetime.combine(TODAY, datetime.min.time(), UTC) + timedelta(hours=11)
+CLOSED = TODAY - timedelta(days=2)
+OLDER = TODAY - timedelta(days=40)
+MONTH = maintenance.AHEAD
+
+
+@pytest.fixture
+def lake(s3, moto_endpoint, monkeypatch) -> Iterator["LakeUnderTest"]:
+    """A lake, its table, and a queue behind the topic of closed days."""
+    clients = {name: boto3.client(name, endpoint_url=moto_endpoint) for name in ("glue", "sns", "sqs")}
+    topic = clients["sns"].create_topic(Name="closed-days")["TopicArn"]
+    queue = clients["sqs"].create_queue(QueueName="closed-days")["QueueUrl"]
+    arn = clients["sqs"].get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    clients["sns"].subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    monkeypatch.setenv("GLUE_DATABASE", DATABASE)
+    monkeypatch.setenv("CLOSED_DAYS_TOPIC_ARN", topic)
+    for name in ("BACK", "AHEAD"):  # the local Glue takes long for a hundred partitions of a hundred columns
+        monkeypatch.setattr(maintenance, name, timedelta(days=2))
+    made = LakeUnderTest(s3, clients, topic, queue)
+    clients["glue"].create_database(DatabaseInput={"Name": DATABASE})
+    made.create_table()
+    yield made
+    clients["glue"].delete_database(Name=DATABASE)
+    clients["sqs"].delete_queue(QueueUrl=queue)
+    clients["sns"].delete_topic(TopicArn=topic)
+    for client in clients.values():
+        client.close()
+
+
+class LakeUnderTest:
+    def __init__(self, s3: Any, clients: dict[str, Any], topic: str, queue: str) -> None:
+        self.s3, self.glue, self.sqs, self.topic, self.queue = s3, clients["glue"], clients["sqs"], topic, queue
+        self.files = LakeFiles(LAKE, True)
+        self.sent: set[tuple[date, str]] = set()
+
+    def create_table(self, columns: int = len(COLUMNS)) -> None:
+        self.glue.create_table(DatabaseName=DATABASE, TableInput=table_input(columns))
+
+    def put(self, day: date, name: str, keys: list[str], batch: str = "b", received: int = 0, **fields: Any) -> None:
+        """A small file with an event for each key."""
+        for path, body in small_file(day, keys, batch, received, fields):
+            self.s3.put_object(Bucket=LAKE, Key=f"events/event_date={path}/{name}.parquet", Body=body)
+        self.sent |= {(day, key) for key in keys}
+
+    def run(self, now: datetime = NOW, files: LakeFiles | None = None, **settings: Any) -> Run:
+        chosen = {"csv": False, "close_days": True, "close_after": timedelta(hours=10), **settings}
+        limits = chosen.pop("limits", close_day.LIMITS)
+        stop_at = chosen.pop("stop_at", 1e12)
+        run = Run(files or self.files, Settings(DATABASE, topic=self.topic, **chosen), stop_at, lambda: now, limits)
+        run.work(chosen.pop("asked", []))
+        return run
+
+    def register(self) -> None:
+        self.run(close_days=False)
+
+    def location(self, day: date) -> str:
+        found = self.glue.get_partition(DatabaseName=DATABASE, TableName="events", PartitionValues=[str(day)])
+        return str(found["Partition"]["StorageDescriptor"]["Location"]).removeprefix(f"s3://{LAKE}/")
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=LAKE, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def table(self, tmp_path: Any, name: str = "events_deduplicated") -> list[tuple[Any, ...]]:
+        """All rows as a reader finds them by way of the partitions."""
+        folder = tmp_path / f"seen-{len(list(tmp_path.iterdir()))}"
+        partitions = self.glue.get_paginator("get_partitions").paginate(DatabaseName=DATABASE, TableName="events")
+        count, keys = 0, self.keys("")
+        for partition in (partition for page in partitions for partition in page["Partitions"]):
+            location = partition["StorageDescriptor"]["Location"].removeprefix(f"s3://{LAKE}/")
+            for key in (key for key in keys if key.startswith(location)):
+                path = folder / f"event_date={partition['Values'][0]}" / f"{count:05}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self.s3.get_object(Bucket=LAKE, Key=key)["Body"].read())
+                count += 1
+        if not count:
+            return []
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            files = f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
+            connection.execute(f"CREATE VIEW events AS SELECT * FROM {files}")  # noqa: S608
+            if name == "events_deduplicated":
+                return sorted(connection.execute(view_sql(csv=False)).fetchall(), key=repr)
+            columns = ", ".join(column.name for column in COLUMNS)
+            return sorted(connection.execute(f"SELECT {columns}, event_date FROM events").fetchall(), key=repr)  # noqa: S608
+
+    def events(self, tmp_path: Any) -> set[tuple[date, str]]:
+        found = [(row[-1], row[4]) for row in self.table(tmp_path)]
+        assert len(found) == len(set(found)), "the view gave an event twice"
+        return set(found)
+
+    def messages(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while got := self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
+            for one in got:
+                found.append(json.loads(one["Body"]))
+                self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=one["ReceiptHandle"])
+        return found
+
+    def state(self, day: date) -> day_state.DayState:
+        return self.files.state(day).value
+
+
+def table_input(columns: int) -> dict[str, Any]:
+    storage = yaml_parse(TEMPLATE.read_text())["Resources"]["EventsTable"]["Properties"]["TableInput"]
+    formats = {name: storage["StorageDescriptor"][name]["Fn::If"][2] for name in ("InputFormat", "OutputFormat")}
+    described = [{"Name": column.name, "Type": GLUE_TYPES[column.type]} for column in COLUMNS[:columns]]
+    serde = {"SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"}
+    return {
+        "Name": "events",
+        "PartitionKeys": [{"Name": "event_date", "Type": "date"}],
+        "StorageDescriptor": {
+            "Location": f"s3://{LAKE}/events/",
+            "Columns": described,
+            "SerdeInfo": serde,
+            **formats,
+        },
+    }
+
+
+def small_file(
+    day: date, keys: list[str], batch: str, received: int, fields: dict[str, Any]
+) -> Iterator[tuple[date, bytes]]:
+    noon = int(datetime.combine(day, datetime.min.time(), UTC).timestamp()) + 43_200
+    events = [
+        {
+            "msys": {
+                "message_event": {
+                    "type": "bounce" if key[-1] in "13579" else "delivery",
+                    "event_id": key,
+                    "customer_id": "1",
+                    "timestamp": str(noon + number),
+                    "rcpt_to": "person@example.com",
+                    **fields,
+                }
+            }
+        }
+        for number, key in enumerate(keys)
+    ]
+    rows = Rows()
+    arrived = (noon + 86_400 + received) * 1000
+    rows.add(StoredBatch(batch, f"raw/{batch}.json", arrived, json.dumps(events).encode()))
+    for number, table, _ in rows.take_days():
+        yield date(1970, 1, 1) + timedelta(days=number), to_parquet(table)
+
+
+def numbered(count: int, first: int = 0) -> list[str]:
+    return [f"{number:018}" for number in range(first, first + count)]
+
+
+# --- Partitions ---
+
+
+def test_dates_from_a_month_back_to_a_month_ahead_and_those_with_a_folder_are_registered(lake, monkeypatch):
+    assert MONTH.days == 31
+    for name in ("BACK", "AHEAD"):
+        monkeypatch.setattr(maintenance, name, MONTH)
+    lake.put(OLDER, "a", numbered(2))
+    lake.s3.put_object(Bucket=LAKE, Key="events/event_date=2026-02-30/a.parquet", Body=b"no date")
+    lake.run(close_days=False)
+    days = set(Partitions.read(lake.glue, DATABASE).existing)
+    month = {TODAY + timedelta(days=number) for number in range(-31, 32)}
+    assert days == month | {OLDER}
+    assert lake.location(OLDER) == f"events/event_date={OLDER}/"
+
+
+def test_csv_is_registered_in_its_own_place_and_not_closed(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.s3.put_object(Bucket=LAKE, Key=f"events-csv/event_date={OLDER}/a.csv", Body=b"x")
+    lake.run(csv=True)
+    assert lake.location(OLDER) == f"events-csv/event_date={OLDER}/"
+    assert lake.location(CLOSED) == f"events-csv/event_date={CLOSED}/"
+    assert lake.keys("closed/") == []
+
+
+def test_a_change_of_format_moves_every_partition_and_back_to_the_closed_files(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run()
+    closed = lake.location(CLOSED)
+    csv = table_input(len(COLUMNS))
+    csv["StorageDescriptor"]["SerdeInfo"] = {"SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde"}
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=csv)
+    lake.run(csv=True)
+    assert lake.location(CLOSED) == f"events-csv/event_date={CLOSED}/"
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(len(COLUMNS)))
+    lake.run()
+    assert lake.location(CLOSED) == closed
+    assert lake.events(tmp_path) == lake.sent
+
+
+def test_partitions_are_described_anew_where_they_are_when_the_table_gains_columns(lake):
+    lake.glue.delete_table(DatabaseName=DATABASE, Name="events")
+    lake.create_table(columns=len(COLUMNS) - 1)
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run()
+    closed = lake.location(CLOSED)
+    assert closed.startswith("closed/")
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(len(COLUMNS)))
+    lake.run()
+    found = lake.glue.get_partition(DatabaseName=DATABASE, TableName="events", PartitionValues=[str(CLOSED)])
+    described = [column["Name"] for column in found["Partition"]["StorageDescriptor"]["Columns"]]
+    assert described == [column.name for column in COLUMNS]
+    assert lake.location(CLOSED) == closed
+
+
+def test_a_table_that_was_dropped_is_healed(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(3))
+    lake.put(TODAY, "b", numbered(2))
+    lake.run()
+    closed = lake.location(CLOSED)
+    lake.glue.delete_table(DatabaseName=DATABASE, Name="events")
+    with pytest.raises(maintenance.NoTableError):
+        lake.run()
+    lake.create_table()
+    lake.run()
+    assert lake.location(CLOSED) == closed
+    assert lake.events(tmp_path) == lake.sent
+
+
+# --- Closing ---
+
+
+def test_a_date_is_closed_into_one_file_and_its_partition_is_moved_there(lake, tmp_path):
+    for number in range(70):
+        lake.put(CLOSED, f"{number:03}", numbered(3, first=number * 2), batch=f"b{number}", received=number % 7)
+    lake.register()
+    before = lake.table(tmp_path)
+    run = lake.run()
+    assert run.counts["closed"] == 1
+    state = lake.state(CLOSED)
+    assert lake.location(CLOSED) == state.location == f"closed/event_date={CLOSED}/{state.current.name}/"
+    assert lake.keys(state.location) == [f"{state.location}0000-00.parquet"]
+    assert lake.table(tmp_path, "events") == before, "value for value, and each event once without the view"
+    assert (state.rows, state.current.exact) == (141, True)
+    assert len(lake.keys(f"events/event_date={CLOSED}/")) == 70
+
+
+def test_a_closed_date_is_announced_once_its_files_can_be_read(lake):
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run()
+    lake.run()
+    state = lake.state(CLOSED)
+    assert lake.messages() == [
+        {
+            "event_date": str(CLOSED),
+            "version": state.current.name,
+            "files": [f"s3://{LAKE}/{state.location}0000-00.parquet"],
+            "rows": 3,
+            "exact": True,
+            "manifest": f"s3://{LAKE}/maintenance/days/event_date={CLOSED}.json",
+        }
+    ]
+
+
+def test_a_date_that_ended_too_lately_stays_open(lake):
+    yesterday = TODAY - timedelta(days=1)
+    lake.put(yesterday, "a", numbered(3))
+    lake.put(TODAY, "b", numbered(3))
+    lake.run(close_after=timedelta(hours=12))
+    assert lake.keys("closed/") == []
+    lake.run(close_after=timedelta(hours=11))
+    assert [lake.location(day).partition("/")[0] for day in (yesterday, TODAY)] == ["closed", "events"]
+
+
+@pytest.mark.parametrize("name", ["late", "a"], ids=["another name", "the same name"])
+def test_late_files_make_the_next_version(lake, tmp_path, name):
+    lake.put(CLOSED, "a", numbered(5))
+    lake.put(CLOSED, "b", numbered(5, first=5))
+    lake.run()
+    first = lake.state(CLOSED)
+    lake.put(CLOSED, name, numbered(6, first=3), batch="late", received=3_600)
+    assert lake.run().counts["closed"] == 1
+    second = lake.state(CLOSED)
+    assert second.current.name > first.current.name
+    assert lake.location(CLOSED) == second.location
+    assert lake.events(tmp_path) == lake.sent
+    assert (second.rows, len(lake.table(tmp_path, "events"))) == (10, 10)
+    assert lake.run().counts["closed"] == 0
+
+
+def test_a_redelivery_that_changes_nothing_makes_no_version(lake):
+    lake.put(CLOSED, "a", numbered(5))
+    lake.run()
+    lake.put(CLOSED, "a", numbered(5))
+    assert lake.run().counts["closed"] == 0
+
+
+def test_an_earlier_copy_that_comes_late_takes_the_place_of_the_other(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2), batch="second", received=100, subject="second")
+    lake.run()
+    lake.put(CLOSED, "b", numbered(1), batch="first", received=1, subject="first")
+    lake.run()
+    batches = [row[5] for row in lake.table(tmp_path, "events")]
+    assert sorted(batches) == ["first", "second"]
+
+
+def test_late_files_of_a_closed_date_are_seen_though_no_further_date_is_closed(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    lake.put(CLOSED, "b", numbered(2, first=2))
+    lake.put(OLDER, "c", numbered(2))
+    lake.run(close_days=False)
+    assert lake.events(tmp_path) == lake.sent
+    assert lake.location(OLDER) == f"events/event_date={OLDER}/"
+
+
+def test_a_bounded_number_of_older_dates_is_closed_in_a_run_the_newest_first(lake):
+    days = [TODAY - timedelta(days=number) for number in range(2, 15)]
+    for day in days:
+        lake.put(day, "a", numbered(1))
+    run = lake.run()
+    assert run.counts["closed"] == maintenance.NEW_DAYS_PER_RUN == 10
+    assert [lake.location(day).partition("/")[0] for day in days] == ["closed"] * 10 + ["events"] * 3
+    assert lake.run().counts["closed"] == 3
+
+
+# --- Large dates ---
+
+# A few rows take 20 kB in memory, and eighty 100 kB.
+SMALL_MEMORY = Limits(held_bytes=200_000, slice_bytes=100_000, part_bytes=60_000)
+TINY_MEMORY = Limits(held_bytes=100_000, slice_bytes=60_000, part_bytes=10_000)
+FILES = 40
+
+
+@pytest.fixture
+def many(lake, tmp_path, monkeypatch) -> list[tuple[Any, ...]]:
+    """Files whose events are in two or three others too, and so in different parts; what readers see of them."""
+    monkeypatch.setattr(close_day, "JOINED_AT_ONCE", 8)
+    for number in range(FILES):
+        keys = numbered(10, first=(number * 7) % 100)
+        lake.put(CLOSED, f"{number:03}", keys, batch=f"b{number}", received=number % 5)
+    lake.register()
+    return lake.table(tmp_path)
+
+
+def test_a_date_that_memory_cannot_hold_is_closed_in_slices_and_still_exact(lake, tmp_path, many):
+    lake.run(limits=SMALL_MEMORY)
+    state = lake.state(CLOSED)
+    assert len(state.current.files) > 2
+    assert state.current.exact
+    assert lake.table(tmp_path, "events") == many
+    assert lake.keys("maintenance/work/") == []
+
+
+def test_a_slice_that_memory_cannot_hold_is_said_to_be_inexact_and_the_view_judges(lake, tmp_path, many):
+    lake.run(limits=Limits(held_bytes=100_000, slice_bytes=10**9, part_bytes=60_000))
+    assert not lake.state(CLOSED).current.exact
+    assert lake.table(tmp_path) == many
+    assert lake.messages()[0]["exact"] is False
+
+
+@pytest.fixture
+def no_time(monkeypatch) -> Callable[[], Any]:
+    """A context in which each run ends as soon as it has something to save."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(close_day.CloseDay, "_seconds_left", property(lambda self: -1))
+            yield
+
+    return patched
+
+
+def test_a_large_date_is_worked_off_over_several_runs(lake, tmp_path, many, no_time):
+    with no_time():
+        for runs in range(1, 1 + FILES // 8):
+            assert lake.run(limits=SMALL_MEMORY).counts["unfinished"] == 1
+            assert lake.state(CLOSED).attempt.consumed == 8 * runs
+    assert lake.table(tmp_path) == many, "the date is read where it was"
+    assert lake.run(limits=SMALL_MEMORY).counts["closed"] == 1
+    assert lake.table(tmp_path, "events") == many
+
+
+def test_a_lost_part_begins_the_date_again(lake, tmp_path, many, no_time):
+    with no_time():
+        lake.run(limits=SMALL_MEMORY)
+    [part] = lake.keys("maintenance/work/")
+    lake.s3.delete_object(Bucket=LAKE, Key=part)
+    assert lake.run(limits=SMALL_MEMORY).counts["closed"] == 0
+    lake.run(limits=SMALL_MEMORY)
+    assert lake.table(tmp_path, "events") == many
+
+
+# --- Deletion ---
+
+
+def test_small_files_are_deleted_fifteen_days_after_the_close_and_nothing_else(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.s3.put_object(Bucket=LAKE, Key=f"events/event_date={CLOSED}/notes.txt", Body=b"a person's own")
+    lake.run()
+    lake.run(NOW + timedelta(days=14, hours=23))
+    assert len(lake.keys(f"events/event_date={CLOSED}/")) == 2
+    lake.run(NOW + timedelta(days=15))
+    assert lake.keys(f"events/event_date={CLOSED}/") == [f"events/event_date={CLOSED}/notes.txt"]
+    assert lake.state(CLOSED).taken_in == []
+    assert lake.events(tmp_path) == lake.sent
+
+
+def test_a_replaced_version_is_deleted_a_day_later(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    first = lake.location(CLOSED)
+    lake.put(CLOSED, "b", numbered(2, first=2))
+    lake.run(NOW + timedelta(hours=2))
+    lake.run(NOW + timedelta(hours=25))
+    assert lake.keys(first)
+    lake.run(NOW + timedelta(hours=26))
+    assert lake.keys(first) == []
+    assert lake.keys("closed/") == lake.keys(lake.location(CLOSED))
+    assert lake.events(tmp_path) == lake.sent
+
+
+def test_a_small_file_that_was_written_again_is_not_deleted_but_taken_in(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    lake.put(CLOSED, "a", numbered(2, first=2), batch="again")
+    lake.run(NOW + timedelta(days=20))
+    assert lake.keys(f"events/event_date={CLOSED}/") == [f"events/event_date={CLOSED}/a.parquet"]
+    assert lake.events(tmp_path) == lake.sent
+
+
+# --- Failures ---
+
+
+class Killed(SystemExit):
+    """The function ended here."""
+
+
+class DyingLake(LakeFiles):
+    """Ends the run at its n-th change of anything, before or after it was made."""
+
+    changes = 0
+    dies_at = 0
+    after = False
+
+    def change[T](self, make: Callable[[], T]) -> T:
+        type(self).changes += 1
+        if type(self).changes == self.dies_at and not self.after:
+            raise Killed
+        made = make()
+        if type(self).changes == self.dies_at:
+            raise Killed
+        return made
+
+    def write(self, *args: Any) -> None:
+        return self.change(lambda: super(DyingLake, self).write(*args))
+
+    def delete(self, *args: Any) -> None:
+        return self.change(lambda: super(DyingLake, self).delete(*args))
+
+    def delete_small(self, *args: Any) -> None:
+        return self.change(lambda: super(DyingLake, self).delete_small(*args))
+
+    def write_state(self, *args: Any) -> str:
+        return self.change(lambda: super(DyingLake, self).write_state(*args))
+
+
+class DyingClient:
+    """boto3's, of whose calls those named are changes."""
+
+    def __init__(self, client: Any, lake: DyingLake, calls: tuple[str, ...]) -> None:
+        self._client, self._lake, self._calls = client, lake, calls
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        if name not in self._calls:
+            return call
+        return lambda **args: self._lake.change(lambda: call(**args))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the change", "after the change"])
+@pytest.mark.parametrize("limits", [close_day.LIMITS, TINY_MEMORY], ids=["at once", "in slices"])
+def test_whatever_step_a_run_dies_at_readers_are_right_and_the_next_run_mends_it(
+    lake, tmp_path, monkeypatch, after, limits
+):
+    monkeypatch.setattr(close_day, "JOINED_AT_ONCE", 2)
+    for number in range(12):
+        lake.put(CLOSED, f"{number:03}", numbered(4, first=number * 3), batch=f"b{number}")
+    lake.run(now=NOW - timedelta(days=1, hours=2), limits=limits)  # ended, and not yet to be closed
+    lake.put(CLOSED, "999", numbered(2), batch="again")
+    for number in range(1, 60):
+        dying = type("Dying", (DyingLake,), {"dies_at": number, "after": after, "changes": 0})(LAKE, True)
+        glue = DyingClient(lake.glue, dying, ("batch_create_partition", "batch_update_partition"))
+        sns = DyingClient(maintenance.sns(), dying, ("publish",))
+        with monkeypatch.context() as patched:
+            patched.setattr(maintenance, "glue", lambda glue=glue: glue)
+            patched.setattr(maintenance, "sns", lambda sns=sns: sns)
+            now = NOW + timedelta(days=2 * number)
+            try:
+                lake.run(now, files=dying, limits=limits)
+            except Killed:
+                assert lake.events(tmp_path) == lake.sent, f"killed at change {number}"
+                # A further late file for every run, so that each step comes again.
+                lake.put(CLOSED, f"late{number}", numbered(1, first=10_000 + number), batch=f"late{number}")
+                continue
+        break
+    else:
+        pytest.fail("no run came to its end")
+    assert number > 5
+    lake.run(now + timedelta(days=2), limits=limits)
+    lake.run(now + timedelta(days=40), limits=limits)
+    assert lake.events(tmp_path) == lake.sent
+    assert len(lake.table(tmp_path, "events")) == len(lake.sent)
+    assert lake.keys("closed/") == lake.keys(lake.location(CLOSED))
+    assert lake.keys(f"events/event_date={CLOSED}/") == []
+    assert lake.messages()[-1]["version"] == lake.state(CLOSED).current.name
+
+
+def test_several_runs_at_once_do_no_harm(lake, tmp_path):
+    for number in range(20):
+        lake.put(CLOSED, f"{number:03}", numbered(4, first=number * 3), batch=f"b{number}")
+    for round_ in range(4):
+        lake.put(CLOSED, f"late{round_}", numbered(2, first=1_000 + round_), batch=f"late{round_}")
+        runs = [threading.Thread(target=lake.run, daemon=True) for _ in range(3)]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+        assert lake.events(tmp_path) == lake.sent
+    lake.run()
+    assert len(lake.table(tmp_path, "events")) == len(lake.sent)
+    assert lake.location(CLOSED) == lake.state(CLOSED).location
+
+
+def test_a_file_that_is_not_parquet_keeps_its_date_open_and_the_others_go_on(lake):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.put(OLDER, "b", numbered(2))
+    lake.s3.put_object(Bucket=LAKE, Key=f"events/event_date={CLOSED}/c.parquet", Body=b"not Parquet")
+    run = lake.run()
+    assert run.failed == {CLOSED}
+    assert lake.location(CLOSED) == f"events/event_date={CLOSED}/"
+    assert lake.location(OLDER).startswith("closed/")
+
+
+def test_what_cannot_be_read_back_is_not_pointed_to(lake, monkeypatch):
+    lake.put(CLOSED, "a", numbered(2))
+    monkeypatch.setattr(close_day, "to_file", lambda rows: small_file_of_one())
+    assert lake.run().failed == {CLOSED}
+    assert lake.location(CLOSED) == f"events/event_date={CLOSED}/"
+
+
+def small_file_of_one() -> bytes:
+    [(_, body)] = small_file(CLOSED, ["other"], "b", 0, {})
+    return body
+
+
+# --- The handler ---
+
+
+@pytest.fixture
+def settings(lake, monkeypatch):
+    monkeypatch.setenv("CLOSE_AFTER_HOURS", "10")
+    return lake
+
+
+def test_every_hour_it_does_all_of_it_and_gives_the_lease_back(settings, lambda_context):
+    settings.put(CLOSED, "a", numbered(2))
+    lambda_context.seconds = 900
+    outcome = maintenance.lambda_handler({"source": "aws.events"}, lambda_context)
+    assert (outcome["closed"], outcome["rows"], outcome["failed"]) == (1, 2, 0)
+    assert settings.files.take_lease("next", datetime.now(UTC), 60)
+
+
+def test_a_run_that_finds_the_lease_taken_does_nothing(settings, lambda_context):
+    settings.files.take_lease("erase", datetime.now(UTC), 60)
+    settings.put(CLOSED, "a", numbered(2))
+    assert maintenance.lambda_handler({}, lambda_context) == {"held": True}
+    assert settings.keys("closed/") == []
+
+
+def test_a_lease_that_is_over_is_taken(settings, lambda_context):
+    settings.files.take_lease("crashed", datetime.now(UTC) - timedelta(minutes=17), 16 * 60)
+    lambda_context.seconds = 900
+    assert "held" not in maintenance.lambda_handler({}, lambda_context)
+
+
+def test_failed_dates_fail_the_invocation(settings, lambda_context):
+    settings.s3.put_object(Bucket=LAKE, Key=f"events/event_date={CLOSED}/c.parquet", Body=b"not Parquet")
+    lambda_context.seconds = 900
+    with pytest.raises(MaintenanceError, match=str(CLOSED)):
+        maintenance.lambda_handler({}, lambda_context)
+
+
+def test_the_operator_closes_a_date_at_once_but_none_that_has_not_ended(settings, lambda_context):
+    yesterday = TODAY - timedelta(days=1)
+    settings.put(yesterday, "a", numbered(2))
+    lambda_context.seconds = 900
+    maintenance.lambda_handler({"close": [str(yesterday)]}, lambda_context)
+    assert settings.location(yesterday).startswith("closed/")
+    with pytest.raises(RefusedError, match="has not ended yet"):
+        maintenance.lambda_handler({"close": [str(TODAY)]}, lambda_context)
+
+
+def deployment(kind: str, url: str) -> dict[str, Any]:
+    return {
+        "RequestType": kind,
+        "ResponseURL": url,
+        "StackId": "s",
+        "RequestId": "r",
+        "LogicalResourceId": "RegisteredPartitions",
+        "ResourceProperties": {},
+    }
+
+
+def test_a_deployment_registers_everything_and_is_answered(settings, cloudformation, lambda_context):
+    url, answers = cloudformation
+    settings.put(OLDER, "a", numbered(2))
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    assert answers[0]["Status"] == "SUCCESS"
+    assert settings.location(OLDER) == f"events/event_date={OLDER}/"
+    assert settings.location(TODAY) == f"events/event_date={TODAY}/"
+
+
+def test_before_the_table_is_made_there_is_nothing_to_register(settings, cloudformation, lambda_context):
+    url, answers = cloudformation
+    settings.glue.delete_table(DatabaseName=DATABASE, Name="events")
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    maintenance.lambda_handler(deployment("Delete", url), lambda_context)
+    assert [answer["Status"] for answer in answers] == ["SUCCESS", "SUCCESS"]
+
+
+def test_a_deployment_that_cannot_register_fails_with_a_reason(settings, cloudformation, lambda_context, monkeypatch):
+    url, answers = cloudformation
+    monkeypatch.setattr(LakeFiles, "dates", lambda *_: (_ for _ in ()).throw(LakeUnavailableError("no answer")))
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    assert answers[0]["Status"] == "FAILED"
+    assert answers[0]["Reason"].startswith("The table's dates could not be registered: LakeUnavailableError in ")
