@@ -65,6 +65,10 @@ class LostError(Exception):
     """A part that the attempt needs is not there, or not as it was: it has to begin again."""
 
 
+class FileGoneError(Exception):
+    """A closed file is not there. It may be the only copy of its rows, so no version is made without it by itself."""
+
+
 class Limits(NamedTuple):
     held_bytes: int = HELD_BYTES
     slice_bytes: int = SLICE_BYTES
@@ -76,7 +80,10 @@ LIMITS = Limits()
 
 @dataclass
 class CloseDay:
-    """`state` and `etag` are as in the lake after each step. `stop_at` is by the monotonic clock."""
+    """`state` and `etag` are as in the lake after each step. `stop_at` is by the monotonic clock.
+
+    `without_lost`: go on where a closed file is gone, as the operator has said.
+    """
 
     files: LakeFiles
     state: DayState
@@ -84,6 +91,7 @@ class CloseDay:
     stop_at: float
     now: Callable[[], datetime]
     limits: Limits = LIMITS
+    without_lost: bool = False
 
     @property
     def day(self) -> date:
@@ -100,8 +108,8 @@ class CloseDay:
     def close(self, small: Sequence[Small]) -> bool:
         """Make the next version of these files, or of those of an attempt that was begun. Whether there is one.
 
-        Errors: OutOfTimeError, ChangedError, UnknownColumnsError, DifferentError, LakeUnavailableError, and what arro3
-        raises for a file that is not Parquet.
+        Errors: OutOfTimeError, ChangedError, FileGoneError, UnknownColumnsError, DifferentError, LakeUnavailableError,
+        and what arro3 raises for a file that is not Parquet.
         """
         if self.state.attempt and not self._goes_on():
             self._give_up()
@@ -113,7 +121,7 @@ class CloseDay:
         except LostError:
             logger.warning("closing begins again", extra={"event_date": str(self.day)})
             self._give_up()
-            return False
+            raise OutOfTimeError from None
         if not made:
             self._give_up()
             return False
@@ -241,15 +249,19 @@ class CloseDay:
         """How many files, and their rows, some files at a time."""
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
             for some in batched(keys, JOINED_AT_ONCE, strict=False):
-                read = [batch for batches in pool.map(self._rows, some) for batch in batches]
-                yield len(some), combined(read)
+                read = list(pool.map(self._rows, some))
+                self._attempt.gone += read.count(None)
+                yield len(some), combined([batch for batches in read for batch in batches or ()])
 
-    def _rows(self, key: str) -> list[RecordBatch]:
+    def _rows(self, key: str) -> list[RecordBatch] | None:
+        """None for a file that is gone. An erasure deletes a small file in which no other rows are."""
         found = self.files.read(key)
         if found is not None:
             return rows_of(found.value)
-        logger.warning("file gone, as an erasure leaves it", extra={"lake_key": key})
-        return []
+        logger.error("file gone", extra={"lake_key": key})
+        if not (key.startswith(self.folder) or self.without_lost):
+            raise FileGoneError(f"{key} is gone: see docs/runbook.md#tablemaintenancealarm")
+        return None
 
     @property
     def _attempt(self) -> Attempt:

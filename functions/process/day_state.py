@@ -18,6 +18,9 @@ SMALL_FILES_STAY = timedelta(days=15)
 # A query that began before the partition was moved may read the version before for as long as it runs: Athena's end
 # after 30 minutes by default, and after 240 at most.
 REPLACED_STAYS = timedelta(days=1)
+# A date that is not closed so long after it could have been is worth a look.
+OVERDUE = timedelta(hours=26)
+STATES = "maintenance/days/"
 
 
 class Small(msgspec.Struct, frozen=True, array_like=True):
@@ -71,6 +74,7 @@ class Attempt(msgspec.Struct):
     merged: int = 0  # slices that are files
     files: list[File] = []
     exact: bool = True
+    gone: int = 0  # of what was read, files that were not there any more
 
 
 class DayState(msgspec.Struct):
@@ -85,6 +89,11 @@ class DayState(msgspec.Struct):
     taken_in: list[TakenIn] = []
     replaced: list[Version] = []
     attempt: Attempt | None = None
+    files_gone: int = 0  # that no version could take in, because they were not there any more
+
+
+def state_key(day: date) -> str:
+    return f"{STATES}event_date={day}.json"
 
 
 def decode(body: bytes) -> DayState:
@@ -122,6 +131,7 @@ def give_up(state: DayState, now: datetime) -> None:
     """The attempt's files are deleted as those of a replaced version are."""
     if state.attempt:
         state.replaced.append(Version(state.attempt.version, state.attempt.files, at=now))
+        state.files_gone += state.attempt.gone
     state.attempt = None
 
 
@@ -137,6 +147,7 @@ def commit(state: DayState, now: datetime) -> None:
     state.rows = state.current.rows
     state.closed_at = now
     state.taken_in.append(TakenIn(now, attempt.inputs))
+    state.files_gone += attempt.gone
     state.attempt = None
 
 

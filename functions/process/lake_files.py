@@ -12,13 +12,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 
-from process.day_state import DayState, Small, decode, encode
+from process.day_state import STATES, DayState, Small, decode, encode, state_key
 from process.lease import LEASE, Lease
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-STATES = "maintenance/days/"
 _DATE = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})(?:/|\.json)?$")
 # S3's limit for one request to delete.
 DELETED_AT_ONCE = 1_000
@@ -178,10 +177,6 @@ class LakeFiles:
     @property
     def _store(self) -> S3Store:
         return _store(self.bucket, self.allow_http)
-
-
-def state_key(day: date) -> str:
-    return f"{STATES}event_date={day}.json"
 
 
 def _dates(paths: Sequence[str]) -> Iterator[date]:

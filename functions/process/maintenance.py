@@ -3,7 +3,8 @@
 Every hour: each date has a partition that says where its rows are now; dates that ended long enough ago are closed;
 what no reader can be using any more is deleted. A lease keeps runs apart, and erasures from runs.
 Deployments call it as a custom resource, before and after the table, to register dates.
-The operator may send {"register": true}, or {"close": ["2026-11-24"]} for dates that are not to wait.
+The operator may send {"register": true}, or {"close": ["2026-11-24"], "seconds": 120} for dates that cannot wait: such
+a run works on these dates alone, begins no step after that time, and answers {"refused": "why"} where it does nothing.
 """
 
 import logging
@@ -24,10 +25,19 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from process import day_state
-from process.close_day import LIMITS, READ_AT_ONCE, RESERVED_SECONDS, CloseDay, Limits, OutOfTimeError, small_folder
-from process.cloudformation import answer_to, seconds_left, send, when_allowed
-from process.day_state import DayState
-from process.lake_files import ChangedError, HeldError, LakeFiles, state_key
+from process.close_day import (
+    LIMITS,
+    READ_AT_ONCE,
+    RESERVED_SECONDS,
+    CloseDay,
+    FileGoneError,
+    Limits,
+    OutOfTimeError,
+    small_folder,
+)
+from process.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from process.day_state import DayState, state_key
+from process.lake_files import ChangedError, HeldError, LakeFiles
 from process.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -43,8 +53,6 @@ BACK = AHEAD = timedelta(days=31)
 NEW_DAYS_PER_RUN = 10
 # A run ends before its lease: Lambda ends it after 15 minutes at most.
 LEASE_SECONDS = 16 * 60
-# A date that is not closed so long after it could have been is worth a look.
-OVERDUE = timedelta(hours=26)
 # States written so recently may have something to delete, even where no small file is left.
 RECENT = timedelta(days=3)
 ANSWER_RESERVE_SECONDS = 30
@@ -55,12 +63,12 @@ class MaintenanceError(Exception):
     """Some dates failed; the log has each with its reason."""
 
 
-class NoTableError(Exception):
-    """The table is not there: it was dropped, or its stack was deleted."""
-
-
 class RefusedError(Exception):
     """What the operator asked for cannot be done; the text says why."""
+
+
+class NoTableError(RefusedError):
+    """The table is not there: it was dropped, or its stack was deleted."""
 
 
 @dataclass(frozen=True)
@@ -80,31 +88,41 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     if "RequestType" in event:
         answer_deployment(event, context)
         return {}
-    run = Run(lake_files(), settings(), _stop_at(context))
-    if "register" in event:
-        return {"registered": register(run)}
-    asked = [date.fromisoformat(text) for text in event.get("close", [])]
-    for day in asked:
-        if not day_state.ended(day, run.now()):
-            raise RefusedError(f"{day} has not ended yet (UTC)")
-        if run.settings.csv:
-            raise RefusedError("CSV files are not closed: OutputFormat is CSV")
-    owner = str(uuid.uuid4())
+    run = Run(lake_files(), settings(), _stop_at(context, event.get("seconds")))
+    if not event.keys() & {"register", "close"}:
+        return maintained(run, [])
+    try:
+        return {"registered": register(run)} if "register" in event else closed(run, event["close"])
+    except RefusedError as refused:  # not a failure of the function, so it counts for no alarm
+        return {"refused": str(refused)}
+
+
+def closed(run: "Run", dates: Iterable[str]) -> dict[str, Any]:
+    """Errors: RefusedError."""
+    asked = [date.fromisoformat(text) for text in dates]
+    if run.settings.csv:
+        raise RefusedError("CSV files are not closed: OutputFormat is CSV")
+    if open_ones := [str(day) for day in asked if not day_state.ended(day, run.now())]:
+        raise RefusedError(f"{', '.join(open_ones)} has not ended yet (UTC)")
+    return maintained(run, asked)
+
+
+def maintained(run: "Run", asked: Iterable[date]) -> dict[str, Any]:
+    """Errors: NoTableError, MaintenanceError."""
+    owner = f"maintenance {uuid.uuid4()}"
     try:
         lease = run.files.take_lease(owner, run.now(), LEASE_SECONDS)
     except HeldError:
-        if asked:
-            raise RefusedError("another run or an erasure is at work: try again later") from None
-        logger.info("another run is at work")
+        logger.info("another run, or an erasure, is at work")
         return {"held": True}
     try:
         outcome = run.work(asked)
     finally:
         run.files.give_back_lease(owner, run.now(), lease)
-    name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
-    logger.info("table maintained", extra=counted(outcome, name, run.now()))
-    if run.failed:
-        raise MaintenanceError(", ".join(str(day) for day in sorted(run.failed)))
+        name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
+        logger.info("table maintenance ended", extra=counted(run.counts, len(run.reasons), name, run.now()))
+    if run.reasons:
+        raise MaintenanceError("; ".join(f"{day}: {reason}" for day, reason in sorted(run.reasons.items())))
     return outcome
 
 
@@ -125,13 +143,16 @@ def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
         answer |= {"Status": "SUCCESS", "Data": {}}
     except Exception as error:  # whatever it is, the stack's event must name it
         logger.exception("dates not registered")
-        answer |= {"Status": "FAILED", "Reason": f"The table's dates could not be registered: {named(error)}"}
+        if "ROLLBACK" in stack_status(event["StackId"]):  # a failure here would leave the stack stuck; an hour heals it
+            answer |= {"Status": "SUCCESS", "Data": {}}
+        else:
+            answer |= {"Status": "FAILED", "Reason": f"The table's dates could not be registered: {named(error)}"}
     send(event["ResponseURL"], answer, context)
 
 
 def register(run: "Run") -> int:
     """Also without the lease, because it only adds; then what is there gets its new description from the next run."""
-    owner = str(uuid.uuid4())
+    owner = f"maintenance {uuid.uuid4()}"
     lease = None
     while lease is None:
         try:
@@ -155,7 +176,7 @@ def register(run: "Run") -> int:
 
 @dataclass
 class Run:
-    """`stop_at` by the monotonic clock. `failed` are dates that the next run tries again."""
+    """`stop_at` by the monotonic clock. `reasons`: why dates failed, which the next run tries again."""
 
     files: LakeFiles
     settings: Settings
@@ -163,8 +184,12 @@ class Run:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     limits: Limits = LIMITS
     waited: float = 0
-    failed: set[date] = field(default_factory=set)
+    reasons: dict[date, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> set[date]:
+        return {*self.reasons}
 
     @property
     def seconds_left(self) -> float:
@@ -174,18 +199,22 @@ class Run:
         """Errors: NoTableError."""
         partitions = Partitions.read(glue(), self.settings.database)
         if partitions is None:
-            raise NoTableError(self.settings.database)
+            raise NoTableError(f"there is no table events in the database {self.settings.database}")
         return partitions
 
     def work(self, asked: Iterable[date]) -> dict[str, Any]:
-        """Errors: NoTableError; whatever else goes wrong with a date is logged, and the others go on."""
+        """With `asked` on those dates alone, also where no further date is closed or a file of theirs is lost.
+
+        Errors: NoTableError; whatever else goes wrong with a date is logged, and the others go on.
+        """
         partitions = self.partitions()
         locations = self.locations(partitions, everything=False)
         self.counts["registered"] = partitions.register(locations)
         partitions.point(locations)
+        self.counts["dates"] = len(partitions.existing)
         if not self.settings.csv:
             self._work_on_dates(partitions, set(asked))
-        return {**self.counts, "dates": len(partitions.existing), "failed": len(self.failed)}
+        return {**self.counts, "failed": len(self.reasons)}
 
     def locations(self, partitions: Partitions, *, everything: bool) -> dict[date, str]:
         """Where each date's partition should point, of all that may not do so: a partition that is there and
@@ -193,9 +222,13 @@ class Run:
         today = self.now().date()
         window = {today + timedelta(days=days) for days in range(-BACK.days, AHEAD.days + 1)}
         states = set(self.files.states())
+        with_rows = states | self.files.dates(self.settings.prefix)
+        # As it was found: what is missing is registered now.
+        self.counts["without_partition"] = len(with_rows - partitions.existing.keys())
+        self.counts[AHEAD_DAYS] = partitions.days_ahead(today)
         days = [
             day
-            for day in window | states | self.files.dates(self.settings.prefix) | set(partitions.existing)
+            for day in window | with_rows | set(partitions.existing)
             if everything or day not in partitions.existing or not partitions.is_described(day)
         ]
         closed = [day for day in days if day in states and not self.settings.csv]
@@ -208,10 +241,10 @@ class Run:
         now = self.now()
         states = self.files.states()
         recent = {day for day, written in states.items() if written > now - RECENT}
-        dates = {day for day in self.files.dates("events/") | recent | asked if day_state.ended(day, now)}
+        dates = asked or {day for day in self.files.dates("events/") | recent if day_state.ended(day, now)}
         begun = 0
-        # Those that the operator waits for, those that are closed already and have late files, then the newest.
-        for day in sorted(dates, key=lambda day: (day not in asked, day not in states, -day.toordinal())):
+        # Those that are closed already and have late files, then the newest.
+        for day in sorted(dates, key=lambda day: (day not in states, -day.toordinal())):
             new = day not in states
             if new and not self._may_begin(day, asked, begun):
                 continue
@@ -224,11 +257,12 @@ class Run:
                 self.counts["unfinished"] += 1
             except ChangedError:
                 logger.warning("another run was faster", extra={"event_date": str(day)})
+                self.counts["unfinished"] += 1
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # arro3's panics are no Exception; the other dates must not wait for it
                 logger.error("date not closed", extra={"event_date": str(day), "reason": named(error)})
-                self.failed.add(day)
+                self.reasons[day] = named(error)
 
     def _may_begin(self, day: date, asked: set[date], begun: int) -> bool:
         if day in asked:
@@ -238,14 +272,15 @@ class Run:
         if begun >= NEW_DAYS_PER_RUN:
             self.counts["waiting"] += 1
             return False
-        if day_state.due(day, self.now(), self.settings.close_after + OVERDUE):
+        if day_state.due(day, self.now(), self.settings.close_after + day_state.OVERDUE):
             self.counts["overdue"] += 1
         return True
 
     def _work_on(self, day: date, partitions: Partitions, *, force: bool) -> bool:
         """Whether a version was made. Errors: see CloseDay.close."""
         found = self.files.state(day)
-        work = CloseDay(self.files, found.value, found.etag, self.stop_at, self.now, self.limits)
+        work = CloseDay(self.files, found.value, found.etag, self.stop_at, self.now, self.limits, without_lost=force)
+        gone = work.state.files_gone
         small = self.files.small_files(small_folder(day))
         late = day_state.late(work.state, small)
         allowed = force or self.settings.close_days or work.state.current is not None
@@ -254,6 +289,7 @@ class Run:
             made = work.close(late)
             self.counts["closed"] += made
             self.counts["rows"] += work.state.rows if made else 0
+            self.counts["files_gone"] += work.state.files_gone - gone
         if work.state.current:
             self._finish(work, partitions)
             self._delete(work, {(file.name, file.etag) for file in small})
@@ -314,18 +350,27 @@ def message(bucket: str, state: DayState) -> bytes:
 MOST_FILES_IN_MESSAGE = 1_000
 
 
-def counted(outcome: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:
+AHEAD_DAYS = "registered_ahead_days"
+# Of the facts of the log line, those that are metrics too. Each costs money in a month in which it is sent, so all but
+# the one that has an alarm are sent only if they are not 0.
+COUNTED = ("overdue", "files_gone", "without_partition", AHEAD_DAYS)
+
+
+def counted(counts: Mapping[str, int], failed: int, function_name: str, now: datetime) -> dict[str, Any]:
     """The facts of the log line, some also as metrics (embedded metric format, see process.metrics)."""
-    metrics = [{"Name": name, "Unit": "Count"} for name in ("overdue", "failed")]
+    facts = {"overdue": 0, "files_gone": 0, **counts, "failed": failed}
+    metrics = [{"Name": name, "Unit": "Count"} for name in COUNTED if facts.get(name) or name == AHEAD_DAYS in facts]
     directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
     stamp = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
-    return {"overdue": 0, **outcome, "FunctionName": function_name, "_aws": stamp}
+    return {**facts, "FunctionName": function_name, "_aws": stamp}
 
 
 def named(error: BaseException) -> str:
     """AWS's own code where there is one; otherwise the error's kind and place. Its text may hold anything."""
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"]
+    if isinstance(error, FileGoneError):
+        return str(error)
     places = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} in {places[-1].name}, line {places[-1].lineno}" if places else type(error).__name__
 
@@ -356,7 +401,7 @@ def sns() -> "SNSClient":
     return boto3.client("sns")
 
 
-def _stop_at(context: Any) -> float:
-    """When to begin with no further step, by the monotonic clock."""
+def _stop_at(context: Any, seconds: float | None) -> float:
+    """When to begin with no further step, by the monotonic clock; after `seconds` at most."""
     left = context.get_remaining_time_in_millis() / 1000 if context else 900
-    return time.monotonic() + left - RESERVED_SECONDS
+    return time.monotonic() + min(left - RESERVED_SECONDS, seconds or left)

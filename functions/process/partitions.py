@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -80,6 +80,13 @@ class Partitions:
             made += len(ours)
             self._remember(ours)
         return made
+
+    def days_ahead(self, today: date) -> int:
+        """So many dates after today are registered, without one missing between."""
+        days = 0
+        while today + timedelta(days=days + 1) in self.existing:
+            days += 1
+        return days
 
     def is_described(self, day: date) -> bool:
         """As the table is today."""

@@ -21,7 +21,7 @@ from process import close_day, day_state, maintenance
 from process.close_day import Limits
 from process.columns import COLUMNS
 from process.lake_files import LakeFiles, LakeUnavailableError
-from process.maintenance import MaintenanceError, RefusedError, Run, Settings
+from process.maintenance import MaintenanceError, Run, Settings
 from process.normalise import StoredBatch
 from process.partitions import Partitions
 from process.rows import Rows
@@ -78,8 +78,9 @@ class LakeUnderTest:
         chosen = {"csv": False, "close_days": True, "close_after": timedelta(hours=10), **settings}
         limits = chosen.pop("limits", close_day.LIMITS)
         stop_at = chosen.pop("stop_at", 1e12)
+        asked = chosen.pop("asked", [])
         run = Run(files or self.files, Settings(DATABASE, topic=self.topic, **chosen), stop_at, lambda: now, limits)
-        run.work(chosen.pop("asked", []))
+        run.work(asked)
         return run
 
     def register(self) -> None:
@@ -194,6 +195,32 @@ def test_dates_from_a_month_back_to_a_month_ahead_and_those_with_a_folder_are_re
     month = {TODAY + timedelta(days=number) for number in range(-31, 32)}
     assert days == month | {OLDER}
     assert lake.location(OLDER) == f"events/event_date={OLDER}/"
+
+
+def test_a_run_counts_the_dates_that_it_found_without_a_partition_and_how_far_ahead_they_are_registered(lake, caplog):
+    caplog.set_level("INFO")
+    lake.put(CLOSED, "a", numbered(2))
+    lake.put(OLDER, "a", numbered(2))
+    lake.put(OLDER - timedelta(days=1), "a", numbered(2))
+    found = [lake.run().counts, lake.run().counts]
+    assert [(one["without_partition"], one["registered_ahead_days"]) for one in found] == [(3, 0), (0, 2)]
+    line = maintenance.counted(found[0], 0, "TableMaintenance", NOW)
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    assert [metric["Name"] for metric in directive["Metrics"]] == ["without_partition", "registered_ahead_days"]
+    assert (line["without_partition"], line["overdue"], line["files_gone"]) == (3, 0, 0)
+
+
+def test_a_stack_made_over_a_lake_that_was_kept_finds_every_date_where_it_is(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(3))
+    lake.put(OLDER, "b", numbered(3, first=3))
+    lake.run(asked=[CLOSED])
+    closed = lake.location(CLOSED)
+    lake.glue.delete_database(Name=DATABASE)
+    lake.glue.create_database(DatabaseInput={"Name": DATABASE})
+    lake.create_table()
+    maintenance.register(Run(lake.files, Settings(DATABASE, False, True, timedelta(hours=10), lake.topic), 1e12))
+    assert (lake.location(CLOSED), lake.location(OLDER)) == (closed, f"events/event_date={OLDER}/")
+    assert lake.events(tmp_path) == lake.sent
 
 
 def test_csv_is_registered_in_its_own_place_and_not_closed(lake, tmp_path):
@@ -565,6 +592,41 @@ def test_a_file_that_is_not_parquet_keeps_its_date_open_and_the_others_go_on(lak
     assert lake.location(OLDER).startswith("closed/")
 
 
+class ForgetfulLake(LakeFiles):
+    """Does not find one of the files that it has listed."""
+
+    def read(self, key: str) -> Any:
+        return None if key.endswith(self.gone) else super().read(key)
+
+
+def without(name: str) -> LakeFiles:
+    return type("Without", (ForgetfulLake,), {"gone": name})(LAKE, True)
+
+
+def test_a_small_file_that_is_gone_is_counted_and_the_others_are_closed(lake):
+    for name, first in (("a", 0), ("b", 2), ("c", 4)):
+        lake.put(CLOSED, name, numbered(2, first=first))
+    run = lake.run(files=without("b.parquet"))
+    assert (run.counts["closed"], run.counts["files_gone"]) == (1, 1)
+    assert (lake.state(CLOSED).files_gone, lake.state(CLOSED).rows) == (1, 4)
+    lake.put(CLOSED, "d", numbered(2, first=6))
+    assert lake.run().counts["files_gone"] == 0
+    assert lake.state(CLOSED).files_gone == 1
+
+
+def test_a_closed_file_that_is_gone_keeps_its_date_as_it_is_until_the_operator_says_otherwise(lake):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    before = lake.location(CLOSED)
+    lake.s3.delete_object(Bucket=LAKE, Key=f"{before}0000-00.parquet")
+    lake.put(CLOSED, "b", numbered(2, first=2))
+    run = lake.run()
+    assert run.reasons == {CLOSED: f"{before}0000-00.parquet is gone: see docs/runbook.md#tablemaintenancealarm"}
+    assert lake.location(CLOSED) == before
+    assert lake.run(asked=[CLOSED]).counts["files_gone"] == 1
+    assert (lake.state(CLOSED).files_gone, lake.state(CLOSED).rows) == (1, 2)
+
+
 def test_what_cannot_be_read_back_is_not_pointed_to(lake, monkeypatch):
     lake.put(CLOSED, "a", numbered(2))
     monkeypatch.setattr(close_day, "to_file", lambda rows: small_file_of_one())
@@ -590,7 +652,7 @@ def test_every_hour_it_does_all_of_it_and_gives_the_lease_back(settings, lambda_
     settings.put(CLOSED, "a", numbered(2))
     lambda_context.seconds = 900
     outcome = maintenance.lambda_handler({"source": "aws.events"}, lambda_context)
-    assert (outcome["closed"], outcome["rows"], outcome["failed"]) == (1, 2, 0)
+    assert (outcome["closed"], outcome["rows"], outcome["failed"], outcome["without_partition"]) == (1, 2, 0, 1)
     assert settings.files.take_lease("next", datetime.now(UTC), 60)
 
 
@@ -618,10 +680,38 @@ def test_the_operator_closes_a_date_at_once_but_none_that_has_not_ended(settings
     yesterday = TODAY - timedelta(days=1)
     settings.put(yesterday, "a", numbered(2))
     lambda_context.seconds = 900
-    maintenance.lambda_handler({"close": [str(yesterday)]}, lambda_context)
+    settings.put(CLOSED, "a", numbered(2))
+    assert maintenance.lambda_handler({"close": [str(yesterday)]}, lambda_context)["closed"] == 1
     assert settings.location(yesterday).startswith("closed/")
-    with pytest.raises(RefusedError, match="has not ended yet"):
-        maintenance.lambda_handler({"close": [str(TODAY)]}, lambda_context)
+    assert settings.location(CLOSED).startswith("events/"), "the operator waits for those dates alone"
+    refused = {"refused": f"{TODAY} has not ended yet (UTC)"}
+    assert maintenance.lambda_handler({"close": [str(yesterday), str(TODAY)]}, lambda_context) == refused
+
+
+@pytest.mark.parametrize("asked", [{"close": [str(CLOSED)]}, {"register": True}])
+def test_the_operator_is_told_that_there_is_no_table(settings, lambda_context, asked):
+    settings.glue.delete_table(DatabaseName=DATABASE, Name="events")
+    refused = {"refused": "there is no table events in the database bird_test"}
+    assert maintenance.lambda_handler(asked, lambda_context) == refused
+
+
+def test_the_operator_is_told_that_csv_is_not_closed(settings, lambda_context, monkeypatch):
+    monkeypatch.setenv("OUTPUT_FORMAT", "CSV")
+    refused = {"refused": "CSV files are not closed: OutputFormat is CSV"}
+    assert maintenance.lambda_handler({"close": [str(CLOSED)]}, lambda_context) == refused
+
+
+def test_the_operator_is_told_that_another_is_at_work(settings, lambda_context):
+    settings.files.take_lease("erase", datetime.now(UTC), 60)
+    assert maintenance.lambda_handler({"close": [str(CLOSED)]}, lambda_context) == {"held": True}
+
+
+def test_a_run_of_the_operators_begins_nothing_more_after_its_time(settings, lambda_context, monkeypatch):
+    lambda_context.seconds = 900
+    settings.put(CLOSED, "a", numbered(2))
+    moments = iter([1_000.0])
+    monkeypatch.setattr(maintenance.time, "monotonic", lambda: next(moments, 1_121.0))
+    assert maintenance.lambda_handler({"close": [str(CLOSED)], "seconds": 120}, lambda_context)["waiting"] == 1
 
 
 def deployment(kind: str, url: str) -> dict[str, Any]:
@@ -658,3 +748,23 @@ def test_a_deployment_that_cannot_register_fails_with_a_reason(settings, cloudfo
     maintenance.lambda_handler(deployment("Create", url), lambda_context)
     assert answers[0]["Status"] == "FAILED"
     assert answers[0]["Reason"].startswith("The table's dates could not be registered: LakeUnavailableError in ")
+
+
+def test_a_rollback_goes_on_though_nothing_can_be_registered(settings, cloudformation, lambda_context, monkeypatch):
+    """The stack would be stuck in UPDATE_ROLLBACK_FAILED; the next hour registers."""
+    url, answers = cloudformation
+    monkeypatch.setattr(LakeFiles, "dates", lambda *_: (_ for _ in ()).throw(LakeUnavailableError("no answer")))
+    monkeypatch.setattr(maintenance, "stack_status", lambda stack: "UPDATE_ROLLBACK_IN_PROGRESS")
+    maintenance.lambda_handler(deployment("Update", url), lambda_context)
+    assert answers[0]["Status"] == "SUCCESS"
+
+
+def test_a_deletion_needs_nothing_that_may_be_gone_already(cloudformation, lambda_context, monkeypatch):
+    url, answers = cloudformation
+    monkeypatch.setattr(maintenance.boto3, "client", lambda name: pytest.fail(f"{name} was asked"))
+    maintenance.lambda_handler(
+        {**deployment("Delete", url), "PhysicalResourceId": "registered-partitions"}, lambda_context
+    )
+    assert [(answer["Status"], answer["PhysicalResourceId"]) for answer in answers] == [
+        ("SUCCESS", "registered-partitions")
+    ]
