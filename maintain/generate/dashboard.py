@@ -26,6 +26,7 @@ FAILURES = {"bounce", "out_of_band", "policy_rejection", "spam_complaint"}
 FUNCTION = "FunctionName"
 QUEUE = "QueueName"
 INGEST, PROCESS = "${IngestFunction}", "${ProcessFunction}"
+MAINTENANCE = "${TableMaintenanceFunction}"
 PUBLISH_EVENTS, LOAD_POSTGRES = "${PublishEventsFunction}", "${LoadPostgresFunction}"
 OURS, LAMBDA, SQS = "BirdWebhooks", "AWS/Lambda", "AWS/SQS"
 DEAD_LETTERS = "ApproximateNumberOfMessagesVisible"
@@ -247,6 +248,23 @@ METRICS: list[tuple[tuple[int, int], dict[str, Any]]] = [
             "metrics": [
                 of_ingest("body_bytes", "p50", stat="p50"),
                 of_ingest("body_bytes", "largest", stat="Maximum"),
+            ],
+        },
+    ),
+    (
+        (16, 29),
+        {
+            "title": "Dates of the table",
+            "stat": "Maximum",
+            "period": 3600,
+            "annotations": {"horizontal": [line("alarm", 20)]},
+            "metrics": [
+                metric(
+                    OURS, "registered_ahead_days", FUNCTION, MAINTENANCE, "days ahead with a partition", stat="Minimum"
+                ),
+                metric(OURS, "without_partition", FUNCTION, MAINTENANCE, "dates found without one"),
+                metric(OURS, "overdue", FUNCTION, MAINTENANCE, "to be closed, and a day late"),
+                metric(OURS, "files_gone", FUNCTION, MAINTENANCE, "files gone before they were read", stat="Sum"),
             ],
         },
     ),

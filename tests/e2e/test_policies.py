@@ -167,6 +167,7 @@ MUST: dict[str, list[Call]] = {
         Call("glue", "get_partitions", A_TABLE),
         Call("glue", "batch_create_partition", {**A_TABLE, "PartitionInputList": []}),
         MOVE_DATES,
+        SEE_STACK,
         Call("sns", "publish", {"TopicArn": "{ClosedDaysTopic}", "Message": "by a test"}),
     ],
     "WebhookCredentialsRole": [read_secret(), SEE_STACK],

@@ -10,6 +10,7 @@ from samtranslator.yaml_helper import yaml_parse
 import ingest.metrics
 import load_postgres.app
 import load_postgres.metrics
+import process.maintenance
 import process.metrics
 import publish_events.metrics
 
@@ -26,6 +27,7 @@ OF_PROCESS = {
     *process.metrics.COUNTED,
     process.metrics.LAG,
 }
+OF_MAINTENANCE = {*process.maintenance.COUNTED}
 # What AWS documents for these namespaces, as far as it is used here: (name, dimensions).
 OF_AWS = {
     "AWS/Lambda": ({"Duration", "Errors", "Invocations", "Throttles"}, {"FunctionName"}),
@@ -98,6 +100,8 @@ def is_emitted(namespace: str, name: str, dimensions: dict) -> bool:
             return name in publish_events.metrics.COUNTED and len(dimensions) == 1
         if function in ("${LoadPostgresFunction}", {"Ref": "LoadPostgresFunction"}):
             return name in load_postgres.metrics.COUNTED and len(dimensions) == 1
+        if function in ("${TableMaintenanceFunction}", {"Ref": "TableMaintenanceFunction"}):
+            return name in OF_MAINTENANCE and len(dimensions) == 1
         is_process = function in ("${ProcessFunction}", {"Ref": "ProcessFunction"})
         return is_process and name in OF_PROCESS and len(dimensions) == 1
     names, known = OF_AWS[namespace]
@@ -117,7 +121,7 @@ def test_every_metric_of_an_alarm_is_emitted():
 
 def test_every_metric_that_costs_money_is_shown():
     shown = {name for namespace, name, _ in metrics_shown(STACKS["ALB"]) if namespace == "BirdWebhooks"}
-    assert shown == OF_INGEST | OF_PROCESS
+    assert shown == OF_INGEST | OF_PROCESS | OF_MAINTENANCE
     with_bus = {name for _, name, _ in metrics_shown(STACKS["ALB with events on a bus"])}
     assert with_bus > {*publish_events.metrics.COUNTED}
     with_postgres = {name for _, name, _ in metrics_shown({*STACKS["ALB"], "LoadPostgres"})}
