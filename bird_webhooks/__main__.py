@@ -18,7 +18,19 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from bird_webhooks import report_page
 from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import batches, erase, lists, quarantine, redrive, replay, rotation, status, verify
+from bird_webhooks.operate import (
+    batches,
+    close,
+    erase,
+    files,
+    lists,
+    quarantine,
+    redrive,
+    replay,
+    rotation,
+    status,
+    verify,
+)
 from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
@@ -65,6 +77,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("which batches? give --since, --batch or --quarantined")
         if options.force and not options.batch:
             known.error("--force is for batches named with --batch")
+    if options.command == "close" and not (options.date or options.register):
+        known.error("close what? give --date, or --register")
+    if options.command == "files" and options.until and options.until < options.since:
+        known.error("--until is before --since")
     return options
 
 
@@ -134,6 +150,10 @@ def run(options: argparse.Namespace) -> bool:
             )
         case "rotate":
             rotate(the_stack(options), options)
+        case "close":
+            close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
+        case "files":
+            files.show(the_stack(options), options.since, options.until, as_json=options.json)
         case "list-export":
             lists.export(
                 the_stack(options),

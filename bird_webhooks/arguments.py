@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     quarantine(commands)
     erase(commands)
     rotate(commands)
+    close(commands)
+    files(commands)
     list_export(commands)
     report(commands)
     simulate(commands)
@@ -170,6 +172,30 @@ def rotate(commands: Commands) -> None:
     command(steps, "status", "show how far a rotation is", json=True)
 
 
+def close(commands: Commands) -> None:
+    text = "close dates of the table at once, or register those that it does not have; what runs every hour does both"
+    to = command(commands, "close", text, json=True)
+    to.add_argument(
+        "--date",
+        type=day,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DATE",
+        help="write this date, which has ended, into few large files; or take in what came late; 2026-11-24, or 2d ago",
+    )
+    to.add_argument(
+        "--register", action="store_true", help="give each date that has rows its partition, so that they are visible"
+    )
+
+
+def files(commands: Commands) -> None:
+    text = "print the current files of rows by event date, for programs that read them by path"
+    to = command(commands, "files", text, json=True)
+    to.add_argument("--since", type=day, required=True, metavar="DATE", help="first event date: 2026-11-24, or 7d ago")
+    to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
+
+
 def list_export(commands: Commands) -> None:
     text = "write the addresses that must not receive mail any more as CSV; it is personal data"
     to = command(commands, "list-export", text)
@@ -279,6 +305,15 @@ def time(text: str) -> datetime:
         parsed = datetime.fromisoformat(text)
         return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     raise argparse.ArgumentTypeError(f"not a time: {text} (give {TIME_FORMAT})")
+
+
+def day(text: str) -> date:
+    """`2026-11-24`, or `7d` ago; in UTC."""
+    with suppress(ValueError, OverflowError):
+        if text[-1:] == "d" and text[:-1].isdigit():
+            return datetime.now(UTC).date() - timedelta(days=int(text[:-1]))
+        return date.fromisoformat(text)
+    raise argparse.ArgumentTypeError(f"not a date: {text} (give 2026-11-24, or 7d ago)")
 
 
 def duration(text: str) -> timedelta:

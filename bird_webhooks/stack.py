@@ -26,6 +26,8 @@ OUTPUTS = Path(".local/outputs.json")  # written by `make local`
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
 LINKS = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 LOCAL_LINKS = Config(signature_version="s3v4")
+# A run of the table's maintenance that the operator asks for may take five minutes, and must not be asked for twice.
+INVOCATIONS = Config(read_timeout=360, retries={"mode": "standard", "total_max_attempts": 1})
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def deployed(stack_name: str, region: str | None, profile: str | None) -> Stack:
     def client(service: str, region: str | None = None) -> Any:
         if (region or session.region_name) is None:
             raise OperateError("which region? give --region, or set AWS_REGION")
-        return connect(service, region_name=region, config=config.merge(LINKS) if service == "s3" else config)
+        own = {"s3": LINKS, "lambda": INVOCATIONS}.get(service, Config())
+        return connect(service, region_name=region, config=config.merge(own))
 
     return Stack(stack_name, client)
 
@@ -157,7 +160,7 @@ def local() -> Stack:
             region_name=region or outputs["region"],
             endpoint_url=outputs["endpoint_url"],
             verify=outputs["ca_bundle"] or None,
-            config=LOCAL_LINKS if service == "s3" else None,
+            config={"s3": LOCAL_LINKS, "lambda": INVOCATIONS}.get(service),
         )
 
     return Stack(outputs["StackName"], client, LOCAL_POLL_SECONDS, outputs["WebhookUrl"], outputs["ca_bundle"] or None)

@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from bird_webhooks.operate import quarantine, redrive, rotation
+from bird_webhooks.operate import dates, lease, quarantine, redrive, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json
+from process import day_state
 
 DAY = timedelta(days=1)
 PERIOD_SECONDS = 300
-PREFIXES = {"PARQUET": "events/", "CSV": "events-csv/"}
+# Of states that were written last, as many are read: those of unfinished dates are among them.
+STATES_READ = 20
 
 
 class Line(NamedTuple):
@@ -33,6 +35,9 @@ def show(stack: Stack, *, as_json: bool) -> None:
         ("queue", queue),
         ("dead letters", dead_letters),
         ("rows", rows),
+        ("table", table),
+        ("dates", dates_closed),
+        ("maintenance", maintenance),
         ("quarantined", quarantined),
         ("errors, 24 h", errors),
         ("alarms", alarms),
@@ -124,7 +129,8 @@ def dead_letters(stack: Stack) -> Line:
 def rows(stack: Stack) -> Line:
     """Days with rows in the format of the stack, and those that a change of OutputFormat left in the other."""
     written = stack.parameters()["OutputFormat"]
-    days = {name: days_under(stack, prefix) for name, prefix in PREFIXES.items()}
+    days = {name: dates.with_folder(stack, prefix) for name, prefix in dates.OPEN.items()}
+    days["PARQUET"] |= dates.with_folder(stack, dates.CLOSED)  # small files of closed dates are deleted
     text = f"{len(days[written]):,} days in {written}"
     for other in days.keys() - {written}:
         if days[other]:
@@ -136,12 +142,64 @@ def rows(stack: Stack) -> Line:
     return Line(text, {"format": written, "days": {name: len(found) for name, found in days.items()}})
 
 
-def days_under(stack: Stack, prefix: str) -> set[str]:
-    """One request for a thousand days."""
-    pages = stack.s3.get_paginator("list_objects_v2").paginate(
-        Bucket=stack.output("LakeBucketName"), Prefix=f"{prefix}event_date=", Delimiter="/"
-    )
-    return {found["Prefix"].removeprefix(prefix) for page in pages for found in page.get("CommonPrefixes", [])}
+def table(stack: Stack) -> Line:
+    """How far ahead dates are registered, and which have rows that no query sees."""
+    found = dates.partitions(stack)
+    if found is None:
+        return Line("there is no table events: deploy the stack again", {"registered": 0})
+    prefix = dates.OPEN[stack.parameters()["OutputFormat"]]
+    with_rows = dates.with_folder(stack, prefix) | dates.states(stack).keys()
+    without = sorted(with_rows - found.existing.keys())
+    ahead = found.days_ahead(datetime.now(UTC).date())
+    text = f"{len(found.existing):,} dates registered, {ahead} days ahead"
+    if without:
+        text += f"; {len(without):,} WITHOUT A PARTITION, not visible until the next hour or `close --register`: "
+        text += ", ".join(map(str, without[:5])) + ("…" if len(without) > 5 else "")
+    facts = {"registered": len(found.existing), "ahead_days": ahead, "without_partition": list(map(str, without))}
+    return Line(text, facts)
+
+
+def dates_closed(stack: Stack) -> Line:
+    """Open and closed dates by where the table's partitions point, and what has not been done."""
+    parameters, now = stack.parameters(), datetime.now(UTC)
+    if parameters["OutputFormat"] == "CSV":
+        return Line("all open: CSV is never closed", {"closed": 0})
+    found, written = dates.partitions(stack), dates.states(stack)
+    closed = {day for day, where in (found.existing if found else {}).items() if dates.is_closed(where.location)}
+    folders = dates.with_folder(stack, dates.OPEN["PARQUET"])
+    still_open = sorted(folders - closed)
+    close_after = timedelta(hours=int(parameters.get("CloseAfterHours", 10))) + day_state.OVERDUE
+    closing = parameters.get("CloseDays") == "true"
+    overdue = [day for day in still_open if closing and day_state.due(day, now, close_after)]
+    states = [dates.state(stack, day) for day in sorted(written, key=lambda day: written[day])[-STATES_READ:]]
+    newest = max((state for state in states if state.closed_at), key=lambda state: state.event_date, default=None)
+    unfinished = sorted(state.event_date for state in states if state.attempt)
+    gone = {str(state.event_date): state.files_gone for state in states if state.files_gone}
+    text = f"{len(still_open):,} open, {len(closed):,} closed"
+    if newest and newest.closed_at:
+        text += f", the newest {newest.event_date} (at {newest.closed_at:%Y-%m-%d %H:%M} UTC)"
+    text += "" if closing else "; CloseDays is off"
+    text += f"; {len(unfinished):,} being closed" if unfinished else ""
+    text += f"; {len(overdue):,} OVERDUE, the oldest {overdue[0]}: see `close --date`" if overdue else ""
+    text += f"; FILES WERE GONE before they were read, of {', '.join(gone)}: see `replay`" if gone else ""
+    facts = {
+        "open": len(still_open),
+        "closed": len(closed),
+        "newest_closed": str(newest.event_date) if newest else None,
+        "newest_closed_at": newest.closed_at if newest else None,
+        "being_closed": list(map(str, unfinished)),
+        "overdue": list(map(str, overdue)),
+        "files_gone": gone,
+    }
+    return Line(text, facts)
+
+
+def maintenance(stack: Stack) -> Line:
+    """Who has the lease that keeps the table's maintenance and erasures apart."""
+    held = lease.holder(stack)
+    if held is None:
+        return Line("nothing is at work", None)
+    return Line(f"at work is {lease.named(held)}", {"owner": held.owner.partition(" ")[0], "until": held.until})
 
 
 def quarantined(stack: Stack) -> Line:

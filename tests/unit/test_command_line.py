@@ -1,7 +1,7 @@
 """The command line of `bird-webhooks`: one spelling everywhere, and wrong usage is refused before anything is done."""
 
 import argparse
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -10,10 +10,16 @@ from bird_webhooks.arguments import MAX_REPORT_DAYS, parser
 from report.app import MAX_DAYS
 
 COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "list-export"]
-COMMANDS += ["report", "simulate"]
+COMMANDS[-1:] = ["close", "files", "list-export", "report", "simulate"]
 ADDRESS = ["--address", "name@example.com"]
 # What a command cannot do without.
-REQUIRED = {"replay": ["--since", "1h"], "erase": ADDRESS, "rotate": ["status"]}
+REQUIRED = {
+    "replay": ["--since", "1h"],
+    "erase": ADDRESS,
+    "rotate": ["status"],
+    "close": ["--register"],
+    "files": ["--since", "7d"],
+}
 
 
 def subcommands(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -64,6 +70,11 @@ def test_what_answers_something_answers_in_json_too():
         (["replay"], "which batches? give --since, --batch or --quarantined"),
         (["replay", "--since", "1h", "--force"], "--force is for batches named with --batch"),
         (["replay", "--since", "1h", "--limit", "0"], "not a positive whole number: 0"),
+        (["close"], "close what? give --date, or --register"),
+        (["close", "--date", "24.11.2026"], "not a date: 24.11.2026 (give 2026-11-24, or 7d ago)"),
+        (["files"], "the following arguments are required: --since"),
+        (["files", "--since", "99999999d"], "not a date: 99999999d"),
+        (["files", "--since", "2026-11-24", "--until", "2026-11-23"], "--until is before --since"),
         (["list-export", "--subaccount", "x"], "not a subaccount number: x"),
         (["list-export", "--account", "a b"], "not an account id: a b"),
         (["rotate", "finish", "--quiet", "2026-11-24"], "not a duration: 2026-11-24 (give 30m, 2h or 3d)"),
@@ -97,6 +108,13 @@ def test_a_time_long_ago_or_of_another_zone():
     assert parsed(["batches", "--since", "2026-11-24T10:30+02:00"]).since == datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
     assert datetime.now(UTC) - parsed(["batches", "--since", "2h"]).since < timedelta(hours=2, seconds=10)
     assert parsed(["rotate", "finish"]).quiet == timedelta(minutes=15)
+
+
+def test_dates_are_named_one_by_one_or_together():
+    days = [date(2026, 11, 23), date(2026, 11, 24), date(2026, 11, 25)]
+    given = ["close", "--date", "2026-11-23", "--date", "2026-11-24", "2026-11-25"]
+    assert parsed(given).date == days
+    assert parsed(["close", "--register"]).date == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
