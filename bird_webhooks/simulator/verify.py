@@ -10,14 +10,18 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from typing import Any
 from urllib.parse import urlsplit
 
+from botocore.exceptions import ClientError
+
 from bird_webhooks.errors import OperateError
+from bird_webhooks.operate import close
 from bird_webhooks.simulator.batches import Batch
 from bird_webhooks.simulator.ledger import ACCEPTED, Ledger
 from bird_webhooks.stack import Stack
@@ -26,6 +30,7 @@ from report.athena import Athena
 VIEW = "events_deduplicated"
 QUERY_TIMEOUT_SECONDS = 300
 RESULT_FILE_SECONDS = 30
+VISIBLE_AFTER_SECONDS = 60  # later than rows take to be written
 ROWS_AT_A_TIME = 20_000  # more come day by day, for the machine's sake
 MAX_EXAMPLES = 20
 NULL = r"\N"  # Athena's result files do not tell null from an empty text
@@ -50,10 +55,17 @@ class Lake:
 
     athena: Athena
     s3: Any
+    stack: Stack | None = None  # whose maintenance is asked to make rows visible before its next hour
 
     @classmethod
     def of(cls, stack: Stack) -> "Lake":
-        return cls(stack.athena(QUERY_TIMEOUT_SECONDS), stack.s3)
+        return cls(stack.athena(QUERY_TIMEOUT_SECONDS), stack.s3, stack)
+
+    def make_visible(self, days: Iterable[date]) -> None:
+        """Rows of dates that are closed, or more than a month away. Without the right to, they are waited for."""
+        if self.stack and "TableMaintenanceFunctionArn" in self.stack.outputs:
+            with suppress(ClientError, OperateError):
+                close.make_visible(self.stack, days)
 
     def columns(self) -> list[tuple[str, str]]:
         """The view's (name, type)."""
@@ -137,7 +149,7 @@ def verify(
     )
     if not alone:
         scope += f" AND event_date BETWEEN DATE {literal(first_day(sent))} AND DATE {literal(days_from_now(1))}"
-    days = wait_for(lake, scope, result.accepted, wait_seconds, progress)
+    days = wait_for(lake, scope, result.accepted, wait_seconds, progress, days_of(sent))
     seen: Counter[Key] = Counter()
     by_day = [f"{scope} AND event_date = DATE {literal(day)}" for day in sorted(days)]
     for part in by_day if sum(days.values()) > ROWS_AT_A_TIME else [scope]:
@@ -166,10 +178,11 @@ def verify(
 
 
 def wait_for(
-    lake: Lake, scope: str, wanted: int, wait_seconds: float, progress: Callable[[str], None]
+    lake: Lake, scope: str, wanted: int, wait_seconds: float, progress: Callable[[str], None], dates: set[date]
 ) -> dict[str, int]:
-    """Rows by day, as soon as there are as many as wanted, or when the time is over."""
+    """Rows by day, as soon as there are as many as wanted, or when the time is over. `dates`: of the events."""
     deadline = time.monotonic() + wait_seconds
+    visible_at = time.monotonic() + VISIBLE_AFTER_SECONDS
     while True:
         began = time.monotonic()
         sql = f"SELECT event_date, count(*) AS rows_found FROM {VIEW} WHERE {scope} GROUP BY event_date"  # noqa: S608
@@ -177,6 +190,9 @@ def wait_for(
         progress(f"{sum(days.values())} of {wanted} events found")
         if sum(days.values()) >= wanted or time.monotonic() > deadline:
             return days
+        if time.monotonic() > visible_at:
+            lake.make_visible(dates)
+            visible_at = time.monotonic() + VISIBLE_AFTER_SECONDS
         time.sleep(max(1, time.monotonic() - began))  # as long as it took: the rows need the machine too
 
 
@@ -271,8 +287,12 @@ def moment_of(found: str | None) -> datetime | None:
 
 
 def first_day(sent: dict[Key, tuple[str, str, bool]]) -> str:
+    return min(days_of(sent), default=datetime.now(UTC).date()).isoformat()
+
+
+def days_of(sent: dict[Key, tuple[str, str, bool]]) -> set[date]:
     moments = [json.loads(event).get("timestamp") for _, event, _ in sent.values()]
-    return min((moment(value) for value in moments if value), default=datetime.now(UTC)).date().isoformat()
+    return {moment(value).date() for value in moments if value}
 
 
 def days_from_now(days: int) -> str:

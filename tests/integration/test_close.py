@@ -19,6 +19,7 @@ from moto import mock_aws
 from bird_webhooks import __main__ as operate
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import close, lease
+from bird_webhooks.simulator.verify import Lake
 from bird_webhooks.stack import Stack
 from process import day_state
 from process.day_state import Attempt, DayState, File, Part, Small, TakenIn, Version
@@ -230,6 +231,16 @@ def test_a_function_that_makes_no_progress_is_not_invoked_for_ever(aws, run):
         "bird-webhooks: the function makes no progress: its log says why",
     )
     assert len(aws.function.asked) == 2
+
+
+def test_the_simulator_makes_late_rows_visible_instead_of_waiting_for_the_next_hour(aws):
+    aws.put_state(closed())
+    aws.function.answers = [{"registered": 0}, {"closed": 1}]
+    lake = Lake(None, aws.s3, Stack("bird-webhooks", aws.client, 0))
+    lake.make_visible({DAY, date(2026, 11, 25)})
+    assert aws.function.asked == [{"register": True}, {"close": ["2026-11-20"], "seconds": 120}]
+    aws.function.answers = [{"refused": "no"}]
+    lake.make_visible({DAY})  # then its rows are waited for
 
 
 # --- files ---
