@@ -10,11 +10,13 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import erase
+from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import Person
 from bird_webhooks.stack import Stack
 
@@ -27,7 +29,8 @@ LEFT_BEHIND_AFTER = timedelta(minutes=15)
 EMPTY_FOR = timedelta(days=15)
 CLOCKS_APART = timedelta(minutes=1)
 LOOKS = 3
-ROW_FOLDERS = ("events", "events-csv")
+CLOSED = "closed"
+ROW_FOLDERS = ("events", "events-csv", CLOSED)
 
 
 class VerifyEvent(NamedTuple):
@@ -113,9 +116,12 @@ def _remove_rows(stack: Stack, event: VerifyEvent, since: datetime) -> int:
             holding = [(file, rows) for file, rows in found if rows is not None and rows != erase.UNREADABLE]
         if not holding:
             return removed
-        for file, rows in holding:
-            erase.take_out_of(stack, event.person, file)
-            removed += rows
+        # Only what a run that was cut short left for hours can be in a closed file.
+        in_closed = any(file.key.startswith(f"{CLOSED}/") for file, _ in holding)
+        with no_maintenance(stack) if in_closed else nullcontext():
+            for file, rows in holding:
+                erase.take_out_of(stack, event.person, file)
+                removed += rows
     raise OperateError(f"the row of {event.id} comes again and again")
 
 

@@ -49,10 +49,10 @@ def others(now: datetime) -> bytes:
     return json.dumps([{"msys": {"message_event": event}}]).encode()
 
 
-def rows(s3) -> list[str]:
+def rows(s3, prefix: str = "events") -> list[str]:
     """The batches of the rows in the lake."""
     found = []
-    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events").get("Contents", []):
+    for item in s3.list_objects_v2(Bucket=LAKE, Prefix=prefix).get("Contents", []):
         body = s3.get_object(Bucket=LAKE, Key=item["Key"])["Body"].read()
         if item["Key"].endswith(".csv"):
             header, *lines = body.decode().splitlines()
@@ -97,6 +97,20 @@ def test_a_run_that_was_cut_short_is_cleaned_up_by_the_next_one_a_quarter_of_an_
     assert verify_event.remove(target, [own], now + timedelta(minutes=16)) == (1, 1)
     assert rows(s3) == []
     assert raw_batches(s3) == {event.id: [b"[]"]}
+
+
+def test_what_a_run_left_behind_is_removed_from_a_closed_date_too(s3, target):
+    now = datetime.now(UTC)
+    event = verify_event.new(now)
+    keys = [store(s3, event.id, event.body), store(s3, "others", others(now))]
+    lambda_handler(sqs({"Records": [created(key) for key in keys]}), None)
+    [small] = s3.list_objects_v2(Bucket=LAKE, Prefix="events/")["Contents"]
+    closed = small["Key"].replace("events/", "closed/").replace("/part", "/0001-abc/part")
+    s3.copy_object(Bucket=LAKE, Key=closed, CopySource={"Bucket": LAKE, "Key": small["Key"]})
+    s3.delete_object(Bucket=LAKE, Key=small["Key"])
+    assert sorted(rows(s3, "closed/")) == [event.id, "others"]
+    assert verify_event.remove(target, [], now + timedelta(days=2)) == (1, 1)
+    assert rows(s3, "closed/") == ["others"]
 
 
 def test_an_empty_batch_goes_when_no_message_can_name_it_any_more(s3, target):
