@@ -66,14 +66,19 @@ def deployment(stack: Stack) -> Line:
 
 
 def front_door(stack: Stack) -> Line:
-    kind, url = stack.parameters()["FrontDoor"], stack.output("WebhookUrl")
+    kind, url = kind_of_front_door(stack.parameters()), stack.output("WebhookUrl")
     return Line(f"{kind} {url}", {"kind": kind, "url": url})
+
+
+def kind_of_front_door(parameters: dict[str, str]) -> str:
+    """The one-click stack has no choice."""
+    return parameters.get("FrontDoor", "HTTP_API")
 
 
 def senders(stack: Stack) -> Line:
     parameters = stack.parameters()
     names = ("SenderHostName", "SenderPrefixListId", "SenderCidrs")
-    behind_alb = parameters["FrontDoor"] == "ALB"
+    behind_alb = kind_of_front_door(parameters) == "ALB"
     said = next((parameters[name] for name in names if parameters.get(name)), "?") if behind_alb else "any address"
     return Line(said, said)
 

@@ -29,6 +29,7 @@ from process.table import to_parquet
 from report.athena import QueryFailedError
 
 ROWS_TIMEOUT_SECONDS = 90
+ASK_TIMEOUT_SECONDS = 300
 BATCHES_BEFORE = 12
 
 
@@ -73,7 +74,7 @@ class Reader:
     def ask(self) -> None:
         stack = self._stack()
         try:
-            [row] = stack.athena(60).stream("SELECT count(DISTINCT event_key) AS events FROM events")
+            [row] = stack.athena(ASK_TIMEOUT_SECONDS).stream("SELECT count(DISTINCT event_key) AS events FROM events")
         except QueryFailedError as error:
             if self._stack().outputs["GlueDatabaseName"] == stack.outputs["GlueDatabaseName"]:
                 self.failures.append(str(error))
@@ -88,7 +89,7 @@ class Reader:
         ended = threading.Event()
 
         def ask() -> None:
-            while not ended.is_set():
+            while not ended.wait(0.2):
                 self.ask()
 
         thread = threading.Thread(target=ask)
