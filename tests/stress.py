@@ -45,7 +45,7 @@ class Clock:
 
     def advance(self, by: timedelta) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._now + by <= min(self._asking, default=self._now) + LONGEST_QUESTION)
+            self._changed.wait_for(lambda: all(self._now + by <= began + LONGEST_QUESTION for began in self._asking))
             self._now += by
 
     @contextmanager
@@ -71,6 +71,7 @@ class Stress:
     seed: int = 1
     wrong: list[str] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)  # by the runs, as far as they lived to tell
     killed: int = 0
     files: set[str] = field(default_factory=set)
     closing: set[date] = field(default_factory=set)
@@ -81,6 +82,8 @@ class Stress:
         self.random = random.Random(self.seed)  # noqa: S311
         self.s3, self.glue = (self.stack.emulator.client(name) for name in ("s3", "glue"))
         self.bucket = self.stack.outputs["LakeBucketName"]
+        # The deployment gave it back by the time of the real clock.
+        self.s3.delete_object(Bucket=self.bucket, Key="maintenance/lease.json")
         self._sent: dict[Key, tuple[str, dict[str, Any], date]] = {}
         self._unsteady: set[Key] = set()
         self._seen: set[Key] = set()
@@ -90,7 +93,7 @@ class Stress:
 
     # --- Arrivals ---
 
-    def batches(self, per_second_of_each: int = 0) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
         """Until the end, for a date at random; each is known before it is sent."""
         makers = {day: BatchMaker(self.seed, noon(day), spread_seconds=3_600) for day in self.days}
         number = 0
@@ -143,8 +146,11 @@ class Stress:
 
     def maintain(self, function: FunctionProcess, **order: Any) -> None:
         answer = function.invoke({"now": self.clock.now().isoformat(), **order})
-        if answer and "error" in answer:
+        if answer is None:
+            return
+        if "error" in answer:
             self.wrong.append(f"the maintenance failed: {answer['error']}")
+        self.done += Counter({name: count for name, count in answer.items() if name != "error"})
 
     def look_at_files(self) -> None:
         """Whoever was told of a small file finds it."""
@@ -169,7 +175,7 @@ class Stress:
             while not self._over.is_set():
                 try:
                     question()
-                except Exception as error:  # noqa: BLE001  (whatever it is, a reader met it)
+                except Exception as error:  # whatever it is, a reader met it
                     self.wrong.append(f"a question failed: {type(error).__name__}: {str(error)[:300]}")
 
         threads = [threading.Thread(target=until_over, args=(question,), daemon=True) for question in questions]

@@ -46,6 +46,7 @@ class FunctionProcess:
             "AWS_ACCESS_KEY_ID": stack.emulator.access_key,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
         }
         self._command = [sys.executable, Path(__file__).with_name("function_process.py"), function]
         self._environment = environment

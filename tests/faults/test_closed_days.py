@@ -22,7 +22,7 @@ def waiting(stack) -> int:
     return sum(int(found[name]) for name in names)
 
 
-def test_every_answer_is_right_while_days_are_closed(emulator, ledger):
+def test_every_answer_is_right_while_days_are_closed(emulator, ledger, record_property):
     stack = local_stack.create_or_update(emulator, "bird-closed-days")
     today = datetime.now(UTC).date()
     stress = Stress(stack, ledger, [today - timedelta(days=DAYS + 2 - number) for number in range(DAYS)])
@@ -32,11 +32,14 @@ def test_every_answer_is_right_while_days_are_closed(emulator, ledger):
         stress.readers(lambda: stress.ask_view(athena.stream), lambda: stress.ask_table(athena.stream)),
     ):
         stress.rounds(ROUNDS)
-    print(f"{dict(stress.answers)} answers, {stress.killed} runs killed, {len(stress.files)} small files")
-    assert stress.wrong == []
-    assert min(stress.answers["view"], stress.answers["table"]) >= 5
-    assert stress.killed >= 3
-    # What came last is taken in by one more run, and the files that others replaced are deleted when their time is over.
+    figures = f"{dict(stress.answers)} answers, {dict(stress.done)}, {stress.killed} killed, {len(stress.files)} files"
+    record_property("figures", figures)
+    assert (stress.wrong, figures) == ([], figures)
+    assert min(stress.answers["view"], stress.answers["table"]) >= 5, figures
+    assert stress.done["closed"] >= 2 * DAYS, figures
+    assert stress.done["held"] >= 1, figures
+    assert stress.killed >= 3, figures
+    # What came last is taken in, and what was replaced is deleted when its time is over.
     assert poll(lambda: waiting(stack), lambda count: count == 0, ROWS_TIMEOUT_SECONDS) == 0
     function = FunctionProcess(stack, "maintenance", emulator.endpoint_url)
     for hours in (1, 1, 16 * 24):
@@ -46,7 +49,7 @@ def test_every_answer_is_right_while_days_are_closed(emulator, ledger):
     assert stress.wrong == []
     closed = {day: stress.location(day).partition("closed/")[2] for day in stress.days}
     assert all(closed.values())
-    assert {key.rpartition("/")[0] for key in keys(stress, "closed/")} == {f"closed/{place.rstrip('/')}" for place in closed.values()}
+    assert {f"{key.rpartition('/')[0]}/" for key in keys(stress, "closed/")} == {f"closed/{p}" for p in closed.values()}
     assert [key for key in keys(stress, "events/") for day in stress.days if str(day) in key] == []
     verdict = verify(ledger, Lake.of(stack.stack), wait_seconds=10, alone=True, progress=lambda text: None)
     assert (str(verdict), verdict.closes) == (str(verdict), True)

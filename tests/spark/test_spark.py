@@ -79,9 +79,7 @@ def spark(lake: Path) -> Read:
 
 
 def read_by_duckdb(folder: Path) -> list[tuple[Any, ...]]:
-    names = [
-        f"epoch_us({column.name})" if column.type == "TIMESTAMP" else f'"{column.name}"' for column in COLUMNS
-    ]
+    names = [f"epoch_us({column.name})" if column.type == "TIMESTAMP" else f'"{column.name}"' for column in COLUMNS]
     files = f"read_parquet('{folder}/**/*.parquet', hive_partitioning = true)"
     with duckdb.connect() as connection:
         return connection.execute(f"SELECT {', '.join(names)}, event_date::text FROM {files}").fetchall()  # noqa: S608
