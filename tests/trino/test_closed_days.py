@@ -1,4 +1,4 @@
-"""Days are closed while mail arrives, runs are killed and Trino asks as Athena would: no answer is wrong, none fails."""
+"""Days are closed while mail arrives, runs are killed and Trino asks: none of its answers is wrong, none fails."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

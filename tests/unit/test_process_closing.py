@@ -144,6 +144,16 @@ def test_versions_on_top_of_each_other_are_as_one_of_all_files_in_any_order(file
     assert seen_in_files(version, tmp_path_factory.mktemp("stacked")) == at_once
 
 
+def test_copies_without_a_time_or_a_key_are_told_apart_too():
+    copies = [row((None, None, None, key), (None, None, extra)) for key in (None, "a") for extra in (None, "x", None)]
+    held = [batch([{**copy, "timestamp": 1_795_392_000_000} for copy in copies])]
+    kept = closing.taken(held, closing.distinct(held))
+    assert list(zip(kept["event_key"].to_pylist(), kept["extra"].to_pylist(), strict=True)) == [
+        (None, None),
+        ("a", None),
+    ]
+
+
 def rows(count: int, **fields: Any) -> list[dict[str, Any]]:
     return [
         {
