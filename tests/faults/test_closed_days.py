@@ -11,8 +11,8 @@ from tests.faults.harness import FunctionProcess
 from tests.stress import Stress
 
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
-DAYS, ROUNDS = (12, 300) if NIGHTLY else (3, 32)
-BATCHES_PER_SECOND = 4
+DAYS, ROUNDS, HOURS = (10, 250, 3) if NIGHTLY else (2, 14, 5)
+BATCHES_PER_SECOND = 3
 
 
 def waiting(stack) -> int:
@@ -31,7 +31,7 @@ def test_every_answer_is_right_while_days_are_closed(emulator, ledger, record_pr
         stress.arrivals(BATCHES_PER_SECOND),
         stress.readers(lambda: stress.ask_view(athena.stream), lambda: stress.ask_table(athena.stream)),
     ):
-        stress.rounds(ROUNDS)
+        stress.rounds(ROUNDS, hours=HOURS)
     figures = f"{dict(stress.answers)} answers, {dict(stress.done)}, {stress.killed} killed, {len(stress.files)} files"
     record_property("figures", figures)
     assert (stress.wrong, figures) == ([], figures)
