@@ -26,6 +26,7 @@ MINISTACK_INSTALLED := .venv-ministack/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 REVIEW_INSTALLED := .venv-review/.installed
 CDK_INSTALLED := .venv-cdk/.installed
+SPARK_INSTALLED := .venv-spark/.installed
 
 ##@ Start here
 .PHONY: help
@@ -103,6 +104,10 @@ test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a re
 test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-and-cdk.md, synthesised (needs node 22 or newer)
 	@$(PYTEST) tests/cdk
 
+.PHONY: test-spark
+test-spark: $(INSTALLED) $(SPARK_INSTALLED) ## Spark reads the lake's folders by path as DuckDB does (needs Java 17 or newer)
+	@$(PYTEST) tests/spark
+
 .PHONY: test-container
 test-container: $(INSTALLED) ## ingest and process through `sam local invoke` (needs a container engine)
 	@$(PYTEST) tests/container
@@ -123,7 +128,7 @@ generate: $(INSTALLED) ## After adding a column, a view, a type or an alarm: wri
 
 .PHONY: lock
 lock: ## Pin the dependency groups of pyproject.toml, newest versions, in requirements-*.txt
-	@$(find_uv); for group in dev ministack review bench cdk uv; do \
+	@$(find_uv); for group in dev ministack review bench cdk spark uv; do \
 	  if [ $$group = dev ]; then program=pyproject.toml; else program=; fi; \
 	  "$$uv" pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version $(PYTHON_VERSION) \
 	    --custom-compile-command 'make lock' --group pyproject.toml:$$group $$program -o requirements-$$group.txt; done
@@ -220,3 +225,6 @@ $(REVIEW_INSTALLED): requirements-review.txt
 
 $(CDK_INSTALLED): requirements-cdk.txt
 	$(call environment,.venv-cdk,$<,true)
+
+$(SPARK_INSTALLED): requirements-spark.txt
+	$(call environment,.venv-spark,$<,true)

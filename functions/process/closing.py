@@ -9,6 +9,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ ROWS_PER_FILE = 1_000_000
 ROWS_PER_ROW_GROUP = 50_000
 ROWS_PER_READ = 65_536
 _NO_MOMENT = -(2**63)  # before all others
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 type Key = tuple[str | None, ...]
 
@@ -89,7 +91,7 @@ def distinct(batches: Sequence[RecordBatch]) -> array[int]:
     order: array[int] = array("I")
     for event_type in sorted(by_type, key=lambda one: (one is not None, one or "")):
         rows = [
-            (moments[row], number, key, row)
+            (moments[row], number, key or "", row)
             for number, (_, kept) in enumerate(by_type.pop(event_type))
             for key, row in kept.items()
         ]
@@ -203,4 +205,11 @@ class _Ranks:
         number = bisect_right(self._ends, place)
         row = place - (self._ends[number - 1] if number else 0)
         received_at, batch_id, extra = (column[row].as_py() for column in self._columns[number])
-        return (received_at is None, received_at, batch_id is None, batch_id or "", extra is not None, extra or "")
+        return (
+            received_at is None,
+            received_at or _EPOCH,
+            batch_id is None,
+            batch_id or "",
+            extra is not None,
+            extra or "",
+        )

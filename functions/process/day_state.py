@@ -151,6 +151,19 @@ def commit(state: DayState, now: datetime) -> None:
     state.attempt = None
 
 
+def left(state: DayState, location: str, now: datetime) -> None:
+    """The partition pointed to `location` until now, so what queries may be reading there stays for as long again.
+
+    A run that ended between commit and point leaves readers at a version that was replaced long ago, or at small files.
+    """
+    state.replaced = [
+        msgspec.structs.replace(version, at=now) if location.endswith(f"/{version.name}/") else version
+        for version in state.replaced
+    ]
+    earliest = now + REPLACED_STAYS - SMALL_FILES_STAY
+    state.taken_in = [TakenIn(max(group.at, earliest), group.files) for group in state.taken_in]
+
+
 def small_to_delete(state: DayState, now: datetime) -> list[Small]:
     """Whose time is over, each only as it was when it was taken in last."""
     known = _taken_in(state)

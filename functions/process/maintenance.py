@@ -51,6 +51,8 @@ NAMESPACE = "BirdWebhooks"
 BACK = AHEAD = timedelta(days=31)
 # Of dates that were never closed, so many a run; the newest first.
 NEW_DAYS_PER_RUN = 10
+# Files that come while a date is being closed make a further version before readers are sent to it: so many at most.
+MOST_VERSIONS_BEFORE_MOVE = 3
 # A run ends before its lease: Lambda ends it after 15 minutes at most.
 LEASE_SECONDS = 16 * 60
 # States written so recently may have something to delete, even where no small file is left.
@@ -287,6 +289,8 @@ class Run:
         made = False
         if allowed and (work.state.attempt or late):
             made = work.close(late)
+            if made and self._is_open(day, partitions):
+                self._take_in_meanwhile(work)
             self.counts["closed"] += made
             self.counts["rows"] += work.state.rows if made else 0
             self.counts["files_gone"] += work.state.files_gone - gone
@@ -295,13 +299,32 @@ class Run:
             self._delete(work, {(file.name, file.etag) for file in small})
         return made
 
+    def _is_open(self, day: date, partitions: Partitions) -> bool:
+        """Whether readers read its small files, each as soon as it is written."""
+        there = partitions.existing.get(day)
+        return there is None or there.location == self._place(small_folder(day))
+
+    def _take_in_meanwhile(self, work: CloseDay) -> None:
+        """What came since the version was begun: readers have seen it, and would miss it until the next run."""
+        while work.state.number < MOST_VERSIONS_BEFORE_MOVE:
+            late = day_state.late(work.state, self.files.small_files(small_folder(work.day)))
+            if not late or not work.close(late):
+                return
+
     def _finish(self, work: CloseDay, partitions: Partitions) -> None:
         state = work.state
         location = {work.day: self._place(state.location)}
-        if not partitions.register(location):
-            self.counts["moved"] += partitions.point(location)
+        there = partitions.existing.get(work.day)
+        moved = 0 if partitions.register(location) else partitions.point(location)
+        self.counts["moved"] += moved
+        if moved and there:
+            day_state.left(state, there.location, self.now())
         current = state.current
-        if current is None or state.announced == current.name:
+        if current is None:
+            return
+        if state.announced == current.name:
+            if moved:
+                work.save()
             return
         if self.settings.topic:
             sns().publish(

@@ -33,6 +33,10 @@ class Partition(NamedTuple):
     fingerprint: str
 
 
+# Another run's: where it points was not read.
+UNKNOWN = Partition("", "")
+
+
 @dataclass
 class Partitions:
     """`existing` is as it was read, and kept up to date with what is written."""
@@ -66,7 +70,7 @@ class Partitions:
         return hashlib.sha256(json.dumps(self.descriptor, sort_keys=True).encode()).hexdigest()[:16]
 
     def register(self, locations: Mapping[date, str]) -> int:
-        """Those that are not there yet; how many were made. One that another run made meanwhile is left as is."""
+        """Those that are not there yet; how many were made. One that another run made meanwhile is left to `point`."""
         missing = {day: location for day, location in locations.items() if day not in self.existing}
         made = 0
         for some in _hundreds(missing.items()):
@@ -75,10 +79,11 @@ class Partitions:
                 DatabaseName=self.database, TableName=TABLE, PartitionInputList=entries
             )
             _raise(answer.get("Errors", []), allowed="AlreadyExistsException")
-            theirs = {values for error in answer.get("Errors", []) for values in error["PartitionValues"]}
-            ours = [(day, location) for day, location in some if day.isoformat() not in theirs]
+            theirs = {date.fromisoformat(error["PartitionValues"][0]) for error in answer.get("Errors", [])}
+            ours = [(day, location) for day, location in some if day not in theirs]
             made += len(ours)
             self._remember(ours)
+            self.existing |= dict.fromkeys(theirs, UNKNOWN)
         return made
 
     def days_ahead(self, today: date) -> int:

@@ -22,13 +22,18 @@ ALB_BODY_BYTES = (
     1024 * 1024
 )  # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
 WAIT_SECONDS = 60
+LOGICAL_IDS = {
+    "ingest": "IngestFunction",
+    "process": "ProcessFunction",
+    "maintenance": "TableMaintenanceFunction",
+}
 
 
 class FunctionProcess:
-    """ingest or process, with the deployed function's settings, and S3 by way of `s3_url`."""
+    """ingest, process or the table's maintenance, with the deployed function's settings, and S3 by way of `s3_url`."""
 
     def __init__(self, stack, function: str, s3_url: str) -> None:
-        logical_id = {"ingest": "IngestFunction", "process": "ProcessFunction"}[function]
+        logical_id = LOGICAL_IDS[function]
         configuration = stack.emulator.client("lambda").get_function_configuration(
             FunctionName=stack.resources()[logical_id]
         )
@@ -41,6 +46,7 @@ class FunctionProcess:
             "AWS_ACCESS_KEY_ID": stack.emulator.access_key,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
         }
         self._command = [sys.executable, Path(__file__).with_name("function_process.py"), function]
         self._environment = environment

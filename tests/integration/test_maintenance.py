@@ -276,6 +276,14 @@ def test_a_table_that_was_dropped_is_healed(lake, tmp_path):
     assert lake.events(tmp_path) == lake.sent
 
 
+def test_a_partition_that_another_run_made_meanwhile_is_moved_all_the_same(lake):
+    partitions = Partitions.read(lake.glue, DATABASE)
+    lake.register()
+    closed = {TODAY: f"s3://{LAKE}/closed/event_date={TODAY}/0001-a/"}
+    assert (partitions.register(closed), partitions.point(closed)) == (0, 1)
+    assert lake.location(TODAY) == f"closed/event_date={TODAY}/0001-a/"
+
+
 # --- Closing ---
 
 
@@ -441,6 +449,38 @@ def test_a_lost_part_begins_the_date_again(lake, tmp_path, many, no_time):
     assert lake.table(tmp_path, "events") == many
 
 
+class BusyLake(LakeFiles):
+    """A lake in which small files come while a date is being closed: one for each closed file, so many times."""
+
+    def __init__(self, lake: "LakeUnderTest", times: int) -> None:
+        super().__init__(LAKE, True)
+        object.__setattr__(self, "_lake", lake)
+        object.__setattr__(self, "_numbers", iter(range(times)))
+
+    def write(self, key: str, *args: Any) -> None:
+        super().write(key, *args)
+        number = next(self._numbers, None) if key.startswith("closed/") else None
+        if number is not None:
+            self._lake.put(CLOSED, f"meanwhile{number}", numbered(2, first=100 * (number + 1)), batch="meanwhile")
+
+
+def test_what_comes_while_a_date_is_being_closed_stays_in_the_readers_sight(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    run = lake.run(files=BusyLake(lake, times=1))
+    assert lake.location(CLOSED) == lake.state(CLOSED).location
+    assert lake.events(tmp_path) == lake.sent
+    assert (run.counts["closed"], run.counts["rows"], len(lake.messages())) == (1, 4, 1)
+
+
+def test_a_date_to_which_files_keep_coming_is_closed_nevertheless(lake, tmp_path):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run(files=BusyLake(lake, times=100))
+    assert lake.location(CLOSED) == lake.state(CLOSED).location
+    assert lake.state(CLOSED).number == maintenance.MOST_VERSIONS_BEFORE_MOVE
+    lake.run()
+    assert lake.events(tmp_path) == lake.sent
+
+
 # --- Deletion ---
 
 
@@ -476,6 +516,29 @@ def test_a_small_file_that_was_written_again_is_not_deleted_but_taken_in(lake, t
     lake.put(CLOSED, "a", numbered(2, first=2), batch="again")
     lake.run(NOW + timedelta(days=20))
     assert lake.keys(f"events/event_date={CLOSED}/") == [f"events/event_date={CLOSED}/a.parquet"]
+    assert lake.events(tmp_path) == lake.sent
+
+
+@pytest.mark.parametrize("closed_before", [False, True], ids=["small files", "a version"])
+def test_what_readers_were_sent_to_until_now_is_not_deleted_in_the_same_run(lake, tmp_path, closed_before):
+    """A run died between commit and point, and no other came for weeks."""
+    lake.put(CLOSED, "a", numbered(2))
+    if closed_before:
+        lake.run()
+        lake.put(CLOSED, "b", numbered(2, first=2))
+    before = lake.location(CLOSED) if closed_before else f"events/event_date={CLOSED}/"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(maintenance.Run, "_finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            lake.run(NOW + timedelta(hours=2))
+    assert lake.keys(before)
+    later = NOW + timedelta(days=20)
+    lake.run(later)
+    assert lake.location(CLOSED) == lake.state(CLOSED).location != before
+    lake.run(later + timedelta(hours=23))
+    assert lake.keys(before)
+    lake.run(later + timedelta(hours=25))
+    assert not lake.keys(before)
     assert lake.events(tmp_path) == lake.sent
 
 

@@ -38,6 +38,15 @@ def test_the_table_and_six_views_are_asked_about():
     assert len(SAVED) >= 6
 
 
+def test_some_dates_are_closed_and_some_are_open(lake):
+    glue, database = lake.client("glue"), lake.stack.outputs["GlueDatabaseName"]
+    pages = glue.get_paginator("get_partitions").paginate(DatabaseName=database, TableName="events")
+    locations = [one["StorageDescriptor"]["Location"] for page in pages for one in page["Partitions"]]
+    closed = [location for location in locations if "/closed/event_date=" in location]
+    assert len(locations) > len(closed)
+    assert len(closed) >= (10 if lake.output_format == "PARQUET" else 0)
+
+
 def without_serde(view: dict) -> None:
     del view["StorageDescriptor"]["SerdeInfo"]
 

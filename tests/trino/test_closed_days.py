@@ -1,0 +1,33 @@
+"""Days are closed while mail arrives, runs are killed and Trino asks: none of its answers is wrong, none fails."""
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+from bird_webhooks.simulator.ledger import Ledger
+from local_aws import deploy as local_stack
+from tests.stress import Row, Stress
+from tests.trino.athena import text
+
+DAYS, ROUNDS, HOURS = 2, 14, 5
+BATCHES_PER_SECOND = 2
+
+
+def test_every_answer_is_right_while_days_are_closed(emulator, engine, tmp_path):
+    stack = local_stack.create_or_update(emulator, "bird-trino-closed-days")
+    today = datetime.now(UTC).date()
+
+    def ask(sql: str) -> list[Row]:
+        columns, rows = engine.query(sql, stack.outputs["GlueDatabaseName"])
+        return [dict(zip([name for name, _ in columns], map(text, row), strict=True)) for row in rows]
+
+    with closing(Ledger(tmp_path / "ledger.ndjson")) as ledger:
+        stress = Stress(stack, ledger, [today - timedelta(days=DAYS + 2 - number) for number in range(DAYS)])
+        with (
+            stress.arrivals(BATCHES_PER_SECOND),
+            stress.readers(lambda: stress.ask_view(ask), lambda: stress.ask_table(ask)),
+        ):
+            stress.rounds(ROUNDS, hours=HOURS)
+    figures = f"{dict(stress.answers)} answers, {dict(stress.done)}, {stress.killed} killed, {len(stress.files)} files"
+    assert (stress.wrong, figures) == ([], figures)
+    assert min(stress.answers["view"], stress.answers["table"]) >= 3, figures
+    assert stress.done["closed"] >= DAYS, figures
