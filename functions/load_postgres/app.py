@@ -3,14 +3,17 @@
 While the database is down, nothing is lost but time: what a later try can load goes back to the queue, and waits
 longer after each try. What no try can load goes to the dead-letter queue with its reason. This function sends it there
 itself, because the queue only counts receptions and cannot tell the two cases apart.
+
+A file that is gone because its date was closed is no loss: the date's closed files have its rows, and are loaded
+instead. Each of them once, part by part, whatever the number of messages.
 """
 
 import logging
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +22,18 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from load_postgres import metrics
+from load_postgres import closed, metrics
+from load_postgres.closed import ClosedFile, files_with_rows_of, state_of
 from load_postgres.connection import secret_text, settings_of
 from load_postgres.database import VIEW_PARAMETERS, Database
-from load_postgres.errors import NotNowError, PoisonError, UnavailableError
-from load_postgres.lake import read_file, write_file
+from load_postgres.errors import GoneError, NotNowError, PoisonError, UnavailableError, UnfinishedError
+from load_postgres.lake import read_closed_file, read_file, write_file
 from load_postgres.messages import Message, messages
-from load_postgres.notification import LakeFile, UnreadableMessageError, announced
+from load_postgres.notification import PREFIXES, LakeFile, UnreadableMessageError, announced
 from load_postgres.quarantine import quarantine_object
-from load_postgres.rows import Rejected, event_date_of, rows_of
+from load_postgres.rows import Rejected, event_date_of, from_table, parts_of, rows_of
 from load_postgres.schema import columns
-from load_postgres.table import Loaded
+from load_postgres.table import Loaded, Part, Quarantine
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -40,6 +44,8 @@ logger.setLevel(logging.INFO)
 
 # Enough for one file in the worst case: waits for a connection and for locks, and the longest statements.
 MILLISECONDS_FOR_A_FILE = 130_000
+# The same for a part of a closed file: one statement, one wait for a lock, one pause of the network.
+MILLISECONDS_FOR_A_PART = 80_000
 FIRST_WAIT_SECONDS = 30
 # With waits of 40 minutes a message is received about 480 times in 13 days; the queue gives up at 600. If the code
 # does not run at all, the queue's visibility timeout of half an hour reaches 600 after 12.5 days, before the queue
@@ -65,11 +71,14 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
             waiting.append((message, wait_seconds(message) if unavailable else 0))
             continue
         try:
-            refused += load(message, done)
+            refused += load(message, done, context.get_remaining_time_in_millis)
         except PoisonError as error:
             poisoned += 1
             if not send_to_dead_letter_queue(message, str(error)):
                 waiting.append((message, wait_seconds(message)))
+        except UnfinishedError as error:
+            logger.info("closed date loaded in part", extra={"message_id": message.message_id, "reason": str(error)})
+            waiting.append((message, 0))
         except NotNowError as error:
             logger.error("file not loaded yet", extra={"message_id": message.message_id, "reason": str(error)})
             waiting.append((message, wait_seconds(message)))
@@ -82,13 +91,13 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
 
 
-def load(message: Message, done: list[Loaded]) -> int:
+def load(message: Message, done: list[Loaded], milliseconds_left: Callable[[], int]) -> int:
     """Load the files that a message announces (S3 announces one). Returns how many of its names were refused.
 
     Errors: PoisonError, NotNowError, after the message's other files are loaded.
     """
     try:
-        files, refused = announced(message.body, os.environ["LAKE_BUCKET"])
+        files, refused = announced(message.body, os.environ["LAKE_BUCKET"], (*PREFIXES, closed.PREFIX))
     except UnreadableMessageError as error:
         raise PoisonError(f"not the notification of a file of rows: {error}") from error
     if refused:
@@ -98,7 +107,7 @@ def load(message: Message, done: list[Loaded]) -> int:
     first_error: PoisonError | NotNowError | None = None
     for file in files:
         try:
-            done.append(load_file(file))
+            load_file(file, done, milliseconds_left)
         except UnavailableError:
             raise
         except (PoisonError, NotNowError) as error:
@@ -113,17 +122,64 @@ def load(message: Message, done: list[Loaded]) -> int:
     return refused
 
 
-def load_file(file: LakeFile) -> Loaded:
+def load_file(file: LakeFile, done: list[Loaded], milliseconds_left: Callable[[], int]) -> None:
     """Errors: PoisonError, NotNowError, and any unexpected error."""
     event_date = event_date_of(file.key)
-    rows = rows_of(file.key, read_file(file, allow_http=_allow_http()))
+    if not file.key.startswith(closed.PREFIX):
+        try:
+            body = read_file(file, allow_http=_allow_http())
+        except GoneError:
+            if file.key.endswith(".csv"):  # CSV is never closed
+                raise
+            logger.info("file gone: the closed files of its date are loaded instead", extra={"lake_key": file.key})
+        else:
+            done.append(database().load(event_date, rows_of(file.key, body), quarantine_for(file)))
+            return
+    for one in closed_files(file):
+        done.append(load_closed_file(one, event_date, milliseconds_left))
 
+
+def closed_files(file: LakeFile) -> list[ClosedFile]:
+    """Those with the file's rows. Errors: PoisonError, NotNowError."""
+    try:
+        state = read_file(state_of(file), allow_http=_allow_http())
+    except GoneError:
+        raise GoneError("the file was deleted before it was loaded, and its date is not closed") from None
+    return files_with_rows_of(file, state)
+
+
+def load_closed_file(one: ClosedFile, event_date: date, milliseconds_left: Callable[[], int]) -> Loaded:
+    """What is not loaded yet, in parts, each in one transaction. Errors: PoisonError, NotNowError."""
+    key, total = one.file.key, Loaded(0, 0)
+    position = database().position(event_date, key, again=one.rows if one.again else 0)
+    if position >= one.rows:
+        return total
+    try:
+        body = read_closed_file(one.file, allow_http=_allow_http())
+    except GoneError:
+        raise NotNowError("the date was closed again meanwhile: the next try reads its state again") from None
+    begin = 0
+    for table in parts_of(body):
+        end = begin + table.num_rows
+        if position < end:
+            if milliseconds_left() < MILLISECONDS_FOR_A_PART:
+                break
+            part = Part(key, event_date, begin, end)
+            position, loaded = database().load_part(part, from_table(table), quarantine_for(one.file, begin))
+            total = Loaded(*(sum(pair) for pair in zip(total, loaded, strict=True)))
+        begin = end
+    if position < one.rows:
+        raise UnfinishedError(f"{position} of {one.rows} rows of {key} are loaded")
+    return total
+
+
+def quarantine_for(file: LakeFile, first_row: int = 0) -> Quarantine:
     def quarantine(rejected: Sequence[Rejected]) -> None:
         json_columns = {column.name for column in columns() if column.type == "jsonb"}
-        key, body = quarantine_object(file, rejected, json_columns, datetime.now(UTC))
+        key, body = quarantine_object(file, rejected, json_columns, datetime.now(UTC), first_row)
         write_file(file.bucket, key, body, allow_http=_allow_http())
 
-    return database().load(event_date, rows, quarantine)
+    return quarantine
 
 
 def described(error: Exception) -> str:

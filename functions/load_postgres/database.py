@@ -46,10 +46,24 @@ class Database:
 
     def load(self, event_date: date, rows: Rows, quarantine: table.Quarantine = table.fail_on_rejected) -> table.Loaded:
         """`quarantine` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
-        loaded = self._load_with_retry(event_date, rows, quarantine)
-        if loaded.hidden:
-            raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
+        loaded = self._retried(lambda to: table.load(to, self.schema, event_date, rows, quarantine))
+        refuse_hidden(loaded)
         return loaded
+
+    def position(self, event_date: date, file: str, *, again: int = 0) -> int:
+        """How many rows of a closed file are loaded. Errors: PoisonError, NotNowError."""
+        return self._retried(lambda to: table.position(to, self.schema, event_date, file, again=again))
+
+    def load_part(self, part: table.Part, rows: Rows, quarantine: table.Quarantine) -> tuple[int, table.Loaded]:
+        """See table.load_part. Errors: PoisonError, NotNowError."""
+
+        def in_one_transaction(connection: Connection) -> tuple[int, table.Loaded]:
+            with connection.transaction():
+                position, loaded = table.load_part(connection, self.schema, part, rows, quarantine)
+                refuse_hidden(loaded)
+            return position, loaded
+
+        return self._retried(in_one_transaction)
 
     def replace_identity(self, seconds: float) -> None:
         """Continue to replace an older version's index, if there is one. It can wait, so errors are only logged."""
@@ -62,20 +76,17 @@ class Database:
         except psycopg.Error as error:
             logger.warning("index not replaced yet", extra={"reason": described(error)})
 
-    def _load_with_retry(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
+    def _retried[T](self, action: Callable[[Connection], T]) -> T:
         try:
-            return self._load(event_date, rows, quarantine)
+            return action(self._connected())
         except psycopg.Error as error:
             # A kept connection may have been closed long ago, and after a deadlock the other side has finished.
             if not (self._is_lost() or isinstance(error, RETRYABLE)):
                 raise classified(error) from None
         try:
-            return self._load(event_date, rows, quarantine)
+            return action(self._connected())
         except psycopg.Error as error:
             raise classified(error) from None
-
-    def _load(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
-        return table.load(self._connected(), self.schema, event_date, rows, quarantine)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -114,6 +125,11 @@ class Database:
             return connect(fresh, verify=self.verify)
         except psycopg.Error as error:
             raise UnavailableError(f"no connection: {one_line(error)}") from None
+
+
+def refuse_hidden(loaded: table.Loaded) -> None:
+    if loaded.hidden:
+        raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
 
 
 def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:

@@ -6,8 +6,16 @@ class PoisonError(Exception):
     """No later try can load this file."""
 
 
+class GoneError(PoisonError):
+    """The file is not in the lake any more."""
+
+
 class NotNowError(Exception):
     """A later try may load it."""
+
+
+class UnfinishedError(NotNowError):
+    """A closed date was loaded in part; the next try continues after that part, at once."""
 
 
 class UnavailableError(NotNowError):

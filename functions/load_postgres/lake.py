@@ -1,5 +1,7 @@
 """Adapter: reads a file of the lake bucket whole, and writes one with the rows that PostgreSQL refused."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 
@@ -7,22 +9,45 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from load_postgres.errors import NotNowError, PoisonError
+from load_postgres.errors import GoneError, NotNowError, PoisonError
 from load_postgres.notification import LakeFile
 
 # process writes a file for 16 MB of events, or up to 64 MB if one batch is that large; compressed it is far smaller.
 MAX_FILE_BYTES = 128 * 1024 * 1024
+# A closed file has up to 1.5 million rows of some hundred bytes each.
+MAX_CLOSED_FILE_BYTES = 384 * 1024 * 1024
+# So that a request for a part of it ends within the client's timeout.
+RANGE_BYTES = 32 * 1024 * 1024
 
 
 def read_file(file: LakeFile, *, allow_http: bool) -> bytes:
-    """Errors: PoisonError (deleted, too large), NotNowError (S3 did not answer as it should)."""
-    try:
+    """Errors: GoneError, PoisonError (too large), NotNowError (S3 did not answer as it should)."""
+    with _s3_errors():
         result = obstore.get(_store(file.bucket, allow_http), file.key)
         if result.meta["size"] > MAX_FILE_BYTES:
             raise PoisonError(f"the file is larger than {MAX_FILE_BYTES} bytes")
         return bytes(result.bytes())
+
+
+def read_closed_file(file: LakeFile, *, allow_http: bool) -> bytes:
+    """The same for a closed file, which is larger, and never changes once its date's state names it."""
+    with _s3_errors():
+        store = _store(file.bucket, allow_http)
+        size = obstore.head(store, file.key)["size"]
+        if size > MAX_CLOSED_FILE_BYTES:
+            raise PoisonError(f"the closed file is larger than {MAX_CLOSED_FILE_BYTES} bytes")
+        body = bytearray()
+        while len(body) < size:
+            body += obstore.get_range(store, file.key, start=len(body), end=min(size, len(body) + RANGE_BYTES))
+        return bytes(body)
+
+
+@contextmanager
+def _s3_errors() -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
-        raise PoisonError("the file was deleted before it was loaded") from None
+        raise GoneError("the file was deleted before it was loaded") from None
     except ValueError:  # an empty part, `.`, `..` or a control character: object_store has no path for it
         raise PoisonError("the file's key is one that cannot be asked for: give the file another name") from None
     except (BaseError, OSError) as error:

@@ -27,10 +27,10 @@ class Announced(NamedTuple):
     refused: int
 
 
-def announced(body: str, bucket: str) -> Announced:
+def announced(body: str, bucket: str, prefixes: tuple[str, ...] = PREFIXES) -> Announced:
     """The files that S3 announces, with decoded keys (S3 writes a space as +); none for s3:TestEvent.
 
-    The queue's policy allows the S3 service, not one bucket, so only names in `bucket` and under PREFIXES count.
+    The queue's policy allows the S3 service, not one bucket, so only names in `bucket` and under `prefixes` count.
     Errors: UnreadableMessageError.
     """
     try:
@@ -42,7 +42,7 @@ def announced(body: str, bucket: str) -> Announced:
             for record in notification["Records"]
             if record["eventName"].startswith(("ObjectCreated:", "s3:ObjectCreated:"))
         ]
-        ours = [file for file in found if file.bucket == bucket and file.key.startswith(PREFIXES)]
+        ours = [file for file in found if file.bucket == bucket and file.key.startswith(prefixes)]
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableMessageError(type(error).__name__) from error
     return Announced([file for file in ours if not is_marker(file.key)], len(found) - len(ours))

@@ -5,21 +5,26 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from load_postgres.notification import LakeFile
-from load_postgres.rows import Rejected, event_date_of
+from load_postgres.rows import Rejected
 
 PREFIX = "quarantine/postgres"
 
 
 def quarantine_object(
-    file: LakeFile, rejected: Sequence[Rejected], json_columns: Collection[str], now: datetime
+    file: LakeFile, rejected: Sequence[Rejected], json_columns: Collection[str], now: datetime, first_row: int = 0
 ) -> tuple[str, bytes]:
-    """The object's key and body. A file always gets the same key, so a second try overwrites the first.
+    """The object's key and body. A file, or the part of a closed file that begins at `first_row`, always gets the same
+    key, so a second try overwrites the first.
 
     The key names the day on which one of the batches arrived, as all keys in quarantine/ do.
     """
     arrivals = [_arrived(one.values.get("received_at", ""), now) for one in rejected]
-    lines = [_line(file, one, arrived, json_columns) for one, arrived in zip(rejected, arrivals, strict=True)]
-    name = f"{event_date_of(file.key)}-{file.key.rpartition('/')[2]}"
+    lines = [
+        _line(file, one._replace(position=first_row + one.position), arrived, json_columns)
+        for one, arrived in zip(rejected, arrivals, strict=True)
+    ]
+    # Under the folder of the date a closed file has a folder of its version, a small one none.
+    name = file.key.partition("/event_date=")[2].replace("/", "-") + (f"-{first_row}" if first_row else "")
     return f"{PREFIX}/{arrivals[0]:%Y-%m-%d}/{name}.ndjson", "".join(lines).encode()
 
 

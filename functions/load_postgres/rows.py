@@ -20,6 +20,8 @@ from arro3.io import read_parquet, write_csv
 from load_postgres.errors import PoisonError
 
 MAGIC = b"PAR1"
+# Of a closed file: a few MB of memory, and seconds of PostgreSQL's time.
+ROWS_AT_ONCE = 10_000
 EVENT_DATE = re.compile(r"/event_date=(\d{4}-\d{2}-\d{2})/")
 # What stands for null. The writer quotes neither these nor an empty text, so it must be something that no value
 # contains: mostly the first, because mail does not contain it.
@@ -102,7 +104,10 @@ def decoded(rest: bytes) -> bytes:
 
 
 def from_parquet(body: bytes) -> Rows:
-    table = read_table(body)
+    return from_table(read_table(body))
+
+
+def from_table(table: Table) -> Rows:
     nulls = sum(column.null_count for column in table.columns)
     marks = iter(NULL_MARKS)
     while True:
@@ -113,10 +118,22 @@ def from_parquet(body: bytes) -> Rows:
 
 
 def read_table(body: bytes) -> Table:
-    if len(body) < 12 or body[:4] != MAGIC or body[-4:] != MAGIC:
-        raise PoisonError("the file is not Parquet")
+    check_magic(body)
     with arrow_panics_are_poison():
         return read_parquet(BytesIO(body)).read_all()
+
+
+def parts_of(body: bytes) -> Iterator[Table]:
+    """A Parquet file in parts of up to ROWS_AT_ONCE rows, in its order. Errors: PoisonError."""
+    check_magic(body)
+    with arrow_panics_are_poison():
+        for batch in read_parquet(BytesIO(body), batch_size=ROWS_AT_ONCE):
+            yield Table.from_batches([batch])
+
+
+def check_magic(body: bytes) -> None:
+    if len(body) < 12 or body[:4] != MAGIC or body[-4:] != MAGIC:
+        raise PoisonError("the file is not Parquet")
 
 
 def to_csv(table: Table, null: str) -> bytes:

@@ -21,6 +21,8 @@ type Connection = psycopg.Connection[tuple[Any, ...]]
 LOCK = 0x62697264  # "bird"
 HERE = Path(__file__).parent
 STAGING = Identifier("bird_staging")
+# How far each closed file was loaded: many messages may ask for one, and one may take longer than an invocation.
+CLOSED_FILES = "closed_files_loaded"
 IDENTITY_INDEX = "events_account_identity"
 # Each index takes about a tenth of a load's time.
 INDEXES = {
@@ -137,6 +139,34 @@ def make_partition(connection: Connection, schema: str, day: date) -> None:
                 events, partition, Literal(first), Literal(next_first)
             )
         )
+        # A month that was dropped has no rows of them any more.
+        if has_table(connection, schema, CLOSED_FILES):
+            connection.execute(
+                SQL("DELETE FROM {} WHERE event_date >= {} AND event_date < {}").format(
+                    Identifier(schema, CLOSED_FILES), Literal(first), Literal(next_first)
+                )
+            )
+
+
+def make_closed_files(connection: Connection, schema: str) -> None:
+    """Create the table of closed files, unless it exists."""
+    if has_table(connection, schema, CLOSED_FILES):
+        return
+    with connection.transaction():
+        take_lock(connection)
+        connection.execute(
+            SQL(
+                "CREATE TABLE IF NOT EXISTS {table} "
+                "(file text PRIMARY KEY, event_date date NOT NULL, rows bigint NOT NULL); "
+                "COMMENT ON TABLE {table} IS 'How many rows of each closed file of the lake load_postgres has loaded'"
+            ).format(table=Identifier(schema, CLOSED_FILES))
+        )
+
+
+def has_table(connection: Connection, schema: str, name: str) -> bool:
+    return bool(
+        connection.execute("SELECT to_regclass(%s) IS NOT NULL", [quoted(connection, schema, name)]).fetchall()[0][0]
+    )
 
 
 def partition_name(day: date) -> str:

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from load_postgres.errors import NotNowError, PoisonError
 from load_postgres.identity import Identity, identity_of
 from load_postgres.rows import Rejected, Rows, records_of
-from load_postgres.schema import STAGING, Connection, columns, make_partition
+from load_postgres.schema import CLOSED_FILES, STAGING, Connection, columns, make_closed_files, make_partition
 
 TEXTS = Identifier("bird_texts")
 # A number whose exponent has three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become a text
@@ -110,6 +110,52 @@ def load(
         if is_missing_partition(error):
             raise
         return insertion.row_by_row(quarantine)
+
+
+class Part(NamedTuple):
+    """Rows `begin` to `end` of a closed file."""
+
+    file: str
+    event_date: date
+    begin: int
+    end: int
+
+
+def position(connection: Connection, schema: str, event_date: date, file: str, *, again: int = 0) -> int:
+    """How many rows of a closed file are loaded; a file that has `again` of them is begun again."""
+    make_partition(connection, schema, event_date)
+    make_closed_files(connection, schema)
+    closed_files = Identifier(schema, CLOSED_FILES)
+    new = (
+        "INSERT INTO {} AS known (file, event_date, rows) VALUES (%s, %s, 0) ON CONFLICT (file) DO UPDATE SET rows = 0"
+    )
+    connection.execute(SQL(new + " WHERE known.rows = %s").format(closed_files), [file, event_date, again])
+    return _rows_loaded(connection, schema, file)
+
+
+def load_part(
+    connection: Connection, schema: str, part: Part, rows: Rows, quarantine: Quarantine = fail_on_rejected
+) -> tuple[int, Loaded]:
+    """The file's position afterwards; in the caller's transaction.
+
+    If another execution has loaded the part meanwhile, nothing is done. Errors: as of load.
+    """
+    found = _rows_loaded(connection, schema, part.file, for_update=True)
+    if not part.begin <= found < part.end:
+        return found, Loaded(0, 0)
+    loaded = load(connection, schema, part.event_date, rows, quarantine)
+    connection.execute(
+        SQL("UPDATE {} SET rows = %s WHERE file = %s").format(Identifier(schema, CLOSED_FILES)), [part.end, part.file]
+    )
+    return part.end, loaded
+
+
+def _rows_loaded(connection: Connection, schema: str, file: str, *, for_update: bool = False) -> int:
+    sql = SQL("SELECT rows FROM {} WHERE file = %s {}").format(
+        Identifier(schema, CLOSED_FILES), SQL("FOR UPDATE" if for_update else "")
+    )
+    found = connection.execute(sql, [file]).fetchall()
+    return int(found[0][0]) if found else 0
 
 
 def is_missing_partition(error: psycopg.Error) -> bool:

@@ -87,6 +87,9 @@ class DayState(msgspec.Struct):
     closed_at: datetime | None = None
     announced: str = ""  # the version that subscribers were told of last
     taken_in: list[TakenIn] = []
+    # Names of small files whose time is over. A message in a dead-letter queue may live longer than its file, and
+    # load_postgres then learns here that the closed files have the rows. 43 bytes each: 230 kB for ten thousand events.
+    deleted: list[str] = []
     replaced: list[Version] = []
     attempt: Attempt | None = None
     files_gone: int = 0  # that no version could take in, because they were not there any more
@@ -173,7 +176,9 @@ def small_to_delete(state: DayState, now: datetime) -> list[Small]:
 
 
 def small_deleted(state: DayState, now: datetime) -> None:
-    state.taken_in = [group for group in state.taken_in if group.at + SMALL_FILES_STAY > now]
+    over = [group for group in state.taken_in if group.at + SMALL_FILES_STAY <= now]
+    state.taken_in = [group for group in state.taken_in if group not in over]
+    state.deleted = sorted({*state.deleted, *(file.name for group in over for file in group.files)})
 
 
 def replaced_to_delete(state: DayState, now: datetime) -> list[Version]:

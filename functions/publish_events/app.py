@@ -93,7 +93,9 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
 def _rows(file: LakeFile, seen: set[str | None]) -> Iterator[Row]:
     body = lake.read(file, allow_http=_allow_http())
     if body is None:
-        logger.warning("file deleted before it was read", extra={"lake_key": file.key})
+        # The closed files of its date do not say which of their events were in this one, and to publish a whole date
+        # again would start journeys again.
+        logger.error("file gone: its events are not published", extra={"lake_key": file.key})
         return
     yield from rows_of_types(body, event_types(), csv=file.key.endswith(".csv"), seen=seen)
 

@@ -1,6 +1,8 @@
 """The template without a load balancer, as SAR publishes it and as one click deploys it."""
 
+import json
 import uuid
+from typing import Any
 
 import pytest
 
@@ -80,3 +82,40 @@ def test_load_balancer_added_to_the_one_click_stack(sar_stack):
     assert post(beside, body, batch_id=batch_id)[:2] == (200, "stored")
     assert post(sar_stack, body, batch_id=batch_id)[:2] == (200, "duplicate")
     assert rows_of(sar_stack, batch_id, "type", 1) == [{"type": "injection"}]
+
+
+ANOTHER_ACCOUNT = "arn:aws:iam::111122223333:root"
+
+
+def test_an_update_that_resets_the_subscribers_keeps_their_subscriptions(emulator, sar_stack):
+    """As an update from the Serverless Application Repository does that does not type them in again."""
+    sns, sqs = emulator.client("sns"), emulator.client("sqs")
+    topics = [sar_stack.outputs[name] for name in ("RowsTopicArn", "ClosedDaysTopicArn")]
+    queue = sqs.create_queue(QueueName="loader-of-another-account")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    def update(subscribers: str) -> None:
+        template = local_stack.BUILT_TEMPLATE.with_name("sar-e2e.yaml")
+        local_stack.create_or_update(emulator, sar_stack.name, {"RowsTopicSubscribers": subscribers}, template)
+
+    def allowed() -> list[dict[str, Any]]:
+        policies = [json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"]) for topic in topics]
+        return [one for policy in policies for one in policy["Statement"] if one["Action"] == "sns:Subscribe"]
+
+    before = sar_stack.resources()
+    assert allowed() == []
+    update(ANOTHER_ACCOUNT)
+    assert [one["Resource"] for one in allowed()] == topics
+    assert {json.dumps(one["Principal"]) for one in allowed()} == {json.dumps({"AWS": [ANOTHER_ACCOUNT]})}
+    for topic in topics:
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    update("")
+    assert allowed() == []
+    assert sar_stack.resources() == before
+    sns.publish(TopicArn=topics[1], Message="to those who are there")
+    [message] = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    assert message["Body"] == "to those who are there"
+    for topic in topics:
+        for one in sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]:
+            if one["Endpoint"] == arn:
+                sns.unsubscribe(SubscriptionArn=one["SubscriptionArn"])

@@ -80,6 +80,7 @@ MOVE_DATES = Call(
     {**A_TABLE, "Entries": [{"PartitionValueList": ["1999-01-01"], "PartitionInput": {}}]},
 )
 READ_CLOSED = get("{LakeBucket}", "closed/by-a-test")
+READ_STATE = get("{LakeBucket}", "maintenance/days/by-a-test")
 WRITE_CLOSED = put("{LakeBucket}", "closed/by-a-test")
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
@@ -105,6 +106,8 @@ MUST: dict[str, list[Call]] = {
         ),
         on_queue("send_message", "{PostgresDeadLetterQueue}", MessageBody="by a test"),
         KEEP_ROWS_ASIDE,
+        READ_CLOSED,
+        READ_STATE,
     ],
     "ProcessRole": [
         READ_RAW,
@@ -163,6 +166,7 @@ MUST: dict[str, list[Call]] = {
         delete("{LakeBucket}", "closed/by-no-test"),
         put("{LakeBucket}", "maintenance/by-a-test"),
         get("{LakeBucket}", "maintenance/by-a-test"),
+        READ_STATE,
         READ_TABLE,
         Call("glue", "get_partitions", A_TABLE),
         Call("glue", "batch_create_partition", {**A_TABLE, "PartitionInputList": []}),
@@ -190,6 +194,8 @@ MAY_NOT: list[Call] = [
     READ_ROWS,
     READ_CSV_ROWS,
     READ_CLOSED,
+    READ_STATE,
+    get("{LakeBucket}", "maintenance/by-a-test"),
     WRITE_CLOSED,
     MOVE_DATES,
     get("{LakeBucket}", "quarantine/by-a-test"),
@@ -266,7 +272,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     s3 = stack.emulator.client("s3")
     found = stack.resources()
     s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
-    for key in ("events/by-a-test", "events-csv/by-a-test", "closed/by-a-test"):
+    for key in ("events/by-a-test", "events-csv/by-a-test", "closed/by-a-test", "maintenance/days/by-a-test"):
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
     secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
@@ -280,6 +286,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
         ("LakeBucket", "reports/by-a-test"),
         ("LakeBucket", "closed/by-a-test"),
         ("LakeBucket", "maintenance/by-a-test"),
+        ("LakeBucket", "maintenance/days/by-a-test"),
     ]:
         s3.delete_object(Bucket=found[bucket], Key=key)
 

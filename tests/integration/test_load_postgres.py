@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from itertools import batched, count
 from pathlib import Path
@@ -27,11 +27,18 @@ from load_postgres import schema as tables
 from load_postgres.app import lambda_handler
 from load_postgres.database import Database
 from load_postgres.errors import NotNowError, UnavailableError
+from load_postgres.lake import read_closed_file
+from load_postgres.rows import from_table as rows_from_table
 from load_postgres.rows import rows_of
+from load_postgres.table import Loaded, Part, fail_on_rejected
 from local_aws import postgres as local_postgres
 from local_aws.postgres import Postgres
 from local_aws.query import poll
 from maintain.generate.events import created, sqs
+from process import day_state
+from process.close_day import CloseDay, small_folder
+from process.day_state import DayState
+from process.lake_files import LakeFiles
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 INPUTS2 = Path(__file__).resolve().parents[1] / "data/inputs2"
@@ -370,7 +377,8 @@ POISON = [
     pytest.param(b"event_key,subject\n1,%:\xff\n", ".csv",
                  "the CSV cannot be read", id="encoded text that is not UTF-8"),
     pytest.param(b"{}", ".json", "the file is neither Parquet nor CSV", id="other kind"),
-    pytest.param(None, ".parquet", "the file was deleted before it was loaded", id="deleted"),
+    pytest.param(None, ".parquet",
+                 "the file was deleted before it was loaded, and its date is not closed", id="deleted"),
 ]  # fmt: skip
 
 
@@ -545,7 +553,6 @@ FOREIGN = [
     pytest.param("bucket-of-a-colleague", "events/event_date=2025-11-01/forged.parquet", id="another bucket"),
     pytest.param(LAKE_BUCKET, "quarantine/event_date=2025-11-01/forged.parquet", id="another prefix"),
     pytest.param(LAKE_BUCKET, "events-of-mine/event_date=2025-11-01/forged.parquet", id="prefix of another name"),
-    pytest.param(LAKE_BUCKET, "closed/event_date=2025-11-01/v1/part.parquet", id="closed day"),
 ]
 
 
@@ -898,3 +905,191 @@ def test_every_parameter_of_the_views_is_given():
     assert "${" not in text
     assert "1234" in text
     assert "5678" in text
+
+
+# --- A file that is gone because its date was closed ---
+
+DAY = "2025-11-01"
+VERSION = f"closed/event_date={DAY}/0001-5d41402abc4b/"
+
+
+class ClosedDay:
+    """A date with small files, closed as table maintenance does it; all but the Glue table."""
+
+    def __init__(self, aws: Aws) -> None:
+        self.aws = aws
+        self.files = LakeFiles(LAKE_BUCKET, True)
+        self.day = date.fromisoformat(DAY)
+
+    def close(self) -> DayState:
+        state, etag = self.files.state(self.day)
+        small = day_state.late(state, self.files.small_files(small_folder(self.day)))
+        work = CloseDay(self.files, state, etag, time.monotonic() + 600, lambda: datetime.now(UTC))
+        assert work.close(small)
+        return work.state
+
+    def sixteen_days_pass(self) -> None:
+        state, etag = self.files.state(self.day)
+        later = datetime.now(UTC) + timedelta(days=16)
+        for small in day_state.small_to_delete(state, later):
+            self.aws.s3.delete_object(Bucket=LAKE_BUCKET, Key=f"{small_folder(self.day)}{small.name}")
+        day_state.small_deleted(state, later)
+        self.files.write_state(state, etag)
+
+    def keys(self) -> list[str]:
+        state = self.files.state(self.day).value
+        return [f"{state.location}{file.name}" for file in state.current.files]
+
+
+@pytest.fixture
+def closed_day(aws) -> ClosedDay:
+    return ClosedDay(aws)
+
+
+def test_a_file_that_is_gone_is_loaded_from_the_closed_files_of_its_date(aws, database, closed_day):
+    [first] = aws.process(event("1", rcpt_to="a@example.com"), event("2"))
+    [second] = aws.process(event("3"))
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    aws.announce(first, second)
+    assert aws.deliver() == 0
+    assert sorted(column(database, "SELECT event_id FROM bird.events")) == ["1", "2", "3"]
+    assert column(database, "SELECT rcpt_to FROM bird.events WHERE event_id = '1'") == ["a@example.com"]
+    assert aws.dead_letters() == []
+    aws.announce(first)
+    assert aws.deliver() == 0
+    assert rows_in(database) == 3
+
+
+def test_many_dead_letters_of_a_date_load_it_once(aws, database, closed_day, monkeypatch):
+    keys = [key for number in range(5) for key in aws.process(event(str(number)))]
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    read = []
+    monkeypatch.setattr(
+        load_postgres.app,
+        "read_closed_file",
+        lambda *args, **kwargs: read.append(args) or read_closed_file(*args, **kwargs),
+    )
+    aws.announce(*keys)
+    assert aws.deliver() == 0
+    assert (rows_in(database), len(read)) == (5, 1)
+
+
+def test_a_closed_date_that_takes_longer_than_an_invocation_is_loaded_over_several(
+    aws, database, closed_day, monkeypatch
+):
+    monkeypatch.setattr(load_postgres.rows, "ROWS_AT_ONCE", 10)
+    [key] = aws.process(*(event(str(number)) for number in range(35)))
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    aws.announce(key)
+    for loaded in (10, 20, 30):
+        assert aws.deliver(TimeFor(parts=1)) == 1
+        assert rows_in(database) == loaded
+    assert aws.messages(aws.queue) == 1
+    assert aws.deliver(TimeFor(parts=1)) == 0
+    assert rows_in(database) == 35
+
+
+class TimeFor(Context):
+    """Enough time for so many parts of a closed file."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.asked, self.parts = -1, parts  # the handler asks before the message
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.asked += 1
+        return 300_000 if self.asked <= self.parts else 10_000
+
+
+def test_two_loaders_of_one_closed_date_share_it(aws, database, closed_day, server, monkeypatch):
+    monkeypatch.setattr(load_postgres.rows, "ROWS_AT_ONCE", 10)
+    [key] = aws.process(*(event(str(number)) for number in range(25)))
+    state = closed_day.close()
+    closed_day.sixteen_days_pass()
+    body = aws.body(closed_day.keys()[0])
+    day, name = closed_day.day, closed_day.keys()[0]
+    first, second = (Database(server.secret, "bird", verify=True) for _ in range(2))
+    parts = [rows_from_table(part) for part in load_postgres.rows.parts_of(body)]
+    with closing(first), closing(second):
+        assert [one.position(day, name) for one in (first, second)] == [0, 0]
+        assert first.load_part(Part(name, day, 0, 10), parts[0], fail_on_rejected) == (10, Loaded(10, 10))
+        assert second.load_part(Part(name, day, 0, 10), parts[0], fail_on_rejected) == (10, Loaded(0, 0))
+        assert second.load_part(Part(name, day, 10, 20), parts[1], fail_on_rejected) == (20, Loaded(10, 10))
+    aws.announce(key)
+    assert aws.deliver() == 0
+    assert (rows_in(database), state.rows) == (25, 25)
+
+
+def test_a_month_that_was_dropped_is_loaded_again(aws, database, closed_day):
+    [key] = aws.process(event("1"))
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    for _ in range(2):
+        aws.announce(key)
+        assert aws.deliver() == 0
+        assert rows_in(database) == 1
+        database.execute("DROP TABLE bird.events_2025_11")
+
+
+def test_a_closed_file_that_is_announced_is_loaded_whatever_was_loaded_before(aws, database, closed_day):
+    aws.process(event("1"), event("2"))
+    closed_day.close()
+    for _ in range(2):
+        aws.announce(*closed_day.keys())
+        assert aws.deliver() == 0
+        assert rows_in(database) == 2
+        database.execute("DELETE FROM bird.events")
+
+
+def test_a_version_that_was_replaced_stands_for_the_current_one(aws, database, closed_day):
+    aws.process(event("1"))
+    closed_day.close()
+    [old] = closed_day.keys()
+    aws.process(event("2"))
+    closed_day.close()
+    aws.announce(old)
+    assert aws.deliver() == 0
+    assert sorted(column(database, "SELECT event_id FROM bird.events")) == ["1", "2"]
+
+
+def test_a_file_that_no_version_took_in_is_an_error_though_its_date_is_closed(aws, database, closed_day):
+    aws.process(event("1"))
+    closed_day.close()
+    [late] = aws.process(event("2"))
+    aws.s3.delete_object(Bucket=LAKE_BUCKET, Key=late)
+    aws.announce(late)
+    assert aws.deliver() == 0
+    [(reason, _)] = aws.dead_letters()
+    assert reason == "the file was deleted before it was loaded, and its date's closed files do not have its rows"
+
+
+@pytest.mark.parametrize("state", [b"", b"[]", b"{}", b'{"current": {"files": 1}}'])
+def test_a_state_that_cannot_be_read_is_an_error(aws, database, state):
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key=f"maintenance/days/event_date={DAY}.json", Body=state)
+    aws.announce(f"events/event_date={DAY}/gone.parquet")
+    assert aws.deliver() == 0
+    [(reason, _)] = aws.dead_letters()
+    assert reason.startswith("the state of the file's date cannot be read: ")
+
+
+def test_rows_of_a_closed_file_that_postgresql_refuses_are_kept_aside_with_their_place(
+    aws, database, closed_day, monkeypatch
+):
+    monkeypatch.setattr(load_postgres.rows, "ROWS_AT_ONCE", 10)
+    aws.process(
+        *(event(f"{number:02}", message_id=os.urandom(3000).hex() if number == 15 else "1") for number in range(20))
+    )
+    closed_day.close()
+    aws.announce(*closed_day.keys())
+    assert aws.deliver() == 0
+    assert rows_in(database) == 19
+    [key] = [
+        item["Key"] for item in aws.s3.list_objects_v2(Bucket=LAKE_BUCKET, Prefix="quarantine/postgres/")["Contents"]
+    ]
+    version = closed_day.keys()[0].split("/")[2]
+    assert key.endswith(f"/{DAY}-{version}-0000-00.parquet-10.ndjson")
+    record = json.loads(aws.body(key))
+    assert (record["index"], record["original"]["event_id"], record["lake_key"]) == (15, "15", closed_day.keys()[0])

@@ -128,6 +128,16 @@ def test_file_that_is_gone_is_done_with_and_one_that_cannot_be_read_fails_its_me
     assert ids(queue()) == ["/message_event/bounce/1"]
     [line] = [record for record in caplog.records if record.message == "file not read"]
     assert (line.lake_key, line.reason) == ("events/event_date=2016-04-18/bad.parquet", "not Parquet")
+    [line] = [record for record in caplog.records if record.message == "file gone: its events are not published"]
+    assert (line.levelname, line.lake_key) == ("ERROR", "events/event_date=2016-04-18/gone.parquet")
+
+
+def test_closed_files_are_never_published(s3, queue):
+    key = write_rows(s3, "good", {"type": "bounce", "event_id": "1"})
+    closed = key.replace("events/", "closed/").replace("good", "0001-5d41402abc4b/0000-00")
+    s3.copy_object(Bucket=LAKE_BUCKET, Key=closed, CopySource={"Bucket": LAKE_BUCKET, "Key": key})
+    assert lambda_handler(announce(closed), None) == {"batchItemFailures": []}
+    assert queue() == []
 
 
 def test_an_object_that_is_not_a_file_of_rows_is_left_out(s3, queue):

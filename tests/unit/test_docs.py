@@ -276,7 +276,9 @@ def test_json_is_json(document, block):
 
 @pytest.mark.parametrize(("document", "block"), [*blocks("sql")])
 def test_sql_is_sql(document, block):
-    dialect = "postgres" if document.endswith("postgresql.md") else "trino"
+    named = re.match(r"-- (\w+)\n", block)  # where a page has several, each block says its own
+    dialect = named[1].lower().replace("postgresql", "postgres") if named else "trino"
+    dialect = "postgres" if document.endswith("postgresql.md") else dialect
     assert all(sqlglot.parse(block, dialect=dialect))
 
 

@@ -644,3 +644,45 @@ def test_announcements_that_a_queue_refuses_are_kept(template):
 def test_the_rule_of_soft_bounces_is_the_same_without_the_template(template):
     defaults = {name: str(template["Parameters"][name]["Default"]) for name in VIEW_PARAMETERS}
     assert defaults == VIEW_PARAMETERS
+
+
+ACCOUNT, USER = "arn:aws:iam::111122223333:root", "arn:aws:iam::444455556666:user/abc1-s-v2st5678"
+SUBSCRIBERS = [
+    pytest.param("", True, id="none"),
+    pytest.param(ACCOUNT, True, id="account"),
+    pytest.param(f"{USER},{ACCOUNT}", True, id="user and account"),
+    pytest.param("arn:aws-us-gov:iam::111122223333:role/path/of/loader", True, id="role with a path"),
+    pytest.param(f"{USER}, {ACCOUNT}", False, id="blank after the comma"),
+    pytest.param(f"{USER},", False, id="comma at the end"),
+    pytest.param("*", False, id="everybody"),
+    pytest.param("arn:aws:iam::111122223333:user/*", False, id="all users"),
+    pytest.param("arn:aws:iam::*:root", False, id="all accounts"),
+    pytest.param("arn:aws:sns:eu-west-1:111122223333:topic", False, id="no principal"),
+    pytest.param(",".join([ACCOUNT] * 10), True, id="ten"),
+    pytest.param(",".join([ACCOUNT] * 11), False, id="eleven"),
+]
+
+
+@pytest.mark.parametrize(("arns", "taken"), SUBSCRIBERS)
+def test_subscribers_are_accounts_users_or_roles_by_name(template, arns, taken):
+    assert bool(re.fullmatch(template["Parameters"]["RowsTopicSubscribers"]["AllowedPattern"], arns)) is taken
+
+
+def test_other_accounts_may_subscribe_their_queues_and_functions_and_nothing_else(template):
+    for topic in ("RowsTopic", "ClosedDaysTopic"):
+        statements = template["Resources"][f"{topic}Policy"]["Properties"]["PolicyDocument"]["Statement"]
+        [granted] = [one["Fn::If"] for one in statements if "Fn::If" in one]
+        assert granted == [
+            "HasRowsTopicSubscribers",
+            {
+                "Sid": "SubscribeFromOtherAccounts",
+                "Effect": "Allow",
+                "Principal": {"AWS": {"Fn::Split": [",", {"Ref": "RowsTopicSubscribers"}]}},
+                "Action": "sns:Subscribe",
+                "Resource": {"Ref": topic},
+                "Condition": {"StringEquals": {"sns:Protocol": ["sqs", "lambda"]}},
+            },
+            {"Ref": "AWS::NoValue"},
+        ]
+    named = {name for name, resource in template["Resources"].items() if "RowsTopicSubscribers" in json.dumps(resource)}
+    assert named == {"RowsTopicPolicy", "ClosedDaysTopicPolicy"}, "a reset changes these two policies and nothing else"
