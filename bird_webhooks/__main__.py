@@ -18,7 +18,18 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from bird_webhooks import report_page
 from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import batches, erase, lists, quarantine, redrive, replay, rotation, status, verify
+from bird_webhooks.operate import (
+    batches,
+    erase,
+    lists,
+    quarantine,
+    redrive,
+    replay,
+    rotation,
+    status,
+    tombstone,
+    verify,
+)
 from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
@@ -119,6 +130,8 @@ def run(options: argparse.Namespace) -> bool:
                 limit=options.limit,
                 as_json=options.json,
             )
+        case "erase" if options.forget:
+            tombstone.forget(the_stack(options), given_address(options.forget), yes=options.yes)
         case "erase":
             erase.erase(
                 the_stack(options),
@@ -130,6 +143,7 @@ def run(options: argparse.Namespace) -> bool:
                 dry_run=options.dry_run,
                 yes=options.yes,
                 settle_seconds=options.settle,
+                thorough=options.thorough,
                 as_json=options.json,
             )
         case "rotate":

@@ -19,14 +19,14 @@ _ARGUMENTS = 50  # of one function, far below Trino's limit of 127
 
 # What is encoded: a letter or digit, as ASCII's hexadecimal number.
 _X = "(?:3[0-9]|[46][1-9a-f]|[57][0-9a])"
-_PERCENT = r"(?:%|&percnt;|&#0*37;?|&#x0*25;?|\\+u0025)(?:25)*"
-_HASH = rf"(?:#|{_PERCENT}23|\\+u0023|=23|&?num;)"
-_EQUALS = rf"(?:=|{_PERCENT}3d|\\+u003d|&#0*61;?|&#x0*3d;?|&equals;)"
+_PERCENT = r"(?:%|&percnt;|&#0*37;?|&#x0*25;?|\\u0025)(?:25)*"
+_HASH = rf"(?:#|{_PERCENT}23|\\u0023|=23|&?num;)"
+_EQUALS = rf"(?:=|{_PERCENT}3d|\\u003d|&#0*61;?|&#x0*3d;?|&equals;)"
 _WIDE = re.sub(r"\|.*", "", COMPATIBLE)[1:-1].lower() + "\u017f\u212a"
 # A letter or digit that is encoded, which honest texts hardly have.
 _LETTERS = (
     f"{_PERCENT}{_X}",
-    rf"\\+u00{_X}",
+    rf"\\u00{_X}",
     r"&#0*(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[7-9]|1[01][0-9]|12[0-2])(?:[^0-9]|$)",
     rf"&#x0*{_X}(?:[^0-9a-f]|$)",
 )
@@ -34,14 +34,14 @@ _LETTERS = (
 _ESCAPES = (
     rf"{_PERCENT}(?:5c|26(?:{_HASH}|[a-z]{{2,31}}(?:;|{_PERCENT}3b)))",
     rf"{_PERCENT}(?:c5|cb|e1|e2|e3|ef|f0)",
-    rf"\\+u(?:005c|0026(?:{_HASH}|[a-z]{{2,31}};)|017f|02|1d|2[014]|3[23]|f[ef]|d83[5c])",
+    rf"\\u(?:005c|0026(?:{_HASH}|[a-z]{{2,31}};)|017f|02|1d|2[014]|3[23]|f[ef]|d83[5c])",
     r"&#0*(?:3[5-8]|61|92|[0-9]{3,})",
     r"&#x0*(?:2[356]|3d|5c|[0-9a-f]{3,})",
-    rf"&(?:{_PERCENT}23|\\+u0023|=23|num;|&)",
+    rf"&(?:{_PERCENT}23|\\u0023|=23|num;|&)",
     "&[a-z]+;",
-    r"\\+[ac-eg-mo-qsv-z0-9]",
+    r"\\[ac-eg-mo-qsv-z0-9]",
     # A letter that is one of JSON's escapes, too, in a quoted local part.
-    r'\\+[bfnrtu][^\s"]*"',
+    r'\\[bfnrtu][^\s"]*"',
 )
 # The @, in any form: @, 40 in hexadecimal and 64 in decimal.
 _AT = "(?:[@\uff20\ufe6b\uff14]|40|64|commat)"
@@ -90,7 +90,7 @@ def patterns(address: str) -> list[tuple[str, ...]] | None:
     bound, end = r"[^a-z0-9\s]\S*", r"(?:[^a-z0-9]|$)"
     escapes = f"(?:{'|'.join(_ESCAPES)})"
     wide = f"[{_WIDE}]"
-    hexadecimal = f"{_EQUALS}{_X}"
+    hexadecimal = f"{_EQUALS}(?:{_X}|5c)"
     letters = f"(?:{'|'.join(_LETTERS)})"
     return [
         (f"{there}{bound}{where}{end}|{where}{bound}{there}{end}",),

@@ -23,7 +23,7 @@ import boto3
 import msgspec
 from botocore.exceptions import ClientError
 
-from process import day_state
+from process import day_state, unshown
 from process.close_day import LIMITS, READ_AT_ONCE, RESERVED_SECONDS, CloseDay, Limits, OutOfTimeError, small_folder
 from process.cloudformation import answer_to, seconds_left, send, when_allowed
 from process.day_state import DayState
@@ -179,6 +179,7 @@ class Run:
 
     def work(self, asked: Iterable[date]) -> dict[str, Any]:
         """Errors: NoTableError; whatever else goes wrong with a date is logged, and the others go on."""
+        self.files.create(unshown.SINCE)
         partitions = self.partitions()
         locations = self.locations(partitions, everything=False)
         self.counts["registered"] = partitions.register(locations)

@@ -36,7 +36,8 @@ class Tombstone(msgspec.Struct, frozen=True):
 
 def name(address: str, key: bytes) -> str:
     """The object's key in the lake bucket."""
-    return f"{PREFIX}{hmac.digest(key, '@'.join(normalised(address)).encode(errors='surrogatepass'), 'sha256').hex()}.json"
+    person = "@".join(normalised(address)).encode(errors="surrogatepass")
+    return f"{PREFIX}{hmac.digest(key, person, 'sha256').hex()}.json"
 
 
 def key_id(key: bytes) -> str:

@@ -35,9 +35,7 @@ def quoted_printable(random, text):
 
 
 def wide(random, text):
-    return "".join(
-        chr(ord(one) + 0xFEE0) if "!" <= one <= "~" and random.random() < 0.3 else one for one in text
-    )
+    return "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" and random.random() < 0.3 else one for one in text)
 
 
 def encoded_word(random, text):
