@@ -1,4 +1,4 @@
-"""The table `events` of a lake in moto's S3, as Glue and Athena give it: partitions where the rows are, SQL by DuckDB."""
+"""The table `events` of a lake in moto's S3, as Glue and Athena give it: SQL by DuckDB, rows where partitions say."""
 
 import tempfile
 import uuid
