@@ -158,6 +158,8 @@ MUST: dict[str, list[Call]] = {
         Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
     ],
     "TableMaintenanceRole": [
+        put("{LakeBucket}", "maintenance/by-a-test"),
+        WRITE_UNSHOWN,
         READ_ROWS,
         LIST_LAKE,
         delete("{LakeBucket}", "events/by-a-test"),
