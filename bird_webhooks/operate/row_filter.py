@@ -22,7 +22,7 @@ _X = "(?:3[0-9]|[46][1-9a-f]|[57][0-9a])"
 _PERCENT = r"(?:%|&percnt;|&#0*37;?|&#x0*25;?|\\u0025)(?:25)*"
 _HASH = rf"(?:#|{_PERCENT}23|\\u0023|=23|&?num;)"
 _EQUALS = rf"(?:=|{_PERCENT}3d|\\u003d|&#0*61;?|&#x0*3d;?|&equals;)"
-_WIDE = re.sub(r"\|.*", "", COMPATIBLE)[1:-1].lower() + "\u017f\u212a"
+_WIDE = re.sub(r"\|.*", "", COMPATIBLE)[1:-1] + "\u017f\u212a"
 # A letter or digit that is encoded, which honest texts hardly have.
 _LETTERS = (
     f"{_PERCENT}{_X}",
@@ -84,7 +84,9 @@ def patterns(address: str) -> list[tuple[str, ...]] | None:
     if not address.isascii():
         return None  # letters that other letters may be composed of
     labels = " ".join(label for label in domain.split(".") if not label.startswith("xn--"))
-    there, where = _masked(local), _masked(labels)
+    # Between two runs of the local part is what may be encoded several times.
+    there = r"[^a-z0-9\s]\S{0,20}".join(map(_masked, re.findall("[a-z0-9]+", local)))
+    where = _masked(max(re.findall("[a-z0-9]+", labels), key=len, default=""))
     if not there or not where:
         return None
     bound, end = r"[^a-z0-9\s]\S*", r"(?:[^a-z0-9]|$)"
@@ -104,9 +106,8 @@ def patterns(address: str) -> list[tuple[str, ...]] | None:
     ]
 
 
-def _masked(text: str) -> str:
-    """The longest run of letters and digits, with every second one left open. Where it ends, no other follows."""
-    run = max(re.findall("[a-z0-9]+", text), key=len, default="")
+def _masked(run: str) -> str:
+    """Letters and digits, with every second one left open."""
     return "".join("[a-z0-9]" if place % 2 else letter for place, letter in enumerate(run))
 
 
