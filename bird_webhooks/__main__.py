@@ -29,6 +29,7 @@ from bird_webhooks.operate import (
     replay,
     rotation,
     status,
+    tombstone,
     verify,
 )
 from bird_webhooks.simulator import simulate
@@ -135,6 +136,8 @@ def run(options: argparse.Namespace) -> bool:
                 limit=options.limit,
                 as_json=options.json,
             )
+        case "erase" if options.forget:
+            tombstone.forget(the_stack(options), given_address(options.forget), yes=options.yes)
         case "erase":
             erase.erase(
                 the_stack(options),
@@ -146,6 +149,7 @@ def run(options: argparse.Namespace) -> bool:
                 dry_run=options.dry_run,
                 yes=options.yes,
                 settle_seconds=options.settle,
+                thorough=options.thorough,
                 as_json=options.json,
             )
         case "rotate":

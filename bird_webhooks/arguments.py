@@ -135,7 +135,18 @@ def quarantine(commands: Commands) -> None:
 
 def erase(commands: Commands) -> None:
     to = command(commands, "erase", "erase all events of one address everywhere, and prove it", json=True)
-    to.add_argument("--address", required=True, help="such as person@example.com; - reads it from the standard input")
+    whose = to.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--address", help="such as person@example.com; - reads it from the standard input")
+    whose.add_argument(
+        "--forget",
+        metavar="ADDRESS",
+        help="erase nothing; remove the tombstone that keeps this person's earlier events from coming in again",
+    )
+    to.add_argument(
+        "--thorough",
+        action="store_true",
+        help="look through every object, instead of asking the rows which objects hold the address",
+    )
     to.add_argument("--since", type=time, metavar="TIME", help="only what was stored since then; default: everything")
     add_postgres(to, "erase there too")
     to.add_argument(

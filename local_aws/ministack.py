@@ -2,12 +2,14 @@
 
 MiniStack's Athena knows only tables, so this module replaces each view in a statement by a subquery, from the view's
 definition in Glue. MiniStack reads every file under a table's location; here a table with registered partitions has the
-rows at their locations only. When policies are enforced, MiniStack does not know the workgroup of a running query,
-which a role's policy in AWS names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
+rows at their locations only, and "$path" is a row's object. When policies are enforced, MiniStack does not know the
+workgroup of a running query, which a role's policy in AWS names; this module looks it up. The rules of local_aws/strict
+refuse what AWS refuses.
 """
 
 import json
 import os
+import re
 import tempfile
 from contextlib import suppress
 from contextvars import ContextVar
@@ -25,12 +27,19 @@ from local_aws.strict.emulated.athena import is_view, original_sql
 run_duckdb = athena._run_duckdb
 extract_resource_arn = iam_actions.extract_resource_arn
 materialize_table_files = athena._materialize_table_files
+table_relation = athena._table_relation
+PATH = '"$path"'
+# Trino's name for a function that DuckDB has by another one.
+REGEXP_LIKE = re.compile(r"\bregexp_like\s*\(", re.IGNORECASE)
+# Of the statement being run: the objects of the files that are read, if it asks for them.
+OBJECTS: ContextVar[dict[str, str] | None] = ContextVar("objects")
 # The partitioned tables that the statement being run names, by the location under which MiniStack would look.
 PARTITIONED: ContextVar[dict[str, str]] = ContextVar("partitioned")
 
 
 async def run_with_views(query: str, database: str | None, catalog: str | None = None) -> Any:
-    query = with_views(query, database)
+    query = REGEXP_LIKE.sub("regexp_matches(", with_views(query, database))
+    OBJECTS.set({} if PATH in query else None)
     PARTITIONED.set(partitioned_tables(query, database))
     return await run_duckdb(query, database, catalog)
 
@@ -52,7 +61,7 @@ def files_of_partitions(location: str, workdirs: list[str]) -> list[str]:
     """As MiniStack's own: copies of the objects. Each is put into a folder of its partition's values, for DuckDB."""
     name = PARTITIONED.get({}).get(location)
     if name is None:
-        return list(materialize_table_files(location, workdirs))
+        return copies(location, workdirs)
     keys = [key["Name"] for key in glue._tables[name]["PartitionKeys"]]
     root = Path(tempfile.mkdtemp(prefix="ministack-athena-"))
     workdirs.append(str(root))
@@ -60,10 +69,35 @@ def files_of_partitions(location: str, workdirs: list[str]) -> list[str]:
     for number, partition in enumerate(glue._partitions.get(name, [])):
         values = [f"{key}={value}" for key, value in zip(keys, partition["Values"], strict=True)]
         folder = root.joinpath(str(number), *values)
-        for path in map(Path, materialize_table_files(partition["StorageDescriptor"]["Location"], workdirs)):
+        for path in map(Path, copies(partition["StorageDescriptor"]["Location"], workdirs)):
             folder.mkdir(parents=True, exist_ok=True)
             files.append(str(path.rename(folder / path.name)))
+            if (objects := OBJECTS.get(None)) is not None:
+                objects[files[-1]] = objects.pop(str(path))
     return files
+
+
+def copies(location: str, workdirs: list[str]) -> list[str]:
+    """MiniStack's files of a location, in a folder of their own; notes their objects."""
+    files = list(materialize_table_files(location, workdirs))
+    if files and (objects := OBJECTS.get(None)) is not None:
+        for file in files:
+            objects[file] = f"{location.rstrip('/')}/{Path(file).relative_to(workdirs[-1])}"
+    return files
+
+
+def relation_with_path(table: Any, files: list[str]) -> str:
+    """As MiniStack's own; if the statement asks for "$path", with the object of each row."""
+    relation = str(table_relation(table, files))
+    objects = OBJECTS.get(None)
+    if objects is None:
+        return relation
+    known = ", ".join(f"{literal(file)}: {literal(objects[file])}" for file in files)
+    return f"(SELECT *, MAP {{{known}}}[filename] AS {PATH} FROM {relation})"  # noqa: S608
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def with_views(query: str, database: str | None) -> str:
@@ -114,6 +148,7 @@ def knows(key: str) -> bool:
 if __name__ == "__main__":
     athena._run_duckdb = run_with_views
     athena._materialize_table_files = files_of_partitions
+    athena._table_relation = relation_with_path
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()
     lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key

@@ -1,8 +1,9 @@
 """Erases all events of one address: raw batches, rows, quarantine, query results, PostgreSQL; and proves it.
 
-It searches everywhere, erases what it found, and searches again, until it finds nothing. It may be interrupted at any
-time and run again: each object is replaced as a whole, and only if it has not changed since it was read. The raw
-batches come last, because some rows do not hold the address and only a raw batch tells whose they are.
+It searches, erases what it found, and searches again, until it finds nothing: by the rows (row_search), or everywhere.
+It may be interrupted at any time and run again: each object is replaced as a whole, and only if it has not changed
+since it was read. The raw batches come last, because some rows do not hold the address and only a raw batch tells whose
+they are. A tombstone says that the person was erased, and until that is done, where they had been found.
 """
 
 import gzip
@@ -11,9 +12,10 @@ import hmac
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import batched, chain
 from typing import Any, NamedTuple
 
@@ -34,6 +36,9 @@ from bird_webhooks.operate.mentions import (
     piece_mentions,
     quarantine_without,
 )
+from bird_webhooks.operate.row_search import DOLLARS_PER_BYTE, RowSearch, TooManyRowsError, why_not
+from bird_webhooks.operate.stored import OTHER, PLACES, QUARANTINE, RAW, RESULTS, ROWS, WORK, Stored, place_of
+from bird_webhooks.operate.tombstone import has_key, leave
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
 from process.gzip_body import GZIP
@@ -44,15 +49,12 @@ AT_ONCE = 16
 LOOKS = 4
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
+# A closed date's file of a million rows takes 2 GB when it is written again.
+LARGE_BYTES = 8 * 1024 * 1024
 SHOWN = 20
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
-RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "query results", "other files of the lake"
-# Of dates that the table's maintenance is closing: compressed, and made again when they are gone.
-WORK = "parts of rows"
-# In the order of erasing.
-PLACES = [WORK, ROWS, QUARANTINE, RESULTS, OTHER, RAW]
 UNSEEN = """\
 Not checked, because this program cannot: Bird itself; your own backups, copies and snapshots of the buckets or of
 PostgreSQL (which keeps deleted rows in its files until VACUUM, and in its WAL); what consumers of the event bus and
@@ -60,19 +62,6 @@ other readers of the rows have kept; Athena's history, which keeps the text of e
 a WHERE clause stays there until then. An address in another form is not found (hashed by others, in base64, compressed
 by anything but gzip, cut in two), nor one in the key of an object.
 Queues and dead letters hold keys of objects, not events. Logs hold no addresses."""
-
-
-class Stored(NamedTuple):
-    """One version of an object."""
-
-    place: str
-    bucket: str
-    key: str
-    version: str
-    current: bool
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}" + ("" if self.current else f" (version {self.version})")
 
 
 class Finding(NamedTuple):
@@ -87,6 +76,7 @@ class Look:
         self.seen: Counter[str] = Counter()
         self.found: list[Finding] = []
         self.unreadable: list[Stored] = []
+        self.opened = 0
         self.postgres: int | None = None  # rows
 
     @property
@@ -132,13 +122,25 @@ def erase(
     dry_run: bool,
     yes: bool,
     settle_seconds: float,
+    thorough: bool = False,
     as_json: bool = False,
 ) -> None:
     """Errors: OperateError if anything is left, or could not be searched."""
+    began = datetime.now(UTC)
+    tell: Tell = say if as_json else print
     person = Person(address, frozenset(hashes(stack, address, hash_keys)))
     table = Table(stack, postgres, schema) if postgres else None
-    look = look_everywhere(stack, person, table, since)
-    tell: Tell = say if as_json else print
+    search = RowSearch(stack)
+    reason = "--thorough" if thorough else "--hash-key" if hash_keys else why_not(stack, person)
+    seeker = Seeker(stack, person, table, since, None if reason else search)
+    if reason:
+        say(f"looking through every object, because of this: {reason}")
+    try:
+        look = seeker.look()
+    except TooManyRowsError as error:
+        say(f"looking through every object, because of this: {error}")
+        seeker.search = None
+        look = seeker.look()
     look.show(tell)
     if dry_run:
         tell("nothing was changed")
@@ -148,33 +150,36 @@ def erase(
     if not look.clean:
         confirm(f"Erase all this from stack {stack.name}? This cannot be undone.", yes=yes)
         with no_maintenance(stack):
-            look = erased(stack, person, table, since, look, settle_seconds, tell)
+            look = erased(seeker, look, began, settle_seconds, tell)
+    if look.clean and not look.unreadable:
+        remember(seeker, began, [])
     if as_json:
         print_json(look.document())
     report(look, since, postgres, tell)
 
 
-def erased(
-    stack: Stack,
-    person: Person,
-    table: Table | None,
-    since: datetime | None,
-    look: Look,
-    settle_seconds: float,
-    tell: Tell,
-) -> Look:
+def erased(seeker: "Seeker", look: Look, began: datetime, settle_seconds: float, tell: Tell) -> Look:
     """The last look, after erasing what each look found."""
     for _ in range(LOOKS - 1):
         erasable = [finding for finding in look.found if finding.stored.place != OTHER]
         if not erasable and not look.postgres:
             break
-        take_out(stack, person, erasable, table)
+        # Rows go before raw batches: only this tells the next erasure where to look, if this one is cut short.
+        remember(seeker, began, sorted(seeker.found))
+        take_out(seeker, erasable)
         say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
         time.sleep(settle_seconds)
-        look = look_everywhere(stack, person, table, since)
+        look = seeker.look()
         tell("\nchecked again")
         look.show(tell)
     return look
+
+
+def remember(seeker: "Seeker", erased_at: datetime, unfinished: list[str]) -> None:
+    if has_key(seeker.stack):
+        leave(seeker.stack, seeker.person.address, erased_at, unfinished)
+    elif not unfinished:
+        say("no tombstone is left, because the stack has no key for one yet: update the stack, then erase once more")
 
 
 def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell) -> None:
@@ -207,25 +212,76 @@ def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
 # --- Searching ---
 
 
-def look_everywhere(stack: Stack, person: Person, table: Table | None, since: datetime | None) -> Look:
-    """The raw batches first, because they name events whose rows are searched for then."""
-    look, progress = Look(), Progress()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for bucket in (stack.output("RawBucketName"), stack.output("LakeBucketName")):
-            raw = bucket == stack.output("RawBucketName")
-            for some in batched(versions(stack, bucket, since, raw=raw), AT_ONCE * 8):
-                outcomes = pool.map(lambda stored: (stored, look_at(stack, person, stored)), some)
-                for stored, outcome in outcomes:
-                    look.seen[stored.place] += 1
-                    if outcome is UNREADABLE:
-                        look.unreadable.append(stored)
-                    elif outcome is not None:
-                        look.found.append(Finding(stored, outcome))
-                progress.show(f"searched {look.seen.total():,} objects, {len(look.found):,} with the address")
-    progress.done()
-    if table:
-        look.postgres = table.count(person)
-    return look
+@dataclass
+class Seeker:
+    """`search` by the rows; without it every object is opened. `found`: addresses of all objects that looks found."""
+
+    stack: Stack
+    person: Person
+    table: Table | None
+    since: datetime | None
+    search: RowSearch | None
+    found: set[str] = field(default_factory=set)
+
+    def look(self) -> Look:
+        """The raw batches first, because they name events whose rows are searched for then.
+
+        Errors: OperateError, TooManyRowsError.
+        """
+        look, progress = Look(), Progress()
+        if self.search:
+            say(
+                "asking Athena for the rows that may mention the address; --thorough looks through every object instead"
+            )
+            self.search.look_again |= self.found
+            self.search.ask(self.person)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for bucket in (self.stack.output("RawBucketName"), self.stack.output("LakeBucketName")):
+                raw = bucket == self.stack.output("RawBucketName")
+                if self.search and not raw:
+                    self.search.ask_for_events(self.person)
+                for some in batched(versions(self.stack, bucket, self.since, raw=raw), AT_ONCE * 8):
+                    self._look_at(look, some, pool)
+                    progress.show(
+                        f"searched {look.seen.total():,} objects, opened {look.opened:,}, "
+                        f"{len(look.found):,} with the address"
+                    )
+        progress.done()
+        if self.search:
+            asked = self.search.asked_bytes
+            say(
+                f"opened {look.opened:,} of {look.seen.total():,} objects; Athena read at most {asked / 1e6:,.0f} MB, "
+                f"${asked * DOLLARS_PER_BYTE:.2f}"
+            )
+        self.found |= {finding.stored.url for finding in look.found}
+        if self.table:
+            look.postgres = self.table.count(self.person)
+        return look
+
+    def _look_at(self, look: Look, some: Iterable[Stored], pool: ThreadPoolExecutor) -> None:
+        opened: list[Stored] = []
+        for stored in some:
+            look.seen[stored.place] += 1
+            if self.search is None or not self.search.answers_for(stored):
+                opened.append(stored)
+            elif rows := self.search.rows[stored.url]:
+                look.found.append(Finding(stored, rows))
+        look.opened += len(opened)
+        for stored, outcome in each(pool, lambda stored: look_at(self.stack, self.person, stored), opened):
+            if outcome is UNREADABLE:
+                look.unreadable.append(stored)
+            elif outcome is not None:
+                look.found.append(Finding(stored, outcome))
+
+
+def each[T](
+    pool: ThreadPoolExecutor, work: Callable[[Stored], T], some: Iterable[Stored]
+) -> Iterator[tuple[Stored, T]]:
+    """Of objects that are large in memory one at a time."""
+    large = [stored for stored in some if stored.place == ROWS and stored.size > LARGE_BYTES]
+    small = [stored for stored in some if stored not in large]
+    yield from pool.map(lambda stored: (stored, work(stored)), small)
+    yield from ((stored, work(stored)) for stored in large)
 
 
 def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
@@ -234,14 +290,7 @@ def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) ->
         for item in page.get("Versions", []):
             if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
                 place = RAW if raw else place_of(item["Key"])
-                yield Stored(place, bucket, item["Key"], item["VersionId"], item["IsLatest"])
-
-
-def place_of(key: str) -> str:
-    if key.startswith("maintenance/work/"):
-        return WORK
-    prefixes = {"events": ROWS, "events-csv": ROWS, "closed": ROWS, "quarantine": QUARANTINE, "athena-results": RESULTS}
-    return prefixes.get(key.partition("/")[0], OTHER)
+                yield Stored.listed(place, bucket, item)
 
 
 UNREADABLE = -1
@@ -292,17 +341,16 @@ def mentioned(metadata: dict[str, str], person: Person) -> list[str]:
     return [name for name, value in metadata.items() if person.in_text(value)]
 
 
-def without(body: bytes, stored: Stored, person: Person) -> Remainder | None:
+def without(body: bytes, stored: Stored, person: Person, *, texts: bool = True) -> Remainder | None:
+    """Without `texts`: rows of events that are known, for a file that was searched in another way."""
     try:
-        match stored.place:
-            case "raw batches":
-                return raw_without(body, person)
-            case "quarantine":
-                return quarantine_without(body, person)
-            case _ if stored.key.endswith(".csv"):
-                return csv_without(body, person)
-            case _:
-                return parquet_without(body, person)
+        if stored.place == RAW:
+            return raw_without(body, person)
+        if stored.place == QUARANTINE:
+            return quarantine_without(body, person)
+        if stored.key.endswith(".csv"):
+            return csv_without(body, person)
+        return parquet_without(body, person, closed=stored.key.startswith("closed/"), texts=texts)
     except BaseException as error:  # for any error a person must look; arro3's panics are not an Exception
         raise UnreadableError from error
 
@@ -352,21 +400,27 @@ def get(stack: Stack, stored: Stored) -> Any:
 # --- Erasing ---
 
 
-def take_out(stack: Stack, person: Person, found: list[Finding], table: Table | None) -> None:
+def take_out(seeker: Seeker, found: list[Finding]) -> None:
     progress, done = Progress(), 0
+
+    def work(one: Stored) -> None:
+        # Of the rows that the query found, the events are known.
+        texts = seeker.search is None or not seeker.search.answers_for(one)
+        take_out_of(seeker.stack, seeker.person, one, texts=texts)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
-            if place == RAW and table:
-                table.delete(person)
-            for _ in pool.map(lambda one: take_out_of(stack, person, one), stored):
+            if place == RAW and seeker.table:
+                seeker.table.delete(seeker.person)
+            for _ in each(pool, work, stored):
                 done += 1
                 progress.show(f"erased from {done:,} of {len(found):,} objects")
     progress.done()
 
 
-def take_out_of(stack: Stack, person: Person, stored: Stored) -> None:
-    """An object that changed since it was read stays as it is, for the next search."""
+def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = True) -> None:
+    """An object that changed since it was read stays as it is, for the next search. `texts` as for `without`."""
     try:
         if not stored.current:
             stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
@@ -376,7 +430,7 @@ def take_out_of(stack: Stack, person: Person, stored: Stored) -> None:
             delete(stack, stored, answer["ETag"])
             return
         body = answer["Body"].read()
-        remainder = without(body, stored, person)
+        remainder = without(body, stored, person, texts=texts)
         if stored.place == RAW:
             found = mentioned(answer["Metadata"], person)
             if remainder is None and not found:

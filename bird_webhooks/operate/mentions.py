@@ -17,6 +17,7 @@ from arro3.io import read_parquet
 
 from bird_webhooks.operate.gzip_pieces import Kind, Piece, Unpacked, unpacked
 from bird_webhooks.operate.spellings import names
+from process.closing import to_file
 from process.elements import UnreadableBatchError, repaired, split
 from process.normalise import Element, UnreadableElementError, content_key, element, normalise
 from process.rows import REPAIRABLE
@@ -140,13 +141,16 @@ def readable(raw: bytes) -> Element:
         return element(repaired(raw))
 
 
-def parquet_without(body: bytes, person: Person) -> Remainder | None:
-    """The other rows in their order, written as process writes them."""
+def parquet_without(body: bytes, person: Person, *, closed: bool = False, texts: bool = True) -> Remainder | None:
+    """The other rows in their order, written as process writes them, or as closing does.
+
+    Without `texts`, the rows of the events that are known, and no text is read.
+    """
     if not body.startswith(b"PAR1") or not body.endswith(b"PAR1"):
         raise ValueError("not Parquet")
     rows = read_parquet(BytesIO(body)).read_all()
     erased: set[int] = set()
-    for name in rows.schema.names:  # one at a time, because all of them take much memory
+    for name in rows.schema.names if texts else ():  # one at a time, because all of them take much memory
         if rows.schema.field(name).type == DataType.utf8():
             values = rows[name].to_pylist()
             if person.possibly_in("\n".join(filter(None, values))) or person.hashes:
@@ -160,7 +164,9 @@ def parquet_without(body: bytes, person: Person) -> Remainder | None:
     if not len(kept):
         return Remainder(None, len(erased))
     (whole,) = rows.combine_chunks().to_batches()
-    return Remainder(to_parquet(Table.from_batches([whole.take(kept)], schema=rows.schema)), len(erased))
+    rest = whole.take(kept)
+    file = to_file(rest) if closed else to_parquet(Table.from_batches([rest], schema=rows.schema))
+    return Remainder(file, len(erased))
 
 
 def csv_without(body: bytes, person: Person) -> Remainder | None:

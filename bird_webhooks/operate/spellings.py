@@ -15,6 +15,8 @@ from email.header import decode_header, make_header
 from itertools import islice
 from urllib.parse import unquote
 
+from process.addresses import plain_domain, unquoted
+
 # What may stand in a local part without quotes, letters beyond ASCII included (RFC 6531).
 _LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~.-]{1,2048}")
 _DOMAIN = re.compile(r"\[[^\]\s]{1,64}\]|[\w-]{1,64}(?:\.[\w-]{1,64}){0,32}")
@@ -132,21 +134,6 @@ _DECODERS: tuple[Callable[[str], str], ...] = (
     _unquoted_printable,
     _normalised,
 )
-
-
-def unquoted(local: str) -> str:
-    if len(local) > 1 and local[0] == local[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", local[1:-1])
-    return local
-
-
-def plain_domain(domain: str) -> str:
-    """In lower case, and in ASCII where it is an internationalised name."""
-    domain = domain.lower().rstrip(".")
-    try:
-        return domain if domain.isascii() else domain.encode("idna").decode()
-    except UnicodeError:
-        return domain
 
 
 def _mentions(text: str, wanted: tuple[str, str], *, whole: bool) -> bool:

@@ -18,6 +18,7 @@ from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import erase
 from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import Person
+from bird_webhooks.operate.stored import RAW, ROWS, Stored
 from bird_webhooks.stack import Stack
 
 EVENT_CLASS, EVENT_TYPE = "verify_event", "bird_webhooks_verify"
@@ -77,32 +78,25 @@ def remove(stack: Stack, own: Iterable[VerifyEvent], now: datetime) -> tuple[int
         if all(version.size <= EMPTY_BYTES for version in versions):
             if now - newest >= EMPTY_FOR:
                 for version in versions:
-                    stack.s3.delete_object(Bucket=bucket, Key=version.stored.key, VersionId=version.stored.version)
+                    stack.s3.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version)
             continue
         since = min(version.modified for version in versions) - CLOCKS_APART
         rows += _remove_rows(stack, event, since)
         for version in versions:
             if version.size > EMPTY_BYTES:
-                erase.take_out_of(stack, event.person, version.stored)
+                erase.take_out_of(stack, event.person, version)
         batches += 1
     return rows, batches
 
 
-class Version(NamedTuple):
-    stored: erase.Stored
-    modified: datetime
-    size: int
-
-
-def _raw_batches(stack: Stack, bucket: str) -> Iterator[tuple[VerifyEvent, list[Version]]]:
-    by_event: dict[str, list[Version]] = {}
+def _raw_batches(stack: Stack, bucket: str) -> Iterator[tuple[VerifyEvent, list[Stored]]]:
+    by_event: dict[str, list[Stored]] = {}
     pages = stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=f"{stack.raw_prefix}/{MARK}")
     for page in pages:
         for item in page.get("Versions", []):
             known = item["Key"].rpartition("/")[2].removesuffix(".json")
             if re.fullmatch(rf"{MARK}\d{{8}}T\d{{6}}-[0-9a-f]{{8}}", known):
-                stored = erase.Stored(erase.RAW, bucket, item["Key"], item["VersionId"], item["IsLatest"])
-                by_event.setdefault(known, []).append(Version(stored, item["LastModified"], item["Size"]))
+                by_event.setdefault(known, []).append(Stored.listed(RAW, bucket, item))
     yield from ((VerifyEvent(known), versions) for known, versions in by_event.items())
 
 
@@ -125,11 +119,11 @@ def _remove_rows(stack: Stack, event: VerifyEvent, since: datetime) -> int:
     raise OperateError(f"the row of {event.id} comes again and again")
 
 
-def _files(stack: Stack, event: VerifyEvent, since: datetime) -> Iterator[erase.Stored]:
+def _files(stack: Stack, event: VerifyEvent, since: datetime) -> Iterator[Stored]:
     bucket = stack.output("LakeBucketName")
     for folder in ROW_FOLDERS:
         prefix = f"{folder}/event_date={event.made_at:%Y-%m-%d}/"
         for page in stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", []):
                 if item["LastModified"] >= since and not item["Key"].endswith("/"):
-                    yield erase.Stored(erase.ROWS, bucket, item["Key"], "null", current=True)
+                    yield Stored.listed(ROWS, bucket, item)

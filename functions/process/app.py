@@ -23,7 +23,7 @@ from functools import cache
 from itertools import batched
 from typing import Any, NamedTuple
 
-from process import isolation, metrics, queue
+from process import isolation, metrics, queue, unshown
 from process.bounds import LIGHT, LIMITS, MEBIBYTE, BeyondBoundsError, Bounds
 from process.lake import (
     Lake,
@@ -322,6 +322,10 @@ def _files(rows: Rows, part: str) -> Iterator[File]:
     """What was gathered, as files; it is forgotten."""
     days = rows.take_days()
     quarantined = rows.take_quarantined()
+    unshown_batches = rows.take_unshown()
+    if unshown_batches:
+        key = unshown.of_process(datetime.now(UTC).date().isoformat(), part)
+        yield File(key, unshown.encode(unshown_batches), unshown.CONTENT_TYPE, metrics.Written())
     if quarantined:
         arrived = _date(quarantined[0].batch.received_at // DAY_MILLISECONDS)
         body = to_ndjson(quarantined, _raw_retention_days())
@@ -376,7 +380,9 @@ def protection() -> Protection | None:
     drop, hashed = names(os.environ.get("DROP_FIELDS", "")), names(os.environ.get("HASH_FIELDS", ""))
     if not drop and not hashed:
         return None
-    return Protection(drop, hashed, _hash_key() if hashed else b"")
+    found = Protection(drop, hashed, _hash_key() if hashed else b"")
+    lake().write(unshown.FIELDS, b"", "text/plain")  # before the first such row: `erase` must not trust the rows then
+    return found
 
 
 def _hash_key() -> bytes:

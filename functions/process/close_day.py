@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from arro3.core import RecordBatch
 
-from process import day_state
+from process import day_state, unshown
 from process.closing import (
     by_slice,
     combined,
@@ -232,7 +232,11 @@ class CloseDay:
 
     def _write_files(self, attempt: Attempt, number: int, pieces: int, held: list[RecordBatch]) -> int:
         """`held` is emptied. How many files the slice has by then."""
-        rows = taken(held, distinct(held))
+        batches: set[str] = set()
+        rows = taken(held, distinct(held, batches))
+        if batches:  # before the rows are gone from where readers look
+            key = unshown.of_closing(str(self.day), attempt.version, f"{number:04}-{pieces:02}")
+            self.files.write(key, unshown.encode(batches), unshown.CONTENT_TYPE)
         for piece in cut(rows):
             name = f"{number:04}-{pieces:02}.parquet"
             body = to_file(piece)

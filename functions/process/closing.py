@@ -68,8 +68,11 @@ def size(batches: Sequence[RecordBatch]) -> int:
     return sum(batch.nbytes for batch in batches)
 
 
-def distinct(batches: Sequence[RecordBatch]) -> array[int]:
-    """Places of the rows that stay, in the order of the closed file: by type and time, then by identity."""
+def distinct(batches: Sequence[RecordBatch], unshown: set[str] | None = None) -> array[int]:
+    """Places of the rows that stay, in the order of the closed file: by type and time, then by identity.
+
+    `unshown` takes the ids of batches of which a row goes because another batch's stays.
+    """
     by_group: dict[Key, dict[str, int]] = {}
     moments: array[int] = array("q")
     ranks = _Ranks(batches)
@@ -82,8 +85,12 @@ def distinct(batches: Sequence[RecordBatch]) -> array[int]:
             if kept is None:
                 kept = by_group[group] = {}
             other = kept.setdefault(key, place)
-            if other != place and ranks.of(place) <= ranks.of(other):
-                kept[key] = place
+            if other != place:
+                ours, theirs = ranks.of(place), ranks.of(other)
+                if ours <= theirs:
+                    kept[key] = place
+                if unshown is not None and ours[BATCH_ID] != theirs[BATCH_ID]:
+                    unshown.add(max(ours, theirs)[BATCH_ID])
             place += 1
     by_type: dict[str | None, list[tuple[Key, dict[str, int]]]] = {}
     for group, kept in sorted(by_group.items(), key=lambda item: [(part is not None, part or "") for part in item[0]]):
@@ -188,6 +195,10 @@ def _conformed(batch: RecordBatch) -> RecordBatch:
 def _moments(batch: RecordBatch) -> list[int]:
     found: list[Any] = batch["timestamp"].cast(DataType.int64()).to_pylist()
     return [_NO_MOMENT if moment is None else moment for moment in found] if None in found else found
+
+
+# Its place in a rank.
+BATCH_ID = 3
 
 
 class _Ranks:

@@ -97,6 +97,15 @@ class LakeFiles:
         except (BaseError, OSError) as error:
             raise LakeUnavailableError(type(error).__name__) from error
 
+    def create(self, key: str) -> None:
+        """An empty object, unless there is one."""
+        try:
+            obstore.put(self._store, key, b"", mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return
+        except (BaseError, OSError) as error:
+            raise LakeUnavailableError(type(error).__name__) from error
+
     def delete(self, keys: Sequence[str]) -> None:
         """What is gone already is no error."""
         try:

@@ -24,7 +24,7 @@ import boto3
 import msgspec
 from botocore.exceptions import ClientError
 
-from process import day_state
+from process import day_state, unshown
 from process.close_day import (
     LIMITS,
     READ_AT_ONCE,
@@ -209,6 +209,7 @@ class Run:
 
         Errors: NoTableError; whatever else goes wrong with a date is logged, and the others go on.
         """
+        self.files.create(unshown.SINCE)
         partitions = self.partitions()
         locations = self.locations(partitions, everything=False)
         self.counts["registered"] = partitions.register(locations)

@@ -150,6 +150,8 @@ class Rows:
     counts: Counts = field(default_factory=Counts)
     body_bytes: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
+    # Ids of batches of which not every event is a row with that id: some are quarantined, or rows of another batch.
+    unshown: set[str] = field(default_factory=set)
     _seen: dict[tuple[str | None, str, str | None], set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
     _gathered: dict[GroupKey, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
 
@@ -172,6 +174,7 @@ class Rows:
         self.counts.events += 1
         self.counts.quarantined += 1
         self.quarantined.append(quarantined)
+        self.unshown.add(quarantined.batch.batch_id)
 
     def forget(self) -> None:
         """After rows were not written: their duplicates must not be dropped again."""
@@ -197,6 +200,10 @@ class Rows:
 
     def take_quarantined(self) -> list[Quarantined]:
         taken, self.quarantined = self.quarantined, []
+        return taken
+
+    def take_unshown(self) -> set[str]:
+        taken, self.unshown = self.unshown, set()
         return taken
 
     def _find_one_by_one(self, found: BatchFound, batch: StoredBatch, bounds: Bounds) -> None:
@@ -311,6 +318,8 @@ class Rows:
         for quarantined in found.quarantined:
             self.quarantine(quarantined)
         self.quarantined += found.repaired
+        if found.repaired:
+            self.unshown.add(batch.batch_id)
         self.counts.repaired += len(found.repaired)
         self.counts.count_extra(found.extra_fields)
         self.body_bytes += max(
@@ -328,6 +337,7 @@ class Rows:
             first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in seen}
             fresh = sorted(first.values())
             self.counts.duplicates += len(events) - len(fresh)
+            self.unshown.add(batch.batch_id)
             if not fresh:
                 return
             events, event_keys, timestamps = (

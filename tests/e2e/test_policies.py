@@ -65,6 +65,8 @@ READ_ROWS = get("{LakeBucket}", "events/by-a-test")
 READ_CSV_ROWS = get("{LakeBucket}", "events-csv/by-a-test")
 LIST_LAKE = Call("s3", "list_objects_v2", {"Bucket": "{LakeBucket}"})
 WRITE_QUARANTINE = put("{LakeBucket}", "quarantine/by-a-test")
+WRITE_UNSHOWN = put("{LakeBucket}", "maintenance/unshown/by-a-test")
+READ_TOMBSTONE_KEY = Call("secretsmanager", "get_secret_value", {"SecretId": "{TombstoneKey}"})
 KEEP_ROWS_ASIDE = put("{LakeBucket}", "quarantine/postgres/by-a-test")
 KEEP_EVENTS_ASIDE = put("{LakeBucket}", "quarantine/bus/by-a-test")
 AN_EVENT = {"Source": "by-a-test", "DetailType": "by a test", "Detail": "{}"}
@@ -115,6 +117,7 @@ MUST: dict[str, list[Call]] = {
         WRITE_ROWS,
         WRITE_CSV_ROWS,
         WRITE_QUARANTINE,
+        WRITE_UNSHOWN,
         READ_HASH_KEY,
         RECEIVE,
         on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
@@ -158,6 +161,8 @@ MUST: dict[str, list[Call]] = {
         Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
     ],
     "TableMaintenanceRole": [
+        put("{LakeBucket}", "maintenance/by-a-test"),
+        WRITE_UNSHOWN,
         READ_ROWS,
         LIST_LAKE,
         delete("{LakeBucket}", "events/by-a-test"),
@@ -185,9 +190,13 @@ MAY_NOT: list[Call] = [
     WRITE_ROWS,
     WRITE_CSV_ROWS,
     WRITE_QUARANTINE,
+    put("{LakeBucket}", "maintenance/by-a-test"),
+    put("{LakeBucket}", "erased/by-a-test"),
+    delete("{LakeBucket}", "erased/by-a-test"),
     RECEIVE,
     read_secret(),
     READ_HASH_KEY,
+    READ_TOMBSTONE_KEY,
     read_secret("{BirdApiKeySecret}"),
     read_secret("{PostgresSecret}"),
     put("{RawBucket}", "elsewhere/by-a-test.json"),

@@ -4,7 +4,7 @@ import csv
 import gzip
 import hashlib
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -16,15 +16,17 @@ from arro3.io import read_parquet
 from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.operate import erase, lease
+from bird_webhooks.operate import erase, lease, row_search, tombstone
 from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
 from maintain.generate.events import created, sqs
-from process import day_state
+from process import day_state, tombstones, unshown
 from process.app import lambda_handler
+from process.app import protection as process_protection
 from process.close_day import CloseDay, small_folder
 from process.lake_files import LakeFiles
+from tests.integration.lake_table import LakeTable
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 PERSON = "person@example.com"
@@ -65,27 +67,46 @@ class Aws:
         return self.wrapped.get(service) or self.real(service)
 
 
+@pytest.fixture(params=["by the rows", "thorough"])
+def mode(request):
+    return request.param
+
+
 @pytest.fixture
 def aws(s3, moto_endpoint, monkeypatch):
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
     account = Aws(moto_endpoint)
-    outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE}
+    secrets = account.real("secretsmanager")
+    tombstone_key = secrets.create_secret(Name="tombstone-key", SecretString=KEY)["ARN"]
+    outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE, "GlueDatabaseName": "bird"}
+    outputs["TombstoneKeyArn"] = tombstone_key
+    account.table = LakeTable(s3, LAKE)
+    account.parameters = {"RawPrefix": "raw"}
+    account.wrapped["glue"] = account.table
     monkeypatch.setattr(Stack, "outputs", outputs)
+    monkeypatch.setattr(Stack, "parameters", lambda stack: account.parameters)
+    monkeypatch.setattr(Stack, "athena", lambda stack, seconds: account.table)
+    # All that the tests store is stored lately.
+    monkeypatch.setattr(row_search, "FRESH", timedelta(hours=-1))
+    s3.put_object(Bucket=LAKE, Key=unshown.SINCE, Body=b"")
     monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", account.client, 0))
     account.outputs = outputs
     yield account
+    secrets.delete_secret(SecretId=tombstone_key, ForceDeleteWithoutRecovery=True)
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
         for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
             s3.delete_object(Bucket=RAW, Key=item["Key"], VersionId=item["VersionId"])
 
 
 @pytest.fixture
-def run(aws, capsys):
+def run(aws, mode, capsys):
     """`run("--yes")`: exit status, standard output, standard error. Neither output has the address."""
+    thorough = ["--thorough"] * (mode == "thorough")
 
     def command(*arguments: str, address: str = PERSON) -> tuple[int, str, str]:
-        status = operate.main(["erase", "--address", address, "--settle", "0", *arguments])
+        status = operate.main(["erase", "--address", address, "--settle", "0", *thorough, *arguments])
         said = capsys.readouterr()
+        assert not any("person" in sql or "example" in sql for sql in aws.table.asked)
         assert "person@" not in said.out + said.err
         return status, said.out, said.err
 
@@ -159,8 +180,9 @@ def ids(s3) -> list[str]:
 
 
 @pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
-def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, output_format):
+def test_an_address_is_erased_everywhere_and_nobody_else(s3, aws, run, monkeypatch, output_format):
     monkeypatch.setenv("OUTPUT_FORMAT", output_format)
+    aws.table.csv = output_format == "CSV"
     fill(s3)
     assert ids(s3) == ["1", "2", "3", "4", "5", "6", "7", "8"]
     before = {key: s3.get_object(Bucket=RAW, Key=key) for key in OTHERS}
@@ -173,7 +195,7 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, run, monkeypatch, o
         "rows                              1 objects  1 with the address, 4 events",
         "quarantine                        1 objects  1 with the address, 2 events",
         "query results                     3 objects  2 with the address",
-        "other files of the lake           0 objects  0 with the address",
+        "other files of the lake           2 objects  0 with the address",
         "raw batches                       8 objects  7 with the address, 8 events",
         "PostgreSQL                                    not checked",
     ]
@@ -280,6 +302,7 @@ def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, mo
     secrets = aws.real("secretsmanager")
     arn = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
     settings = {"OUTPUT_FORMAT": output_format, "HASH_FIELDS": "rcpt_to", "HASH_KEY_ARN": arn}
+    aws.table.csv = output_format == "CSV"
     for name, value in {**settings, "DROP_FIELDS": "rcpt_meta,raw_reason"}.items():
         monkeypatch.setenv(name, value)
     try:
@@ -353,7 +376,7 @@ def test_an_erase_cut_short_anywhere_is_taken_up_again(s3, aws, run, monkeypatch
     aws.wrapped["s3"] = Fragile(aws.real("s3"), last)
     with pytest.raises(Interrupted):
         run("--yes")
-    aws.wrapped.clear()
+    del aws.wrapped["s3"]
     assert set(ids(s3)) >= set(IDS_OF_OTHERS)
     assert run("--yes")[0] == 0
     assert holders(s3) == []
@@ -556,6 +579,247 @@ def test_the_answer_for_programs_counts_each_place(s3, run):
 
 def test_what_is_no_address_is_refused(run):
     assert run(address="nobody")[2] == "bird-webhooks: not an email address: give one such as name@example.com\n"
+
+
+# --- By the rows ---
+
+
+def by_the_rows(run) -> tuple[int, str, str]:
+    status, printed, said = run("--yes")
+    assert "looking through every object" not in said
+    return status, printed, said
+
+
+@pytest.mark.parametrize("mode", ["by the rows"], indirect=True)
+def test_only_what_the_rows_name_is_opened(s3, aws, run):
+    fill(s3)
+    for number in range(50):
+        key = f"raw/other-{number}.json"
+        s3.put_object(Bucket=RAW, Key=key, Body=json.dumps([event(f"o{number}", OTHER)]).encode())
+    process(s3)
+    opened = []
+    aws.wrapped["s3"] = Watched(aws.real("s3"), opened)
+    status, _, said = run("--yes")
+    assert status == 0
+    assert holders(s3) == []
+    assert not [key for key in opened if "raw/other-" in key]
+    assert "raw/plain.json" in opened
+    assert said.count("asking Athena") == 2
+
+
+class Watched:
+    def __init__(self, s3, opened: list[str]) -> None:
+        self.s3, self.opened = s3, opened
+
+    def __getattr__(self, name: str):
+        return getattr(self.s3, name)
+
+    def get_object(self, **request):
+        self.opened.append(request["Key"])
+        return self.s3.get_object(**request)
+
+
+ROWS_ONLY = pytest.mark.parametrize("mode", ["by the rows"], indirect=True)
+
+
+def store(s3, key: str, *elements: dict) -> None:
+    s3.put_object(Bucket=RAW, Key=f"raw/{key}.json", Body=json.dumps(elements).encode())
+
+
+def handle(*keys: str) -> None:
+    """One invocation of process."""
+    answer = lambda_handler(sqs(*({"Records": [created(f"raw/{key}.json")]} for key in keys)), None)
+    assert answer == {"batchItemFailures": []}
+
+
+@ROWS_ONLY
+def test_a_repeat_that_process_left_out_is_found_in_its_raw_batch(s3, run):
+    store(s3, "a", event("1"), event("2", OTHER))
+    store(s3, "b", event("1"), event("3", OTHER))
+    handle("a", "b")
+    assert ids(s3) == ["1", "2", "3"]
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+def test_a_repeat_that_closing_left_out_is_found_in_its_raw_batch(s3, run):
+    """Bird's repeat under another batch id, hours later: only the first copy's row stays when the date is closed."""
+    for key, other in (("a", "2"), ("b", "3")):
+        store(s3, key, event("1"), event(other, OTHER))
+        handle(key)
+    close_dates(s3)
+    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/")["Contents"]:  # 15 days later
+        s3.delete_object(Bucket=LAKE, Key=item["Key"])
+    assert rows_of_lake(s3, "closed/") == {"1", "2", "3"}
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+    assert rows_of_lake(s3, "closed/") == {"2", "3"}
+
+
+@ROWS_ONLY
+def test_a_repeat_with_other_texts_takes_its_row_along(s3, run):
+    """The row that stays does not name the person, the copy that gave way does."""
+    store(s3, "a", event("1", OTHER), event("2", OTHER))
+    store(s3, "b", event("1", OTHER, raw_reason=f"of {PERSON}"), event("3", OTHER))
+    handle("a", "b")
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+    assert ids(s3) == ["2", "3"]
+
+
+@ROWS_ONLY
+def test_what_an_erasure_that_was_cut_short_had_found_is_looked_at_again(s3, aws, run, monkeypatch):
+    """The rows are gone by then, so they tell of no raw batch."""
+    monkeypatch.setattr(erase, "AT_ONCE", 1)
+    store(s3, "a", event("1"), event("2", OTHER))
+    handle("a")
+    aws.wrapped["s3"] = Fragile(aws.real("s3"), 9)  # the rows are rewritten, the raw batch is not
+    with pytest.raises(Interrupted):
+        run("--yes")
+    del aws.wrapped["s3"]
+    assert ids(s3) == ["2"]
+    assert holders(s3) == ["raw/a.json"]
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+def test_a_small_file_of_a_closed_date_is_searched_where_the_person_is_in_the_date(s3, run):
+    store(s3, "a", event("1"), event("2", OTHER))
+    handle("a")
+    close_dates(s3)
+    assert by_the_rows(run)[0] == 0
+    assert rows_of_lake(s3, "events/") == rows_of_lake(s3, "closed/") == {"2"}
+
+
+@ROWS_ONLY
+def test_a_late_file_of_a_closed_date_is_searched(s3, run):
+    store(s3, "a", event("2", OTHER))
+    handle("a")
+    close_dates(s3)
+    store(s3, "b", event("1"), event("3", OTHER))
+    handle("b")
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+    assert rows_of_lake(s3, "events/") == {"2", "3"}
+
+
+@ROWS_ONLY
+def test_a_batch_from_before_this_was_counted_is_looked_at(s3, aws, run, monkeypatch):
+    monkeypatch.setattr(row_search, "FRESH", timedelta(0))
+    store(s3, "a", event("2", OTHER))
+    handle("a")
+    s3.put_object(Bucket=RAW, Key="raw/a.json", Body=json.dumps([event("1")]).encode())
+    opened = []
+    aws.wrapped["s3"] = Watched(aws.real("s3"), opened)
+    run("--dry-run")
+    assert "raw/a.json" in opened
+
+
+@ROWS_ONLY
+@pytest.mark.parametrize("setting", ["DropFields", "HashFields"])
+def test_rows_without_some_fields_are_not_relied_on(s3, aws, run, setting):
+    aws.parameters[setting] = "rcpt_to"
+    fill(s3)
+    status, _, said = run("--yes")
+    assert status == 0
+    assert (
+        "looking through every object, because of this: DropFields or HashFields keeps fields out of the rows" in said
+    )
+
+
+@ROWS_ONLY
+def test_rows_that_once_lacked_fields_are_not_relied_on(s3, run, monkeypatch):
+    monkeypatch.setenv("DROP_FIELDS", "rcpt_to,raw_rcpt_to")
+    process_protection.cache_clear()
+    store(s3, "a", event("1"))
+    handle("a")
+    monkeypatch.delenv("DROP_FIELDS")
+    process_protection.cache_clear()
+    assert "has kept fields out of some rows" in run("--yes")[2]
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+def test_a_large_table_is_asked_in_parts_that_the_workgroup_allows(s3, aws, run):
+    fill(s3)
+    store(s3, "later", event("11", timestamp="1461000000"))
+    handle("later")
+    aws.parameters["AthenaScanLimitMegabytes"] = "0"
+    assert by_the_rows(run)[0] == 0
+    assert sum("BETWEEN" in sql for sql in aws.table.asked) >= 2
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+def test_a_query_leaves_no_result_behind(s3, run):
+    fill(s3)
+    run("--dry-run")
+    results = s3.list_objects_v2(Bucket=LAKE, Prefix="athena-results/")["Contents"]
+    assert len(results) == 3, "those of the test"
+
+
+# --- Tombstones ---
+
+TOMBSTONE = "erased/6e77cda37ef7ca4e6ef330d76ff49e71cb1aa17fb767e8f8e72dcc32d5de83a3.json"
+
+
+def test_a_tombstone_tells_when_and_not_who(s3, run):
+    fill(s3)
+    before = datetime.now(UTC)
+    assert run("--yes")[0] == 0
+    body = s3.get_object(Bucket=LAKE, Key=TOMBSTONE)["Body"].read()
+    found = tombstones.read([(TOMBSTONE, body)], KEY.encode())
+    assert before <= found.erased_at[TOMBSTONE] <= datetime.now(UTC)
+    assert tombstones.decode(body).unfinished == []
+    assert found.covers(PERSON, before)
+    assert not found.covers(OTHER, before)
+    assert not found.covers(PERSON, datetime.now(UTC))
+
+
+def test_who_was_not_here_has_a_tombstone_too_and_a_dry_run_leaves_none(s3, run):
+    run("--dry-run")
+    assert s3.list_objects_v2(Bucket=LAKE, Prefix="erased/")["KeyCount"] == 0
+    run()
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=LAKE, Prefix="erased/")["Contents"]] == [TOMBSTONE]
+
+
+@ROWS_ONLY
+def test_a_tombstone_is_forgotten_when_the_operator_says_so(s3, run, capsys):
+    run()
+    assert operate.main(["erase", "--forget", "Person@Example.com"]) == 1, "not without a yes"
+    assert s3.list_objects_v2(Bucket=LAKE, Prefix="erased/")["KeyCount"] == 1
+    assert operate.main(["erase", "--forget", "Person@Example.com", "--yes"]) == 0
+    assert s3.list_objects_v2(Bucket=LAKE, Prefix="erased/")["KeyCount"] == 0
+    assert operate.main(["erase", "--forget", PERSON, "--yes"]) == 1
+    assert "there is no tombstone of this address" in capsys.readouterr().err
+
+
+@ROWS_ONLY
+def test_of_two_erasures_at_once_each_keeps_the_later_time(s3, aws, run):
+    stack = Stack("bird-webhooks", aws.client, 0)
+    later, earlier = datetime(2026, 11, 26, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)
+
+    class Slow:
+        """Another erasure writes between this one's read and write."""
+
+        def __init__(self) -> None:
+            self.first = True
+
+        def __getattr__(self, name: str):
+            return getattr(aws.real("s3"), name)
+
+        def put_object(self, **request):
+            if self.first:
+                self.first = False
+                tombstone.leave(Stack("bird-webhooks", aws.real, 0), PERSON, later, [])
+            return s3.put_object(**request)
+
+    aws.wrapped["s3"] = Slow()
+    tombstone.leave(stack, PERSON, earlier, [])
+    body = s3.get_object(Bucket=LAKE, Key=TOMBSTONE)["Body"].read()
+    assert tombstones.decode(body).erased_at == later
 
 
 # --- PostgreSQL ---

@@ -58,7 +58,7 @@ def store(s3, *events: dict) -> dict:
 
 def rows(s3) -> list[dict]:
     found = []
-    for item in s3.list_objects_v2(Bucket=LAKE_BUCKET).get("Contents", []):
+    for item in s3.list_objects_v2(Bucket=LAKE_BUCKET, Prefix="events").get("Contents", []):
         body = s3.get_object(Bucket=LAKE_BUCKET, Key=item["Key"])["Body"].read()
         if item["Key"].endswith(".csv"):
             found += list(csv.DictReader(StringIO(body.decode())))

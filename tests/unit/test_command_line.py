@@ -92,6 +92,7 @@ def test_what_answers_something_answers_in_json_too():
         (["simulate", "--local", "--sent-twice", "5"], "not a share from 0 to 1: 5"),
         (["simulate", "--local", "--start", "today"], "not a time: today"),
         (["simulate", "--local", "--wait", "nan"], "not a number of seconds, 0 or more: nan"),
+        (["erase", *ADDRESS, "--forget", "name@example.com"], "not allowed with argument --address"),
         (["erase", *ADDRESS, "--settle", "-1"], "not a number of seconds, 0 or more: -1"),
         (["simulate", "--local", "--url", "https://example.com"], "--url is in place of a stack"),
     ],

@@ -177,6 +177,17 @@ def test_rows_are_sorted_by_type_and_time():
     assert [kind for kind, _ in found] == ["bounce"] * 50 + ["delivery"] * 50
 
 
+def test_a_batch_whose_row_gives_way_to_another_batchs_is_named():
+    """Its raw batch holds an event that no row with its id tells of: `erase` has to look into it."""
+    first, again = batch(rows(2)), batch(rows(2))
+    late = batch(rows(1, batch_id="c"))
+    unshown: set[str] = set()
+    closing.distinct([first, again], unshown)
+    assert unshown == set(), "copies of the same batch"
+    closing.distinct([late, first], unshown)
+    assert unshown == {"c"}
+
+
 def test_of_copies_that_are_equal_to_the_view_the_newest_file_stays():
     held = [batch(rows(1, subject="first")), batch(rows(1, subject="second"))]
     assert closing.taken(held, closing.distinct(held))["subject"].to_pylist() == ["second"]

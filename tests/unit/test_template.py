@@ -611,6 +611,23 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     )
 
 
+def test_the_key_of_tombstones_is_read_by_no_function_and_outlives_the_stack(template):
+    key = template["Resources"]["TombstoneKey"]
+    assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
+    assert "Condition" not in key
+    others = {name: one for name, one in template["Resources"].items() if name != "TombstoneKey"}
+    assert "TombstoneKey" not in json.dumps(others)
+
+
+def test_no_rule_deletes_tombstones(template):
+    rules = template["Resources"]["LakeBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expiring = [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule]
+    assert not [
+        prefix for prefix in expiring if "erased/".startswith(prefix) or "maintenance/unshown/".startswith(prefix)
+    ]
+
+
 def test_what_the_erasing_tool_puts_back_is_not_announced(template):
     """It writes by CompleteMultipartUpload; everything else that makes a raw batch has to be announced."""
     raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
