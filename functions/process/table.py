@@ -225,17 +225,21 @@ def _time_array(texts: Sequence[str | None], name: str, extras: Extras) -> Array
 
 
 def _are_milliseconds(texts: Sequence[str]) -> bool:
-    """Whether all are in the form of 2016-04-18T14:25:07.000Z; whether they are dates, the cast says."""
+    """Whether all are in the form of 2016-04-18T14:25:07.000Z; whether they are dates, the cast says.
+
+    Years beyond 2000 to 2099 are read one by one, because some of them are left out.
+    """
     count = len(texts)
     joined = "".join(texts)
     return (
         len(joined) == 24 * count
         and joined[10::24] == "T" * count
+        and joined[0::24] == "2" * count
+        and joined[1::24] == "0" * count
         and joined[19::24] == "." * count
         and joined[23::24] == "Z" * count
-        # What arrow takes and Python does not: letters of a time zone (NZ) for digits, the year 0, the second 60.
+        # What arrow takes and Python does not: letters of a time zone (NZ) for digits, the second 60.
         and (joined[20::24] + joined[21::24] + joined[22::24]).isdigit()
-        and "0" not in joined[0::24]
         and "6" not in joined[17::24]
     )
 
