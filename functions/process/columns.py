@@ -1,7 +1,7 @@
 """The columns of the table `events`, in order: the one list behind Parquet, CSV, the Glue table and PostgreSQL.
 
-To add a field that Bird announces, add a line here and run `make generate`, which writes every copy; `make check` says
-when one differs.
+To add a field that Bird announces, add a line after the last one and run `make generate`, which writes every copy;
+`make check` says when one differs. A test holds that no column moves or changes (CONTRIBUTING.md, "Add a column").
 
 Source: Bird's event reference, and its samples of all 27 types at `GET /api/v1/webhooks/events/samples`.
 """

@@ -25,8 +25,9 @@ DAY_MILLISECONDS = 86_400_000
 FIRST_EVENT_DAY = (datetime(2014, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
 
 _MAX_INT64 = 2**63 - 1
-# Years 1 to 9999, the range of every reader of the rows.
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+# The years 1900 to 2199, which every reader holds: Spark 3 refuses a file of another writer with a time before 1900
+# (datetimeRebaseModeInRead), pandas and awswrangler in nanoseconds end in 2262, ClickHouse's DateTime64 began in 1900.
+_FIRST_SECOND, _LAST_SECOND = -2_208_988_800, 7_258_118_399
 
 # Fits no double. In a union with an integer it makes msgspec refuse 9007199254740993.0 and "1e0", which it would
 # otherwise read as a double, and round.
@@ -248,7 +249,10 @@ def _number_in(text: str) -> Decimal:
 
 
 def read_timestamp(text: str) -> tuple[int | None, bool]:
-    """Unix milliseconds of Unix seconds or ISO 8601 (None if it is neither), and whether they are all of the value."""
+    """Unix milliseconds of Unix seconds or ISO 8601, and whether they are all of the value.
+
+    None if it is neither, or not of the years that every reader holds.
+    """
     if not _NUMBER.fullmatch(text):
         return _read_iso(text)
     try:

@@ -23,6 +23,10 @@ columns and each event once. In PostgreSQL the table `events` holds each event o
 is the same. With `OutputFormat=CSV` all columns of Athena's table `events` are text; those of the view have the types
 below.
 
+Times are in UTC, with milliseconds, from 1900 to 2199. Any other time is NULL, and its text is in `extra`, because some
+readers refuse a whole file for one time that they cannot hold: Spark before 1900, pandas in nanoseconds after 2262. If
+the event's own time is NULL, `event_date` is the date on which its batch arrived.
+
 "Event types" are the types whose sample at Bird has the field; the name of a class, such as `relay_event`, stands for
 all of its types. The samples show every documented field at once. A real event carries fewer, and may carry others.
 """

@@ -193,17 +193,6 @@ def test_of_copies_that_are_equal_to_the_view_the_newest_file_stays():
     assert closing.taken(held, closing.distinct(held))["subject"].to_pylist() == ["second"]
 
 
-def test_closed_and_small_files_have_the_same_footer(tmp_path):
-    described = []
-    for name, file in {"small": parquet(rows(3)), "closed": closing.to_file(batch(rows(3)))}.items():
-        (tmp_path / name).write_bytes(file)
-        asked = "SELECT name, type, repetition_type, converted_type, logical_type FROM parquet_schema(?)"
-        with duckdb.connect() as connection:
-            described.append(connection.execute(asked, [str(tmp_path / name)]).fetchall())
-    assert described[0] == described[1]
-    assert len(described[0]) == len(COLUMNS) + 1  # and the root
-
-
 def test_a_column_that_an_older_file_lacks_is_null():
     whole = batch(rows(2, list_id="weekly"))
     older = Table.from_batches([whole]).drop_columns(["list_id"])

@@ -151,6 +151,25 @@ def test_no_value_of_the_samples_is_lost(load_event):
             id="a very small fraction",
         ),
         pytest.param("2016-04-18T14:25:07.00NZ", None, "2016-04-18T14:25:07.00NZ", id="letters"),
+        pytest.param("-2208988800", datetime(1900, 1, 1, tzinfo=UTC), None, id="the first that every reader holds"),
+        pytest.param("-2208988801", None, "-2208988801", id="a second before"),
+        pytest.param("-2208988800.001", None, "-2208988800.001", id="a millisecond before"),
+        pytest.param("1900-01-01T00:00:00.000Z", datetime(1900, 1, 1, tzinfo=UTC), None, id="ISO, the first"),
+        pytest.param("1899-12-31T23:59:59.999Z", None, "1899-12-31T23:59:59.999Z", id="ISO, a millisecond before"),
+        pytest.param("1969-12-31T23:59:59.000Z", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC), None, id="ISO, 1969"),
+        pytest.param("7258118399", datetime(2199, 12, 31, 23, 59, 59, tzinfo=UTC), None, id="the last second"),
+        pytest.param("7258118400", None, "7258118400", id="a second after"),
+        pytest.param(
+            *("2199-12-31T23:59:59.999Z", datetime(2199, 12, 31, 23, 59, 59, 999000, tzinfo=UTC), None),
+            id="ISO, the last",
+        ),
+        pytest.param("2200-01-01T00:00:00.000Z", None, "2200-01-01T00:00:00.000Z", id="ISO, a millisecond after"),
+        pytest.param("2199-12-31T23:00:00.000-02:00", None, "2199-12-31T23:00:00.000-02:00", id="ISO, after in UTC"),
+        pytest.param("-62135596800", None, "-62135596800", id="the year 1"),
+        pytest.param("253402300799", None, "253402300799", id="the year 9999"),
+        pytest.param("0001-01-01T00:00:00.000Z", None, "0001-01-01T00:00:00.000Z", id="ISO, the year 1"),
+        pytest.param("9999-12-31T23:59:59.999Z", None, "9999-12-31T23:59:59.999Z", id="ISO, the year 9999"),
+        pytest.param("2999-01-01T00:00:00.000Z", None, "2999-01-01T00:00:00.000Z", id="ISO, the year 2999"),
         pytest.param(
             *("2016-04-18T14:25:07.0000001", datetime(2016, 4, 18, 14, 25, 7, tzinfo=UTC)),
             "2016-04-18T14:25:07.0000001",
@@ -169,6 +188,18 @@ def test_timestamps_in_every_form(field, value, stored_value, extra):
     row = row_of({"type": "delivery", "event_id": "1", field: value})
     assert row.get(field) == stored_value
     assert json.loads(row.get("extra", "{}")).get(field) == extra
+
+
+def test_times_that_some_readers_cannot_hold_are_null_with_their_text_in_extra():
+    rows, _ = processed((INPUTS.parent / "inputs2/11-odd-times.json").read_bytes())
+    assert [(row["event_id"], row.get("timestamp"), row.get("extra")) for row in rows] == [
+        ("t2", None, '{"timestamp":"-62135596800"}'),
+        ("t1", datetime(2025, 11, 25, 9, tzinfo=UTC), None),
+        (
+            *("t3", datetime(2025, 11, 25, 9, 0, 2, tzinfo=UTC)),
+            '{"injection_time":"0001-01-01T00:00:00.000Z","scheduled_time":"253402300799"}',
+        ),
+    ]
 
 
 def test_digits_behind_many_others_are_no_other_second():
@@ -325,6 +356,8 @@ def test_events_without_id_are_told_apart_by_content():
         pytest.param(None, datetime(2025, 10, 9, tzinfo=UTC), id="none"),
         pytest.param("0", datetime(2025, 10, 9, tzinfo=UTC), id="before the table begins"),
         pytest.param("1760150000", datetime(2025, 10, 9, tzinfo=UTC), id="after tomorrow"),
+        pytest.param("-62135596800", datetime(2025, 10, 9, tzinfo=UTC), id="the year 1, which is NULL"),
+        pytest.param("253402300799", datetime(2025, 10, 9, tzinfo=UTC), id="the year 9999, which is NULL"),
     ],
 )
 def test_partition_is_the_events_day_or_the_arrivals(timestamp, day):
