@@ -20,3 +20,7 @@ class UnfinishedError(NotNowError):
 
 class UnavailableError(NotNowError):
     """The database cannot be used at all, so other files should not be tried now."""
+
+
+class ForeignObjectError(NotNowError):
+    """Something else has a name that this application needs. It names it, and nothing of it is changed."""
