@@ -18,6 +18,7 @@ import ministack.app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
 from ministack.services import athena, glue, lambda_svc, sts
 
+from local_aws import watching
 from local_aws.guard import Guard
 from local_aws.strict import emulated
 from local_aws.strict.emulated.athena import is_view, original_sql
@@ -116,6 +117,7 @@ if __name__ == "__main__":
     athena._materialize_table_files = files_of_partitions
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()
+    watching.apply()
     lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key
     ministack.app.app = Guard(ministack.app.app, HOSTS, knows)
     ministack.app.main()
