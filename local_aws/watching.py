@@ -138,7 +138,7 @@ def state(alarm: Mapping[str, Any], now: float) -> str:
     breaches = COMPARISONS[alarm["ComparisonOperator"]]
     missing = {"breaching": True, "notBreaching": False}.get(alarm.get("TreatMissingData", "missing"))
     statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic", "Average")
-    verdicts = []
+    verdicts: list[bool | None] = []
     for back in range(periods):
         if found := by_period.get(back):
             value = cloudwatch._stat_value(cloudwatch._calc_stats(found), statistic, found)

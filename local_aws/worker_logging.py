@@ -17,9 +17,9 @@ OWN = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 class JsonLines(logging.Formatter):
     request_id = ""
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {
+        line: dict[str, object] = {
             "timestamp": moment.replace("+00:00", "Z"),
             "level": record.levelname,
             "message": record.getMessage(),
@@ -32,7 +32,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def error_fields(error):
+def error_fields(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].name}:{frames[-1].lineno}" if frames else ""
     return {
@@ -43,12 +43,12 @@ def error_fields(error):
     }
 
 
-def install_json_lines():
+def install_json_lines() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.getLogger().addHandler(handler)
 
 
-def log_failure(error):
+def log_failure(error: BaseException) -> None:
     """As Lambda's runtime logs what a handler raised."""
     logging.getLogger().error("%s", error, extra=error_fields(error))
