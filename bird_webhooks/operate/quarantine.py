@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 def records(stack: Stack, since: datetime, until: datetime) -> Iterator[Record]:
-    """The records of batches that arrived in that time, oldest day first; each once, though a replay writes it again."""
+    """The records of batches that arrived in that time, oldest day first; each once, after replays too."""
     seen: set[tuple[object, ...]] = set()
     for record in written(stack, since, until):
         where = (record.get("raw_key"), record.get("lake_key"), record["index"], record["reason"])
