@@ -24,6 +24,7 @@ from local_aws.strict import emulated
 from local_aws.strict.emulated.athena import is_view, original_sql
 
 run_duckdb = athena._run_duckdb
+extract_iam_action = iam_actions.extract_iam_action
 extract_resource_arn = iam_actions.extract_resource_arn
 materialize_table_files = athena._materialize_table_files
 # The partitioned tables that the statement being run names, by the location under which MiniStack would look.
@@ -84,6 +85,15 @@ def view(reference: Any, database: str | None) -> str | None:
     return original_sql(table) if is_view(table) else None
 
 
+def iam_action(service: str, *request: Any) -> str | None:
+    """SQS asks for the right to do the single thing, also where several are done by one request.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+    """
+    action = extract_iam_action(service, *request)
+    return action.removesuffix("Batch") if action and service == "sqs" else action
+
+
 def resource_arn(
     service: str, method: str, path: str, headers: Any, body: bytes, query: Any, region: str, account: str
 ) -> str:
@@ -115,6 +125,7 @@ def knows(key: str) -> bool:
 if __name__ == "__main__":
     athena._run_duckdb = run_with_views
     athena._materialize_table_files = files_of_partitions
+    iam_actions.extract_iam_action = iam_action
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()
     watching.apply()

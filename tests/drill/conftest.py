@@ -32,6 +32,7 @@ STACK = "bird-drill"
 HIDDEN_SECONDS = 3
 # From the denial of a right until it works, and until the first sign of it, on a busy machine.
 SIGN_SECONDS = 120
+EVENTS = 60  # in a batch, so that some of each are of a type that is published
 HEALTHY_SECONDS = 180
 ROWS_SECONDS = 120
 
@@ -76,18 +77,16 @@ class Row:
     ledger: str = ""
 
 
-@pytest.fixture(scope="session")
-def table(request) -> Iterator[list[Row]]:
-    rows: list[Row] = []
-    yield rows
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    terminal.write_line("")
+table: list[Row] = []
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
     form = "{:<32} {:<16} {:>6}  {:<26} {:>8}  {}"
-    terminal.write_line(form.format("fault", "first sign", "after", "alarm", "within", "steps to health"))
-    for row in rows:
-        seconds, minutes = f"{row.seconds:.0f} s", f"{row.minutes:.0f} min"
-        steps = "; ".join(row.steps) or "none"
-        terminal.write_line(form.format(row.fault, row.sign, seconds, row.alarm, minutes, f"{steps}  [{row.ledger}]"))
+    terminalreporter.write_line(form.format("fault", "first sign", "after", "alarm", "within", "steps to health"))
+    for row in table:
+        seconds, minutes = f"{row.seconds:.0f} s", f"{row.minutes:g} min"
+        steps = f"{'; '.join(row.steps) or 'none'}  [{row.ledger or 'ledger open'}]"
+        terminalreporter.write_line(form.format(row.fault, row.sign, seconds, row.alarm, minutes, steps))
 
 
 seeds = count(1)
@@ -104,11 +103,13 @@ class Drill:
     run: object
     began: float = 0
     sent: int = 0
+    posted: list[Batch] = field(default_factory=list)
 
     def post(self, number: int) -> list[Batch]:
         """So many batches of Bird's, which are all accepted."""
-        batches = [self.maker.batch(self.sent + one, events=3) for one in range(number)]
+        batches = [self.maker.batch(self.sent + one, events=EVENTS) for one in range(number)]
         self.sent += number
+        self.posted += batches
         login, trust = Basic(*self.stack.credentials()), self.stack.stack.trust
         sender = Sender(
             self.stack.outputs["WebhookUrl"], login, self.ledger, connections=4, time_scale=1000, trust=trust
@@ -189,12 +190,12 @@ class Drill:
         """Everything that was accepted is there, once."""
         found = verify(self.ledger, Lake.of(self.stack.stack), wait_seconds=ROWS_SECONDS, progress=lambda text: None)
         assert found.closes, str(found)
-        assert found.accepted == found.found == 3 * self.sent
+        assert found.accepted == found.found == EVENTS * self.sent
         self.row.ledger = f"{self.sent} batches, closed"
 
 
 @pytest.fixture
-def drill(stack, table, request, tmp_path, monkeypatch, capsys) -> Iterator[Drill]:
+def drill(stack, request, tmp_path, monkeypatch, capsys) -> Iterator[Drill]:
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
         status = operate.main([*arguments])

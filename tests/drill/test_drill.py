@@ -7,6 +7,9 @@ are shortened, by the tooling. The third column is the time of this machine; the
 import time
 
 from local_aws.query import poll
+from tests.drill.conftest import EVENTS
+
+ELEMENT = b'[{"msys":{"message_event":{"type":"bounce","event_id":"1"}}}]'
 
 
 def waiting(stack, output: str) -> int:
@@ -24,7 +27,7 @@ def dead_letters(stack, output: str, number: int) -> None:
 def test_bird_sends_other_credentials(drill):
     drill.begin()
     for number in range(12):
-        assert drill.attempt(b"[]", f"refused-{number}", password="wrong") == 401
+        assert drill.attempt(ELEMENT, f"refused-{number}", password="wrong") == 401
     status = drill.sees("refused, 24 h")
     assert status["refused_24_h"]["refused"]["wrong credentials"]["number"] == 12
     drill.alarms("RequestsRejectedAlarm")
@@ -36,7 +39,7 @@ def test_bird_sends_other_credentials(drill):
 def test_s3_refuses_ingest(drill):
     with drill.denied("IngestRole", "s3:PutObject"):
         drill.begin()
-        assert drill.attempt(b'[{"msys":{}}]', "not-stored") == 503
+        assert drill.attempt(ELEMENT, "not-stored") == 503
         status = drill.sees("refused, 24 h")
         assert status["refused_24_h"]["not_stored"]["number"] >= 1
         drill.alarms("BatchesNotStoredAlarm")
@@ -78,9 +81,9 @@ def test_postgresql_is_away(drill, postgres):
     drill.recovers()
     drill.closes()
     with postgres.connect() as connection:
-        ids = [batch.batch_id for batch in drill.maker.batches(4)]
+        ids = [batch.batch_id for batch in drill.posted]
         [(rows,)] = connection.execute("SELECT count(*) FROM bird.events WHERE batch_id = ANY(%s)", [ids])
-    assert rows == 12
+    assert rows == 4 * EVENTS
 
 
 def test_the_bus_refuses(drill):
