@@ -87,6 +87,11 @@ test-bench: $(INSTALLED) $(MINISTACK_INSTALLED) $(BENCH_INSTALLED) ## The benchm
 test-faults: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault of docs/reliability.md, the simulator's ledger as judge; steady load
 	@$(PYTEST) tests/faults
 
+.PHONY: drill
+drill: $(INSTALLED) $(MINISTACK_INSTALLED) ## Each fault that the person on call meets: first sign, alarm, steps of the runbook, ledger (needs PostgreSQL 15 or newer)
+	@$(PYTHON) -m local_aws.postgres
+	@$(PYTEST) tests/drill
+
 .PHONY: test-browser
 test-browser: $(INSTALLED) ## The report in a headless Chromium (Debian: apt-get install chromium chromium-driver)
 	@$(PYTEST) tests/browser

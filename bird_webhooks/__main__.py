@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 not done or something failed, 2 wrong usage, 130 interrupted."""
     try:
         options = parsed(arguments)
-        return 0 if run(options) else 1
+        return run(options)
     except BrokenPipeError:  # what reads the answer has closed, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -73,6 +73,16 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("--url is in place of a stack: leave out --local and --stack-name")
         if not (options.url or options.local or options.stack_name):
             known.error("simulate sends events: name the webhook with --local, --stack-name or --url")
+    now = datetime.now(UTC)
+    since, until = getattr(options, "since", None), getattr(options, "until", None)
+    if since and since >= now:
+        known.error("--since is in the future")
+    if since and isinstance(until, datetime) and until <= since:
+        known.error("--until is not after --since")
+    if options.command == "quarantine" and options.full and not options.bodies:
+        known.error("--full is for --bodies")
+    if options.command == "status" and options.watch and (options.json or options.check):
+        known.error("--watch shows a screen again and again: leave out --json and --check")
     if options.command == "replay":
         if not (options.batch or options.quarantined or options.since):
             known.error("which batches? give --since, --batch or --quarantined")
@@ -94,15 +104,15 @@ def the_stack(options: argparse.Namespace) -> Stack:
     return local() if options.local else deployed(options.stack_name or STACK_NAME, options.region, options.profile)
 
 
-def run(options: argparse.Namespace) -> bool:
-    """Whether all is well, for the commands that judge; what goes wrong otherwise is an error."""
+def run(options: argparse.Namespace) -> int:
+    """The exit status of the commands that judge; what goes wrong otherwise is an error."""
     now = datetime.now(UTC)
     since, until = getattr(options, "since", None), getattr(options, "until", None) or now
     match options.command:
         case "status":
-            status.show(the_stack(options), as_json=options.json)
+            return status.show(the_stack(options), as_json=options.json, check=options.check, watch=options.watch)
         case "verify":
-            return verify.verify(the_stack(options), token=options.token, as_json=options.json)
+            return 0 if verify.verify(the_stack(options), token=options.token, as_json=options.json) else 1
         case "batches":
             batches.show(
                 the_stack(options), since or now - timedelta(days=1), until, keys=options.keys, as_json=options.json
@@ -125,7 +135,8 @@ def run(options: argparse.Namespace) -> bool:
                 as_json=options.json,
             )
         case "redrive":
-            redrive.redrive(the_stack(options), dry_run=options.dry_run, yes=options.yes, as_json=options.json)
+            stack = the_stack(options)
+            redrive.redrive(stack, options.queue, dry_run=options.dry_run, yes=options.yes, as_json=options.json)
         case "quarantine":
             quarantine.show(
                 the_stack(options),
@@ -133,6 +144,7 @@ def run(options: argparse.Namespace) -> bool:
                 until,
                 details=options.details,
                 bodies=options.bodies,
+                full=options.full,
                 limit=options.limit,
                 as_json=options.json,
             )
@@ -173,8 +185,8 @@ def run(options: argparse.Namespace) -> bool:
         case "report":
             report(options)
         case "simulate":
-            return simulate.simulate(None if options.url else the_stack(options), options)
-    return True
+            return 0 if simulate.simulate(None if options.url else the_stack(options), options) else 1
+    return 0
 
 
 def given_address(text: str) -> str:
@@ -190,7 +202,7 @@ def rotate(stack: Stack, options: argparse.Namespace) -> None:
         case "start":
             rotation.start(stack, show=options.show, username=options.username)
         case "finish":
-            rotation.finish(stack, quiet=options.quiet, force=options.force)
+            rotation.finish(stack, quiet=options.quiet, force=options.force, yes=options.yes)
         case "abort":
             rotation.abort(stack, yes=options.yes)
         case "show":

@@ -16,6 +16,7 @@ SETTLE_SECONDS = 300  # an invocation of process or a loader that read the old d
 REPORT = Path("report.html")
 MAX_REPORT_DAYS = 90
 LINK_HOURS = 7 * 24  # the longest that S3 allows
+QUEUES = ("process", "postgres", "events")
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 TIME_FORMAT = "30m, 2h or 3d ago, or 2026-11-24T10:30 in UTC"
 
@@ -28,7 +29,7 @@ standard error.
 exit codes:
   0    done; for verify and simulate: nothing failed
   1    not done, or not completely: one line says why and what to do; for verify and simulate: something failed
-  2    the command line is wrong; nothing was done
+  2    the command line is wrong; nothing was done; for status --check: critical (1: warning)
   130  interrupted (Ctrl-C); every command can be given again
 
 shell completion:
@@ -90,7 +91,16 @@ def add_stack(to: argparse.ArgumentParser, *, given_only: bool = False) -> None:
 
 
 def status(commands: Commands) -> None:
-    command(commands, "status", "show the state of the stack in one screen", json=True)
+    to = command(commands, "status", "show the state of the stack in one screen", json=True)
+    to.add_argument("--check", action="store_true", help="exit status by health: 0 ok, 1 warning, 2 critical")
+    to.add_argument(
+        "--watch",
+        type=above_zero,
+        nargs="?",
+        const=10,
+        metavar="SECONDS",
+        help="show it again every 10 seconds, or so many, until Ctrl-C",
+    )
 
 
 def verify(commands: Commands) -> None:
@@ -121,8 +131,14 @@ def replay(commands: Commands) -> None:
 
 
 def redrive(commands: Commands) -> None:
-    text = "move dead letters back to the process queue; fix their cause first"
-    add_dry_run_and_yes(command(commands, "redrive", text, json=True))
+    to = command(commands, "redrive", "move dead letters back to their queue; fix their cause first", json=True)
+    to.add_argument(
+        "--queue",
+        choices=QUEUES,
+        default="process",
+        help="whose: of process, of the load into PostgreSQL, or of the event bus (default: %(default)s)",
+    )
+    add_dry_run_and_yes(to)
 
 
 def quarantine(commands: Commands) -> None:
@@ -130,6 +146,7 @@ def quarantine(commands: Commands) -> None:
     add_times(to, "7 days ago")
     to.add_argument("--details", action="store_true", help="show where each record came from")
     to.add_argument("--bodies", action="store_true", help="show the original text too; it may hold personal data")
+    to.add_argument("--full", action="store_true", help="with --bodies: do not cut long texts")
     to.add_argument("--limit", type=positive, default=20, help="records shown per reason (default: %(default)s)")
 
 
@@ -177,6 +194,7 @@ def rotate(commands: Commands) -> None:
         help="how long the old credentials must have been unused: 15m, 2h or 1d (default: %(default)s)",
     )
     finish.add_argument("--force", action="store_true", help="drop them even if Bird still sends the old ones")
+    finish.add_argument("--yes", action="store_true", help="with --force: do not ask")
     abort = command(steps, "abort", "drop the new credentials")
     abort.add_argument("--yes", action="store_true", help="do not ask")
     command(steps, "show", "print the credentials that Bird must send", json=True)

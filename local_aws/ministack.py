@@ -20,11 +20,13 @@ import ministack.app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
 from ministack.services import athena, glue, lambda_svc, sts
 
+from local_aws import watching
 from local_aws.guard import Guard
 from local_aws.strict import emulated
 from local_aws.strict.emulated.athena import is_view, original_sql
 
 run_duckdb = athena._run_duckdb
+extract_iam_action = iam_actions.extract_iam_action
 extract_resource_arn = iam_actions.extract_resource_arn
 materialize_table_files = athena._materialize_table_files
 table_relation = athena._table_relation
@@ -117,6 +119,15 @@ def view(reference: Any, database: str | None) -> str | None:
     return original_sql(table) if is_view(table) else None
 
 
+def iam_action(service: str, *request: Any) -> str | None:
+    """SQS asks for the right to do the single thing, also where several are done by one request.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+    """
+    action: str | None = extract_iam_action(service, *request)
+    return action.removesuffix("Batch") if action and service == "sqs" else action
+
+
 def resource_arn(
     service: str, method: str, path: str, headers: Any, body: bytes, query: Any, region: str, account: str
 ) -> str:
@@ -149,8 +160,10 @@ if __name__ == "__main__":
     athena._run_duckdb = run_with_views
     athena._materialize_table_files = files_of_partitions
     athena._table_relation = relation_with_path
+    iam_actions.extract_iam_action = iam_action
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()
+    watching.apply()
     lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key
     ministack.app.app = Guard(ministack.app.app, HOSTS, knows)
     ministack.app.main()

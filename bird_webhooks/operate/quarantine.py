@@ -14,12 +14,22 @@ from bird_webhooks.terminal import print_json
 PREFIX = "quarantine/"
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 A_DAY = timedelta(days=1)
+SHOWN_CHARACTERS = 2_000
 
 Record = dict[str, Any]
 
 
 def records(stack: Stack, since: datetime, until: datetime) -> Iterator[Record]:
-    """The records of batches that arrived in that time, oldest day first."""
+    """The records of batches that arrived in that time, oldest day first; each once, after replays too."""
+    seen: set[tuple[object, ...]] = set()
+    for record in written(stack, since, until):
+        where = (record.get("raw_key"), record.get("lake_key"), record["index"], record["reason"])
+        if where not in seen:
+            seen.add(where)
+            yield record
+
+
+def written(stack: Stack, since: datetime, until: datetime) -> Iterator[Record]:
     bucket = stack.output("LakeBucketName")
     first, last = (since - A_DAY).date().isoformat(), (until + A_DAY).date().isoformat()
     for page in stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX):
@@ -36,17 +46,30 @@ def records(stack: Stack, since: datetime, until: datetime) -> Iterator[Record]:
 
 
 def show(
-    stack: Stack, since: datetime, until: datetime, *, details: bool, bodies: bool, limit: int, as_json: bool = False
+    stack: Stack,
+    since: datetime,
+    until: datetime,
+    *,
+    details: bool,
+    bodies: bool,
+    full: bool = False,
+    limit: int,
+    as_json: bool = False,
 ) -> None:
+    """The newest `limit` of each reason. Unless `full`, a long original text is cut."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records(stack, since, until):
         groups[record["reason"]].append(record)
     shown = []
     for reason, found in sorted(groups.items(), key=lambda group: -len(group[1])):
+        found.sort(key=lambda record: str(record["received_at"]), reverse=True)
         times = sorted(record["received_at"] for record in found)
         batches = len({record.get("raw_key", record.get("batch_id")) for record in found})
         if as_json:
-            some = [record if bodies else without_body(record) for record in found[: limit if details or bodies else 0]]
+            some = [
+                cut(record, full) if bodies else without_body(record)
+                for record in found[: limit if details or bodies else 0]
+            ]
             group = {"reason": reason, "count": len(found), "batches": batches, "first": times[0], "last": times[-1]}
             shown.append({**group, "records": some})
             continue
@@ -54,12 +77,28 @@ def show(
         for record in islice(found, limit if details or bodies else 0):
             print(f"          {record['received_at']}  {clean(place_of(record))}")
             if bodies:
-                original = record.get("original", record.get("original_base64"))
-                print(f"            {json.dumps(original)}")
+                shown_record = cut(record, full)
+                original = shown_record.get("original", shown_record.get("original_base64"))
+                print(f"            {original if isinstance(original, Cut) else json.dumps(original)}")
         if (details or bodies) and len(found) > limit:
             print(f"          ... and {len(found) - limit:,} more (--limit)")
     total = sum(map(len, groups.values()))
     print_json({"quarantined": total, "reasons": shown}) if as_json else print(f"{total:,} quarantined")
+
+
+class Cut(str):
+    """JSON that was cut, with how much is missing."""
+
+
+def cut(record: Record, full: bool) -> Record:
+    """An original text of more than SHOWN_CHARACTERS as the beginning of its JSON."""
+    shown = dict(record)
+    for name in ("original", "original_base64"):
+        text = json.dumps(record[name]) if name in record and not full else ""
+        if len(text) > SHOWN_CHARACTERS:
+            missing = len(text) - SHOWN_CHARACTERS
+            shown[name] = Cut(f"{text[:SHOWN_CHARACTERS]} ... and {missing:,} characters more (--full)")
+    return shown
 
 
 def without_body(record: Record) -> Record:

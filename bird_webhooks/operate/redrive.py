@@ -1,9 +1,9 @@
-"""The dead-letter queue back to the process queue, by SQS itself where it can."""
+"""A dead-letter queue back to the queue that its messages came from, by SQS itself where it can."""
 
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from botocore.exceptions import ClientError
@@ -22,16 +22,41 @@ UNKNOWN_OPERATION |= {"AWS.SimpleQueueService.UnsupportedOperation", "NotImpleme
 TEN: dict[str, Any] = {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 1}
 
 
-def redrive(stack: Stack, *, dry_run: bool, yes: bool, as_json: bool = False) -> None:
-    count = waiting(stack)
+# By the name that --queue takes: the outputs with the dead letters and with their queue, and what a message names.
+QUEUES = {
+    "process": ("ProcessDeadLetterQueueUrl", "ProcessQueueUrl", "raw batches"),
+    "postgres": ("PostgresDeadLetterQueueUrl", "PostgresQueueUrl", "files of rows"),
+    "events": ("PublishEventsDeadLetterQueueUrl", "PublishEventsQueueUrl", "files of rows"),
+}
+
+
+class Letter(NamedTuple):
+    """What a dead letter names, and why it is one, as far as that is known."""
+
+    key: str
+    reason: str
+
+
+class Queues(NamedTuple):
+    dead_letters: str
+    source: str
+
+
+def redrive(stack: Stack, name: str, *, dry_run: bool, yes: bool, as_json: bool = False) -> None:
+    """`name` is one of QUEUES."""
+    dead_letters, source, what = QUEUES[name]
+    if dead_letters not in stack.outputs:
+        raise OperateError(f"stack {stack.name} has no such queue: {name}")
+    queues = Queues(stack.output(dead_letters), stack.output(source))
+    count = waiting(stack, queues)
     if dry_run:
-        shown = peek(stack)
+        shown = peek(stack, queues)
         if as_json:
-            print_json({"dead_letters": count, "raw_batches": shown})
+            print_json({"dead_letters": count, what.replace(" ", "_"): [letter._asdict() for letter in shown]})
             return
-        for key in shown:
-            print(key)
-        print(f"about {count:,} dead letters; {len(shown):,} raw batches shown, nothing moved")
+        for letter in shown:
+            print(f"{letter.key}{f'  {letter.reason}' if letter.reason else ''}")
+        print(f"about {count:,} dead letters; {len(shown):,} {what} shown, nothing moved")
         return
     if count == 0:
         print_json({"moved": 0}) if as_json else print("no dead letters")
@@ -39,47 +64,53 @@ def redrive(stack: Stack, *, dry_run: bool, yes: bool, as_json: bool = False) ->
     if count > ASK_ABOVE:
         confirm(f"Move about {count:,} dead letters of stack {stack.name} back?", yes=yes)
     try:
-        moved = move_by_sqs(stack)
+        moved = move_by_sqs(stack, queues)
     except ClientError as error:
         if error.response["Error"]["Code"] not in UNKNOWN_OPERATION:
             raise
         say("SQS does not move messages here: moving them one by one")
-        moved = move_by_hand(stack)
-    print_json({"moved": moved}) if as_json else print(f"{moved:,} dead letters moved back to the process queue")
+        moved = move_by_hand(stack, queues)
+    print_json({"moved": moved}) if as_json else print(f"{moved:,} dead letters moved back to their queue")
 
 
-def waiting(stack: Stack) -> int:
+def waiting(stack: Stack, queues: Queues) -> int:
     answer = stack.sqs.get_queue_attributes(
-        QueueUrl=stack.output("ProcessDeadLetterQueueUrl"), AttributeNames=["ApproximateNumberOfMessages"]
+        QueueUrl=queues.dead_letters, AttributeNames=["ApproximateNumberOfMessages"]
     )
     return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def arn(stack: Stack, output: str) -> str:
-    answer = stack.sqs.get_queue_attributes(QueueUrl=stack.output(output), AttributeNames=["QueueArn"])
+def arn(stack: Stack, url: str) -> str:
+    answer = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return str(answer["Attributes"]["QueueArn"])
 
 
-def peek(stack: Stack) -> list[str]:
-    """The raw keys that the dead letters name. Each is hidden for a moment, then given back."""
-    queue = stack.output("ProcessDeadLetterQueueUrl")
-    keys: list[str] = []
+def peek(stack: Stack, queues: Queues) -> list[Letter]:
+    """What the dead letters name. Each is hidden for a moment, then given back."""
+    letters: list[Letter] = []
     taken: list[str] = []
     try:
-        for messages in received(stack, queue, PEEK_SECONDS):
+        for messages in received(stack, queues.dead_letters, PEEK_SECONDS):
             taken += [message["ReceiptHandle"] for message in messages]
-            keys += [key for message in messages for key in raw_keys(message["Body"])]
+            letters += [Letter(key, reason(message)) for message in messages for key in keys_named_by(message["Body"])]
     finally:
         for handle in taken:
-            stack.sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=handle, VisibilityTimeout=0)
-    return keys
+            stack.sqs.change_message_visibility(QueueUrl=queues.dead_letters, ReceiptHandle=handle, VisibilityTimeout=0)
+    return letters
+
+
+def reason(message: dict[str, Any]) -> str:
+    """As load_postgres has written it beside the message."""
+    return clean(message.get("MessageAttributes", {}).get("Reason", {}).get("StringValue", ""))
 
 
 def received(stack: Stack, queue: str, hidden_seconds: int) -> Iterator[list[dict[str, Any]]]:
     """Ten at a time until none come, or some come a second time."""
     seen: set[str] = set()
     while True:
-        answer = stack.sqs.receive_message(QueueUrl=queue, VisibilityTimeout=hidden_seconds, **TEN)
+        answer = stack.sqs.receive_message(
+            QueueUrl=queue, VisibilityTimeout=hidden_seconds, MessageAttributeNames=["All"], **TEN
+        )
         messages = answer.get("Messages", [])
         if not messages or seen & {message["MessageId"] for message in messages}:
             return
@@ -87,15 +118,15 @@ def received(stack: Stack, queue: str, hidden_seconds: int) -> Iterator[list[dic
         yield messages
 
 
-def raw_keys(body: str) -> list[str]:
+def keys_named_by(body: str) -> list[str]:
     try:
         return [clean(unquote_plus(record["s3"]["object"]["key"])) for record in json.loads(body)["Records"]]
     except (ValueError, KeyError, TypeError):
         return ["(a message that is no notification of S3's)"]
 
 
-def move_by_sqs(stack: Stack) -> int:
-    source, destination = arn(stack, "ProcessDeadLetterQueueUrl"), arn(stack, "ProcessQueueUrl")
+def move_by_sqs(stack: Stack, queues: Queues) -> int:
+    source, destination = arn(stack, queues.dead_letters), arn(stack, queues.source)
     before = {task["StartedTimestamp"] for task in moves(stack, source)}
     handle = stack.sqs.start_message_move_task(SourceArn=source, DestinationArn=destination)["TaskHandle"]
     progress, deadline = Progress(), time.monotonic() + LISTED_WITHIN_SECONDS
@@ -132,9 +163,9 @@ def is_ours(task: dict[str, Any], handle: str, before: set[int]) -> bool:
     return task["StartedTimestamp"] not in before
 
 
-def move_by_hand(stack: Stack) -> int:
+def move_by_hand(stack: Stack, queues: Queues) -> int:
     """Sent first, deleted after: what is interrupted comes twice and is never lost."""
-    source, destination = stack.output("ProcessDeadLetterQueueUrl"), stack.output("ProcessQueueUrl")
+    source, destination = queues.dead_letters, queues.source
     progress, moved = Progress(), 0
     for messages in received(stack, source, 300):
         by_id = {str(number): message for number, message in enumerate(messages)}
@@ -148,6 +179,6 @@ def move_by_hand(stack: Stack) -> int:
         moved += len(sent)
         progress.show(f"moving: {moved:,}")
         if answer.get("Failed"):
-            raise OperateError(f"the process queue refused some; {moved:,} moved: run redrive again")
+            raise OperateError(f"the queue refused some; {moved:,} moved: run redrive again")
     progress.done()
     return moved

@@ -102,7 +102,7 @@ def start(stack: Stack, *, show: bool, username: str | None = None) -> None:
         print("`rotate show` prints the new ones.")
 
 
-def finish(stack: Stack, *, quiet: timedelta, force: bool) -> None:
+def finish(stack: Stack, *, quiet: timedelta, force: bool, yes: bool = False) -> None:
     require_rotatable(stack)
     rotation = state(stack)
     if rotation.pending is not None:
@@ -110,8 +110,14 @@ def finish(stack: Stack, *, quiet: timedelta, force: bool) -> None:
     if ALSO not in rotation.versions:
         raise OperateError("no rotation is open: `rotate start` begins one")
     if rotation.is_open:
-        if not force:
+        try:
             require_old_unused(stack, quiet)
+        except OperateError as error:
+            if not force:
+                raise OperateError(f"{error}: wait, or --force") from None
+            say(f"{error}. Batches that Bird sends with the old credentials from now on are answered 401, and lost")
+            say("after 8 hours. Put the new ones into Bird's form before that; `rotate show` prints them.")
+            confirm("Drop the old credentials nevertheless?", yes=yes)
         move(stack, ALSO, source=rotation.versions[ALSO], destination=rotation.versions[CURRENT])
     accept_current_alone(stack)
     print("Only the current credentials are accepted.")
@@ -211,14 +217,10 @@ def require_old_unused(stack: Stack, quiet: timedelta) -> None:
     _, group = stack.resources["IngestLogGroup"]
     minutes = round(quiet.total_seconds() / 60)
     if logged(stack, group, '{ $.message = "previous credentials used" }', quiet):
-        raise OperateError(
-            f"the old credentials were used within {minutes} minutes: change them in Bird and wait, or --force"
-        )
+        raise OperateError(f"the old credentials were used within {minutes} minutes, so Bird's form still has them")
     stored = '{ ($.message = "batch stored") || ($.message = "batch was a duplicate") }'
     if not logged(stack, group, stored, quiet):
-        raise OperateError(
-            f"no batch came within {minutes} minutes, so the new credentials are unproven: wait, or --force"
-        )
+        raise OperateError(f"no batch came within {minutes} minutes, so the new credentials are unproven")
 
 
 def logged(stack: Stack, group: str, pattern: str, within: timedelta) -> bool:

@@ -1,21 +1,41 @@
 """The state of the stack in one screen. A line that may not be read says so, and the others are shown."""
 
+import sys
+import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from io import StringIO
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from bird_webhooks.operate import dates, lease, quarantine, redrive, rotation
+from bird_webhooks.operate import dates, lease, quarantine, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
+from bird_webhooks.operate.counts import Count, Metric, counts
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json
+from ingest.metrics import REASONS
 from process import day_state
 
 DAY = timedelta(days=1)
 PERIOD_SECONDS = 300
 # Of states that were written last, as many are read: those of unfinished dates are among them.
 STATES_READ = 20
+REFUSED = [Metric("IngestFunction", "requests_rejected", reason) for reason in [*sorted(REASONS), "other"]]
+NOT_STORED = Metric("IngestFunction", "batches_not_stored")
+# What is so recent may still go on: longer than the 15 minutes after which the queue tries a message again.
+RECENT = timedelta(minutes=20)
+CLEAR = "\x1b[2J\x1b[H"
+
+
+class Health(IntEnum):
+    """As the exit status of `status --check`: the numbers that monitoring systems expect of a check."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
 
 
 class Line(NamedTuple):
@@ -23,17 +43,33 @@ class Line(NamedTuple):
 
     text: str
     facts: Any
+    health: Health = Health.OK
 
 
-def show(stack: Stack, *, as_json: bool) -> None:
+def show(stack: Stack, *, as_json: bool, check: bool = False, watch: float | None = None) -> int:
+    """The exit status: with `check` the worst health of a line, otherwise 0. `watch`: again after so many seconds."""
+    while watch is not None:
+        screen = StringIO()
+        with redirect_stdout(screen):
+            show_once(stack, as_json=False)
+        print(f"{CLEAR if sys.stdout.isatty() else ''}{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n{screen.getvalue()}")
+        time.sleep(watch)
+    health = show_once(stack, as_json=as_json)
+    return int(health) if check else 0
+
+
+def show_once(stack: Stack, *, as_json: bool) -> Health:
     lines: list[tuple[str, Callable[[Stack], Line]]] = [
         ("stack", deployment),
         ("front door", front_door),
         ("who may send", senders),
         ("credentials", credentials),
         ("last batch", last_batch),
+        ("refused, 24 h", refused),
         ("queue", queue),
         ("dead letters", dead_letters),
+        ("PostgreSQL", postgres),
+        ("event bus", event_bus),
         ("rows", rows),
         ("table", table),
         ("dates", dates_closed),
@@ -44,25 +80,37 @@ def show(stack: Stack, *, as_json: bool) -> None:
         ("dashboard", dashboard),
     ]
     stack.description()  # no stack is an error, not a line
-    document = {}
+    document: dict[str, Any] = {}
+    unhealthy: dict[str, Health] = {}
     for name, line in lines:
         try:
-            text, facts = line(stack)
+            text, facts, health = line(stack)
         except ClientError as error:
-            text = f"not known: {error.operation_name} says {error.response['Error']['Code']}"
-            facts = {"not_known": f"{error.operation_name} says {error.response['Error']['Code']}"}
+            said = f"{error.operation_name} says {error.response['Error']['Code']}"
+            text, facts, health = f"not known: {said}", {"not_known": said}, Health.WARNING
+        if not text:  # a part that this stack does not have
+            continue
         if not as_json:
             print(f"{name:<14}{text}")
         document[name.replace(", ", "_").replace(" ", "_")] = facts
+        if health:
+            unhealthy[name] = health
+    worst = max(unhealthy.values(), default=Health.OK)
+    causes = [name for health in (Health.CRITICAL, Health.WARNING) for name, own in unhealthy.items() if own is health]
     if as_json:
-        print_json(document)
+        print_json({"health": worst.name, "because_of": causes, **document})
+    else:
+        print(f"{'health':<14}{worst.name}{f': {", ".join(causes)}' if causes else ''}")
+    return worst
 
 
 def deployment(stack: Stack) -> Line:
     found = stack.description()
     status, changed = found["StackStatus"], found.get("LastUpdatedTime", found["CreationTime"])
     text = f"{stack.name} {status}, last changed {changed:%Y-%m-%d %H:%M} UTC"
-    return Line(text, {"name": stack.name, "status": status, "changed_at": changed})
+    failed = "FAILED" in status or "ROLLBACK" in status
+    facts = {"name": stack.name, "status": status, "changed_at": changed}
+    return Line(text, facts, Health.WARNING if failed else Health.OK)
 
 
 def front_door(stack: Stack) -> Line:
@@ -92,6 +140,30 @@ def credentials(stack: Stack) -> Line:
     return Line(f"{auth}; rotation: {rotating.words}", {"auth": auth, "rotation": rotating.words})
 
 
+def refused(stack: Stack) -> Line:
+    """Requests that ingest refused, by reason, and batches that S3 did not take."""
+    found = counts(stack, [*REFUSED, NOT_STORED])
+    not_stored = found.pop(NOT_STORED, Count(0, None))
+    by_reason = {metric.reason: count for metric, count in found.items() if count.number}
+    parts = [f"{count.number:,} {reason}, last {clock(count)}" for reason, count in by_reason.items()]
+    if not_stored.number:
+        parts.append(f"{not_stored.number:,} not stored (503), last {clock(not_stored)}")
+    facts = {
+        "refused": {reason: count._asdict() for reason, count in by_reason.items()},
+        "not_stored": not_stored._asdict(),
+    }
+    health = Health.WARNING if any(map(recent, by_reason.values())) else Health.OK
+    return Line("; ".join(parts) or "0", facts, Health.CRITICAL if recent(not_stored) else health)
+
+
+def recent(count: Count) -> bool:
+    return count.last is not None and datetime.now(UTC) - count.last < RECENT
+
+
+def clock(count: Count) -> str:
+    return f"{count.last:%H:%M}" if count.last else "?"
+
+
 def last_batch(stack: Stack) -> Line:
     """Exact while one listing holds all; then from the queue's own count of what S3 announced."""
     page = stack.s3.list_objects_v2(
@@ -114,21 +186,61 @@ def last_batch(stack: Stack) -> Line:
 
 
 def queue(stack: Stack) -> Line:
+    """A message that has failed stays taken until its next try; only process itself tells that from one in work."""
     url = stack.output("ProcessQueueUrl")
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    waiting, processing = int(found[names[0]]), int(found[names[1]])
+    waiting, taken = messages_in(stack, url)
+    metric_of_failures = Metric("ProcessFunction", "messages_failed")
+    failed = counts(stack, [metric_of_failures]).get(metric_of_failures, Count(0, None))
     queue_name, quarter_hour = url.rpartition("/")[2], timedelta(minutes=15)
     points = metric(stack, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue_name, "Maximum", quarter_hour)
     oldest = max(points)[1] if points else None
     age = "" if oldest is None else f", oldest {oldest:,.0f} s"
-    text = f"{waiting:,} waiting, {processing:,} being processed{age}"
-    return Line(text, {"waiting": waiting, "being_processed": processing, "oldest_seconds": oldest})
+    going_on = taken > 0 and recent(failed)
+    state = "failed and waiting for their next try, or being processed" if going_on else "being processed"
+    text = f"{waiting:,} waiting, {taken:,} {state}{age}"
+    if failed.number:
+        text += f"; {failed.number:,} failures in 24 h, last {clock(failed)}"
+    facts = {"waiting": waiting, "taken": taken, "oldest_seconds": oldest, "failures_24_h": failed._asdict()}
+    return Line(text, facts, Health.WARNING if recent(failed) else Health.OK)
+
+
+def messages_in(stack: Stack, url: str) -> tuple[int, int]:
+    """How many wait, and how many were taken and are not done."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return int(found[names[0]]), int(found[names[1]])
 
 
 def dead_letters(stack: Stack) -> Line:
-    count = redrive.waiting(stack)
-    return Line(f"{count:,}" + (": see `redrive --dry-run`" if count else ""), count)
+    count, _ = messages_in(stack, stack.output("ProcessDeadLetterQueueUrl"))
+    return Line(
+        f"{count:,}" + (": see `redrive --dry-run`" if count else ""), count, Health.CRITICAL if count else Health.OK
+    )
+
+
+def postgres(stack: Stack) -> Line:
+    return further_queue(stack, "Postgres", "LoadPostgresFunction", "files_waiting", "postgres")
+
+
+def event_bus(stack: Stack) -> Line:
+    return further_queue(stack, "PublishEvents", "PublishEventsFunction", "files_failed", "events")
+
+
+def further_queue(stack: Stack, outputs: str, function: str, failures: str, name: str) -> Line:
+    """Files of rows on their way to PostgreSQL or to the bus; nothing where the stack has no such part."""
+    if f"{outputs}QueueUrl" not in stack.outputs:
+        return Line("", {})
+    waiting, taken = messages_in(stack, stack.output(f"{outputs}QueueUrl"))
+    dead, _ = messages_in(stack, stack.output(f"{outputs}DeadLetterQueueUrl"))
+    metric_of_failures = Metric(function, failures)
+    failed = counts(stack, [metric_of_failures]).get(metric_of_failures, Count(0, None))
+    text = f"{waiting + taken:,} files waiting"
+    if failed.number:
+        text += f" (not taken, last {clock(failed)})"
+    text += f"; {dead:,} dead letters" + (f": see `redrive --queue {name} --dry-run`" if dead else "")
+    facts = {"waiting": waiting + taken, "dead_letters": dead, "failures_24_h": failed._asdict()}
+    health = Health.WARNING if waiting + taken and recent(failed) else Health.OK
+    return Line(text, facts, Health.CRITICAL if dead else health)
 
 
 def rows(stack: Stack) -> Line:
@@ -151,7 +263,7 @@ def table(stack: Stack) -> Line:
     """How far ahead dates are registered, and which have rows that no query sees."""
     found = dates.partitions(stack)
     if found is None:
-        return Line("there is no table events: deploy the stack again", {"registered": 0})
+        return Line("there is no table events: deploy the stack again", {"registered": 0}, Health.CRITICAL)
     prefix = dates.OPEN[stack.parameters()["OutputFormat"]]
     with_rows = dates.with_folder(stack, prefix) | dates.states(stack).keys()
     without = sorted(with_rows - found.existing.keys())
@@ -161,7 +273,7 @@ def table(stack: Stack) -> Line:
         text += f"; {len(without):,} WITHOUT A PARTITION, not visible until the next hour or `close --register`: "
         text += ", ".join(map(str, without[:5])) + ("…" if len(without) > 5 else "")
     facts = {"registered": len(found.existing), "ahead_days": ahead, "without_partition": list(map(str, without))}
-    return Line(text, facts)
+    return Line(text, facts, Health.WARNING if without else Health.OK)
 
 
 def dates_closed(stack: Stack) -> Line:
@@ -196,7 +308,7 @@ def dates_closed(stack: Stack) -> Line:
         "overdue": list(map(str, overdue)),
         "files_gone": gone,
     }
-    return Line(text, facts)
+    return Line(text, facts, Health.CRITICAL if gone else Health.WARNING if overdue else Health.OK)
 
 
 def maintenance(stack: Stack) -> Line:
@@ -209,16 +321,18 @@ def maintenance(stack: Stack) -> Line:
 
 def quarantined(stack: Stack) -> Line:
     count = quarantine.count_today(stack)
-    return Line(f"{count:,} today (UTC)" + (": see `quarantine`" if count else ""), {"today": count})
+    text = f"{count:,} today (UTC)" + (": see `quarantine`" if count else "")
+    return Line(text, {"today": count}, Health.WARNING if count else Health.OK)
 
 
 def errors(stack: Stack) -> Line:
-    counts = {}
+    numbers = {}
     for logical_id, (kind, name) in stack.resources.items():
         if kind == "AWS::Lambda::Function":
             points = metric(stack, "AWS/Lambda", "Errors", "FunctionName", name, "Sum", DAY)
-            counts[logical_id.removesuffix("Function")] = int(sum(value for _, value in points))
-    return Line(", ".join(f"{name} {count:,}" for name, count in counts.items()), counts)
+            numbers[logical_id.removesuffix("Function")] = int(sum(value for _, value in points))
+    text = ", ".join(f"{name} {count:,}" for name, count in numbers.items())
+    return Line(text, numbers, Health.WARNING if any(numbers.values()) else Health.OK)
 
 
 def alarms(stack: Stack) -> Line:
@@ -232,7 +346,7 @@ def alarms(stack: Stack) -> Line:
     }
     text = f"{len(firing)} of {len(names)} in ALARM"
     text += "".join(f"\n{'':<14}{name}: {description}" for name, description in firing.items())
-    return Line(text, {"all": len(names), "firing": firing})
+    return Line(text, {"all": len(names), "firing": firing}, Health.CRITICAL if firing else Health.OK)
 
 
 def dashboard(stack: Stack) -> Line:

@@ -84,10 +84,10 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         run.process(sorted(asked_by.keys() - came_back))
     finally:
         gc.enable()
-    if asked_by or ignored:
-        run.log(ignored)
     for raw in run.failed:
         failed |= {message.message_id for message in asked_by[raw]}
+    if asked_by or ignored or failed:
+        run.log(ignored, len(failed))
     if None in failed:
         raise RawBatchesNotProcessedError
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(filter(None, failed))]}
@@ -157,8 +157,9 @@ class Run:
                     group = []
         self._group_apart(group)
 
-    def log(self, ignored: int) -> None:
-        _log(self.rows.counts, self.written, len(self.asked_by) - len(set(self.failed)), self.files, ignored)
+    def log(self, ignored: int, messages_failed: int) -> None:
+        done = len(self.asked_by) - len(set(self.failed))
+        _log(self.rows.counts, self.written, done, self.files, ignored, messages_failed)
 
     def _read(
         self, raws: Sequence[RawObject], bounds: Bounds, later: list[RawObject]
@@ -341,12 +342,15 @@ def _files(rows: Rows, part: str) -> Iterator[File]:
             yield File(key, to_parquet(table), "application/vnd.apache.parquet", written)
 
 
-def _log(counts: Counts, written: metrics.Written, raw_batches: int, files: int, ignored: int) -> None:
+def _log(
+    counts: Counts, written: metrics.Written, raw_batches: int, files: int, ignored: int, messages_failed: int
+) -> None:
     common = sorted(counts.extra_fields.items(), key=lambda item: -item[1])[:MAX_LOGGED_FIELDS]
     # Names only, and only such as Bird's are: a stranger could put anything into a name.
     extra_fields = {name: count for name, count in common if name.isidentifier() and len(name) <= 64}
     facts = {
         "raw_batches": raw_batches,
+        "messages_failed": messages_failed,
         "events": counts.events,
         "rows": counts.rows,
         "duplicates": counts.duplicates,

@@ -84,7 +84,7 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
         refused_events[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
     failed = unfinished | unreadable | outcome.incomplete | _quarantine(refused_events)
     if files or names_refused:
-        _log(outcome, len(files) - len(failed), sum(map(len, refused_events.values())), names_refused)
+        _log(outcome, len(files) - len(failed), len(failed), sum(map(len, refused_events.values())), names_refused)
     if seen:
         _warn_of_types_without_events(event_types() - BIRD_TYPES - seen)
     return failed
@@ -112,9 +112,10 @@ def _quarantine(refused_events: Mapping[LakeFile, Sequence[Refused]]) -> set[Lak
     return failed
 
 
-def _log(outcome: Outcome, files: int, refused: int, names_refused: int) -> None:
+def _log(outcome: Outcome, files: int, failed: int, refused: int, names_refused: int) -> None:
     facts = {
         "files": files,
+        "files_failed": failed,
         "published": outcome.published,
         "shortened": outcome.shortened,
         "not_published": outcome.not_published,
@@ -122,7 +123,7 @@ def _log(outcome: Outcome, files: int, refused: int, names_refused: int) -> None
         "names_refused": names_refused,
         "refusals": dict(outcome.refusals),
     }
-    level = logging.ERROR if outcome.not_published or refused else logging.INFO
+    level = logging.ERROR if failed or refused else logging.INFO
     name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
     logger.log(level, "events published", extra=metrics.counted(facts, name, datetime.now(UTC)))
 

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 NAMESPACE = "BirdWebhooks"
-COUNTED = dict.fromkeys(("published", "shortened", "not_published", "refused", "names_refused"), "Count")
+COUNTED = dict.fromkeys(
+    ("files_failed", "published", "shortened", "not_published", "refused", "names_refused"), "Count"
+)
 
 
 def counted(facts: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:

@@ -201,6 +201,7 @@ METRICS: list[tuple[tuple[int, int], dict[str, Any]]] = [
                 metric(
                     SQS, "ApproximateAgeOfOldestMessage", QUEUE, "${ProcessQueue.QueueName}", "oldest batch, seconds"
                 ),
+                of_process("messages_failed", "failed, to be retried", stat="Sum", yAxis="right"),
                 metric(SQS, DEAD_LETTERS, QUEUE, "${ProcessDeadLetterQueue.QueueName}", "dead letters", yAxis="right"),
             ],
         },
@@ -291,6 +292,7 @@ PUBLISHED: dict[str, Any] = {
     "metrics": [
         metric(OURS, "published", FUNCTION, PUBLISH_EVENTS),
         metric(OURS, "shortened", FUNCTION, PUBLISH_EVENTS, "published with fields left out"),
+        metric(OURS, "files_failed", FUNCTION, PUBLISH_EVENTS, "files to be retried"),
         metric(OURS, "not_published", FUNCTION, PUBLISH_EVENTS, "refused, to be retried"),
         metric(OURS, "refused", FUNCTION, PUBLISH_EVENTS, "refused for good"),
         metric(OURS, "names_refused", FUNCTION, PUBLISH_EVENTS, NAMES_REFUSED),

@@ -94,7 +94,7 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     _, new = registered.credentials()
     assert bird.webhooks[webhook_id]["auth_credentials"]["password"] == new != old
     assert send_as_bird(bird, webhook_id, registered) == 200
-    rotation.finish(operated, quiet=rotation.timedelta(minutes=15), force=True)
+    rotation.finish(operated, quiet=rotation.timedelta(minutes=15), force=True, yes=True)
     assert send_as_bird(bird, webhook_id, registered) == 200
     bird.webhooks["old"] = {**bird.webhooks[webhook_id], "auth_credentials": {"username": username, "password": old}}
     assert send_as_bird(bird, "old", registered) == 401

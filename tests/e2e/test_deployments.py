@@ -147,7 +147,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
         local_stack.create_or_update(emulator, stack.name, {"CredentialsVersion": "1"})
         assert post_one(stack, basic(old), batch_id=str(uuid.uuid4())) == 200
         assert post_one(stack, basic(new), batch_id=str(uuid.uuid4())) == 200
-        status, _, said = run(stack, "rotate", "finish", "--force")
+        status, _, said = run(stack, "rotate", "finish", "--force", "--yes")
         assert status == 0, said
         seen = len(answers)
         poll(lambda: len(answers), lambda count: count > seen + 5, TIMEOUT_SECONDS)

@@ -221,7 +221,7 @@ def test_credentials_are_rotated_under_load(stack, emulator, sender, maker, judg
         sender.credentials = Basic(*new)  # in Bird's form
         seen = len(batches)
         poll(lambda: len(batches), lambda count: count > seen + 10, QUEUE_TIMEOUT_SECONDS)
-        rotation.finish(operated, quiet=timedelta(minutes=15), force=True)
+        rotation.finish(operated, quiet=timedelta(minutes=15), force=True, yes=True)
     finally:
         going_on.clear()
         thread.join()

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -41,6 +42,17 @@ TEMPLATE = {
         "LakeBucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "the-lake-bucket"}},
         "ProcessQueue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "process"}},
         "ProcessDeadLetterQueue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "dead"}},
+        "PostgresQueue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "postgres"}},
+        "PostgresDeadLetterQueue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "postgres-dead"}},
+        # A function by its name alone: moto starts none.
+        "IngestFunction": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {"Type": "String", "Name": "ingest", "Value": "-"},
+        },
+        "ProcessFunction": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {"Type": "String", "Name": "process", "Value": "-"},
+        },
         "IngestLogGroup": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "ingest"}},
         # Changes with every update, for moto takes none that changes no resource.
         "Rotation": {
@@ -61,6 +73,8 @@ TEMPLATE = {
             "LakeBucketName": {"Ref": "LakeBucket"},
             "ProcessQueueUrl": {"Ref": "ProcessQueue"},
             "ProcessDeadLetterQueueUrl": {"Ref": "ProcessDeadLetterQueue"},
+            "PostgresQueueUrl": {"Ref": "PostgresQueue"},
+            "PostgresDeadLetterQueueUrl": {"Ref": "PostgresDeadLetterQueue"},
             "WebhookSecretArn": "webhook",
         }.items()
     },
@@ -351,7 +365,12 @@ def test_dry_run_of_redrive_shows_the_raw_keys_and_moves_nothing(aws, run, targe
     assert lines[0] == "(a message that is no notification of S3's)"
     assert lines[1:13] == [f"B Event Data/{number:02}.json" for number in range(12)]
     assert lines[13] == "about 13 dead letters; 13 raw batches shown, nothing moved"
-    assert redrive.waiting(target) == 13
+    assert waiting(target) == 13
+
+
+def waiting(target: Stack) -> int:
+    queues = redrive.Queues(target.output("ProcessDeadLetterQueueUrl"), target.output("ProcessQueueUrl"))
+    return redrive.waiting(target, queues)
 
 
 class Moves:
@@ -396,7 +415,7 @@ def moves(aws, run, monkeypatch):
 def test_redrive_is_left_to_sqs(aws, run, moves):
     dead_letter(aws, "one")
     sqs = moves("RUNNING", "COMPLETED")
-    assert run("redrive")[:2] == (0, "2 dead letters moved back to the process queue\n")
+    assert run("redrive")[:2] == (0, "2 dead letters moved back to their queue\n")
     assert sqs.started == [
         {
             "SourceArn": "arn:aws:sqs:eu-west-1:123456789012:dead",
@@ -410,7 +429,7 @@ def test_a_move_that_is_not_listed_yet_is_waited_for(aws, run, moves, others):
     dead_letter(aws, "one")
     sqs = moves("", "", "RUNNING", "COMPLETED")
     sqs.others = sqs.others if others else []
-    assert run("redrive")[:2] == (0, "2 dead letters moved back to the process queue\n")
+    assert run("redrive")[:2] == (0, "2 dead letters moved back to their queue\n")
     assert sqs.statuses == []
 
 
@@ -433,9 +452,27 @@ def test_without_moves_messages_go_one_by_one(aws, run, target, moves):
     for number in range(12):
         dead_letter(aws, f"{number:02}")
     moves()
-    assert run("redrive")[:2] == (0, "12 dead letters moved back to the process queue\n")
+    assert run("redrive")[:2] == (0, "12 dead letters moved back to their queue\n")
     assert aws.received() == [f"{number:02}" for number in range(12)]
-    assert redrive.waiting(target) == 0
+    assert waiting(target) == 0
+
+
+def test_dead_letters_of_postgresql_are_shown_with_their_reason_and_moved_to_its_queue(aws, run, moves):
+    """load_postgres sends them itself: SQS does not know where they came from."""
+    moves()
+    key = "events/event_date=2026-11-24/a.parquet"
+    aws.sqs.send_message(
+        QueueUrl=aws.queue("postgres-dead"),
+        MessageBody=replay.message("the-lake-bucket", key),
+        MessageAttributes={"Reason": {"DataType": "String", "StringValue": "not readable\x85"}},
+    )
+    assert run("redrive", "--queue", "postgres", "--dry-run")[1] == (
+        f"{key}  not readable?\nabout 1 dead letters; 1 files of rows shown, nothing moved\n"
+    )
+    assert run("redrive")[1] == "no dead letters\n"
+    assert run("redrive", "--queue", "postgres")[:2] == (0, "1 dead letters moved back to their queue\n")
+    assert aws.received("postgres") == [key]
+    assert run("redrive", "--queue", "events")[2] == "bird-webhooks: stack bird-webhooks has no such queue: events\n"
 
 
 def test_nothing_to_redrive(aws, run):
@@ -451,7 +488,7 @@ def quarantined(aws):
     record = {"batch_id": "one", "raw_key": "raw/one.json", "received_at": now.isoformat(), "index": 4}
     odd = {**record, "reason": "no event", "original": "secret \x1b[31m body"}
     whole = {**record, "reason": "not JSON", "raw_key": "raw/two.json", "index": None, "original_base64": "/w=="}
-    aws.quarantine(f"{now:%Y-%m-%d}/a", odd, odd, whole)
+    aws.quarantine(f"{now:%Y-%m-%d}/a", odd, {**odd, "index": 5}, whole)
     return aws
 
 
@@ -473,6 +510,29 @@ def test_quarantine_gives_details_and_bodies_when_asked(quarantined, run):
     assert r'"secret \u001b[31m body"' in bodies
     assert "... and 1 more (--limit)" in bodies
     assert "\x1b" not in bodies
+
+
+def test_a_replay_adds_nothing_to_the_quarantine_that_is_shown(quarantined, run):
+    """Process groups the batches of a replay in another way, so that its files have other names."""
+    before = run("quarantine", "--details")[1]
+    now = datetime.now(UTC)
+    for item in quarantined.s3.list_objects_v2(Bucket="the-lake-bucket", Prefix="quarantine/")["Contents"]:
+        body = quarantined.s3.get_object(Bucket="the-lake-bucket", Key=item["Key"])["Body"].read()
+        for number, line in enumerate(body.splitlines()):
+            quarantined.quarantine(f"{now:%Y-%m-%d}/replayed-{number}", json.loads(line))
+    assert run("quarantine", "--details")[1] == before
+    assert "\nquarantined   3 today (UTC)" in run("status")[1]
+
+
+def test_a_long_body_is_cut_unless_all_of_it_is_asked_for(aws, run):
+    now = datetime.now(UTC)
+    record = {"batch_id": "one", "raw_key": "raw/one.json", "received_at": now.isoformat(), "index": None}
+    aws.quarantine(f"{now:%Y-%m-%d}/a", {**record, "reason": "not JSON", "original": "[" * 100_000})
+    cut = run("quarantine", "--bodies")[1]
+    assert len(cut) < 2_500
+    assert cut.splitlines()[2].endswith("[[[ ... and 98,002 characters more (--full)")
+    assert len(run("quarantine", "--bodies", "--json")[1]) < 2_500
+    assert '"' + "[" * 100_000 + '"' in run("quarantine", "--bodies", "--full")[1]
 
 
 def test_rows_that_postgresql_or_the_bus_refused_are_shown_and_not_replayed(aws, run):
@@ -552,7 +612,11 @@ def test_finish_waits_until_bird_sends_the_new_credentials(aws, run, logged, rea
     status, _, said = run("rotate", "finish")
     assert (status, said.startswith(f"bird-webhooks: {reason} within 15 minutes")) == (1, True)
     assert aws.accepted() == {"the-first", aws.secret()}
-    assert run("rotate", "finish", "--force")[0] == 0
+    status, _, said = run("rotate", "finish", "--force")  # without a yes
+    assert (status, aws.accepted()) == (1, {"the-first", aws.secret()})
+    assert said.startswith(reason)
+    assert "answered 401" in said
+    assert run("rotate", "finish", "--force", "--yes")[0] == 0
     assert aws.accepted() == {aws.secret()}
 
 
@@ -632,7 +696,7 @@ def test_a_deployment_in_the_middle_of_a_rotation_does_not_end_it(aws, run):
     assert parameters(aws)["CredentialsVersion"] == "1"
     assert aws.running == {"the-first", aws.secret()}
     assert run("rotate", "status")[1].startswith("rotation: open")
-    assert run("rotate", "finish", "--force")[0] == 0
+    assert run("rotate", "finish", "--force", "--yes")[0] == 0
     assert aws.running == {aws.secret()}
 
 
@@ -787,9 +851,9 @@ def test_an_abort_cut_short_anywhere_keeps_the_old_in_and_is_taken_up_again(aws,
 def test_a_finish_cut_short_anywhere_keeps_the_new_in(aws, run, last):
     run("rotate", "start")
     new = aws.secret()
-    assert interrupt(aws, last, lambda target: rotation.finish(target, quiet=timedelta(minutes=15), force=True))
+    assert interrupt(aws, last, lambda target: rotation.finish(target, quiet=timedelta(minutes=15), force=True, yes=True))
     assert new in aws.accepted() & aws.running
-    assert run("rotate", "finish", "--force")[0] == 0
+    assert run("rotate", "finish", "--force", "--yes")[0] == 0
     assert aws.running == aws.accepted() == {new}
     assert run("rotate", "status")[1] == "rotation: none is open\n"
     assert run("rotate", "start")[0] == 0
@@ -847,7 +911,7 @@ def test_a_registered_bird_is_given_the_new_credentials_by_the_rotation(aws, cap
     assert capsys.readouterr().out == (
         "Old and new credentials are accepted, and Bird has the new ones. Wait a little, then `rotate finish`.\n"
     )
-    rotation.finish(stack.target, quiet=timedelta(minutes=15), force=True)
+    rotation.finish(stack.target, quiet=timedelta(minutes=15), force=True, yes=True)
     assert stack.bird == new
     assert aws.accepted() == {new}
 
@@ -905,14 +969,97 @@ def test_status_tells_all_in_one_screen(aws, run):
         "credentials   BASIC; rotation: none is open",
     ]
     assert lines[4].startswith("last batch    stored 20")
-    assert lines[5:9] == [
+    assert lines[5:10] == [
+        "refused, 24 h 0",
         "queue         0 waiting, 0 being processed",
         "dead letters  1: see `redrive --dry-run`",
+        "PostgreSQL    0 files waiting; 0 dead letters",
         "rows          0 days in PARQUET",
-        "quarantined   0 today (UTC)",
     ]
-    assert lines[10] == "alarms        0 of 0 in ALARM"
+    assert lines[10] == "quarantined   0 today (UTC)"
+    assert lines[11] == "alarms        0 of 0 in ALARM"
+    assert lines[-1] == "health        CRITICAL: dead letters"
     assert len(lines) <= 24
+    assert run("status", "--check")[0] == 2
+
+
+def counted(aws: Aws, function: str, name: str, number: int, minutes_ago: float, **reason: str) -> None:
+    dimensions = {"FunctionName": function, **reason}
+    datum = {
+        "MetricName": name,
+        "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+        "Timestamp": datetime.now(UTC) - timedelta(minutes=minutes_ago),
+        "Value": number,
+    }
+    aws.client("cloudwatch").put_metric_data(Namespace="BirdWebhooks", MetricData=[datum])
+
+
+def of_status(run, name: str) -> str:
+    [line] = [line for line in run("status")[1].splitlines() if line.startswith(name)]
+    return line.removeprefix(name).strip()
+
+
+def test_status_says_what_was_refused_why_and_when_last(aws, run):
+    assert run("status", "--check")[0] == 0
+    assert of_status(run, "health") == "OK"
+    counted(aws, "ingest", "requests_rejected", 12, 300, Reason="wrong credentials")
+    assert re.fullmatch(r"12 wrong credentials, last \d\d:\d\d", of_status(run, "refused, 24 h"))
+    assert run("status", "--check")[0] == 0  # it was hours ago
+    counted(aws, "ingest", "requests_rejected", 60, 2, Reason="wrong credentials")
+    counted(aws, "ingest", "requests_rejected", 1, 2, Reason="unreadable request")
+    assert re.fullmatch(
+        r"1 unreadable request, last \d\d:\d\d; 72 wrong credentials, last \d\d:\d\d", of_status(run, "refused, 24 h")
+    )
+    assert (run("status", "--check")[0], of_status(run, "health")) == (1, "WARNING: refused, 24 h")
+    counted(aws, "ingest", "batches_not_stored", 3, 2)
+    assert re.search(r"; 3 not stored \(503\), last \d\d:\d\d$", of_status(run, "refused, 24 h"))
+    assert (run("status", "--check")[0], of_status(run, "health")) == (2, "CRITICAL: refused, 24 h")
+    facts = json.loads(run("status", "--json")[1])
+    assert facts["health"] == "CRITICAL"
+    assert facts["refused_24_h"]["refused"]["wrong credentials"]["number"] == 72
+    assert facts["refused_24_h"]["not_stored"]["number"] == 3
+
+
+def test_status_tells_failed_messages_from_those_in_work(aws, run):
+    """Both are hidden in the queue: only process itself says that some failed."""
+    aws.sqs.send_message(QueueUrl=aws.queue("process"), MessageBody="a")
+    aws.sqs.receive_message(QueueUrl=aws.queue("process"))
+    assert of_status(run, "queue") == "0 waiting, 1 being processed"
+    counted(aws, "process", "messages_failed", 1, 2)
+    assert re.fullmatch(
+        r"0 waiting, 1 failed and waiting for their next try, or being processed; "
+        r"1 failures in 24 h, last \d\d:\d\d",
+        of_status(run, "queue"),
+    )
+    assert run("status", "--check")[0] == 1
+
+
+def test_status_is_shown_again_and_again_until_it_is_interrupted(aws, run, monkeypatch):
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bird_webhooks.operate.status.time.sleep", wait)
+    status, printed, _ = run("status", "--watch", "5")
+    assert (status, waits) == (130, [5, 5])
+    assert printed.count("health        OK") == 2
+    assert "\x1b" not in printed  # the screen is cleared on a terminal only
+
+
+def test_times_that_select_nothing_are_refused(aws, run, capsys):
+    for arguments, words in [
+        (["replay", "--since", "2h", "--until", "3h"], "--until is not after --since"),
+        (["batches", "--since", "2999-01-01"], "--since is in the future"),
+        (["quarantine", "--full"], "--full is for --bodies"),
+        (["status", "--watch", "--json"], "--watch shows a screen again and again"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            operate.main(arguments)
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
 
 
 def test_status_counts_the_days_that_are_in_another_format(aws, run):
@@ -997,7 +1144,10 @@ def test_answers_for_programs(aws, run, quarantined):
     assert answer("replay", "--batch", "one", "two", "--dry-run") == {"would_replay": keys, "left_out": {}}
     assert answer("replay", "--batch", "one") == {"replayed": 1, "not_replayed": [], "left_out": {}}
     aws.sqs.send_message(QueueUrl=aws.queue("dead"), MessageBody=replay.message("the-raw-bucket", keys[0]))
-    assert answer("redrive", "--dry-run") == {"dead_letters": 1, "raw_batches": keys[:1]}
+    assert answer("redrive", "--dry-run") == {
+        "dead_letters": 1,
+        "raw_batches": [{"key": keys[0], "reason": ""}],
+    }
     reasons = answer("quarantine")["reasons"]
     assert [(one["reason"], one["count"], one["records"]) for one in reasons] == [
         ("no event", 2, []),

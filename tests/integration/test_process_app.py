@@ -142,10 +142,17 @@ def test_message_that_is_no_notification_is_given_back(s3):
     assert event_ids(s3) == ["1"]
 
 
-def test_lake_that_takes_nothing_gives_back_every_message(s3, monkeypatch):
+def test_lake_that_takes_nothing_gives_back_every_message_and_counts_it(s3, monkeypatch, caplog):
+    """Lambda counts no error when messages are given back, so that an alarm needs a count of process' own."""
+    caplog.set_level(logging.INFO)
     put(s3, "raw/good.json", [element()])
+    put(s3, "raw/other.json", [element()])
     monkeypatch.setenv("LAKE_BUCKET", "no-such-bucket")
-    assert len(lambda_handler(announce("raw/good.json"), None)["batchItemFailures"]) == 1
+    assert len(lambda_handler(announce("raw/good.json", "raw/other.json"), None)["batchItemFailures"]) == 2
+    [record] = [record for record in caplog.records if record.message == "raw batches processed"]
+    assert (record.raw_batches, record.messages_failed) == (0, 2)
+    [directive] = record._aws["CloudWatchMetrics"]
+    assert {"Name": "messages_failed", "Unit": "Count"} in directive["Metrics"]
 
 
 def test_bare_event_that_fails_is_invoked_again(s3, load_event, monkeypatch):

@@ -109,7 +109,7 @@ def test_what_process_writes_is_published(s3, queue, monkeypatch, output_format,
     assert (line.files, line.published, line.shortened, line.not_published) == (2, 2, 0, 0)
     [directive] = line._aws["CloudWatchMetrics"]
     assert [metric["Name"] for metric in directive["Metrics"]] == [
-        "published", "shortened", "not_published", "refused", "names_refused",
+        "files_failed", "published", "shortened", "not_published", "refused", "names_refused",
     ]  # fmt: skip
 
 
@@ -213,6 +213,7 @@ def test_message_of_an_event_that_is_not_taken_comes_again_with_all_its_events(s
     assert sorted(client.taken) == ["a", "c", "z"]
     [line] = [record for record in caplog.records if record.message == "events published"]
     assert (line.levelname, line.not_published, line.refusals) == ("ERROR", 1, {"ThrottlingException": 6})
+    assert (line.files, line.files_failed) == (1, 1)
     again = {"Records": given["Records"][1:]}
     assert lambda_handler(again, None) == {"batchItemFailures": []}
     assert sorted(client.taken) == ["a", "a", "b", "c", "c", "z"]

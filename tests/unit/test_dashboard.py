@@ -222,3 +222,27 @@ def test_alarms_of_load_postgres_can_be_reached():
     assert waiting["Period"] > load_postgres.app.LONGEST_WAIT_SECONDS
     assert errors["Period"] * errors["EvaluationPeriods"] > queue["VisibilityTimeout"]
     assert waiting["EvaluationPeriods"] == errors["Threshold"] == 1
+
+
+@pytest.mark.parametrize(
+    ("alarm", "queue"), [("QueueAgeAlarm", "ProcessQueue"), ("EventsLateAlarm", "PublishEventsQueue")]
+)
+def test_alarms_of_a_queues_age_can_be_reached(alarm, queue):
+    """SQS leaves a message out of the metric after three receptions: it is two visibility timeouts old by then."""
+    assert ALARMS[alarm]["MetricName"] == "ApproximateAgeOfOldestMessage"
+    oldest_that_is_seen = 2 * RESOURCES[queue]["Properties"]["VisibilityTimeout"]
+    assert ALARMS[alarm]["Threshold"] + ALARMS[alarm]["Period"] < oldest_that_is_seen
+
+
+def test_failed_work_fires_within_ten_minutes():
+    """Each by a count of the function's own, for Lambda counts no error when a part of the messages fails."""
+    seconds = {
+        name: alarm["Period"] * alarm["EvaluationPeriods"]
+        for name, alarm in ALARMS.items()
+        if alarm["MetricName"] in ("messages_failed", "files_failed")
+    }
+    assert seconds == {"BatchesFailedAlarm": 300, "EventsFailedAlarm": 300}
+    assert ALARMS["BatchesNotStoredAlarm"]["Period"] * ALARMS["BatchesNotStoredAlarm"]["EvaluationPeriods"] <= 600
+    # load_postgres waits twice as long after each try: the fifth comes at 7.5 minutes, and reports that age.
+    tries = [load_postgres.app.FIRST_WAIT_SECONDS * (2**number - 1) for number in range(6)]
+    assert min(age for age in tries if age >= ALARMS["PostgresFilesWaitingAlarm"]["Threshold"]) == 450
