@@ -5,7 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bird_webhooks.errors import OperateError
+from bird_webhooks.operate.close import BEGINS_FOR_SECONDS
 from bird_webhooks.stack import deployed
+from process.close_day import RESERVED_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,10 @@ def test_the_region_of_the_environment_is_that_of_the_stack(monkeypatch):
     monkeypatch.delenv("AWS_REGION")
     with pytest.raises(OperateError, match="which region"):
         _ = deployed("bird-webhooks", None, None).s3
+
+
+def test_a_long_run_of_a_function_is_not_cut_short_nor_asked_for_twice():
+    """boto3 waits a minute for an answer, and repeats a request that got none."""
+    config = deployed("bird-webhooks", "eu-west-1", None).client("lambda").meta.config
+    assert config.read_timeout >= BEGINS_FOR_SECONDS + RESERVED_SECONDS
+    assert config.retries["total_max_attempts"] == 1
