@@ -89,6 +89,7 @@ class Stress:
         self._seen: set[Key] = set()
         self._right: dict[Key, tuple[str | None, ...]] = {}
         self._over = threading.Event()
+        self._arriving = threading.Semaphore(0)  # so many a round, however long rounds take
         self._columns = self._read_columns()
 
     # --- Arrivals ---
@@ -98,6 +99,8 @@ class Stress:
         makers = {day: BatchMaker(self.seed, noon(day), spread_seconds=3_600) for day in self.days}
         number = 0
         while not self._over.is_set():
+            if not self._arriving.acquire(timeout=0.1):
+                continue
             day = self.random.choice(self.days)
             batch = makers[day].batch(number, events=self.random.choice((1, 2, 5, 12)))
             for event_class, event in events_of(batch):
@@ -120,8 +123,8 @@ class Stress:
 
     # --- Maintenance ---
 
-    def rounds(self, count: int, *, runs: int = 2, hours: int = 3) -> None:
-        """In each, `runs` at once, the first of which is killed in most rounds, and some batches come again."""
+    def rounds(self, count: int, *, batches: int, hours: int, runs: int = 2) -> None:
+        """In each, `batches` arrive, some come again, and there are `runs` at once, of which one is killed in most."""
         functions = [FunctionProcess(self.stack, "maintenance", self.stack.emulator.endpoint_url) for _ in range(runs)]
         try:
             for _ in range(count):
@@ -129,6 +132,7 @@ class Stress:
                 soon = self.clock.now() + timedelta(hours=2 * hours)
                 open_ = {day for day in self.days if "/closed/" not in self.location(day)}
                 self.closing = {day for day in open_ if noon(day) + timedelta(hours=12) + CLOSE_AFTER <= soon}
+                self._arriving.release(batches)
                 threads = [threading.Thread(target=self.maintain, args=(function,)) for function in functions]
                 for thread in threads:
                     thread.start()
@@ -189,13 +193,12 @@ class Stress:
                 thread.join()
 
     @contextmanager
-    def arrivals(self, per_second: float) -> Iterator[None]:
+    def arrivals(self) -> Iterator[None]:
         sender = Sender(
             *(self.stack.outputs["WebhookUrl"], Basic(*self.stack.credentials()), self.ledger),
             connections=2,
             time_scale=1000,
             sent_twice_share=0.2,
-            batches_per_second=per_second,
         )
         thread = threading.Thread(target=sender.run, args=(self.batches(),), daemon=True)
         thread.start()

@@ -12,7 +12,7 @@ from tests.stress import Stress
 
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
 DAYS, ROUNDS, HOURS = (10, 250, 3) if NIGHTLY else (2, 14, 5)
-BATCHES_PER_SECOND = 3
+BATCHES = 5
 
 
 def waiting(stack) -> int:
@@ -28,10 +28,10 @@ def test_every_answer_is_right_while_days_are_closed(emulator, ledger, record_pr
     stress = Stress(stack, ledger, [today - timedelta(days=DAYS + 2 - number) for number in range(DAYS)])
     athena = stack.stack.athena(60)
     with (
-        stress.arrivals(BATCHES_PER_SECOND),
+        stress.arrivals(),
         stress.readers(lambda: stress.ask_view(athena.stream), lambda: stress.ask_table(athena.stream)),
     ):
-        stress.rounds(ROUNDS, hours=HOURS)
+        stress.rounds(ROUNDS, batches=BATCHES, hours=HOURS)
     figures = f"{dict(stress.answers)} answers, {dict(stress.done)}, {stress.killed} killed, {len(stress.files)} files"
     record_property("figures", figures)
     assert (stress.wrong, figures) == ([], figures)

@@ -9,7 +9,7 @@ from tests.stress import Row, Stress
 from tests.trino.athena import text
 
 DAYS, ROUNDS, HOURS = 2, 14, 5
-BATCHES_PER_SECOND = 2
+BATCHES = 5
 
 
 def test_every_answer_is_right_while_days_are_closed(emulator, engine, tmp_path):
@@ -23,10 +23,10 @@ def test_every_answer_is_right_while_days_are_closed(emulator, engine, tmp_path)
     with closing(Ledger(tmp_path / "ledger.ndjson")) as ledger:
         stress = Stress(stack, ledger, [today - timedelta(days=DAYS + 2 - number) for number in range(DAYS)])
         with (
-            stress.arrivals(BATCHES_PER_SECOND),
+            stress.arrivals(),
             stress.readers(lambda: stress.ask_view(ask), lambda: stress.ask_table(ask)),
         ):
-            stress.rounds(ROUNDS, hours=HOURS)
+            stress.rounds(ROUNDS, batches=BATCHES, hours=HOURS)
     figures = f"{dict(stress.answers)} answers, {dict(stress.done)}, {stress.killed} killed, {len(stress.files)} files"
     assert (stress.wrong, figures) == ([], figures)
     assert min(stress.answers["view"], stress.answers["table"]) >= 3, figures
