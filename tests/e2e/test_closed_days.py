@@ -24,13 +24,11 @@ TIMEOUT_SECONDS = 60
 DAY = datetime.now(UTC).date() - timedelta(days=3)
 
 
-def put_events(stack: Deployed, batch: str, keys: list[str]) -> None:
+def put_events(stack: Deployed, batch: str, keys: list[str], **fields: str) -> None:
     """As process would write them: a small file of the date."""
     noon = int(datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC).timestamp())
-    events = [
-        {"msys": {"message_event": {"type": "delivery", "event_id": key, "customer_id": "7", "timestamp": str(noon)}}}
-        for key in keys
-    ]
+    same = {"type": "delivery", "customer_id": "7", "timestamp": str(noon), **fields}
+    events = [{"msys": {"message_event": {"event_id": key, **same}}} for key in keys]
     rows = Rows()
     rows.add(StoredBatch(batch, f"raw/{batch}.json", (noon + 60) * 1000, json.dumps(events).encode()))
     [(_, table, _)] = rows.take_days()
@@ -193,3 +191,18 @@ def test_the_operator_registers_a_date_of_long_ago_and_is_refused_one_that_has_n
     today = datetime.now(UTC).date()
     refusal = f"bird-webhooks: {today} has not ended yet (UTC)\n"
     assert run_as("close", "--date", str(today)) == (1, "", refusal)
+
+
+def test_a_person_is_erased_by_the_rows(closed, monkeypatch, capsys):
+    """Athena says which object each row is in. The date is closed, its small file is still there."""
+    put_events(closed, "of-a-person", ["6"], rcpt_to="by.the-rows@example.com")
+    put_events(closed, "of-another", ["7"], rcpt_to="not.the-rows@example.com")
+    assert maintain(closed)["closed"] == 1
+    monkeypatch.setattr(operate, "deployed", lambda *names: closed.stack)
+    before = count(closed, "events")
+    status = operate.main(["erase", "--address", "by.the-rows@example.com", "--settle", "0", "--yes"])
+    said = capsys.readouterr()
+    assert status == 0, said
+    assert said.err.count("asking Athena") == 2
+    assert "2 with the address, 2 events" in said.out, "in the closed date and in the small file"
+    assert count(closed, "events") == before - 1
