@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -90,20 +90,28 @@ class Counts:
             self.extra_fields[name if known else OTHER_FIELDS] += count
 
 
-# Events that went the lenient way, by group and account: values by column, and the event's key.
-type Lenient = dict[tuple[GroupKey, str | None], list[tuple[dict[str, Any], str]]]
+# Events that went the lenient way, by group and account: values by column, the event's key, its place in the batch.
+type Lenient = dict[tuple[GroupKey, str | None], list[tuple[dict[str, Any], str, int]]]
 
 
 class ReadElements(NamedTuple):
-    """Elements of one batch that were not read with all others; `quick_raws` is what `quick` was decoded from."""
+    """Elements of one batch that were not read with all others.
+
+    `quick_raws` is what `quick` was decoded from, `quick_places` are the elements' places in the batch.
+    """
 
     quick: DecodedBatch
     quick_raws: list[bytes]
+    quick_places: list[int]
     lenient: Lenient
 
 
 class Found(NamedTuple):
-    """Events of one batch, account and type: parallel lists, and which rows are of which day."""
+    """Events of one batch, account and type: parallel lists in the batch's order, and which rows are of which day.
+
+    `places` in the batch are known if its events went different ways; `later_copies` then are the rows whose key an
+    event at an earlier place has.
+    """
 
     group: GroupKey
     account: str | None
@@ -111,6 +119,13 @@ class Found(NamedTuple):
     event_keys: Sequence[str]
     timestamps: Sequence[int | None]
     by_day: Mapping[int, Sequence[int]]
+    places: Sequence[int] = ()
+    later_copies: Set[int] = frozenset()
+
+    @property
+    def kind(self) -> tuple[str | None, str, str | None]:
+        """What an event's key is unique in."""
+        return self.account, self.group.event_class, self.group.event_type
 
 
 @dataclass
@@ -121,6 +136,17 @@ class BatchFound:
     quarantined: list[Quarantined] = field(default_factory=list)
     repaired: list[Quarantined] = field(default_factory=list)
     extra_fields: Counter[str] = field(default_factory=Counter)
+
+    def mark_later_copies(self) -> None:
+        """Of two events with one key the first in the batch becomes the row, whichever way each of them went."""
+        first: dict[tuple[Any, str], int] = {}
+        for one in self.events:
+            for key, place in zip(one.event_keys, one.places, strict=True):
+                first[one.kind, key] = min(place, first.get((one.kind, key), place))
+        for number, one in enumerate(self.events):
+            keys_and_places = enumerate(zip(one.event_keys, one.places, strict=True))
+            later = {row for row, (key, place) in keys_and_places if first[one.kind, key] < place}
+            self.events[number] = one._replace(later_copies=later)
 
     def check(self, bounds: Bounds) -> None:
         """Errors: BeyondBoundsError."""
@@ -204,7 +230,7 @@ class Rows:
 
         Errors: BeyondBoundsError.
         """
-        read = ReadElements(DecodedBatch([], []), [], defaultdict(list))
+        read = ReadElements(DecodedBatch([], []), [], [], defaultdict(list))
         waiting: list[tuple[int, bytes]] = []
         together = 1
         try:
@@ -218,7 +244,7 @@ class Rows:
                 waiting.append((position, part.raw))
                 if part.is_json and len(waiting) < together:
                     continue
-                fits = self._find_quickly(read, [raw for _, raw in waiting])
+                fits = self._find_quickly(read, waiting)
                 together = min(together * 2, MAX_TOGETHER) if fits else 1
                 if not fits:
                     self._find_singly(found, batch, read, waiting, bounds)
@@ -228,11 +254,14 @@ class Rows:
             return
         self._find_singly(found, batch, read, waiting, bounds)
         for (group, account), rows in read.lenient.items():
-            events, event_keys = [values for values, _ in rows], [key for _, key in rows]
+            events, event_keys, places = map(list, zip(*rows, strict=True))
             timestamps = [values.get("timestamp") for values in events]
             by_day = _rows_by_day(timestamps, batch.received_at)
-            found.events.append(Found(group, account, events, event_keys, timestamps, by_day))
-        self._find_decoded(found, batch, read.quick, b"[%b]" % b",".join(read.quick_raws))
+            found.events.append(Found(group, account, events, event_keys, timestamps, by_day, places))
+        quick_body = b"[%b]" % b",".join(read.quick_raws)
+        self._find_decoded(found, batch, read.quick, quick_body, read.quick_places)
+        if read.lenient and read.quick.events:
+            found.mark_later_copies()
 
     def _find_singly(
         self,
@@ -244,20 +273,20 @@ class Rows:
     ) -> None:
         """Elements by their positions. Errors: BeyondBoundsError."""
         for position, raw in elements:
-            reason = self._find(raw, read, found)
+            reason = self._find(position, raw, read, found)
             if reason is None:
                 continue
             repairable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
-            if repairable and self._find(repaired(raw), read, found) is None:
+            if repairable and self._find(position, repaired(raw), read, found) is None:
                 found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
             else:
                 found.quarantined.append(Quarantined(batch, position, reason, raw))
             if len(found.quarantined) + len(found.repaired) > bounds.quarantined:
                 found.check(bounds)
 
-    def _find(self, raw: bytes, read: ReadElements, found: BatchFound) -> str | None:
+    def _find(self, position: int, raw: bytes, read: ReadElements, found: BatchFound) -> str | None:
         """Add one element to its group; the reason if it is not an event."""
-        if self._find_quickly(read, [raw]):
+        if self._find_quickly(read, [(position, raw)]):
             return None
         try:
             event = element(raw)
@@ -268,21 +297,26 @@ class Rows:
         self.layouts.observe(group.event_type, event.fields)
         found.extra_fields.update(extra_fields)
         event_key = values.get("event_id") or content_key(event.raw)
-        read.lenient[group, values.get("customer_id")].append((values, event_key))
+        read.lenient[group, values.get("customer_id")].append((values, event_key, position))
         return None
 
-    def _find_quickly(self, read: ReadElements, raws: Sequence[bytes]) -> bool:
+    def _find_quickly(self, read: ReadElements, elements: Sequence[tuple[int, bytes]]) -> bool:
         """Whether all of them fit the layouts that were known when the batch began; then they are added."""
+        raws = [raw for _, raw in elements]
         decoded = self.layouts.decode_elements(raws)
         if decoded is None:
             return False
         read.quick.event_classes.extend(decoded.event_classes)
         read.quick.events.extend(decoded.events)
         read.quick_raws.extend(raws)
+        read.quick_places.extend(position for position, _ in elements)
         return True
 
-    def _find_decoded(self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes) -> None:
-        """`body` is what the events were decoded from."""
+    def _find_decoded(
+        self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes, places: Sequence[int] = ()
+    ) -> None:
+        """`body` is what the events were decoded from, `places` are theirs in the batch."""
+        place_of = dict(zip(map(id, decoded.events), places, strict=False))
         by_kind: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
         events = decoded.events
         for event_class, struct, account, event in zip(
@@ -301,7 +335,9 @@ class Rows:
             by_day = _rows_by_day(timestamps, batch.received_at)
             group = GroupKey(0, event_class, layout.event_type, layout)
             # Structs become tuples here, while they are in the processor's cache: later it takes twice as long.
-            found.events.append(Found(group, account, list(map(astuple, some)), event_keys, timestamps, by_day))
+            tuples = list(map(astuple, some))
+            places = [place_of[id(event)] for event in some] if place_of else ()
+            found.events.append(Found(group, account, tuples, event_keys, timestamps, by_day, places))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
         groups, rows = len(self._gathered), self.counts.rows
@@ -319,13 +355,14 @@ class Rows:
         )
 
     def _keep_group(self, batch: StoredBatch, found: Found) -> None:
-        group, account, events, event_keys, timestamps, by_day = found
+        group, _, events, event_keys, timestamps, by_day, _, later_copies = found
         self.counts.events += len(events)
-        seen = self._seen[account, group.event_class, group.event_type]
+        seen = self._seen[found.kind]
         keys = event_keys if max(map(len, event_keys)) <= MAX_KEY_CHARACTERS else [_short(key) for key in event_keys]
         distinct = set(keys)
-        if len(distinct) < len(keys) or not seen.isdisjoint(distinct):
-            first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in seen}
+        if len(distinct) < len(keys) or later_copies or not seen.isdisjoint(distinct):
+            rows_of_keys = reversed(list(enumerate(keys)))
+            first = {key: row for row, key in rows_of_keys if key not in seen and row not in later_copies}
             fresh = sorted(first.values())
             self.counts.duplicates += len(events) - len(fresh)
             if not fresh:

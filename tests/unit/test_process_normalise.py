@@ -304,6 +304,24 @@ def test_same_id_in_different_accounts_are_different_events():
     assert (rows.counts.rows, rows.counts.duplicates) == (3, 3)
 
 
+def test_of_two_events_with_one_id_the_first_is_the_row_whatever_was_seen_before():
+    def bounce(event_id: str, **fields) -> dict:
+        return {"msys": {"message_event": {"type": "bounce", "event_id": event_id, "reason": event_id, **fields}}}
+
+    plain = bounce("1")
+    odd = bounce("1", msg_size={"not": "a number"}, subject="second")
+    other = bounce("2")
+    for first, second in ((plain, odd), (odd, plain)):
+        batch = [other, first, second, first]
+        new, warm = Layouts(), Layouts()
+        gathered(warm, [plain, {**bounce("3"), "beside": 1}])
+        found = [gathered(layouts, *bodies) for layouts in (new, warm) for bodies in ([batch], [[bounce("4")], batch])]
+        for rows, gatherer in found:
+            [kept] = [row for row in rows if row["event_key"] == "1"]
+            assert kept.get("subject") == first["msys"]["message_event"].get("subject")
+            assert gatherer.counts.duplicates == 2
+
+
 def test_events_without_id_of_two_accounts_are_two():
     event = {"type": "sms_status", "sms_text": "a"}
     accounts = [{}, {"customer_id": "1"}, {"customer_id": "2"}, {"customer_id": "2"}, {}]
