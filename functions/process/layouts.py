@@ -196,7 +196,8 @@ def _colons_of_values(json: bytes | bytearray) -> int:
 
 _encode_into = msgspec.json.Encoder().encode_into
 _msys = attrgetter("msys")
-_raw_events = msgspec.json.Decoder(list[dict[str, dict[str, Raw]]])
+_raw_elements = msgspec.json.Decoder(list[Raw])
+_raw_event = msgspec.json.Decoder(dict[str, dict[str, Raw]])
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -205,9 +206,9 @@ def raw_events(body: bytes, events: Sequence[Any]) -> dict[int, bytes]:
 
     `events` are all events that were decoded from `body`.
     """
-    elements = _raw_events.decode(body)
+    elements = _raw_elements.decode(body)
     return {
-        id(event): bytes(next(iter(element["msys"].values())))
+        id(event): bytes(next(iter(_raw_event.decode(element)["msys"].values())))
         for event, element in zip(events, elements, strict=True)
         if not event.event_id
     }

@@ -316,17 +316,17 @@ class Rows:
         self, found: BatchFound, batch: StoredBatch, decoded: DecodedBatch, body: bytes, places: Sequence[int] = ()
     ) -> None:
         """`body` is what the events were decoded from, `places` are theirs in the batch."""
-        place_of = dict(zip(map(id, decoded.events), places, strict=False))
-        by_kind: dict[tuple[str, Any, str | None], list[Any]] = defaultdict(list)
         events = decoded.events
-        for event_class, struct, account, event in zip(
-            decoded.event_classes, map(type, events), map(_account, events), events, strict=True
+        by_kind: dict[tuple[str, Any, str | None], list[int]] = defaultdict(list)
+        for number, kind in enumerate(
+            zip(decoded.event_classes, map(type, events), map(_account, events), strict=True)
         ):
-            by_kind[event_class, struct, account].append(event)
+            by_kind[kind].append(number)
         raws: Mapping[int, bytes] = {}
-        for (event_class, struct, account), some in by_kind.items():
+        for (event_class, struct, account), numbers in by_kind.items():
             layout = self.layouts.by_struct[struct]
             self.layouts.use(layout.event_type)
+            some = _picked(numbers, events)
             event_keys = list(map(_event_id, some))
             if not all(event_keys):
                 raws = raws or raw_events(body, events)
@@ -336,8 +336,8 @@ class Rows:
             group = GroupKey(0, event_class, layout.event_type, layout)
             # Structs become tuples here, while they are in the processor's cache: later it takes twice as long.
             tuples = list(map(astuple, some))
-            places = [place_of[id(event)] for event in some] if place_of else ()
-            found.events.append(Found(group, account, tuples, event_keys, timestamps, by_day, places))
+            of_these = _picked(numbers, places) if places else ()
+            found.events.append(Found(group, account, tuples, event_keys, timestamps, by_day, of_these))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
         groups, rows = len(self._gathered), self.counts.rows

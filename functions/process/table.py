@@ -178,6 +178,8 @@ def _add_members(members: Members, rows: Sequence[tuple[Any, ...]], columns: Col
             columns[column.name] = _json_array(values)
         elif column.type is DOUBLE:
             columns[column.name] = _double_array(values, (column.field or column.name).rpartition(".")[2], extras)
+        elif column.type is TEXT:
+            columns[column.name] = _texts(values)
         elif column.type is not TIMESTAMP:
             columns[column.name] = Array(values, _ARROW_TYPES[column.type])
         elif column.field in UNIX_TIMES:
@@ -253,6 +255,14 @@ def _json_array(raws: Sequence[Raw]) -> Array:
     if "null" in texts:
         texts = [None if text == "null" else text for text in texts]
     return _text_array(texts)
+
+
+def _texts(values: Sequence[str | None]) -> Array:
+    """At once if all are the same, as the account and the domain mostly are."""
+    first = values[0]
+    if first is not None and first == values[-1] and values.count(first) == len(values):
+        return _constant(first, len(values))
+    return _text_array(values)
 
 
 def _text_array(values: Sequence[str | None]) -> Array:
