@@ -78,7 +78,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     postpone(waiting)
     log(done, waiting, poisoned, refused)
     if not unavailable and done:
-        database().replace_identity(context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
+        database().keep_up(context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
     return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
 
 

@@ -5,6 +5,7 @@ One place decides which certificates are trusted and what is sent to a server, s
 
 import json
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from load_postgres.errors import UnavailableError
 
 # The server chooses the authentication method. A server that was not verified could ask for the password in clear text.
 NO_CLEARTEXT = "!password"
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+CERTIFICATE = re.compile(f"{BEGIN}(.*?){END}", re.DOTALL)
 
 
 def region_of(secret: str) -> str | None:
@@ -46,17 +49,20 @@ def parameters(secret: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
 
     Errors: UnavailableError (the secret lacks something).
     """
-    if missing := [name for name in ("host", "dbname", "username", "password") if not secret.get(name)]:
+    # What is pasted often has white space at its ends. A password may have it.
+    pasted = {name: str(secret.get(name) or "").strip() for name in ("host", "dbname", "username", "port")}
+    needed = {**pasted, "password": secret.get("password")}
+    if missing := [name for name in ("host", "dbname", "username", "password") if not needed[name]]:
         raise UnavailableError(f"the secret lacks {', '.join(missing)}")
-    given = {"port": str(secret["port"])} if secret.get("port") else {}
+    given = {"port": pasted["port"]} if pasted["port"] else {}
     # A verified server may ask for the password itself: LDAP, PAM and IAM tokens need that.
     guard = {} if verify else {"require_auth": NO_CLEARTEXT}
     return {
         **given,
         **guard,
-        "host": str(secret["host"]),
-        "dbname": str(secret["dbname"]),
-        "user": str(secret["username"]),
+        "host": pasted["host"],
+        "dbname": pasted["dbname"],
+        "user": pasted["username"],
         "password": str(secret["password"]),
         "sslmode": "verify-full" if verify else "require",
         "sslrootcert": authorities(str(secret.get("sslrootcert") or "")) if verify else "",
@@ -79,5 +85,11 @@ def authorities(certificates: str) -> str:
     if not certificates:
         return ssl.get_default_verify_paths().cafile or "system"
     with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-        file.write(certificates)
+        file.write("".join(map(with_line_ends, CERTIFICATE.finditer(certificates))) or certificates)
     return file.name
+
+
+def with_line_ends(certificate: re.Match[str]) -> str:
+    """A certificate whose line ends were pasted as blanks, or as the characters that JSON has for them."""
+    encoded = re.sub(r"\\[nr]|\s", "", certificate[1])
+    return "\n".join([BEGIN, *(encoded[at : at + 64] for at in range(0, len(encoded), 64)), END, ""])

@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 
-from load_postgres import identity, table
+from load_postgres import ownership, table, upkeep
 from load_postgres import schema as tables
 from load_postgres.connection import parameters
-from load_postgres.errors import NotNowError, PoisonError, UnavailableError
+from load_postgres.errors import ForeignObjectError, NotNowError, PoisonError, UnavailableError
 from load_postgres.rows import Rows
 from load_postgres.schema import Connection
 
@@ -20,9 +20,12 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 MIN_SERVER_VERSION = 150000  # NULLS NOT DISTINCT
+# The last line undoes what a role may have set: the bounds of partitions are read in ISO, PostgreSQL refuses a
+# partitioned table in a tablespace that is named though it is the database's own, and a backslash means itself.
 SESSION = """
 SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
-SET idle_session_timeout = '10min'; SET client_encoding = 'UTF8'"""
+SET idle_session_timeout = '10min'; SET client_encoding = 'UTF8';
+SET datestyle = 'ISO'; SET default_tablespace = ''; SET standard_conforming_strings = on"""
 # These may succeed when tried again at once; the last one after another loader has just replaced the index.
 RETRYABLE = (
     psycopg.errors.DeadlockDetected,
@@ -51,22 +54,24 @@ class Database:
             raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
         return loaded
 
-    def replace_identity(self, seconds: float) -> None:
-        """Continue to replace an older version's index, if there is one. It can wait, so errors are only logged."""
+    def keep_up(self, seconds: float) -> None:
+        """Replace an older version's indexes, vacuum and analyze. All of it can wait, so errors are only logged."""
         connection = self._connection
         if connection is None or connection.closed:
             return
         try:
-            if identity.has_old_index(connection, self.schema):
-                identity.replace(connection, self.schema, seconds)
+            upkeep.keep_up(connection, self.schema, seconds)
         except psycopg.Error as error:
-            logger.warning("index not replaced yet", extra={"reason": described(error)})
+            logger.warning("upkeep not finished", extra={"reason": described(error)})
 
     def _load_with_retry(self, event_date: date, rows: Rows, quarantine: table.Quarantine) -> table.Loaded:
         try:
             return self._load(event_date, rows, quarantine)
         except psycopg.Error as error:
-            # A kept connection may have been closed long ago, and after a deadlock the other side has finished.
+            # A kept connection may have been closed long ago or lead to what is a standby since, and after a deadlock
+            # the other side has finished.
+            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                self.close()
             if not (self._is_lost() or isinstance(error, RETRYABLE)):
                 raise classified(error) from None
         try:
@@ -137,13 +142,18 @@ def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, s
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise UnavailableError(f"the database's encoding must be UTF8, it is {encoding}")
     connection.execute(SESSION)
-    tables.prepare(connection, schema)
+    ownership.take_role(connection, schema)
+    try:
+        tables.prepare(connection, schema)
+    except ForeignObjectError as error:
+        raise UnavailableError(str(error)) from None
     connection.execute(table.AS_JSONB)
     try:
         tables.apply_views(connection, schema, tables.views_sql(view_parameters))
-    except psycopg.Error as error:
+    except (psycopg.Error, ForeignObjectError) as error:
         # Rows matter more than views. If the connection is lost, the next statement fails.
-        logger.error("views not applied", extra={"reason": described(error)})
+        reason = described(error) if isinstance(error, psycopg.Error) else str(error)
+        logger.error("views not applied", extra={"reason": reason})
 
 
 def classified(error: psycopg.Error) -> PoisonError | NotNowError:

@@ -12,3 +12,7 @@ class NotNowError(Exception):
 
 class UnavailableError(NotNowError):
     """The database cannot be used at all, so other files should not be tried now."""
+
+
+class ForeignObjectError(NotNowError):
+    """Something else has a name that this application needs. It names it, and nothing of it is changed."""

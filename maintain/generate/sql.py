@@ -13,6 +13,7 @@ from pathlib import Path
 
 import sqlglot
 
+from load_postgres.schema import OUR_VIEW
 from maintain.check_template import ROOT
 from maintain.generate.columns import EVENT_DATE, one_line, view_table
 from process.columns import COLUMNS
@@ -48,11 +49,11 @@ BOUNCE_CLASSES_HEAD = """\
 POSTGRES_HEAD = """\
 -- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others
 -- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
-
--- The table holds each event once.
-CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
+-- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
 """
+# The table holds each event once.
+POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
 
 
 @dataclass(frozen=True)
@@ -180,15 +181,16 @@ def statement(text: Text) -> str:
 
 def postgres_sql() -> str:
     """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
-    made = [f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n" for view in views()]
     events = [(column.name, column.description) for column in COLUMNS]
-    described = [comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]
-    described += [
-        comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns]) for view in views()
+    made = [POSTGRES_EVENTS + comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]
+    made += [
+        f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n"
+        + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
+        for view in views()
     ]
-    return POSTGRES_HEAD + "\n".join(made) + "\n" + "\n".join(described)
+    return POSTGRES_HEAD + "\n".join(made)
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:
     of_columns = (f"COMMENT ON COLUMN {view}.{name} IS {literal(meaning)};\n" for name, meaning in columns)
-    return f"COMMENT ON VIEW {view} IS {literal(answers)};\n" + "".join(of_columns)
+    return f"COMMENT ON VIEW {view} IS {literal(f'{answers} {OUR_VIEW}')};\n" + "".join(of_columns)

@@ -829,15 +829,20 @@ def test_loader_that_is_killed_in_mid_load_leaves_nothing(aws, server, database,
 def test_views_are_applied_once_and_anew_when_they_change(server, database):
     target = Database(server.secret, "bird", verify=True)
     target.load(date(2025, 11, 1), rows_of("a.csv", b"event_class,type,event_key\nc,t,1\n"))
-    first = "CREATE OR REPLACE VIEW keys AS SELECT event_key FROM events WHERE type <> $$x$$; SELECT 1"
+    view = "CREATE OR REPLACE VIEW keys AS SELECT event_key FROM events WHERE type <> $$x$$"
+    first = f"{view};\nCOMMENT ON VIEW keys IS 'keys (bird-webhooks)';\n"
     assert tables.apply_views(database, "bird", first) is True
     assert tables.apply_views(database, "bird", first) is False
     assert column(database, "SELECT event_key FROM bird.keys") == ["1"]
     with pytest.raises(psycopg.errors.UndefinedColumn):
         tables.apply_views(database, "bird", "CREATE VIEW others AS SELECT 1; SELECT nothing FROM events")
     assert tables.apply_views(database, "bird", first) is False  # nothing of the broken one stayed
-    assert tables.apply_views(database, "bird", first + " AS one") is True
+    assert tables.apply_views(database, "bird", first + "SELECT 1") is True
     assert tables.apply_views(database, "bird", " \n") is False
+    # WHEN a view was dropped, as `DROP COLUMN … CASCADE` does it
+    database.execute("DROP VIEW bird.keys")
+    assert tables.apply_views(database, "bird", first + "SELECT 1") is True
+    assert column(database, "SELECT event_key FROM bird.keys") == ["1"]
     target.close()
 
 

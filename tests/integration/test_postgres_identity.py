@@ -112,8 +112,8 @@ def test_index_of_an_older_table_is_replaced_while_loaders_run(old_table, server
         thread.start()
     began = time.monotonic()
     loader.load(DECEMBER, rows(("d1", "1")))  # a month that comes in between
-    while identity.has_old_index(old_table, "bird") and time.monotonic() - began < SECONDS:
-        loader.replace_identity(SECONDS)
+    while identity.has_index(old_table, "bird", identity.OLD_INDEX) and time.monotonic() - began < SECONDS:
+        loader.keep_up(SECONDS)
     ended = time.monotonic()
     loader.load(date(2026, 1, 1), rows(("j1", "1")))
     stop.set()
@@ -137,7 +137,7 @@ def test_event_that_the_old_index_hides_waits_for_the_new_one(old_table, loader)
     with pytest.raises(NotNowError, match="another account has 1 of its ids"):
         loader.load(NOVEMBER, given)
     assert accounts(old_table, "new") == ["2"]  # the others of its file do not wait
-    loader.replace_identity(SECONDS)
+    loader.keep_up(SECONDS)
     assert indexes(old_table) == {"events_account_identity": True}
     assert loader.load(NOVEMBER, given)[:2] == (3, 1)
     assert accounts(old_table, "n1") == ["1", "2"]
@@ -157,9 +157,9 @@ def test_replacement_that_was_cut_short_goes_on(old_table, loader, server):
         named = "indexrelid = 'bird.events_2025_11_account_identity'::regclass"
         admin.execute(f"UPDATE pg_index SET indisvalid = false WHERE {named}")  # noqa: S608
     # WHEN no time is left, nothing is done
-    loader.replace_identity(0)
+    loader.keep_up(0)
     assert indexes(old_table)["events_identity"]
-    loader.replace_identity(SECONDS)
+    loader.keep_up(SECONDS)
     assert indexes(old_table) == {"events_account_identity": True}
 
 
@@ -167,11 +167,11 @@ def test_reader_that_does_not_end_delays_the_replacement_and_no_load(old_table, 
     loader.load(NOVEMBER, rows(("x", "1")))
     with closing(server.connect(autocommit=False)) as reader:
         reader.execute("SELECT count(*) FROM bird.events")
-        loader.replace_identity(SECONDS)
+        loader.keep_up(SECONDS)
         assert indexes(old_table) == {"events_account_identity": True, "events_identity": True}
         assert loader.load(NOVEMBER, rows(("y", "1")))[:2] == (1, 1)
         reader.rollback()
-    loader.replace_identity(SECONDS)
+    loader.keep_up(SECONDS)
     assert indexes(old_table) == {"events_account_identity": True}
 
 
@@ -179,6 +179,6 @@ def test_loader_that_knew_the_old_index_goes_on_after_another_replaced_it(old_ta
     loader.load(NOVEMBER, rows(("x", "1")))
     with closing(Database(server.secret, "bird", verify=True)) as other:
         other.load(NOVEMBER, rows(("y", "1")))
-        other.replace_identity(SECONDS)
+        other.keep_up(SECONDS)
     assert loader.load(NOVEMBER, rows(("x", "2"), ("x", "1")))[:2] == (2, 1)
     assert count(old_table) == 2004
