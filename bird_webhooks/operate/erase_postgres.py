@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Identifier
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.mentions import Person
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
@@ -34,17 +35,37 @@ WHERE known.it OR position(%(certain)s IN lower(joined.them)) > 0 OR joined.them
 DELETE = """
 DELETE FROM {events} AS e USING unnest(%(partitions)s::oid[], %(places)s::tid[]) AS gone(partition, place)
 WHERE e.tableoid = gone.partition AND e.ctid = gone.place"""
+# PostgreSQL refuses DELETE in these: a publication sends their deletes, and nothing says by what.
+UNDELETABLE = """
+SELECT format('%%s.%%I', c.relnamespace::regnamespace, c.relname) FROM pg_class c
+WHERE c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(events)s)) WHERE isleaf)
+  AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
+    SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary))
+  AND EXISTS (
+    SELECT FROM pg_publication p CROSS JOIN pg_get_publication_tables(p.pubname) AS t
+    WHERE p.pubdelete AND t.relid IN (c.oid, to_regclass(%(events)s)))
+ORDER BY 1"""
 AT_ONCE = 1000
 
 
 class Table:
-    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password."""
+    """`where`: a connection string, or the name of a secret with host, port, dbname, username and password.
+
+    Errors: OperateError if PostgreSQL would refuse to delete from it, before anything is erased elsewhere.
+    """
 
     def __init__(self, stack: Stack, where: str, schema: str) -> None:
         self.events = Identifier(schema, "events")
         self.stack, self.where = stack, where
         with connected(stack, where) as connection:  # before hours go into looking elsewhere
             connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
+            found = connection.execute(UNDELETABLE, {"events": self.events.as_string(connection)}).fetchall()
+            if found:
+                changes = "; ".join(f"ALTER TABLE {name} REPLICA IDENTITY FULL" for (name,) in found)
+                raise OperateError(
+                    "nothing was erased: a publication sends the table's deletes, and PostgreSQL refuses those without "
+                    f"a replica identity. As the table's owner run: {changes}"
+                )
 
     def count(self, person: Person) -> int:
         with connected(self.stack, self.where) as connection:

@@ -43,6 +43,7 @@ def keep_up(connection: Connection, schema: str, seconds: float, now: datetime |
     try:
         for old in older:
             replace_index(connection, schema, old, ends)
+        make_deletable(connection, schema)
         tend_statistics(connection, schema, ends, now)
     finally:
         if not connection.closed:
@@ -64,6 +65,16 @@ def replace_index(connection: Connection, schema: str, old: str, ends: float) ->
         with limits(connection, lock=LOCK_TIMEOUT):
             connection.execute(SQL("DROP INDEX {}").format(Identifier(schema, old)))
         logger.info("index of the table replaced", extra={"index": new})
+
+
+def make_deletable(connection: Connection, schema: str) -> None:
+    """Give months of older versions the replica identity without which DELETE is refused once they are published."""
+    sql = r"""
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = to_regclass(%s) AND c.relname ~ '^events_\d{4}_\d{2}$' AND c.relreplident = 'd'"""
+    for (month,) in connection.execute(sql, [quoted(connection, schema, "events")]).fetchall():
+        with limits(connection, lock=LOCK_TIMEOUT):
+            connection.execute(SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(Identifier(schema, month)))
 
 
 def last_analyzed(connection: Connection, schema: str) -> datetime | None:

@@ -11,6 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from bird_webhooks.errors import OperateError
+from bird_webhooks.operate import erase_postgres
+from bird_webhooks.stack import Stack
 from load_postgres import ownership, upkeep
 from load_postgres import schema as tables
 from load_postgres.database import VIEW_PARAMETERS, Database
@@ -190,6 +193,63 @@ def test_deletes_work_in_a_table_that_is_published(loader, database, admin):
         assert column(database, "SELECT event_key FROM bird.events") == ["2"]
     finally:
         admin.execute("DROP PUBLICATION everything")
+
+
+def test_months_of_an_older_release_become_deletable_and_erase_says_so_first(server, loader, database, admin):
+    loader.load(NOVEMBER, rows("1"))
+    database.execute("ALTER TABLE bird.events_2025_11 REPLICA IDENTITY DEFAULT")
+    secret = server.secret()
+    login = f"host={secret['host']} port={secret['port']} dbname=marketing user=bird password={secret['password']}"
+    where = f"{login} sslmode=verify-full sslrootcert={server.ca_certificate}"
+    stack = Stack("", lambda service: None)
+    erase_postgres.Table(stack, where, "bird")
+    for publication in ("FOR ALL TABLES", "FOR TABLE bird.events WITH (publish_via_partition_root = true)"):
+        admin.execute(f"CREATE PUBLICATION everything {publication}")
+        try:
+            with pytest.raises(OperateError, match=r"nothing was erased.*bird\.events_2025_11 REPLICA IDENTITY FULL"):
+                erase_postgres.Table(stack, where, "bird")
+            admin.execute("ALTER PUBLICATION everything SET (publish = 'insert')")
+            erase_postgres.Table(stack, where, "bird")
+        finally:
+            admin.execute("DROP PUBLICATION everything")
+    upkeep.keep_up(database, "bird", 120)
+    admin.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    try:
+        erase_postgres.Table(stack, where, "bird")
+        database.execute("DELETE FROM bird.events")
+    finally:
+        admin.execute("DROP PUBLICATION everything")
+
+
+def test_indexes_of_an_older_release_are_replaced_unless_they_were_dropped(loader, database, monkeypatch):
+    older = {
+        "events_campaign_id": "INDEX {name} ON {events} (campaign_id)",
+        "events_type": "INDEX {name} ON {events} (type)",
+    }
+    newer = {"events_campaign", "events_type_date"}
+    others = {name: text for name, text in tables.INDEXES.items() if name not in newer}
+    with monkeypatch.context() as release:
+        release.setattr(tables, "INDEXES", {**others, **older})
+        for day in (OCTOBER, NOVEMBER):
+            loader.load(day, rows("1"))
+    database.execute("DROP INDEX bird.events_type")
+    upkeep.keep_up(database, "bird", 120)
+    loader.load(DECEMBER, rows("1"))
+    names = (
+        "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = '{}'::regclass AND indisvalid"
+    )
+    expected = {*others, "events_campaign"}
+    assert set(column(database, names.format("bird.events"))) == expected
+    assert {len(column(database, names.format(f"bird.events_2025_{month}"))) for month in (10, 11, 12)} == {5}
+
+
+def test_figures_of_a_campaign_come_from_an_index_alone(loader, database):
+    loader.load(NOVEMBER, rows("1"))
+    database.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+    sql = "SELECT event_date, type, count(*) FROM bird.events WHERE campaign_id = 'spring' GROUP BY 1, 2"
+    assert "Index Only Scan using events_2025_11_campaign_id_type_event_date_idx" in "\n".join(
+        column(database, f"EXPLAIN {sql}")
+    )
 
 
 SETTINGS = [
