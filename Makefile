@@ -99,6 +99,17 @@ test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a re
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) tests/trino
 
+.PHONY: test-postgres-versions
+test-postgres-versions: $(INSTALLED) ## load_postgres and all SQL on PostgreSQL 15 to 18 (needs x86-64 Linux and npm): make test-postgres-versions [VERSIONS=16]
+	@cd local_aws/postgres_versions && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@for version in $(or $(VERSIONS),15 16 17 18); do \
+	  package=$(CURDIR)/local_aws/postgres_versions/node_modules/postgres-$$version; \
+	  (cd $$package && node scripts/hydrate-symlinks.js) && "$$package/native/bin/postgres" --version && \
+	  POSTGRES_PROGRAMS=$$package/native/bin $(PYTEST) $(IN_PARALLEL) tests/integration/test_load_postgres.py \
+	    tests/integration/test_postgres_connection.py tests/integration/test_postgres_guest.py \
+	    tests/integration/test_postgres_identity.py tests/integration/test_sql.py tests/integration/test_suppression.py \
+	    || exit 1; done
+
 .PHONY: test-cdk
 test-cdk: $(INSTALLED) $(CDK_INSTALLED) ## The CDK snippets of docs/terraform-and-cdk.md, synthesised (needs node 22 or newer)
 	@$(PYTEST) tests/cdk
@@ -108,9 +119,10 @@ test-container: $(INSTALLED) ## ingest and process through `sam local invoke` (n
 	@$(PYTEST) tests/container
 
 .PHONY: test-nightly
-test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, all views on Trino, fifteen minutes of steady load
+test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, all views on Trino, PostgreSQL 15 to 18, fifteen minutes of steady load
 	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
 	@NIGHTLY=1 $(MAKE) test-trino
+	@$(MAKE) test-postgres-versions
 	@$(MAKE) soak
 
 .PHONY: bench

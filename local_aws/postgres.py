@@ -134,7 +134,12 @@ def make_database(server: Postgres) -> None:
 
 
 def programs() -> Path:
-    """The folder with initdb and pg_ctl of the newest version that is installed. Errors: LocalAwsError."""
+    """The folder with initdb and pg_ctl: POSTGRES_PROGRAMS, or that of the newest version that is installed.
+
+    Errors: LocalAwsError.
+    """
+    if chosen := os.environ.get("POSTGRES_PROGRAMS"):
+        return Path(chosen)
     by_version = {int(path.parts[-2]): path for path in DEBIAN.glob("*/bin") if path.parts[-2].isdigit()}
     if by_version and max(by_version) >= OLDEST:
         return by_version[max(by_version)]
