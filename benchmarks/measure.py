@@ -120,7 +120,13 @@ def environment(function: str | None = None, extra: Mapping[str, str] | None = N
     }
 
 
-def child(module: str, arguments: dict[str, Any], env: dict[str, str], python: str = sys.executable) -> dict[str, Any]:
+def child(
+    module: str,
+    arguments: dict[str, Any],
+    env: dict[str, str],
+    python: str = sys.executable,
+    timeout_seconds: int = CHILD_TIMEOUT_SECONDS,
+) -> dict[str, Any]:
     """Run `python -m benchmarks.<module>`, the arguments as JSON on its standard input; its last line is its answer.
 
     Not as an argument: Linux takes 128 kB in one, and arguments name a thousand files.
@@ -132,7 +138,7 @@ def child(module: str, arguments: dict[str, Any], env: dict[str, str], python: s
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=CHILD_TIMEOUT_SECONDS,
+        timeout=timeout_seconds,
     )
     if result.returncode:
         raise RuntimeError(f"benchmarks.{module} {arguments}:\n{result.stderr[-3000:]}")

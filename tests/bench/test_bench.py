@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from benchmarks import postgres
+from benchmarks import dba, postgres
 from benchmarks.process import CONTENDERS
 from local_aws import deploy as local_stack
 from local_aws.emulator import ROOT
@@ -27,13 +27,14 @@ PARTS = {
         "no rows, the raw JSON",
     },
     "postgres": set(postgres.CONTENDERS),
+    "dba": {dba.OURS},
 }
 
 
 def test_bench_has_a_row_for_every_contender():
     local_stack.build()
     # The end-to-end part is what the other tests here do.
-    environment = {**os.environ, "ONLY": "artefacts,ingest,process,growth,lake,postgres", "QUICK": "1"}
+    environment = {**os.environ, "ONLY": "artefacts,ingest,process,growth,lake,postgres,dba", "QUICK": "1"}
     result = subprocess.run(
         [ROOT / ".venv-bench/bin/python", "-m", "benchmarks"],
         cwd=ROOT,
