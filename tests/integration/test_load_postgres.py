@@ -867,9 +867,10 @@ def test_views_stand_on_the_table_and_follow_the_rule_that_is_set(aws, database,
 
 
 def test_one_recipient_and_one_message_are_found_by_an_index(aws, database):
-    aws.announce(*aws.process(event("1", rcpt_to="one@example.com", message_id=UUID)))
+    others = [event(f"{number}", rcpt_to=f"{number}@example.com", message_id=f"m{number}") for number in range(2000)]
+    aws.announce(*aws.process(event("one", rcpt_to="one@example.com", message_id=UUID), *others))
     assert aws.deliver() == 0
-    database.execute("SET enable_seqscan = off")
+    database.execute("ANALYZE bird.events")
     for sql, index in [
         ("bird.recipient_engagement WHERE rcpt_to = 'one@example.com'", "events_2025_11_lower_idx"),
         (f"bird.message_timeline WHERE message_id = '{UUID}'", "events_2025_11_message_id_idx"),
