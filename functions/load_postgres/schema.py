@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 STAGING = Identifier("pg_temp", "bird_staging")
 # How far each closed file was loaded: many messages may ask for one, and one may take longer than an invocation.
 CLOSED_FILES = "closed_files_loaded"
+CLOSED_FILES_COMMENT = "How many rows of each closed file of the lake load_postgres has loaded"
 IDENTITY_INDEX = "events_account_identity"
 # Each index takes about a tenth of a load's time.
 INDEXES = {
@@ -221,8 +222,12 @@ def make_partition(connection: Connection, schema: str, day: date) -> None:
 
 
 def make_closed_files(connection: Connection, schema: str) -> None:
-    """Create the table of closed files, unless it exists."""
+    """Create the table of closed files, unless it exists. Errors: ForeignObjectError, if that is somebody else's."""
     if has_table(connection, schema, CLOSED_FILES):
+        name = quoted(connection, schema, CLOSED_FILES)
+        [(comment,)] = connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", [name]).fetchall()
+        if comment != CLOSED_FILES_COMMENT:
+            raise ForeignObjectError(f"{schema}.{CLOSED_FILES} is there and not of this application")
         return
     with connection.transaction():
         take_lock(connection)
@@ -230,8 +235,8 @@ def make_closed_files(connection: Connection, schema: str) -> None:
             SQL(
                 "CREATE TABLE IF NOT EXISTS {table} "
                 "(file text PRIMARY KEY, event_date date NOT NULL, rows bigint NOT NULL); "
-                "COMMENT ON TABLE {table} IS 'How many rows of each closed file of the lake load_postgres has loaded'"
-            ).format(table=Identifier(schema, CLOSED_FILES))
+                "COMMENT ON TABLE {table} IS {comment}"
+            ).format(table=Identifier(schema, CLOSED_FILES), comment=Literal(CLOSED_FILES_COMMENT))
         )
 
 

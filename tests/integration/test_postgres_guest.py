@@ -1,6 +1,7 @@
 """load_postgres in a database that belongs to others: their objects, users, settings and readers."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import NotNowError, UnavailableError
 from load_postgres.rows import Rows
 from local_aws import postgres as local_postgres
+from local_aws.emulator import ROOT
 from local_aws.postgres import Postgres
+from local_aws.query import poll
 
 OCTOBER, NOVEMBER, DECEMBER = date(2025, 10, 1), date(2025, 11, 1), date(2025, 12, 1)
 
@@ -250,6 +253,46 @@ def test_figures_of_a_campaign_come_from_an_index_alone(loader, database):
     assert "Index Only Scan using events_2025_11_campaign_id_type_event_date_idx" in "\n".join(
         column(database, f"EXPLAIN {sql}")
     )
+
+
+def documented(start: str) -> str:
+    """The block of SQL in the guide that starts with the words."""
+    text = (ROOT / "docs/downstream/postgresql.md").read_text()
+    [found] = [block for block in re.findall(r"```sql\n(.*?)```", text, re.DOTALL) if block.startswith(start)]
+    return found
+
+
+def test_a_copy_of_recipient_engagement_is_made_and_refreshed_as_documented(loader, database):
+    loader.load(NOVEMBER, Rows(("event_class", "type", "event_key", "rcpt_to"), b"c,delivery,1,a@example.com", ""))
+    statements = documented("CREATE MATERIALIZED VIEW").split(";")
+    for statement in statements:
+        database.execute(statement)
+    loader.load(NOVEMBER, Rows(("event_class", "type", "event_key", "rcpt_to"), b"c,delivery,2,b@example.com", ""))
+    assert column(database, "SELECT rcpt_to FROM bird.engagement") == ["a@example.com"]
+    database.execute(statements[2])
+    assert column(database, "SELECT rcpt_to FROM bird.engagement ORDER BY 1") == ["a@example.com", "b@example.com"]
+
+
+def test_a_month_goes_as_documented_while_others_are_read_and_loaded(server, loader, database):
+    loader.load(NOVEMBER, rows("1"))
+    loader.load(DECEMBER, rows("2"))
+    detach, drop = documented("ALTER TABLE bird.events DETACH").strip().splitlines()
+    with closing(server.connect(autocommit=False)) as reader, closing(server.connect()) as operator:
+        reader.execute("SELECT count(*) FROM bird.events")  # and its transaction stays open
+        detaching = threading.Thread(target=lambda: operator.execute(detach))
+        detaching.start()
+        poll(
+            lambda: column(database, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending"), lambda n: n == [1], 30
+        )
+        loader.load(DECEMBER, rows("3"))
+        assert column(database, "SELECT event_key FROM bird.events ORDER BY 1") == ["2", "3"]
+        with pytest.raises(NotNowError, match=r"bird.events_2025_11 is there and not a month"):
+            loader.load(NOVEMBER, rows("late"))
+        reader.rollback()
+        detaching.join()
+    database.execute(drop)
+    loader.load(NOVEMBER, rows("late"))
+    assert column(database, "SELECT event_key FROM bird.events ORDER BY 1") == ["2", "3", "late"]
 
 
 SETTINGS = [
