@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from os import link
 from pathlib import Path
 from shutil import rmtree
+from statistics import median
 from typing import Any
 
 from benchmarks import costs, template
@@ -25,7 +26,7 @@ SPANS = 90, 365
 TODAY = "2026-11-24"
 QUICK_SAMPLE = 100
 # Footers of so many small files are read; they are much alike.
-SMALL_FILES_READ = 1_000
+SMALL_FILES_READ = 500
 VIEWS = {
     "list-export": "SELECT * FROM list_export",
     "message_timeline of a message": "SELECT * FROM message_timeline WHERE message_id = '0'",
@@ -48,7 +49,7 @@ def measure(run: Run) -> list[Measures]:
         made = list(pool.map(lambda one: make(one, settings, folder / str(one.events)), senders))
     days = dict(zip((one.name for one in senders), made, strict=True))
     run.details["senders"] = {"settings": settings, "days": days}
-    COUNTS.write_text(json.dumps({"settings": settings, "days": days}, indent=1) + "\n")
+    COUNTS.write_text(json.dumps({"settings": settings, "days": days}, indent=1) + "\n")  # for benchmarks.monthly
     run.progress("lake: what questions read")
     smallest = made[0]
     for span in SPANS:
@@ -168,10 +169,10 @@ def goals(run: Run, day: dict[str, Any], views: dict[str, str], folder: Path) ->
     year = ask(f"{folder}/linked-365/*/*.parquet")
     if any(one["sum"] != 90 * an_open_day["sum"] for one in closed):
         raise RuntimeError(f"not the same rows: {an_open_day}, {closed}")
-    least = min(one["cpu"] for one in closed)
+    usual = median(one["cpu"] for one in closed)
     beside = f"one open day {an_open_day['cpu']:.2f}, 365 closed days {year['cpu']:.2f}"
     note = (
-        f"DuckDB, events_deduplicated; goal at most {GOAL_CPU_SECONDS}: {verdict(least <= GOAL_CPU_SECONDS)}; {beside}"
+        f"DuckDB, events_deduplicated; goal at most {GOAL_CPU_SECONDS}: {verdict(usual <= GOAL_CPU_SECONDS)}; {beside}"
     )
     for one in closed:
         measures.add(f"90 days of {sender.name}: {BOUNCES}, processor time", "s", CLOSED, one["cpu"], note=note)

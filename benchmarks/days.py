@@ -162,7 +162,7 @@ def close(lake: "CountedLake", whole: dict[str, Any], rows: int, *, sampled: boo
         "bytes": stored * whole["rows"] / rows,
         "read_as_stored": stored / sum(path.stat().st_size for path in paths),
         "paths": list(map(str, paths)),
-        "cpu": runs[0]["cpu"] - runs[1]["cpu"],
+        "cpu": (runs[0]["cpu"] - runs[1]["cpu"]) * whole["share"],
         "idle_cpu": runs[1]["cpu"],
         "peak_memory": peak_memory_bytes(),
         "requests": runs[0]["requests"],
