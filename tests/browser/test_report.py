@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 from report.figures import Quarantine, figures
 from report.page import render
@@ -90,9 +91,12 @@ def test_charts_follow_when_it_gets_dark(show, browser):
     show(page())
     scheme = {"name": "prefers-color-scheme", "value": "dark"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
-    found = browser.execute_script(COLOURS, "sending")
-    assert found.get("5ba3e6", 0) > 200
-    assert "2f6fb3" not in found
+
+    def is_dark(browser) -> bool:  # the page hears of it at its next frame, and then draws
+        found = browser.execute_script(COLOURS, "sending")
+        return found.get("5ba3e6", 0) > 200 and "2f6fb3" not in found
+
+    WebDriverWait(browser, 10).until(is_dark)
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1200])
