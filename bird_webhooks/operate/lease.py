@@ -1,4 +1,4 @@
-"""The lease of the table's maintenance (docs/lake.md): while an erasure has it, no closed date is written anew."""
+"""The lease of the table's maintenance (docs/lake.md): while an erasure has it, no closed date gets a new version."""
 
 import time
 from collections.abc import Iterator

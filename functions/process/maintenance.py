@@ -3,7 +3,7 @@
 Every hour: each date has a partition that says where its rows are now; dates that ended long enough ago are closed;
 what no reader can be using any more is deleted. A lease keeps runs apart, and erasures from runs.
 Deployments call it as a custom resource, before and after the table, to register dates.
-The operator may send {"register": true}, or {"close": ["2026-11-24"]} for dates that shall not wait.
+The operator may send {"register": true}, or {"close": ["2026-11-24"]} for dates that are not to wait.
 """
 
 import logging
@@ -130,7 +130,7 @@ def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
 
 
 def register(run: "Run") -> int:
-    """Also without the lease, because it only adds; then what is there is described anew by the next run."""
+    """Also without the lease, because it only adds; then what is there gets its new description from the next run."""
     owner = str(uuid.uuid4())
     lease = None
     while lease is None:
