@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import artefacts, costs, dba, end_to_end, ingest, lake, postgres, process
+from benchmarks import artefacts, closed_days, costs, dba, end_to_end, ingest, lake, postgres, process
 from benchmarks.measure import WORK, Measures, Run, machine, table
 
 PARTS: dict[str, Callable[[Run], list[Measures]]] = {
@@ -20,7 +20,7 @@ PARTS: dict[str, Callable[[Run], list[Measures]]] = {
     "ingest": ingest.measure,
     "process": process.measure,
     "growth": process.measure_growth,
-    "lake": lake.measure,
+    "lake": lambda run: lake.measure(run) + closed_days.measure(run),
     "postgres": postgres.measure,
     "dba": dba.measure,
 }
@@ -50,10 +50,11 @@ def main() -> int:
         else:
             measures = PARTS[name](run)
         report["results"] += [one.result() for part in measures for one in part.values()]
+        report["details"] = run.details
         path.write_text(json.dumps(report, indent=2) + "\n")  # after each part: a later one may fail
     described = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if name != "packages")
     packages = ", ".join(f"{name} {version}" for name, version in report["machine"]["packages"].items())
-    print(f"{described}\n{packages}\n\n{table(report['results'])}\n", flush=True)
+    print("\n\n".join([f"{described}\n{packages}", table(report["results"]), *run.tables]) + "\n", flush=True)
     run.progress(f"written to {path}")
     return 0
 

@@ -5,6 +5,7 @@ storage, logs, and Firehose's own puts, which are few.
 """
 
 import json
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ LCU_BYTES, LCU_CONNECTIONS = 0.4e9, 25 * 3600
 FIREHOSE_ROUNDING = 5 * 1024
 MESSAGES_A_REQUEST = 10
 MILLION = 1_000_000
+ATHENA_LEAST_BYTES = 10 * 2**20
+
+
+def athena(read: Mapping[str, float]) -> float:
+    """US dollars for one query that reads so many bytes with so many gets and lists."""
+    price = {name: one["price"] for name, one in json.loads(PRICES.read_text())["prices"].items()}
+    scanned = max(read["bytes"], ATHENA_LEAST_BYTES) / 2**40 * price["athena_tb"]
+    return float(scanned + read["gets"] * price["s3_get"] + read["lists"] * price["s3_list"])
 
 
 def measure(end_to_end: dict[str, Any]) -> list[Measures]:

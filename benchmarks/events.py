@@ -9,7 +9,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from itertools import accumulate
@@ -115,20 +115,32 @@ def _event_id(chance: random.Random) -> int:
 def _batches(wanted: Input) -> Iterator[bytes]:
     chance = random.Random(f"{wanted.seed} {wanted.events} {wanted.unknown}")  # noqa: S311
     campaigns = [_campaign(chance, number) for number in range(20)]
-    names, weights = _types()
-    cumulative = list(accumulate(weights))
     for number in range(wanted.batches):
         # Evenly spread, with exactly the share in `wanted`.
         has_unknown = int((number + 1) * wanted.unknown) > int(number * wanted.unknown)
-        arrival = wanted.arrival(number)
-        elements = []
-        for name in chance.choices(names, cum_weights=cumulative, k=wanted.events):
-            event_class, event = _event(chance, name, chance.choice(campaigns), arrival - chance.randrange(60))
-            if has_unknown and chance.random() < SHARE_OF_EVENTS_WITH_UNKNOWN:
-                field = chance.choice(list(UNKNOWN))
-                event[field] = UNKNOWN[field](chance)
-            elements.append({"msys": {event_class: event}})
-        yield json.dumps(elements, separators=(",", ":"), ensure_ascii=False).encode()
+        yield _batch(chance, campaigns, wanted.arrival(number), wanted.events, has_unknown=has_unknown)
+
+
+def batches_at(arrivals: Iterable[tuple[int, int]], seed: int) -> Iterator[bytes]:
+    """A batch for each (Unix seconds of its arrival, number of its events)."""
+    chance = random.Random(f"arrivals {seed}")  # noqa: S311
+    campaigns = [_campaign(chance, number) for number in range(20)]
+    for arrival, events in arrivals:
+        yield _batch(chance, campaigns, arrival, events)
+
+
+def _batch(
+    chance: random.Random, campaigns: list[dict[str, Any]], arrival: int, events: int, *, has_unknown: bool = False
+) -> bytes:
+    names, cumulative = _types()
+    elements = []
+    for name in chance.choices(names, cum_weights=cumulative, k=events):
+        event_class, event = _event(chance, name, chance.choice(campaigns), arrival - chance.randrange(60))
+        if has_unknown and chance.random() < SHARE_OF_EVENTS_WITH_UNKNOWN:
+            field = chance.choice(list(UNKNOWN))
+            event[field] = UNKNOWN[field](chance)
+        elements.append({"msys": {event_class: event}})
+    return json.dumps(elements, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @cache
@@ -140,10 +152,12 @@ def _samples() -> dict[str, tuple[str, dict[str, Any]]]:
     return samples
 
 
+@cache
 def _types() -> tuple[list[str], list[float]]:
+    """Names, and their shares added up."""
     names = list(_samples())
     other = (1 - sum(SHARES.values())) / (len(names) - len(SHARES))
-    return names, [SHARES.get(name, other) for name in names]
+    return names, list(accumulate(SHARES.get(name, other) for name in names))
 
 
 def _campaign(chance: random.Random, number: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from benchmarks.events import ROOT
 
 BUILT = ROOT / ".aws-sam/build"
 WORK = ROOT / ".local/bench"
-CHILD_TIMEOUT_SECONDS = 600
+CHILD_TIMEOUT_SECONDS = 1800  # a machine that others use too takes ten times as long
 PACKAGES = ["awslambdaric", "boto3", "botocore", "duckdb", "numpy", "orjson", "pandas", "polars", "pyarrow"]
 
 
@@ -79,6 +79,9 @@ class Run:
 
     quick: bool
     started: float = field(default_factory=time.monotonic)
+    # Of a part that has more to say than a few measures.
+    tables: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def rounds(self, usual: int) -> int:
         return 1 if self.quick else usual
@@ -126,7 +129,7 @@ def child(
     env: dict[str, str],
     python: str = sys.executable,
     timeout_seconds: int = CHILD_TIMEOUT_SECONDS,
-) -> dict[str, Any]:
+) -> Any:
     """Run `python -m benchmarks.<module>`, the arguments as JSON on its standard input; its last line is its answer.
 
     Not as an argument: Linux takes 128 kB in one, and arguments name a thousand files.
@@ -142,8 +145,7 @@ def child(
     )
     if result.returncode:
         raise RuntimeError(f"benchmarks.{module} {arguments}:\n{result.stderr[-3000:]}")
-    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return answer
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def peak_memory_bytes(pid: int | str = "self") -> int:

@@ -1,4 +1,4 @@
-"""The benchmark's only access to this project's code: what `process/app.py` does, without S3.
+"""The benchmark's access to process' code: what `process/app.py` does, without S3. (days.py runs the maintenance.)
 
 Imports work if PYTHONPATH begins with the built artefact, .aws-sam/build/ProcessFunction.
 """

@@ -30,8 +30,8 @@ class Sender(NamedTuple):
 
 SENDERS = [
     Sender("10 thousand a day", 10_000, 1),
-    Sender("1 million a day", 1_000_000, 10),
-    Sender("100 million a day", 100_000_000, 500),
+    Sender("1 million a day", 1_000_000, 20),
+    Sender("100 million a day", 100_000_000, 1_000),
 ]
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from benchmarks import dba, postgres
+from benchmarks import closed_days, dba, postgres
 from benchmarks.process import CONTENDERS
 from local_aws import deploy as local_stack
 from local_aws.emulator import ROOT
@@ -26,8 +26,23 @@ PARTS = {
         "unsorted, else as ours",
         "no rows, the raw JSON",
     },
+    "lake, closed days": {closed_days.CLOSED, closed_days.OPEN},
     "postgres": set(postgres.CONTENDERS),
     "dba": {dba.OURS},
+}
+QUESTIONS = {
+    "bounces by day",
+    "bounces_by_class_and_provider",
+    "complaint_rate_by_campaign",
+    "delivered",
+    "opens_and_clicks_by_campaign",
+    "time_to_inbox",
+    "worst_domains",
+    "list-export",
+    "message_timeline of a message",
+    "recipient_engagement",
+    "suppression_candidates",
+    "the report, all queries",
 }
 
 
@@ -50,3 +65,16 @@ def test_bench_has_a_row_for_every_contender():
     assert found == PARTS
     missing = [name for contenders in PARTS.values() for name in contenders if name not in result.stdout]
     assert missing == []
+    questions = report["details"]["questions"]
+    assert {sender: set(spans) for sender, spans in questions.items()} == {
+        "10 thousand a day": {"90", "365"},
+        "1 million a day": {"90", "365"},
+        "100 million a day": {"90", "365"},
+    }
+    for one in (rows for spans in questions.values() for rows in spans.values()):
+        assert set(one) == QUESTIONS
+        for name, read in one.items():
+            assert read["closed"]["objects"] < read["open, computed"]["objects"], name
+            assert 0 < read["closed"]["price"] < read["open, computed"]["price"], name
+    of_90 = questions["10 thousand a day"]["90"]["bounces by day"]["closed"]
+    assert (of_90["objects"], of_90["lists"]) == (90, 90)

@@ -851,7 +851,8 @@ def test_an_abort_cut_short_anywhere_keeps_the_old_in_and_is_taken_up_again(aws,
 def test_a_finish_cut_short_anywhere_keeps_the_new_in(aws, run, last):
     run("rotate", "start")
     new = aws.secret()
-    assert interrupt(aws, last, lambda target: rotation.finish(target, quiet=timedelta(minutes=15), force=True, yes=True))
+    quiet = timedelta(minutes=15)
+    assert interrupt(aws, last, lambda target: rotation.finish(target, quiet=quiet, force=True, yes=True))
     assert new in aws.accepted() & aws.running
     assert run("rotate", "finish", "--force", "--yes")[0] == 0
     assert aws.running == aws.accepted() == {new}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import costs
+from benchmarks import costs, monthly
 from benchmarks.measure import Measure, table
 
 PRICES = json.loads(costs.PRICES.read_text())["prices"]
@@ -67,3 +67,92 @@ def test_firehose_rounds_each_record_up():
 
 def test_every_price_says_where_it_is_from():
     assert [name for name, one in PRICES.items() if not (one["source"] and one["read"] and "verified" in one)] == []
+
+
+DAY = {
+    "day": {
+        "rows": 10_000,
+        "batches": 8_000,
+        "invocations": 5_000,
+        "files": 5_400,
+        "body_bytes": 12_000_000,
+        "small_bytes": 160_000_000,
+        "process_cpu": 50.0,
+    },
+    "closed": {
+        "files": 1,
+        "bytes": 900_000,
+        "slices": 1,
+        "parts": 0,
+        "cpu": 40.0,
+        "idle_cpu": 0.01,
+        "idle_requests": {"get": 2, "put": 2, "glue": 2, "list": 5},
+        "sample_pages": 1,
+    },
+}
+SETTINGS = {
+    "pollers": 5,
+    "alarms": 13,
+    "memory_megabytes": {"ingest": 256, "process": 1024, "maintenance": 3008},
+}
+
+
+def test_requests_of_a_day_with_and_without_closing():
+    assert monthly.requests(DAY["day"], DAY["closed"], closing=True) == {
+        "puts": 13_400,
+        "gets": 8_000,
+        "maintenance puts": 48,
+        "maintenance gets": 24 + 24 * 15,
+        "maintenance lists": 24 * 4 + 24 * 15 * 6,
+        "maintenance glue": 49,
+        "closing puts": 6,
+        "closing gets": 5_401,
+    }
+    assert monthly.requests(DAY["day"], DAY["closed"], closing=False) == {
+        "puts": 13_400,
+        "gets": 8_000,
+        "maintenance puts": 48,
+        "maintenance gets": 24,
+        "maintenance lists": 96,
+        "maintenance glue": 48,
+    }
+
+
+def test_what_a_month_costs_after_a_year():
+    cost = monthly.month(DAY, SETTINGS, PRICES, closing=True)
+    days = 730 / 24
+    hours = 48 + 384 + 2256 + 49
+    maintained = 0.24 + hours * 0.1 + 40 + (5_400 / 16 + 1 + 6) * 0.1
+    processed = 50 * 1769 / 1024 + 5_000 * 2 * 0.1 + 5_000 * 0.1 - 500
+    assert cost == pytest.approx(
+        {
+            "load balancer, hours": 730 * 0.0225,
+            "alarms, metrics, secret": 1.3 + 21 * 0.3 + 0.4,
+            "load balancer, bytes": days * 8_000 / 90_000 * 0.008,
+            "ingest": days * (8_000 * 0.0000002 + 800 * 256 / 1024 * 0.0000166667),
+            "process": days * (5_000 * 0.0000002 + processed * 0.0000166667),
+            "maintenance": days * (24 * 0.0000002 + maintained * 3008 / 1024 * 0.0000166667),
+            "S3 puts": days * (13_400 + 48 + 6) * 0.000005,
+            "S3 gets": days * (8_000 + 384 + 5_401) * 0.0000004,
+            "S3 lists": days * 2_256 * 0.000005,
+            "Glue": days * 49 * 0.000001,
+            "queue": days * (8_000 + 2 * 5_000 + 5 * 4_320) * 0.0000004,
+            "RowsTopic": days * 5_400 * 0.0000005,
+            "logs": days * 13_024 * 1_500 / 2**30 * 0.5,
+            "raw batches, stored": 12_000_000 * 365 / 2**30 * 0.023,
+            "rows, stored": (160_000_000 * 16.5 + 900_000 * 365) / 2**30 * 0.023,
+        }
+    )
+    without = monthly.month(DAY, SETTINGS, PRICES, closing=False)
+    assert without["rows, stored"] == pytest.approx(160_000_000 * 365 / 2**30 * 0.023)
+    assert without["maintenance"] < cost["maintenance"]
+
+
+def test_the_documented_costs_are_those_of_the_counts():
+    assert monthly.tables(json.loads(monthly.COUNTS.read_text())) in monthly.PAGE.read_text()
+
+
+def test_athena_charges_ten_megabytes_at_least():
+    assert costs.athena({"bytes": 1, "gets": 0, "lists": 0}) == pytest.approx(10 / 1024 / 1024 * 5)
+    read = {"bytes": 2**40, "gets": 1_000_000, "lists": 1_000_000}
+    assert costs.athena(read) == pytest.approx(5 + 0.4 + 5)
