@@ -75,9 +75,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("simulate sends events: name the webhook with --local, --stack-name or --url")
     now = datetime.now(UTC)
     since, until = getattr(options, "since", None), getattr(options, "until", None)
-    if since and since >= now:
+    if isinstance(since, datetime) and since >= now:
         known.error("--since is in the future")
-    if since and isinstance(until, datetime) and until <= since:
+    if isinstance(since, datetime) and isinstance(until, datetime) and until <= since:
         known.error("--until is not after --since")
     if options.command == "quarantine" and options.full and not options.bodies:
         known.error("--full is for --bodies")

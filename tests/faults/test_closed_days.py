@@ -11,7 +11,7 @@ from tests.faults.harness import FunctionProcess
 from tests.stress import Stress
 
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
-DAYS, ROUNDS, HOURS = (10, 250, 3) if NIGHTLY else (2, 14, 5)
+DAYS, ROUNDS, HOURS = (10, 100, 3) if NIGHTLY else (2, 14, 5)
 BATCHES = 5
 
 

@@ -14,7 +14,7 @@ STATE = (
     b'"files":[{"name":"0000-00.parquet","rows":141,"bytes":20480}],"exact":true,"at":null},'
     b'"location":"closed/event_date=2026-11-23/0001-5d41402abc4b/","rows":141,"closed_at":"2026-11-24T12:00:00Z",'
     b'"announced":"0001-5d41402abc4b","taken_in":[{"at":"2026-11-24T12:00:00Z",'
-    b'"files":[["0a1b2c.parquet","9b2cf535f27731c974343645a3985328"]]}],"deleted":[],"replaced":[],"attempt":null}'
+    b'"files":[["0a1b2c.parquet","9b2cf535f27731c974343645a3985328"]]}],"deleted":[],"replaced":[],"attempt":null,"files_gone":0}'
 )
 MESSAGE = (
     b'{"event_date":"2026-11-23","version":"0001-5d41402abc4b",'
