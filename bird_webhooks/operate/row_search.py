@@ -11,6 +11,7 @@ What an erasure that was cut short had found needs a look too: its rows may be g
 """
 
 import csv
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ MOST_ROWS = 500_000
 KEYS_AT_ONCE = 500  # in one statement, which may have 262,144 bytes
 READ_AT_ONCE = 16
 QUERY_SECONDS = 30 * 60  # Athena's own limit
+RESULT_SECONDS = 10
 DOLLARS_PER_BYTE = 5 / 1e12
 NO_DATE = date(1970, 1, 1)
 
@@ -244,13 +246,24 @@ class RowSearch:
             location = self.stack.athena(QUERY_SECONDS).result_file(sql)
         except QueryFailedError as error:
             raise OperateError(f"{error}: give --thorough to look through all objects instead") from error
-        bucket, _, key = location.removeprefix("s3://").partition("/")
+        bucket, key = self._result(location)
         try:
             body = self.stack.s3.get_object(Bucket=bucket, Key=key)["Body"]
             yield from csv.DictReader(line.decode() for line in body.iter_lines(keepends=True))
         finally:
             for one in (key, f"{key}.metadata"):
                 self.stack.s3.delete_object(Bucket=bucket, Key=one)
+
+    def _result(self, location: str) -> tuple[str, str]:
+        """Bucket and key. The local Athena puts the file a folder deeper, and a moment after it said SUCCEEDED."""
+        bucket, _, key = location.removeprefix("s3://").partition("/")
+        deadline = time.monotonic() + RESULT_SECONDS
+        while time.monotonic() < deadline:
+            for item in self.stack.s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", []):
+                if item["Key"].rpartition("/")[2] == key.rpartition("/")[2]:
+                    return bucket, item["Key"]
+            time.sleep(0.2)
+        raise OperateError("Athena has put no result file: give the command again")
 
     # --- The lake bucket ---
 
