@@ -36,6 +36,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
+LOOK_BACK = ("batches", "replay", "quarantine")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 
@@ -75,9 +76,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("simulate sends events: name the webhook with --local, --stack-name or --url")
     now = datetime.now(UTC)
     since, until = getattr(options, "since", None), getattr(options, "until", None)
-    if isinstance(since, datetime) and since >= now:
+    if options.command in LOOK_BACK and since and since >= now:
         known.error("--since is in the future")
-    if isinstance(since, datetime) and isinstance(until, datetime) and until <= since:
+    if options.command in LOOK_BACK and since and until and until <= since:
         known.error("--until is not after --since")
     if options.command == "quarantine" and options.full and not options.bodies:
         known.error("--full is for --bodies")

@@ -28,6 +28,8 @@ class Count(NamedTuple):
 def counts(stack: Stack, metrics: Sequence[Metric]) -> dict[Metric, Count]:
     """Those of functions that the stack has."""
     there = [metric for metric in metrics if metric.function in stack.resources]
+    if not there:
+        return {}
     now = datetime.now(UTC)
     answer = stack.client("cloudwatch").get_metric_data(
         MetricDataQueries=[query(f"m{number}", metric, stack) for number, metric in enumerate(there)],

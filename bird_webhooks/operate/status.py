@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import dates, lease, quarantine, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
 from bird_webhooks.operate.counts import Count, Metric, counts
@@ -86,8 +87,9 @@ def show_once(stack: Stack, *, as_json: bool) -> Health:
         try:
             text, facts, health = line(stack)
         except ClientError as error:
-            said = f"{error.operation_name} says {error.response['Error']['Code']}"
-            text, facts, health = f"not known: {said}", {"not_known": said}, Health.WARNING
+            text, facts, health = not_known(f"{error.operation_name} says {error.response['Error']['Code']}")
+        except OperateError as error:  # a stack of another release lacks an output
+            text, facts, health = not_known(str(error))
         if not text:  # a part that this stack does not have
             continue
         if not as_json:
@@ -102,6 +104,10 @@ def show_once(stack: Stack, *, as_json: bool) -> Health:
     else:
         print(f"{'health':<14}{worst.name}{f': {", ".join(causes)}' if causes else ''}")
     return worst
+
+
+def not_known(why: str) -> Line:
+    return Line(f"not known: {why}", {"not_known": why}, Health.WARNING)
 
 
 def deployment(stack: Stack) -> Line:

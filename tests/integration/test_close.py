@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -68,6 +69,9 @@ class Account:
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()]
         outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
         return {"Stacks": [{"StackName": StackName, "Parameters": given, "Outputs": outputs}]}
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(paginate=lambda **_: [{"StackResourceSummaries": []}])
 
     def put(self, key: str, body: bytes = b"x") -> str:
         return str(self.s3.put_object(Bucket=LAKE, Key=key, Body=body)["ETag"].strip('"'))

@@ -447,10 +447,14 @@ def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
 def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv", Body=f"{PERSON}\n".encode())
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "bird-webhooks: the address is still there: see above, then run the command again\n")
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        "bird-webhooks: the address is still there: see above, then run the command again",
+    )
     assert "left: s3://lake-bucket/exports/list.csv\n" in printed
 
 
+@pytest.mark.parametrize("mode", ["thorough"], indirect=True)  # Athena fails over a damaged file of rows
 def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     monkeypatch.setattr(erase, "MAX_UNZIPPED_BYTES", 1_000_000)
     bomb = gzip.compress(b" " * (erase.MAX_UNZIPPED_BYTES + 1) + json.dumps([event("30")]).encode())
@@ -459,7 +463,10 @@ def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     s3.put_object(Bucket=LAKE, Key="exports/list.csv.gz", Body=b"?")
     assert run("--dry-run")[1].splitlines()[-2:] == ["3 objects could not be read", "nothing was changed"]
     status, printed, said = run("--yes")
-    assert (status, said) == (1, "bird-webhooks: 3 objects could not be read: they may hold the address\n")
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        "bird-webhooks: 3 objects could not be read: they may hold the address",
+    )
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
 
 

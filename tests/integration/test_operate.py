@@ -76,6 +76,7 @@ TEMPLATE = {
             "PostgresQueueUrl": {"Ref": "PostgresQueue"},
             "PostgresDeadLetterQueueUrl": {"Ref": "PostgresDeadLetterQueue"},
             "WebhookSecretArn": "webhook",
+            "GlueDatabaseName": "bird",
         }.items()
     },
 }
@@ -171,6 +172,9 @@ def aws(session):
         account = Aws(session)
         secret = '{"username":"bird","password":"the-first"}'
         account.secrets.create_secret(Name="webhook", SecretString=secret)
+        account.client("glue").create_database(DatabaseInput={"Name": "bird"})
+        table = {"Name": "events", "StorageDescriptor": {"Columns": [], "Location": "s3://the-lake-bucket/events/"}}
+        account.client("glue").create_table(DatabaseName="bird", TableInput=table)
         account.cloudformation.create_stack(
             StackName="bird-webhooks",
             TemplateBody=json.dumps(TEMPLATE),
@@ -531,7 +535,7 @@ def test_a_long_body_is_cut_unless_all_of_it_is_asked_for(aws, run):
     cut = run("quarantine", "--bodies")[1]
     assert len(cut) < 2_500
     assert cut.splitlines()[2].endswith("[[[ ... and 98,002 characters more (--full)")
-    assert len(run("quarantine", "--bodies", "--json")[1]) < 2_500
+    assert len(run("quarantine", "--bodies", "--json")[1]) < 2_600
     assert '"' + "[" * 100_000 + '"' in run("quarantine", "--bodies", "--full")[1]
 
 
@@ -977,8 +981,9 @@ def test_status_tells_all_in_one_screen(aws, run):
         "PostgreSQL    0 files waiting; 0 dead letters",
         "rows          0 days in PARQUET",
     ]
-    assert lines[10] == "quarantined   0 today (UTC)"
-    assert lines[11] == "alarms        0 of 0 in ALARM"
+    assert [line.partition(" ")[0] for line in lines[10:13]] == ["table", "dates", "maintenance"]
+    assert lines[13] == "quarantined   0 today (UTC)"
+    assert lines[14] == "alarms        0 of 0 in ALARM"
     assert lines[-1] == "health        CRITICAL: dead letters"
     assert len(lines) <= 24
     assert run("status", "--check")[0] == 2
