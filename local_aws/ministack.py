@@ -94,7 +94,8 @@ def relation_with_path(table: Any, files: list[str]) -> str:
     objects = OBJECTS.get(None)
     if objects is None:
         return relation
-    known = ", ".join(f"{literal(file)}: {literal(objects[file])}" for file in files)
+    # In two parts, because MiniStack puts its own folder in place of each address of S3 in a statement.
+    known = ", ".join(f"{literal(file)}: 's3' || {literal(objects[file].removeprefix('s3'))}" for file in files)
     return f"(SELECT *, MAP {{{known}}}[filename] AS {PATH} FROM {relation})"  # noqa: S608
 
 

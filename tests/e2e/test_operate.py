@@ -47,7 +47,7 @@ def test_dead_letters_go_back_and_become_rows(stack, run):
     status, printed, _ = run(stack, "redrive", "--dry-run")
     assert (status, printed.splitlines()[0]) == (0, f"raw/{batch_id}.json")
     assert rows(stack, batch_id) == 0
-    assert run(stack, "redrive")[:2] == (0, "1 dead letters moved back to the process queue\n")
+    assert run(stack, "redrive")[:2] == (0, "1 dead letters moved back to their queue\n")
     assert poll(lambda: rows(stack, batch_id), bool, TIMEOUT_SECONDS) == 1
     assert run(stack, "redrive")[:2] == (0, "no dead letters\n")
 

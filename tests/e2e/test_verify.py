@@ -19,7 +19,6 @@ from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import verify, verify_event
 from bird_webhooks.operate.front_door import Network
 from bird_webhooks.stack import Stack
-from local_aws import deploy as local_stack
 from local_aws.deploy import local_front_door
 from local_aws.query import poll, query
 from tests import tls_door
@@ -120,7 +119,11 @@ def run_on(monkeypatch, capsys):
     """`run_on(stack, internet)` as from the command line: exit status, the lines by their name, the JSON document."""
     monkeypatch.setattr(verify, "DRAIN_SECONDS", 5)
 
-    def command(stack, internet: Internet, *, questions: bool = True) -> tuple[int, dict[str, str], dict]:
+    def command(
+        stack, internet: Internet, *, questions: bool = True, firing: str = ""
+    ) -> tuple[int, dict[str, str], dict]:
+        set_alarms(stack, firing)
+
         def client(service: str):
             made = stack.emulator.client(service)
             return Subscriptions(made) if service == "sns" else made
@@ -142,6 +145,14 @@ def run_on(monkeypatch, capsys):
 @pytest.fixture
 def run(run_on, stack, internet, told):
     return partial(run_on, stack, internet)
+
+
+def set_alarms(stack, firing: str) -> None:
+    """Only this alarm fires, whatever other tests have done to the stack: a state that is set stays for a minute."""
+    cloudwatch = stack.emulator.client("cloudwatch")
+    for alarm in stack.stack.physical_ids("AWS::CloudWatch::Alarm"):
+        state = "ALARM" if alarm == firing else "OK"
+        cloudwatch.set_alarm_state(AlarmName=alarm, StateValue=state, StateReason="test")
 
 
 def failed(lines: dict[str, str]) -> set[str]:
@@ -276,20 +287,16 @@ def test_certificate_alarms_subscription_view_and_bird_are_each_named(
     stack, run, internet, authority, told, bird, monkeypatch
 ):
     monkeypatch.setattr(internet.door, "context", authority.server(DOMAIN_NAME, datetime.now(UTC) - timedelta(days=1)))
-    resources = stack.resources()
-    sns, cloudwatch = stack.emulator.client("sns"), stack.emulator.client("cloudwatch")
+    sns = stack.emulator.client("sns")
     [subscription] = sns.list_subscriptions_by_topic(TopicArn=told)["Subscriptions"]
     sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
     sns.subscribe(TopicArn=told, Protocol="https", Endpoint="https://127.0.0.1:9/")
-    alarm = {"AlarmName": resources["IngestErrorsAlarm"], "StateReason": "by a test"}
-    cloudwatch.set_alarm_state(**alarm, StateValue="ALARM")
     webhook = bird.webhooks[stack.outputs["BirdWebhookId"]]
     monkeypatch.setitem(webhook, "target", "https://elsewhere.example.com/bird")
     try:
         with view_of(stack, "list_export", "SELECT email FROM gone"):
-            status, lines, document = run()
+            status, lines, document = run(firing=stack.resources()["IngestErrorsAlarm"])
     finally:
-        cloudwatch.set_alarm_state(**alarm, StateValue="OK")
         sns.subscribe(TopicArn=told, Protocol="sqs", Endpoint=subscription["Endpoint"])
     assert (status, failed(lines)) == (
         1,
@@ -356,11 +363,6 @@ def test_a_stranger_who_is_let_in_is_named_and_leaves_nothing(stack, run):
 def test_the_one_click_stack_is_proved_by_its_own_name(sar_stack, authority, run_on):
     """Only what an account of its own has to add is missing: an address for the alarms."""
     host = str(urlsplit(sar_stack.outputs["PublicWebhookUrl"]).hostname)
-    # MiniStack judges an alarm by every stack's metrics of that name; another test may have set one off.
-    for resource in local_stack.described(sar_stack.emulator, sar_stack.name).values():
-        if resource["ResourceType"] == "AWS::CloudWatch::Alarm":
-            alarm = {"AlarmName": resource["PhysicalResourceId"], "StateValue": "OK", "StateReason": "for this test"}
-            sar_stack.emulator.client("cloudwatch").set_alarm_state(**alarm)
     with reached(sar_stack, authority, {host: ["192.0.2.1"]}) as there:
         status, lines, document = run_on(sar_stack, there, questions=False)
     assert (status, failed(lines)) == (1, {"alarms are heard"}), said(document, "no alarm fires")
