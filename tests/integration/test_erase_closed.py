@@ -10,7 +10,8 @@ from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import erase
 from bird_webhooks.stack import Stack
 from process import close_day, day_state
-from tests.integration.test_maintenance import CLOSED, DATABASE, LAKE, NOW, TINY_MEMORY, LakeUnderTest, lake, numbered
+from process.close_day import Limits
+from tests.integration.test_maintenance import CLOSED, DATABASE, LAKE, NOW, LakeUnderTest, lake, numbered
 
 __all__ = ["lake"]  # a fixture
 
@@ -45,8 +46,8 @@ class Fragile:
             # The lease is given back by a program that is interrupted, too.
             if "lease" not in request.get("Key", ""):
                 self.left -= 1
-            if self.left <= 0:
-                raise Interrupted
+                if self.left <= 0:
+                    raise Interrupted
             return real(**request)
 
         return change
@@ -74,7 +75,7 @@ def fill(lake: LakeUnderTest, *, small_files: bool = False) -> None:
     lake.put(CLOSED, "b", [f"{99:018}"], rcpt_to=PERSON)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(close_day, "JOINED_AT_ONCE", 2)
-        lake.run(limits=TINY_MEMORY)
+        lake.run(limits=Limits(held_bytes=10_000, slice_bytes=6_000, part_bytes=5_000))
     if not small_files:
         lake.run(LATER)
         assert lake.keys("events/") == []
