@@ -18,13 +18,18 @@ DATE = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})(?:/|\.json)$")
 
 
 def state(stack: Stack, day: date) -> DayState:
+    return state_and_etag(stack, day)[0]
+
+
+def state_and_etag(stack: Stack, day: date) -> tuple[DayState, str | None]:
+    """And the ETag by which it may be replaced; None if there is none yet."""
     try:
         found = stack.s3.get_object(Bucket=stack.output("LakeBucketName"), Key=state_key(day))
     except ClientError as error:
         if error.response["Error"]["Code"] not in MISSING:
             raise
-        return DayState(day)
-    return decode(found["Body"].read())
+        return DayState(day), None
+    return decode(found["Body"].read()), str(found["ETag"])
 
 
 def states(stack: Stack) -> dict[date, datetime]:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
+from bird_webhooks.operate import closed_dates
 from bird_webhooks.operate.erase_postgres import Table
 from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.lease import no_maintenance
@@ -37,7 +38,19 @@ from bird_webhooks.operate.mentions import (
     quarantine_without,
 )
 from bird_webhooks.operate.row_search import DOLLARS_PER_BYTE, RowSearch, TooManyRowsError, why_not
-from bird_webhooks.operate.stored import OTHER, PLACES, QUARANTINE, RAW, RESULTS, ROWS, WORK, Stored, place_of
+from bird_webhooks.operate.stored import (
+    CHANGED,
+    LARGE_BYTES,
+    OTHER,
+    PLACES,
+    QUARANTINE,
+    RAW,
+    RESULTS,
+    ROWS,
+    WORK,
+    Stored,
+    place_of,
+)
 from bird_webhooks.operate.tombstone import has_key, leave
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
@@ -49,10 +62,7 @@ AT_ONCE = 16
 LOOKS = 4
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
-# A closed date's file of a million rows takes 2 GB when it is written again.
-LARGE_BYTES = 8 * 1024 * 1024
 SHOWN = 20
-CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 UNSEEN = """\
@@ -350,7 +360,7 @@ def without(body: bytes, stored: Stored, person: Person, *, texts: bool = True) 
             return quarantine_without(body, person)
         if stored.key.endswith(".csv"):
             return csv_without(body, person)
-        return parquet_without(body, person, closed=stored.key.startswith("closed/"), texts=texts)
+        return parquet_without(body, person, closed=closed_dates.is_of_one(stored), texts=texts)
     except BaseException as error:  # for any error a person must look; arro3's panics are not an Exception
         raise UnreadableError from error
 
@@ -402,18 +412,23 @@ def get(stack: Stack, stored: Stored) -> Any:
 
 def take_out(seeker: Seeker, found: list[Finding]) -> None:
     progress, done = Progress(), 0
+    stack, person = seeker.stack, seeker.person
+
+    def texts(one: Stored) -> bool:
+        """Of the rows that the query found, the events are known."""
+        return seeker.search is None or not seeker.search.answers_for(one)
 
     def work(one: Stored) -> None:
-        # Of the rows that the query found, the events are known.
-        texts = seeker.search is None or not seeker.search.answers_for(one)
-        take_out_of(seeker.stack, seeker.person, one, texts=texts)
+        take_out_of(stack, person, one, texts=texts(one))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
             if place == RAW and seeker.table:
                 seeker.table.delete(seeker.person)
-            for _ in each(pool, work, stored):
+            closed = [one for one in stored if closed_dates.is_of_one(one)]
+            others = each(pool, work, [one for one in stored if one not in closed])
+            for _ in chain(others, closed_dates.take_out(stack, person, closed, texts, work, pool)):
                 done += 1
                 progress.show(f"erased from {done:,} of {len(found):,} objects")
     progress.done()

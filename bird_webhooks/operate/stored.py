@@ -9,6 +9,10 @@ RAW, ROWS, QUARANTINE, RESULTS, OTHER = "raw batches", "rows", "quarantine", "qu
 WORK = "parts of rows"
 # In the order of erasing.
 PLACES = [WORK, ROWS, QUARANTINE, RESULTS, OTHER, RAW]
+# Of requests that depend on an object's being what was read.
+CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchVersion", "404")
+# A closed date's file of a million rows takes 2 GB when it is written again.
+LARGE_BYTES = 8 * 1024 * 1024
 
 
 class Stored(NamedTuple):

@@ -8,6 +8,7 @@ interrupted run has left is found by its key in the raw bucket, and removed by t
 import json
 import re
 import secrets
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import erase
+from bird_webhooks.operate import closed_dates, erase
 from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import Person
 from bird_webhooks.operate.stored import RAW, ROWS, Stored
@@ -30,8 +31,7 @@ LEFT_BEHIND_AFTER = timedelta(minutes=15)
 EMPTY_FOR = timedelta(days=15)
 CLOCKS_APART = timedelta(minutes=1)
 LOOKS = 3
-CLOSED = "closed"
-ROW_FOLDERS = ("events", "events-csv", CLOSED)
+ROW_FOLDERS = ("events", "events-csv", "closed")
 
 
 class VerifyEvent(NamedTuple):
@@ -110,12 +110,18 @@ def _remove_rows(stack: Stack, event: VerifyEvent, since: datetime) -> int:
             holding = [(file, rows) for file, rows in found if rows is not None and rows != erase.UNREADABLE]
         if not holding:
             return removed
+
+        def take_out(file: Stored) -> None:
+            erase.take_out_of(stack, event.person, file)
+
         # Only what a run that was cut short left for hours can be in a closed file.
-        in_closed = any(file.key.startswith(f"{CLOSED}/") for file, _ in holding)
-        with no_maintenance(stack) if in_closed else nullcontext():
-            for file, rows in holding:
-                erase.take_out_of(stack, event.person, file)
-                removed += rows
+        closed = [file for file, _ in holding if closed_dates.is_of_one(file)]
+        with no_maintenance(stack) if closed else nullcontext(), ThreadPoolExecutor(erase.AT_ONCE) as pool:
+            deque(closed_dates.take_out(stack, event.person, closed, lambda _: True, take_out, pool), maxlen=0)
+            for file, _ in holding:
+                if file not in closed:
+                    take_out(file)
+        removed += sum(rows for _, rows in holding)
     raise OperateError(f"the row of {event.id} comes again and again")
 
 

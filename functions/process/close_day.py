@@ -113,6 +113,8 @@ class CloseDay:
         """
         if self.state.attempt and not self._goes_on():
             self._give_up()
+            if not small:  # an erasure's that was cut short
+                return False
         if self.state.attempt is None:
             day_state.begin(self.state, small, len(COLUMNS))
             self.save()

@@ -123,11 +123,15 @@ def late(state: DayState, small: Iterable[Small]) -> list[Small]:
 
 def begin(state: DayState, inputs: Sequence[Small], columns: int) -> None:
     """Plan a version of the current one and these files. `columns` tells a version of the code from one with more."""
-    base = state.current.name if state.current else None
-    state.number += 1
-    facts = [str(columns), base or "", *(f"{file.name} {file.etag}" for file in inputs)]
-    version = f"{state.number:04}-{hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:12]}"
-    state.attempt = Attempt(version, base, list(inputs))
+    _plan(state, inputs, str(columns))
+
+
+def begin_erasure(state: DayState) -> Attempt:
+    """Plan a version of the current one's files without a person. The maintenance never goes on with it, but gives it
+    up, because its name is none that `begin` makes."""
+    attempt = _plan(state, [], "erasure")
+    attempt.exact = state.current is None or state.current.exact
+    return attempt
 
 
 def give_up(state: DayState, now: datetime) -> None:
@@ -149,7 +153,8 @@ def commit(state: DayState, now: datetime) -> None:
     state.location = f"closed/event_date={state.event_date}/{attempt.version}/"
     state.rows = state.current.rows
     state.closed_at = now
-    state.taken_in.append(TakenIn(now, attempt.inputs))
+    if attempt.inputs:
+        state.taken_in.append(TakenIn(now, attempt.inputs))
     state.files_gone += attempt.gone
     state.attempt = None
 
@@ -188,6 +193,15 @@ def replaced_to_delete(state: DayState, now: datetime) -> list[Version]:
 def replaced_deleted(state: DayState, versions: Sequence[Version]) -> None:
     gone = {version.name for version in versions}
     state.replaced = [version for version in state.replaced if version.name not in gone]
+
+
+def _plan(state: DayState, inputs: Sequence[Small], kind: str) -> Attempt:
+    base = state.current.name if state.current else None
+    state.number += 1
+    facts = [kind, base or "", *(f"{file.name} {file.etag}" for file in inputs)]
+    version = f"{state.number:04}-{hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:12]}"
+    state.attempt = attempt = Attempt(version, base, list(inputs))
+    return attempt
 
 
 def _taken_in(state: DayState) -> Mapping[str, str]:

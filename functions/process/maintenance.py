@@ -55,8 +55,10 @@ NEW_DAYS_PER_RUN = 10
 MOST_VERSIONS_BEFORE_MOVE = 3
 # A run ends before its lease: Lambda ends it after 15 minutes at most.
 LEASE_SECONDS = 16 * 60
-# States written so recently may have something to delete, even where no small file is left.
+# A date without small files may have a version to announce, and within this time one to delete. So each run looks at
+# the states written since so long before the last run that got through all of its dates, however long ago that was.
 RECENT = timedelta(days=3)
+LOOKED = "maintenance/looked.json"
 ANSWER_RESERVE_SECONDS = 30
 LEASE_PAUSE_SECONDS = 5
 
@@ -67,6 +69,12 @@ class MaintenanceError(Exception):
 
 class RefusedError(Exception):
     """What the operator asked for cannot be done; the text says why."""
+
+
+class Looked(msgspec.Struct):
+    """When the last run began that got through all of its dates."""
+
+    at: datetime
 
 
 class NoTableError(RefusedError):
@@ -243,7 +251,9 @@ class Run:
     def _work_on_dates(self, partitions: Partitions, asked: set[date]) -> None:
         now = self.now()
         states = self.files.states()
-        recent = {day for day, written in states.items() if written > now - RECENT}
+        looked = self.files.read(LOOKED)
+        since = msgspec.json.decode(looked.value, type=Looked).at - RECENT if looked else None
+        recent = {day for day, written in states.items() if since is None or written > since}
         dates = asked or {day for day in self.files.dates("events/") | recent if day_state.ended(day, now)}
         begun = 0
         # Those that are closed already and have late files, then the newest.
@@ -266,6 +276,8 @@ class Run:
             except BaseException as error:  # arro3's panics are no Exception; the other dates must not wait for it
                 logger.error("date not closed", extra={"event_date": str(day), "reason": named(error)})
                 self.reasons[day] = named(error)
+        if not (asked or self.reasons or self.counts["unfinished"] or self.counts["waiting"]):
+            self.files.write(LOOKED, msgspec.json.encode(Looked(now)), "application/json")
 
     def _may_begin(self, day: date, asked: set[date], begun: int) -> bool:
         if day in asked:

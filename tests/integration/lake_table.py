@@ -36,6 +36,9 @@ class LakeTable:
         ]
         return [{"Partitions": found}]
 
+    def batch_update_partition(self, **_: Any) -> dict[str, Any]:
+        return {}  # they follow the states
+
     def partitions(self) -> dict[str, str]:
         """As the table's maintenance points them."""
         files = LakeFiles(self.bucket, True)

@@ -510,6 +510,49 @@ def test_a_replaced_version_is_deleted_a_day_later(lake, tmp_path):
     assert lake.events(tmp_path) == lake.sent
 
 
+def test_a_replaced_version_is_deleted_however_long_the_function_stood_still(lake):
+    """Without a small file, only its state tells that there is something to do."""
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    lake.put(CLOSED, "b", numbered(2, first=2))
+    lake.run(NOW + timedelta(hours=2))
+    for key in lake.keys("events/"):
+        lake.s3.delete_object(Bucket=LAKE, Key=key)
+    lake.run(NOW + timedelta(days=90))
+    assert lake.keys("closed/") == lake.keys(lake.location(CLOSED))
+    assert lake.state(CLOSED).replaced == []
+
+
+def test_a_run_that_did_not_get_through_leaves_its_states_to_the_next_one(lake):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    lake.put(CLOSED, "b", numbered(2, first=2))
+    lake.run(NOW + timedelta(hours=2))
+    for key in lake.keys("events/"):
+        lake.s3.delete_object(Bucket=LAKE, Key=key)
+    late = NOW + timedelta(days=90)
+    assert lake.run(late, stop_at=0).counts["waiting"] == 1
+    lake.run(late + timedelta(hours=1))
+    assert lake.state(CLOSED).replaced == []
+
+
+def test_states_are_not_read_every_hour(lake):
+    lake.put(CLOSED, "a", numbered(2))
+    lake.run()
+    lake.run(NOW + timedelta(days=16))
+    assert lake.keys("events/") == []
+    lake.run(NOW + timedelta(days=20))
+    read = []
+
+    class Watched(LakeFiles):
+        def state(self, day: date) -> Any:
+            read.append(day)
+            return super().state(day)
+
+    lake.run(NOW + timedelta(days=20, hours=1), files=Watched(LAKE, True))
+    assert read == []
+
+
 def test_a_small_file_that_was_written_again_is_not_deleted_but_taken_in(lake, tmp_path):
     lake.put(CLOSED, "a", numbered(2))
     lake.run()
