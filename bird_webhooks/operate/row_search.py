@@ -60,6 +60,7 @@ class RowSearch:
     look_again: set[str] = field(default_factory=set)
     rows: Counter[str] = field(default_factory=Counter)  # of the person, by the address of their file
     batches: set[str] = field(default_factory=set)  # ids of the batches that brought these rows
+    batches_of: dict[str, set[str]] = field(default_factory=dict)  # the same, by the address of the file of rows
     with_rows: set[str] = field(default_factory=set)  # ids of all batches that have a row
     asked_bytes: int = 0
     _known: set[Identity] = field(default_factory=set)
@@ -80,23 +81,23 @@ class RowSearch:
 
         Errors: OperateError, TooManyRowsError.
         """
-        self.rows, self.batches, self.with_rows = Counter(), set(), set()
+        self.rows, self.batches, self.batches_of, self.with_rows = Counter(), set(), {}, set()
         self._dates, self._states, self._taken_in = set(), {}, {}
         before = self._partitions()
         sizes = self._sizes(before)
+        if any(sizes.values()):  # first: a batch whose rows come between the two queries then has none yet
+            ids = self._answer("SELECT DISTINCT batch_id FROM events")
+            self.with_rows = {row["batch_id"] for row in ids}
         for dates in self._chunks(sizes):
             sql = row_filter.statement(person.address, dates)
             if sql is None:
                 raise TooManyRowsError("the address has no letter or digit of ASCII in a part of it")
             self._take_rows(self._answer(sql), person)
-        if any(sizes.values()):
-            ids = self._answer("SELECT DISTINCT batch_id FROM events")
-            self.with_rows = {row["batch_id"] for row in ids}
         after = self._partitions()
         self._covered = {day: place for day, place in before.items() if after.get(day) == place}
         # After the queries: what names a batch is written before its rows are, or go.
         self._read_unshown()
-        self.look_again |= self._unfinished()
+        self.look_again |= self.unfinished()
         person.events |= self._known
 
     def ask_for_events(self, person: Person) -> None:
@@ -159,7 +160,8 @@ class RowSearch:
             if day := _date(key):
                 self._dates_with_rows_gone.add(day)
 
-    def _unfinished(self) -> set[str]:
+    def unfinished(self) -> set[str]:
+        """Addresses of the objects that erasures which were cut short had found."""
         bodies = self._bodies(self._keys(tombstones.PREFIX))
         return {url for _, body in bodies for url in tombstones.decode(body).unfinished}
 
@@ -237,6 +239,7 @@ class RowSearch:
     def _take(self, row: Mapping[str, str]) -> None:
         self.rows[row["path"]] += 1
         self.batches.add(row["batch_id"])
+        self.batches_of.setdefault(row["path"], set()).add(row["batch_id"])
         if day := _date(row["path"]):
             self._dates.add(day)
 
