@@ -188,8 +188,8 @@ def csv_without(body: bytes, person: Person) -> Remainder | None:
             kept.append(record)
     if len(kept) == len(records):
         return None
-    body = "".join([header, *kept]).encode() if kept else None
-    return Remainder(body, len(records) - len(kept), frozenset(batches))
+    rest = "".join([header, *kept]).encode() if kept else None
+    return Remainder(rest, len(records) - len(kept), frozenset(batches))
 
 
 def _records(text: str) -> Iterator[str]:
