@@ -26,6 +26,8 @@ from process import day_state, tombstones, unshown
 from process.app import lambda_handler
 from process.app import protection as process_protection
 from process.close_day import CloseDay, small_folder
+from process.lake import Lake as ProcessLake
+from process.lake import StorageUnavailableError
 from process.lake_files import LakeFiles
 from tests.integration.lake_table import LakeTable
 
@@ -81,6 +83,10 @@ def aws(s3, moto_endpoint, monkeypatch):
     tombstone_key = secrets.create_secret(Name="tombstone-key", SecretString=KEY)["ARN"]
     outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE, "GlueDatabaseName": "bird"}
     outputs["TombstoneKeyArn"] = tombstone_key
+    sqs_client = account.real("sqs")
+    for output, name in (("ProcessQueueUrl", "process-queue"), ("ProcessDeadLetterQueueUrl", "process-dead-letters")):
+        outputs[output] = sqs_client.create_queue(QueueName=name)["QueueUrl"]
+        sqs_client.purge_queue(QueueUrl=outputs[output])
     account.table = LakeTable(s3, LAKE)
     account.parameters = {"RawPrefix": "raw"}
     account.wrapped["glue"] = account.table
@@ -756,7 +762,45 @@ def test_a_large_table_is_asked_in_parts_that_the_workgroup_allows(s3, aws, run)
     handle("later")
     aws.parameters["AthenaScanLimitMegabytes"] = "0"
     assert by_the_rows(run)[0] == 0
-    assert sum("BETWEEN" in sql for sql in aws.table.asked) >= 2
+    assert not [sql for sql in aws.table.asked if "event_date BETWEEN DATE" not in sql], "each in parts"
+    assert sum("DISTINCT" in sql for sql in aws.table.asked) >= 2
+    assert sum("event_key IN" in sql for sql in aws.table.asked) >= 2
+    assert holders(s3) == []
+
+
+def fail_to_write(monkeypatch, day: str) -> None:
+    """Process writes no file of that date."""
+    write = ProcessLake.write
+
+    def refused(lake: ProcessLake, key: str, body: bytes, content_type: str) -> None:
+        if day in key:
+            raise StorageUnavailableError("503")
+        write(lake, key, body, content_type)
+
+    monkeypatch.setattr(ProcessLake, "write", refused)
+
+
+@ROWS_ONLY
+@pytest.mark.parametrize(
+    ("queue", "reason"),
+    [
+        ("ProcessDeadLetterQueueUrl", "process has dead letters (1): batches that may have only some of their rows"),
+        ("ProcessQueueUrl", "a batch has waited for process for more than 12 hours"),
+    ],
+)
+def test_a_batch_that_is_written_in_part_is_looked_at(s3, aws, run, monkeypatch, queue, reason):
+    """Of its two dates one has a file; the other's could not be written, in five tries, or for a day."""
+    store(s3, "b", event("1"), event("3", OTHER, timestamp="1461100000"))
+    fail_to_write(monkeypatch, "2016-04-18")
+    lambda_handler(sqs({"Records": [created("raw/b.json")]}), None)
+    assert ids(s3) == ["3"]
+    aws.real("sqs").send_message(QueueUrl=aws.outputs[queue], MessageBody="of raw/b.json")
+    age = 13 * 3600 if queue == "ProcessQueueUrl" else 5
+    metric = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": age}
+    aws.real("cloudwatch").put_metric_data(
+        Namespace="AWS/SQS", MetricData=[metric | {"Dimensions": [{"Name": "QueueName", "Value": "process-queue"}]}]
+    )
+    assert f"looking through every object, because of this: {reason}" in run("--yes")[2]
     assert holders(s3) == []
 
 
