@@ -797,6 +797,7 @@ def test_a_batch_that_is_written_in_part_is_looked_at(s3, aws, run, monkeypatch,
     aws.real("sqs").send_message(QueueUrl=aws.outputs[queue], MessageBody="of raw/b.json")
     age = 13 * 3600 if queue == "ProcessQueueUrl" else 5
     metric = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": age}
+    metric["Timestamp"] = datetime.now(UTC) - timedelta(minutes=6)
     aws.real("cloudwatch").put_metric_data(
         Namespace="AWS/SQS", MetricData=[metric | {"Dimensions": [{"Name": "QueueName", "Value": "process-queue"}]}]
     )
