@@ -12,7 +12,7 @@ import hmac
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -75,8 +75,11 @@ Queues and dead letters hold keys of objects, not events. Logs hold no addresses
 
 
 class Finding(NamedTuple):
+    """`batches`: ids of the batches that brought the person's rows, for a file of rows."""
+
     stored: Stored
     events: int  # 0 for a file that is deleted as a whole
+    batches: frozenset[str] = frozenset()
 
 
 class Look:
@@ -143,6 +146,8 @@ def erase(
     search = RowSearch(stack)
     reason = "--thorough" if thorough else "--hash-key" if hash_keys else why_not(stack, person)
     seeker = Seeker(stack, person, table, since, None if reason else search)
+    if since:
+        seeker.cut_short = search.unfinished()
     if reason:
         say(f"looking through every object, because of this: {reason}")
     try:
@@ -175,7 +180,7 @@ def erased(seeker: "Seeker", look: Look, began: datetime, settle_seconds: float,
         if not erasable and not look.postgres:
             break
         # Rows go before raw batches: only this tells the next erasure where to look, if this one is cut short.
-        remember(seeker, began, sorted(seeker.found))
+        remember(seeker, began, sorted(seeker.found | seeker.batches_of(look)))
         take_out(seeker, erasable)
         say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
         time.sleep(settle_seconds)
@@ -224,7 +229,11 @@ def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
 
 @dataclass
 class Seeker:
-    """`search` by the rows; without it every object is opened. `found`: addresses of all objects that looks found."""
+    """`search` by the rows; without it every object is opened. `found`: addresses of all objects that looks found.
+
+    These, and what an erasure that was cut short had found, are looked at whatever `since` is: rows that told of them
+    may be gone.
+    """
 
     stack: Stack
     person: Person
@@ -232,6 +241,7 @@ class Seeker:
     since: datetime | None
     search: RowSearch | None
     found: set[str] = field(default_factory=set)
+    cut_short: set[str] = field(default_factory=set)
 
     def look(self) -> Look:
         """The raw batches first, because they name events whose rows are searched for then.
@@ -239,6 +249,7 @@ class Seeker:
         Errors: OperateError, TooManyRowsError.
         """
         look, progress = Look(), Progress()
+        always = self.found | self.cut_short
         if self.search:
             say(
                 "asking Athena for the rows that may mention the address; --thorough looks through every object instead"
@@ -250,12 +261,14 @@ class Seeker:
                 raw = bucket == self.stack.output("RawBucketName")
                 if self.search and not raw:
                     self.search.ask_for_events(self.person)
-                for some in batched(versions(self.stack, bucket, self.since, raw=raw), AT_ONCE * 8):
+                for some in batched(versions(self.stack, bucket, self.since, always, raw=raw), AT_ONCE * 8):
+                    look.seen.update(stored.place for stored in some)
                     self._look_at(look, some, pool)
                     progress.show(
                         f"searched {look.seen.total():,} objects, opened {look.opened:,}, "
                         f"{len(look.found):,} with the address"
                     )
+            self._look_at_batches(look, always, pool)
         progress.done()
         if self.search:
             asked = self.search.asked_bytes
@@ -271,17 +284,35 @@ class Seeker:
     def _look_at(self, look: Look, some: Iterable[Stored], pool: ThreadPoolExecutor) -> None:
         opened: list[Stored] = []
         for stored in some:
-            look.seen[stored.place] += 1
             if self.search is None or not self.search.answers_for(stored):
                 opened.append(stored)
             elif rows := self.search.rows[stored.url]:
-                look.found.append(Finding(stored, rows))
+                look.found.append(Finding(stored, rows, frozenset(self.search.batches_of[stored.url])))
         look.opened += len(opened)
-        for stored, outcome in each(pool, lambda stored: look_at(self.stack, self.person, stored), opened):
-            if outcome is UNREADABLE:
+        for stored, outcome in each(pool, lambda stored: look_into(self.stack, self.person, stored), opened):
+            if outcome is NOT_READ:
                 look.unreadable.append(stored)
             elif outcome is not None:
-                look.found.append(Finding(stored, outcome))
+                look.found.append(Finding(stored, outcome.erased, outcome.batches))
+
+    def batches_of(self, look: Look) -> set[str]:
+        """Addresses of the raw batches that brought the rows which were found."""
+        folder = f"s3://{self.stack.output('RawBucketName')}/{self.stack.raw_prefix}"
+        return {f"{folder}/{batch_id}.json" for finding in look.found for batch_id in finding.batches}
+
+    def _look_at_batches(self, look: Look, always: set[str], pool: ThreadPoolExecutor) -> None:
+        """The raw batches of rows that only their file told of, and those stored before `since`."""
+        if self.search is None and self.since is None:
+            return  # all are opened
+        opened = {finding.stored.url for finding in look.found} | {stored.url for stored in look.unreadable} | always
+        urls = self.batches_of(look) - opened
+        if self.search:
+            self.search.look_again |= urls
+        bucket = self.stack.output("RawBucketName")
+        keys = [url.removeprefix(f"s3://{bucket}/") for url in urls]
+        for listed in pool.map(lambda key: list(versions(self.stack, bucket, None, raw=True, key=key)), keys):
+            look.seen[RAW] += sum(self.since is not None and stored.modified < self.since for stored in listed)
+            self._look_at(look, listed, pool)
 
 
 def each[T](
@@ -294,45 +325,57 @@ def each[T](
     yield from ((stored, work(stored)) for stored in large)
 
 
-def versions(stack: Stack, bucket: str, since: datetime | None, *, raw: bool) -> Iterator[Stored]:
-    """Noncurrent versions too; delete markers hold nothing."""
-    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+def versions(
+    stack: Stack, bucket: str, since: datetime | None, always: Container[str] = (), *, raw: bool, key: str = ""
+) -> Iterator[Stored]:
+    """Noncurrent versions too; delete markers hold nothing. `always`: addresses of objects that may be older."""
+    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key):
         for item in page.get("Versions", []):
-            if (since is None or item["LastModified"] >= since) and not item["Key"].endswith("/"):
-                place = RAW if raw else place_of(item["Key"])
-                yield Stored.listed(place, bucket, item)
+            if item["Key"].endswith("/") or (key and item["Key"] != key):
+                continue
+            stored = Stored.listed(RAW if raw else place_of(item["Key"]), bucket, item)
+            if since is None or stored.modified >= since or stored.url in always:
+                yield stored
 
 
 UNREADABLE = -1
+NOT_READ = Remainder(None, UNREADABLE)
+MENTIONED = Remainder(None, 0)
 
 
 def look_at(stack: Stack, person: Person, stored: Stored) -> int | None:
-    """How many of the person's events it holds; None if it does not mention the person."""
+    """How many of the person's events it holds, or UNREADABLE; None if it does not mention the person."""
+    found = look_into(stack, person, stored)
+    return found and found.erased
+
+
+def look_into(stack: Stack, person: Person, stored: Stored) -> Remainder | None:
+    """What is to be erased, without the body that remains; NOT_READ; None if it does not mention the person."""
     if stored.place == WORK:
-        return 0
+        return MENTIONED
     try:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
-            return UNREADABLE
+            return NOT_READ
         answer = get(stack, stored)
         if stored.place in (RESULTS, OTHER):
             chunks = answer["Body"].iter_chunks(CHUNK_BYTES)
             first = next(chunks, b"")
             if stored.place == OTHER and first.startswith(COMPRESSED_STARTS):
-                return UNREADABLE
-            return 0 if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
+                return NOT_READ
+            return MENTIONED if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
         remainder = without(answer["Body"].read(), stored, person)
         if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
-            return 0
+            return MENTIONED
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in CHANGED:  # deleted since it was listed
             return None
         if code == "InvalidObjectState":  # in an archive
-            return UNREADABLE
+            return NOT_READ
         raise
     except (UnreadableError, ValueError, RecursionError):
-        return UNREADABLE
-    return remainder and remainder.erased
+        return NOT_READ
+    return remainder and remainder._replace(body=None)
 
 
 # In folders that other programs write, whose formats are not known.

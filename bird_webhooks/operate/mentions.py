@@ -5,7 +5,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO, StringIO
@@ -45,10 +45,14 @@ class UnreadableError(Exception):
 
 
 class Remainder(NamedTuple):
-    """A file without `erased` of its events; `body` is None if no event is left and the file can be deleted."""
+    """A file without `erased` of its events; `body` is None if no event is left and the file can be deleted.
+
+    `batches`: ids of the batches that brought the erased rows.
+    """
 
     body: bytes | None
     erased: int
+    batches: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -161,22 +165,31 @@ def parquet_without(body: bytes, person: Person, *, closed: bool = False, texts:
     if not erased:
         return None
     kept = Array([row for row in range(rows.num_rows) if row not in erased], DataType.uint32())
+    ids = rows["batch_id"].to_pylist()
+    batches = frozenset(ids[row] for row in erased if ids[row])
     if not len(kept):
-        return Remainder(None, len(erased))
+        return Remainder(None, len(erased), batches)
     (whole,) = rows.combine_chunks().to_batches()
     rest = whole.take(kept)
     file = to_file(rest) if closed else to_parquet(Table.from_batches([rest], schema=rows.schema))
-    return Remainder(file, len(erased))
+    return Remainder(file, len(erased), batches)
 
 
 def csv_without(body: bytes, person: Person) -> Remainder | None:
     """The header and the other rows, byte for byte."""
     header, *records = _records(body.decode())
     columns = next(csv.reader([header.rstrip("\r\n")]))
-    kept = [record for record in records if not _is_of(record, columns, person)]
+    kept, batches = [], set()
+    for record in records:
+        row = dict(zip(columns, _values(record), strict=True))
+        if _is_of(record, row, person):
+            batches.add(row["batch_id"])
+        else:
+            kept.append(record)
     if len(kept) == len(records):
         return None
-    return Remainder("".join([header, *kept]).encode() if kept else None, len(records) - len(kept))
+    rest = "".join([header, *kept]).encode() if kept else None
+    return Remainder(rest, len(records) - len(kept), frozenset(batches))
 
 
 def _records(text: str) -> Iterator[str]:
@@ -190,12 +203,14 @@ def _records(text: str) -> Iterator[str]:
             record, quotes = "", 0
 
 
-def _is_of(record: str, columns: list[str], person: Person) -> bool:
-    values = [
+def _values(record: str) -> list[str]:
+    return [
         unquote(value.removeprefix(ENCODED)) if value.startswith(ENCODED) else value
         for value in next(csv.reader(StringIO(record, newline="")))
     ]
-    row = dict(zip(columns, values, strict=True))
+
+
+def _is_of(record: str, row: Mapping[str, str], person: Person) -> bool:
     return tuple(row[name] for name in IDENTITY) in person.events or (
         (person.possibly_in(record) or bool(person.hashes)) and any(map(person.in_text, row.values()))
     )

@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import row_filter
 from bird_webhooks.operate.mentions import Identity, Person
+from bird_webhooks.operate.status import messages_in, metric
 from bird_webhooks.operate.stored import RAW, ROWS, Stored
 from bird_webhooks.operate.tombstone import has_key
 from bird_webhooks.stack import Stack
@@ -38,6 +39,8 @@ from report.athena import QueryFailedError
 GONE = ("404", "NoSuchKey")
 # Stored so lately that process may be at work on it; and how long after `unshown.SINCE` process was brought up to date.
 FRESH = timedelta(days=1)
+# In the process queue, so that with all its tries a batch is done, or a dead letter, before it is no longer fresh.
+LONGEST_WAIT = FRESH / 2
 # More rows than these that may mention the address are not worth a query: all objects are looked through instead.
 MOST_ROWS = 500_000
 KEYS_AT_ONCE = 500  # in one statement, which may have 262,144 bytes
@@ -60,8 +63,10 @@ class RowSearch:
     look_again: set[str] = field(default_factory=set)
     rows: Counter[str] = field(default_factory=Counter)  # of the person, by the address of their file
     batches: set[str] = field(default_factory=set)  # ids of the batches that brought these rows
+    batches_of: dict[str, set[str]] = field(default_factory=dict)  # the same, by the address of the file of rows
     with_rows: set[str] = field(default_factory=set)  # ids of all batches that have a row
     asked_bytes: int = 0
+    _bytes: dict[date, int] = field(default_factory=dict)  # where the table reads a date, when it was asked
     _known: set[Identity] = field(default_factory=set)
     _covered: dict[date, str] = field(default_factory=dict)  # where the table reads a date
     _unshown: set[str] = field(default_factory=set)
@@ -80,23 +85,23 @@ class RowSearch:
 
         Errors: OperateError, TooManyRowsError.
         """
-        self.rows, self.batches, self.with_rows = Counter(), set(), set()
+        self.rows, self.batches, self.batches_of, self.with_rows = Counter(), set(), {}, set()
         self._dates, self._states, self._taken_in = set(), {}, {}
         before = self._partitions()
-        sizes = self._sizes(before)
-        for dates in self._chunks(sizes):
+        self._bytes, self.asked_bytes = self._sizes(before), 0
+        for dates in self._chunks():  # first: a batch whose rows come between the two queries then has none yet
+            ids = self._answer(f"SELECT DISTINCT batch_id FROM events WHERE {dates}")  # noqa: S608
+            self.with_rows |= {row["batch_id"] for row in ids}
+        for dates in self._chunks():
             sql = row_filter.statement(person.address, dates)
             if sql is None:
                 raise TooManyRowsError("the address has no letter or digit of ASCII in a part of it")
             self._take_rows(self._answer(sql), person)
-        if any(sizes.values()):
-            ids = self._answer("SELECT DISTINCT batch_id FROM events")
-            self.with_rows = {row["batch_id"] for row in ids}
         after = self._partitions()
         self._covered = {day: place for day, place in before.items() if after.get(day) == place}
         # After the queries: what names a batch is written before its rows are, or go.
         self._read_unshown()
-        self.look_again |= self._unfinished()
+        self.look_again |= self.unfinished()
         person.events |= self._known
 
     def ask_for_events(self, person: Person) -> None:
@@ -106,11 +111,13 @@ class RowSearch:
             some = others[begin : begin + KEYS_AT_ONCE]
             keys = ", ".join("'" + key.replace("'", "''") + "'" for *_, key in some)
             columns = ", ".join(row_filter.IDENTITY)
-            sql = f'SELECT "$path" AS path, batch_id, {columns} FROM events WHERE event_key IN ({keys})'  # noqa: S608
             wanted = set(some)
-            for row in self._answer(sql):
-                if _identity(row) in wanted:
-                    self._take(row)
+            for dates in self._chunks():
+                condition = f"{dates} AND event_key IN ({keys})"
+                sql = f'SELECT "$path" AS path, batch_id, {columns} FROM events WHERE {condition}'  # noqa: S608
+                for row in self._answer(sql):
+                    if _identity(row) in wanted:
+                        self._take(row)
 
     def answers_for(self, item: Stored) -> bool:
         """Whether the rows show all that is in it."""
@@ -159,7 +166,8 @@ class RowSearch:
             if day := _date(key):
                 self._dates_with_rows_gone.add(day)
 
-    def _unfinished(self) -> set[str]:
+    def unfinished(self) -> set[str]:
+        """Addresses of the objects that erasures which were cut short had found."""
         bodies = self._bodies(self._keys(tombstones.PREFIX))
         return {url for _, body in bodies for url in tombstones.decode(body).unfinished}
 
@@ -209,12 +217,14 @@ class RowSearch:
                     sizes[day] += item["Size"]
         return sizes
 
-    def _chunks(self, sizes: Mapping[date, int]) -> Iterator[str]:
+    def _chunks(self) -> Iterator[str]:
         """Conditions on the date, so that no query reads more than the workgroup allows; mostly one that is true."""
-        self.asked_bytes = sum(sizes.values())
+        sizes = self._bytes
+        whole = sum(sizes.values())
+        self.asked_bytes += whole
         limit = int(self.stack.parameters().get("AthenaScanLimitMegabytes", "10240")) * 900_000
-        if self.asked_bytes <= limit:
-            yield from ["true"] * bool(self.asked_bytes)
+        if whole <= limit:
+            yield from ["true"] * bool(whole)
             return
         some: list[date] = []
         size = 0
@@ -237,6 +247,7 @@ class RowSearch:
     def _take(self, row: Mapping[str, str]) -> None:
         self.rows[row["path"]] += 1
         self.batches.add(row["batch_id"])
+        self.batches_of.setdefault(row["path"], set()).add(row["batch_id"])
         if day := _date(row["path"]):
             self._dates.add(day)
 
@@ -300,6 +311,25 @@ def why_not(stack: Stack, person: Person) -> str:
         return "DropFields or HashFields has kept fields out of some rows"
     if row_filter.patterns(person.address) is None:
         return "the address has no letter or digit of ASCII in a part of it"
+    return _partly_written(stack)
+
+
+def _partly_written(stack: Stack) -> str:
+    """Why a batch that is not FRESH may have only some of its rows: one of its dates could not be written.
+
+    The queue first, because messages go from there to the dead letters.
+    """
+    url = stack.output("ProcessQueueUrl")
+    if any(messages_in(stack, url)):
+        name, quarter_hour = url.rpartition("/")[2], timedelta(minutes=15)
+        points = metric(stack, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name, "Maximum", quarter_hour)
+        if not points:
+            return "batches wait for process, and CloudWatch does not know since when"
+        if max(age for _, age in points) > LONGEST_WAIT.total_seconds():
+            return f"a batch has waited for process for more than {LONGEST_WAIT.total_seconds() / 3600:.0f} hours"
+    dead_letters = sum(messages_in(stack, stack.output("ProcessDeadLetterQueueUrl")))
+    if dead_letters:
+        return f"process has dead letters ({dead_letters:,}): batches that may have only some of their rows"
     return ""
 
 

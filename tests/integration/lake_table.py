@@ -16,12 +16,13 @@ DESCRIPTOR: dict[str, Any] = {"Columns": [], "SerdeInfo": {}}
 
 @dataclass
 class LakeTable:
-    """A client of Glue, and what `Stack.athena` returns. `asked`: the statements."""
+    """A client of Glue, and what `Stack.athena` returns. `asked`: the statements. `unregistered`: dates."""
 
     s3: Any
     bucket: str
     csv: bool = False
     asked: list[str] = field(default_factory=list)
+    unregistered: set[str] = field(default_factory=set)
 
     def get_table(self, **_: Any) -> dict[str, Any]:
         return {"Table": {"StorageDescriptor": DESCRIPTOR}}
@@ -45,6 +46,8 @@ class LakeTable:
         prefix = "events-csv/" if self.csv else "events/"
         found = {}
         for day in files.dates(prefix) | set(files.states()):
+            if str(day) in self.unregistered:
+                continue
             place = files.state(day).value.location or f"{prefix}event_date={day}/"
             found[str(day)] = f"s3://{self.bucket}/{place}"
         return found

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import json
+import time
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from io import BytesIO, StringIO
@@ -25,6 +26,8 @@ from process import day_state, tombstones, unshown
 from process.app import lambda_handler
 from process.app import protection as process_protection
 from process.close_day import CloseDay, small_folder
+from process.lake import Lake as ProcessLake
+from process.lake import StorageUnavailableError
 from process.lake_files import LakeFiles
 from tests.integration.lake_table import LakeTable
 
@@ -80,6 +83,10 @@ def aws(s3, moto_endpoint, monkeypatch):
     tombstone_key = secrets.create_secret(Name="tombstone-key", SecretString=KEY)["ARN"]
     outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE, "GlueDatabaseName": "bird"}
     outputs["TombstoneKeyArn"] = tombstone_key
+    sqs_client = account.real("sqs")
+    for output, name in (("ProcessQueueUrl", "process-queue"), ("ProcessDeadLetterQueueUrl", "process-dead-letters")):
+        outputs[output] = sqs_client.create_queue(QueueName=name)["QueueUrl"]
+        sqs_client.purge_queue(QueueUrl=outputs[output])
     account.table = LakeTable(s3, LAKE)
     account.parameters = {"RawPrefix": "raw"}
     account.wrapped["glue"] = account.table
@@ -657,8 +664,7 @@ def test_a_repeat_that_closing_left_out_is_found_in_its_raw_batch(s3, run):
         store(s3, key, event("1"), event(other, OTHER))
         handle(key)
     close_dates(s3)
-    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/")["Contents"]:  # 15 days later
-        s3.delete_object(Bucket=LAKE, Key=item["Key"])
+    lose_small_files(s3)
     assert rows_of_lake(s3, "closed/") == {"1", "2", "3"}
     assert by_the_rows(run)[0] == 0
     assert holders(s3) == []
@@ -756,7 +762,46 @@ def test_a_large_table_is_asked_in_parts_that_the_workgroup_allows(s3, aws, run)
     handle("later")
     aws.parameters["AthenaScanLimitMegabytes"] = "0"
     assert by_the_rows(run)[0] == 0
-    assert sum("BETWEEN" in sql for sql in aws.table.asked) >= 2
+    assert not [sql for sql in aws.table.asked if "event_date BETWEEN DATE" not in sql], "each in parts"
+    assert sum("DISTINCT" in sql for sql in aws.table.asked) >= 2
+    assert sum("event_key IN" in sql for sql in aws.table.asked) >= 2
+    assert holders(s3) == []
+
+
+def fail_to_write(monkeypatch, day: str) -> None:
+    """Process writes no file of that date."""
+    write = ProcessLake.write
+
+    def refused(lake: ProcessLake, key: str, body: bytes, content_type: str) -> None:
+        if day in key:
+            raise StorageUnavailableError("503")
+        write(lake, key, body, content_type)
+
+    monkeypatch.setattr(ProcessLake, "write", refused)
+
+
+@ROWS_ONLY
+@pytest.mark.parametrize(
+    ("queue", "reason"),
+    [
+        ("ProcessDeadLetterQueueUrl", "process has dead letters (1): batches that may have only some of their rows"),
+        ("ProcessQueueUrl", "a batch has waited for process for more than 12 hours"),
+    ],
+)
+def test_a_batch_that_is_written_in_part_is_looked_at(s3, aws, run, monkeypatch, queue, reason):
+    """Of its two dates one has a file; the other's could not be written, in five tries, or for a day."""
+    store(s3, "b", event("1"), event("3", OTHER, timestamp="1461100000"))
+    fail_to_write(monkeypatch, "2016-04-18")
+    lambda_handler(sqs({"Records": [created("raw/b.json")]}), None)
+    assert ids(s3) == ["3"]
+    aws.real("sqs").send_message(QueueUrl=aws.outputs[queue], MessageBody="of raw/b.json")
+    age = 13 * 3600 if queue == "ProcessQueueUrl" else 5
+    metric = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": age}
+    metric["Timestamp"] = datetime.now(UTC) - timedelta(minutes=6)
+    aws.real("cloudwatch").put_metric_data(
+        Namespace="AWS/SQS", MetricData=[metric | {"Dimensions": [{"Name": "QueueName", "Value": "process-queue"}]}]
+    )
+    assert f"looking through every object, because of this: {reason}" in run("--yes")[2]
     assert holders(s3) == []
 
 
@@ -766,6 +811,78 @@ def test_a_query_leaves_no_result_behind(s3, run):
     run("--dry-run")
     results = s3.list_objects_v2(Bucket=LAKE, Prefix="athena-results/")["Contents"]
     assert len(results) == 3, "those of the test"
+
+
+def lose_small_files(s3) -> None:
+    """What happens 15 days after a date was closed."""
+    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/")["Contents"]:
+        s3.delete_object(Bucket=LAKE, Key=item["Key"])
+
+
+def test_the_raw_batch_of_a_row_goes_with_it_however_old_it_is(s3, run):
+    """The closed file is newer than the raw batch. Without its row the person's batch would look like any other."""
+    store(s3, "a", event("1"), event("2", OTHER))
+    handle("a")
+    time.sleep(1.1)  # S3 keeps times to the second
+    since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    close_dates(s3)
+    lose_small_files(s3)
+    _, printed, _ = run("--dry-run", "--since", since)
+    assert "raw batches                       1 objects  1 with the address, 1 events" in printed
+    assert run("--yes", "--since", since)[0] == 0
+    assert holders(s3) == []
+    assert rows_of_lake(s3, "closed/") == {"2"}
+
+
+def test_what_was_cut_short_is_looked_at_again_however_old_it_is(s3, aws, run, monkeypatch):
+    monkeypatch.setattr(erase, "AT_ONCE", 1)
+    store(s3, "a", event("1"), event("2", OTHER))
+    handle("a")
+    body = s3.get_object(Bucket=RAW, Key="raw/a.json")["Body"].read()
+    assert run("--yes")[0] == 0
+    s3.put_object(Bucket=RAW, Key="raw/a.json", Body=body)  # as if the raw batch had not been reached
+    stack = Stack("bird-webhooks", aws.client, 0)
+    tombstone.leave(stack, PERSON, datetime.now(UTC), [f"s3://{RAW}/raw/a.json"])
+    assert holders(s3) == ["raw/a.json"]
+    assert run("--yes", "--since", "2999-01-01")[0] == 0
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
+def test_the_raw_batch_of_a_row_that_the_table_does_not_read_goes_with_it(s3, aws, run, monkeypatch, output_format):
+    """A late small file of a closed date, or a date that is not registered; the batch has a row in another date."""
+    monkeypatch.setenv("OUTPUT_FORMAT", output_format)
+    aws.table.csv = output_format == "CSV"
+    if output_format == "PARQUET":
+        store(s3, "a", event("2", OTHER))
+        handle("a")
+        close_dates(s3)
+    else:
+        aws.table.unregistered = {"2016-04-18"}
+    store(s3, "b", event("1"), event("3", OTHER, timestamp="1461100000"))
+    handle("b")
+    assert "raw/b.json" in holders(s3)
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+def test_rows_that_come_between_two_queries_hide_no_batch(s3, aws, run):
+    store(s3, "a", event("2", OTHER))
+    handle("a")
+    store(s3, "b", event("1"), event("3", OTHER))
+    answer, asked = aws.table.result_file, []
+
+    def result_file(sql: str) -> str:
+        asked.append(sql)
+        if len(asked) == 2:
+            handle("b")  # is replayed, for example
+        return answer(sql)
+
+    aws.table.result_file = result_file
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
 
 
 # --- Tombstones ---

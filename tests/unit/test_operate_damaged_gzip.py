@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from bird_webhooks.operate.erase import UnreadableError, raw_without
-from bird_webhooks.operate.mentions import Person, quarantine_without
+from bird_webhooks.operate.mentions import Person, Remainder, quarantine_without
 
 MINE, OTHER = "person@example.com", "jo@example.com"
 PERSON = Person(MINE)
@@ -85,8 +85,8 @@ def test_what_follows_a_member_that_ends_too_early_is_named():
 @pytest.mark.parametrize("before", [b"\n", b"\r\n", b"\xef\xbb\xbf", b"x"])
 def test_gzip_after_other_bytes_is_searched(before):
     body = before + zipped(MINE)
-    assert raw_without(body, PERSON) == (before, 1)
-    assert quarantine_without(record(body), PERSON) == (None, 1)
+    assert raw_without(body, PERSON) == Remainder(before, 1)
+    assert quarantine_without(record(body), PERSON) == Remainder(None, 1)
     assert raw_without(before.strip(b"\xef\xbb\xbf") + zipped(OTHER), PERSON) is None
 
 
@@ -102,7 +102,7 @@ def test_damaged_text_is_no_gzip():
     for text in (b'[{"a": "\xff"}]', b'[{"a": "\xff\x1f\x8b\x08\x01"}]', b"caf\xe9", b"\x01"):
         assert raw_without(text, PERSON) is None
     mine = b'[{"a": "\xff\x1f\x8b\x08\x01"},"person@example.com",{"b": 1}]'
-    assert raw_without(mine, PERSON) == (b'[{"a": "\xff\x1f\x8b\x08\x01"},{"b": 1}]', 1)
+    assert raw_without(mine, PERSON) == Remainder(b'[{"a": "\xff\x1f\x8b\x08\x01"},{"b": 1}]', 1)
 
 
 def test_a_member_after_one_with_a_wrong_checksum_is_searched():
@@ -137,7 +137,7 @@ def test_what_only_begins_as_gzip_does_is_searched_as_it_is():
 
 def test_a_damaged_second_member_is_searched_as_far_as_it_goes():
     second = damaged_after(MINE, hidden=OTHER)
-    assert raw_without(zipped(OTHER) + second, PERSON) == (zipped(OTHER), 1)
+    assert raw_without(zipped(OTHER) + second, PERSON) == Remainder(zipped(OTHER), 1)
     second = damaged_after(OTHER, hidden=OTHER)
     with pytest.raises(UnreadableError):
         raw_without(zipped(OTHER) + second, PERSON)
@@ -159,8 +159,8 @@ def test_members_after_a_damaged_one_are_searched():
 def test_what_follows_a_member_is_searched_as_it_is():
     assert raw_without(zipped(OTHER) + b"junk", PERSON) is None
     assert raw_without(zipped(OTHER) + b"\0" * 100, PERSON) is None
-    assert raw_without(zipped(OTHER) + MINE.encode(), PERSON) == (zipped(OTHER), 1)
-    assert raw_without(zipped(MINE) + b"junk", PERSON) == (gzip.compress(b"[]", mtime=0) + b"junk", 1)
+    assert raw_without(zipped(OTHER) + MINE.encode(), PERSON) == Remainder(zipped(OTHER), 1)
+    assert raw_without(zipped(MINE) + b"junk", PERSON) == Remainder(gzip.compress(b"[]", mtime=0) + b"junk", 1)
     assert raw_without(zipped(OTHER) + b"\r\n" + zipped(MINE), PERSON).erased == 1
     with pytest.raises(UnreadableError):
         raw_without(zipped(OTHER) + b"\x1f\x8b\x07" + zipped(MINE)[3:], PERSON)
@@ -168,7 +168,7 @@ def test_what_follows_a_member_is_searched_as_it_is():
 
 def test_the_name_of_a_compressed_file_is_searched():
     named = b"\x1f\x8b\x08\x08" + bytes(4) + b"\x00\xff" + b"of person@example.com\0" + zipped(OTHER)[10:]
-    assert raw_without(named, PERSON) == (zipped(OTHER), 1)
+    assert raw_without(named, PERSON) == Remainder(zipped(OTHER), 1)
 
 
 def test_gzip_in_gzip_is_searched_and_what_is_deeper_is_named():
@@ -206,9 +206,9 @@ def test_many_members_and_much_damage_take_no_long_time():
 def test_quarantined_gzip_is_decompressed_too():
     kept = record(flipped(zipped(OTHER), -4))
     found = record(flipped(zipped(MINE), -8)) + record(zipped(MINE, OTHER)[:-30]) + record(gzip.compress(zipped(MINE)))
-    assert quarantine_without(kept + found, PERSON) == (kept, 3)
+    assert quarantine_without(kept + found, PERSON) == Remainder(kept, 3)
     assert quarantine_without(kept, PERSON) is None
     unknown = record(damaged_after(OTHER, hidden=MINE))
-    assert quarantine_without(unknown + found, PERSON) == (unknown, 3)
+    assert quarantine_without(unknown + found, PERSON) == Remainder(unknown, 3)
     with pytest.raises(UnreadableError):
         quarantine_without(unknown, PERSON)

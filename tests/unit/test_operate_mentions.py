@@ -2,7 +2,7 @@
 
 import json
 
-from bird_webhooks.operate.mentions import Person, batch_without, csv_without, quarantine_without
+from bird_webhooks.operate.mentions import Person, Remainder, batch_without, csv_without, quarantine_without
 
 ADDRESS = "Ann+x.y@example.com"
 
@@ -24,7 +24,7 @@ def test_the_other_events_of_a_batch_stay_byte_for_byte():
     elements = [json.dumps(mine).encode(), other, json.dumps(without_id).encode(), strange, json.dumps(odd).encode()]
     person = Person(ADDRESS)
     remainder = batch_without(b"[" + b" ,\n".join(elements) + b"]", person)
-    assert remainder == (b"[" + other + b"," + strange + b"]", 3)
+    assert remainder == Remainder(b"[" + other + b"," + strange + b"]", 3)
     [opened, status] = sorted(person.events, key=lambda event: len(event[3]))
     assert opened == ("", "track_event", "open", "1")
     # printf '%s' '{"type": "sms_status", "raw_reason": "ann+x.y@example.com"}' | sha256sum
@@ -36,28 +36,34 @@ def test_the_other_events_of_a_batch_stay_byte_for_byte():
 
 
 def test_a_batch_that_is_no_json_goes_as_a_whole():
-    assert batch_without(b"to ann+x.y@example.com", Person(ADDRESS)) == (b"[]", 1)
+    assert batch_without(b"to ann+x.y@example.com", Person(ADDRESS)) == Remainder(b"[]", 1)
     assert batch_without(b"to nobody", Person(ADDRESS)) is None
 
 
 def test_records_of_csv_may_span_lines():
-    header = "event_class,type,event_key,raw_reason,customer_id\n"
-    mine = 'message_event,bounce,1,"550 ""no""\r\nsuch ann+x.y@example.com",\n'
-    known = 'message_event,bounce,2,"a, b\nc",7\n'
-    others = ['message_event,bounce,3,"550 ""no""\r\nsuch jo@example.com",\n', "message_event,bounce,2,\u2028x,8\n"]
-    encoded = ["message_event,bounce,%:4%0A,x,7\n", "message_event,bounce,5,%:550 <ann%2Bx.y@example.com>%0D%0A,7\n"]
+    header = "event_class,type,event_key,raw_reason,customer_id,batch_id\n"
+    mine = 'message_event,bounce,1,"550 ""no""\r\nsuch ann+x.y@example.com",,11\n'
+    known = 'message_event,bounce,2,"a, b\nc",7,12\n'
+    others = [
+        'message_event,bounce,3,"550 ""no""\r\nsuch jo@example.com",,13\n',
+        "message_event,bounce,2,\u2028x,8,14\n",
+    ]
+    encoded = [
+        "message_event,bounce,%:4%0A,x,7,11\n",
+        "message_event,bounce,5,%:550 <ann%2Bx.y@example.com>%0D%0A,7,%:a%2Bb\n",
+    ]
     person = Person(ADDRESS, events={("7", "message_event", "bounce", key) for key in ("2", "4\n")})
     remainder = csv_without("".join([header, others[0], mine, known, *encoded, others[1]]).encode(), person)
-    assert remainder == ("".join([header, *others]).encode(), 4)
+    assert remainder == Remainder("".join([header, *others]).encode(), 4, {"11", "12", "a+b"})
     assert csv_without(remainder.body, person) is None
-    assert csv_without((header + mine).encode(), person) == (None, 1)
+    assert csv_without((header + mine).encode(), person) == Remainder(None, 1, {"11"})
 
 
 def test_quarantined_originals_are_looked_into():
     lines = [b'{"original":"to <ann+x.y@example.com>"}\n', b'{"original_base64":"/2Fubit4LnlAZXhhbXBsZS5jb20="}\n']
     kept = b'{"original":"to jo@example.com"}\n'
-    assert quarantine_without(lines[0] + kept + lines[1], Person(ADDRESS)) == (kept, 2)
-    assert quarantine_without(lines[1], Person(ADDRESS)) == (None, 1)
+    assert quarantine_without(lines[0] + kept + lines[1], Person(ADDRESS)) == Remainder(kept, 2)
+    assert quarantine_without(lines[1], Person(ADDRESS)) == Remainder(None, 1)
 
 
 def test_what_hides_a_letter_is_not_passed_over():
@@ -84,10 +90,11 @@ def test_what_hides_a_letter_is_not_passed_over():
 
 def test_a_quarantined_line_that_is_no_record_stops_nothing():
     lines = [b"[1]\n", b'{"original_base64":"?"}\n', b"not JSON\n", b"not JSON of ann+x.y@example.com\n"]
-    assert quarantine_without(b"".join(lines), Person(ADDRESS)) == (b"".join(lines[:3]), 1)
+    assert quarantine_without(b"".join(lines), Person(ADDRESS)) == Remainder(b"".join(lines[:3]), 1)
 
 
 def test_a_long_field_of_csv_is_read():
-    header = "event_class,type,event_key,raw_reason,customer_id\n"
-    mine, other = "message_event,bounce,1,ann+x.y@example.com,\n", f"message_event,bounce,2,{'x' * 200_000},\n"
-    assert csv_without((header + mine + other).encode(), Person(ADDRESS)) == ((header + other).encode(), 1)
+    header = "event_class,type,event_key,raw_reason,customer_id,batch_id\n"
+    mine, other = "message_event,bounce,1,ann+x.y@example.com,,1\n", f"message_event,bounce,2,{'x' * 200_000},,2\n"
+    remainder = csv_without((header + mine + other).encode(), Person(ADDRESS))
+    assert remainder == Remainder((header + other).encode(), 1, {"1"})
