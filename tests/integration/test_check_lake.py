@@ -263,6 +263,19 @@ def test_what_raw_no_longer_has_is_said(aws, run, still_open):
     assert aws.first in aws.keys("events/")
 
 
+def test_without_raw_a_version_is_made_of_the_small_files_that_are_still_there(aws, run):
+    """By the runbook: what is known of the date is removed, and the date closed."""
+    aws.damage(f"{aws.location()}0000-00.parquet")
+    for item in aws.s3.list_objects_v2(Bucket=RAW)["Contents"]:
+        aws.s3.delete_object(Bucket=RAW, Key=item["Key"])
+    assert run("--repair", "--yes")[0] == 1
+    assert aws.state().deleted == []
+    aws.s3.delete_object(Bucket=LAKE, Key=day_state.state_key(DAY))
+    aws.close(DAY)
+    assert aws.seen() == ["1", "3", "4", "5"]
+    assert run()[0] == 0
+
+
 def test_csv_has_no_footer(aws, run):
     aws.parameters["OutputFormat"] = "CSV"
     status, _, err = run()
