@@ -257,7 +257,7 @@ class Repair:
         self.seen |= {(file.key, file.etag) for file in new}
         found: set[Identity] = set()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for some in batched(new, AT_ONCE, strict=False):
+            for some in batched(new, AT_ONCE):
                 for body in pool.map(self._body, some):
                     if body:
                         for rows in read_parquet(BytesIO(body), batch_size=ROWS_PER_READ):
