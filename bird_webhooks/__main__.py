@@ -20,6 +20,7 @@ from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import (
     batches,
+    check_lake,
     close,
     erase,
     files,
@@ -91,7 +92,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("--force is for batches named with --batch")
     if options.command == "close" and not (options.date or options.register):
         known.error("close what? give --date, or --register")
-    if options.command == "files" and options.until and options.until < options.since:
+    if options.command in ("files", "check-lake") and since and until and until < since:
         known.error("--until is before --since")
     return options
 
@@ -171,6 +172,16 @@ def run(options: argparse.Namespace) -> int:
             close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
         case "files":
             files.show(the_stack(options), options.since, options.until, as_json=options.json)
+        case "check-lake":
+            check_lake.check(
+                the_stack(options),
+                options.since,
+                options.until,
+                repair=options.repair,
+                limit=options.limit,
+                yes=options.yes,
+                as_json=options.json,
+            )
         case "list-export":
             lists.export(
                 the_stack(options),

@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     rotate(commands)
     close(commands)
     files(commands)
+    check_lake(commands)
     list_export(commands)
     report(commands)
     simulate(commands)
@@ -223,6 +224,22 @@ def files(commands: Commands) -> None:
     to = command(commands, "files", text, json=True)
     to.add_argument("--since", type=day, required=True, metavar="DATE", help="first event date: 2026-11-24, or 7d ago")
     to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
+
+
+def check_lake(commands: Commands) -> None:
+    text = "find files of rows that are damaged, each of which fails every query of its date; and rebuild their rows"
+    to = command(commands, "check-lake", text, json=True)
+    to.add_argument("--since", type=day, metavar="DATE", help="first event date: 2026-11-24, or 7d ago; default: all")
+    to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
+    to.add_argument(
+        "--repair",
+        action="store_true",
+        help="replay the raw batches whose rows are missing, and remove each damaged file once its rows are there",
+    )
+    to.add_argument(
+        "--limit", type=positive, default=MAX_BATCHES, help="read no more raw batches for a date (default: %(default)s)"
+    )
+    to.add_argument("--yes", action="store_true", help="with --repair: do not ask")
 
 
 def list_export(commands: Commands) -> None:

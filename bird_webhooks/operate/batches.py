@@ -1,4 +1,4 @@
-"""The raw batches by the time they were stored.
+"""The raw batches by the time they were stored, also where an erasure has put them back since.
 
 S3 lists by key, not by time: every listing reads all keys, a thousand for a request ($0.005 per thousand requests, so
 half a cent for a million batches). The keys are split into ranges that are listed side by side.
@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from bird_webhooks.operate import put_back
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
 
@@ -36,13 +37,14 @@ class Listing:
         self.listed = self.requests = 0
 
     def __iter__(self) -> Iterator[RawBatch]:
-        progress = Progress()
+        progress, put_back_since = Progress(), put_back.times(self.stack)
         for page in self._pages():
             self.listed += len(page)
             progress.show(f"listing: {self.listed:,} objects, {self.requests:,} requests")
             for item in page:
-                if self.since <= item["LastModified"] < self.until and not item["Key"].endswith("/"):
-                    yield RawBatch(item["Key"], item["LastModified"], item["Size"])
+                stored_at = put_back_since.get(item["Key"], item["LastModified"])
+                if self.since <= stored_at < self.until and not item["Key"].endswith("/"):
+                    yield RawBatch(item["Key"], stored_at, item["Size"])
         progress.done()
 
     @property

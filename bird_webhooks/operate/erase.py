@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import closed_dates
+from bird_webhooks.operate import closed_dates, put_back
 from bird_webhooks.operate.erase_postgres import Table
 from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.lease import no_maintenance
@@ -494,6 +494,7 @@ def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = T
             if remainder is None and not found:
                 return
             rest = remainder.body if remainder and remainder.body else body
+            put_back.remember(stack, stored.key, answer["LastModified"])
             replace(stack, stored, rest, answer, raw_metadata(answer, body, found))
         elif remainder is None:
             return

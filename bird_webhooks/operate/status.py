@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import dates, lease, quarantine, rotation
+from bird_webhooks.operate import dates, lease, put_back, quarantine, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
 from bird_webhooks.operate.counts import Count, Metric, counts
 from bird_webhooks.stack import Stack
@@ -176,7 +176,8 @@ def last_batch(stack: Stack) -> Line:
         Bucket=stack.output("RawBucketName"), Prefix=f"{stack.raw_prefix}/", MaxKeys=PAGE_KEYS
     )
     if not page["IsTruncated"]:
-        times = [item["LastModified"] for item in page.get("Contents", [])]
+        before = put_back.times(stack)
+        times = [before.get(item["Key"], item["LastModified"]) for item in page.get("Contents", [])]
         if not times:
             return Line("none yet", {"batches": 0})
         text = f"stored {max(times):%Y-%m-%d %H:%M:%S} UTC; {len(times):,} in all"

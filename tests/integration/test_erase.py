@@ -18,6 +18,9 @@ from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import erase, lease, row_search, tombstone
+from bird_webhooks.operate.batches import Listing
+from bird_webhooks.operate.replay import keys_by_time
+from bird_webhooks.operate.status import last_batch
 from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
@@ -292,6 +295,30 @@ def test_rows_stay_in_order_and_in_their_file(s3, run):
     after = s3.get_object(Bucket=LAKE, Key=key)["Body"].read()
     assert read_parquet(BytesIO(after)).schema == read_parquet(BytesIO(before)).schema
     assert parquet_rows(after) == [row for row in parquet_rows(before) if row["event_id"] in IDS_OF_OTHERS]
+
+
+def stored_at(s3, aws, key: str) -> datetime:
+    stack = Stack("bird-webhooks", aws.client, 0)
+    long_ago, far_ahead = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    [found] = [batch.stored_at for batch in Listing(stack, long_ago, far_ahead) if batch.key == key]
+    return found
+
+
+def test_a_batch_keeps_its_time_however_often_it_is_put_back(s3, aws, run):
+    fill(s3)
+    before = {item["Key"]: item["LastModified"] for item in s3.list_objects_v2(Bucket=RAW)["Contents"]}
+    time.sleep(1.1)  # S3 tells whole seconds
+    assert run("--yes")[0] == 0
+    time.sleep(1.1)
+    assert run("--yes", address=OTHER)[0] == 0
+    assert s3.head_object(Bucket=RAW, Key="raw/plain.json")["LastModified"] > before["raw/plain.json"]
+    assert {key: stored_at(s3, aws, key) for key in before} == before
+    # What replays of the hours before and after find.
+    first_erased = max(before.values()) + timedelta(seconds=1)
+    stack = Stack("bird-webhooks", aws.client, 0)
+    assert {*keys_by_time(stack, datetime(2000, 1, 1, tzinfo=UTC), first_erased)} == before.keys()
+    assert [*keys_by_time(stack, first_erased, datetime(2100, 1, 1, tzinfo=UTC))] == []
+    assert last_batch(stack).facts == {"stored_at": max(before.values()), "batches": len(before)}
 
 
 def test_a_replay_does_not_bring_the_address_back(s3, run):
