@@ -26,6 +26,7 @@ from bird_webhooks.operate import (
     lists,
     quarantine,
     redrive,
+    reload,
     replay,
     rotation,
     status,
@@ -91,7 +92,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("--force is for batches named with --batch")
     if options.command == "close" and not (options.date or options.register):
         known.error("close what? give --date, or --register")
-    if options.command == "files" and options.until and options.until < options.since:
+    if options.command in ("files", "reload") and options.until and options.until < options.since:
         known.error("--until is before --since")
     return options
 
@@ -171,6 +172,18 @@ def run(options: argparse.Namespace) -> int:
             close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
         case "files":
             files.show(the_stack(options), options.since, options.until, as_json=options.json)
+        case "reload":
+            return reload.reload(
+                the_stack(options),
+                since=options.since,
+                until=options.until,
+                postgres=options.postgres,
+                schema=options.schema,
+                wait_seconds=options.wait,
+                dry_run=options.dry_run,
+                yes=options.yes,
+                as_json=options.json,
+            )
         case "list-export":
             lists.export(
                 the_stack(options),

@@ -1,6 +1,7 @@
 """The rows of a person in PostgreSQL: PostgreSQL passes over most rows, and Python decides on the others."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -31,7 +32,19 @@ CROSS JOIN LATERAL (
       SELECT * FROM unnest(%(accounts)s::text[], %(classes)s::text[], %(types)s::text[], %(keys)s::text[])
     ) AS it
 ) AS known
-WHERE known.it OR position(%(certain)s IN lower(joined.them)) > 0 OR joined.them ~* %(hidden)s"""
+WHERE (known.it OR position(%(certain)s IN lower(joined.them)) > 0 OR joined.them ~* %(hidden)s)
+  AND (%(until)s::timestamptz IS NULL OR e.timestamp IS NULL OR e.timestamp <= %(until)s)"""
+# What may be an address: a part of a text around an @, or a short text as a whole, which may have quotes or blanks.
+ADDRESSES = """
+SELECT candidate.it, CASE WHEN bool_and(e.timestamp IS NOT NULL) THEN min(e.timestamp) END
+FROM {events} AS e
+CROSS JOIN LATERAL (SELECT array_remove(ARRAY[{texts}]::text[], NULL) AS them) AS texts
+CROSS JOIN LATERAL (
+  SELECT lower(part[1]) FROM regexp_matches(array_to_string(texts.them, ' '), %(address)s, 'g') AS part
+  UNION SELECT lower(one) FROM unnest(texts.them) AS one WHERE one ~ '[@\uff20]' AND length(one) <= 400
+) AS candidate(it)
+GROUP BY candidate.it"""
+ADDRESS = r"""([^[:space:]<>()\[\]{}"',;:=\\]+@[^[:space:]<>()\[\]{}"',;:=\\@]+)"""
 DELETE = """
 DELETE FROM {events} AS e USING unnest(%(partitions)s::oid[], %(places)s::tid[]) AS gone(partition, place)
 WHERE e.tableoid = gone.partition AND e.ctid = gone.place"""
@@ -67,24 +80,35 @@ class Table:
                     f"a replica identity. As the table's owner run: {changes}"
                 )
 
-    def count(self, person: Person) -> int:
+    def count(self, person: Person, until: datetime | None = None) -> int:
+        """With `until`, of events that happened by then, or have no time."""
         with connected(self.stack, self.where) as connection:
-            return sum(1 for _ in self._of(connection, person))
+            return sum(1 for _ in self._of(connection, person, until))
 
-    def delete(self, person: Person) -> None:
+    def addresses(self) -> Iterator[tuple[str, datetime | None]]:
+        """What may be an address in a row, and the time of its earliest event; None if one has no time."""
+        with connected(self.stack, self.where) as connection:
+            statement = SQL(ADDRESSES).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
+            with connection.cursor("addresses") as cursor:
+                cursor.itersize = AT_ONCE
+                yield from cursor.execute(statement, {"address": ADDRESS})
+
+    def delete(self, person: Person, until: datetime | None = None) -> None:
         """In one transaction: what was found is what goes."""
         with connected(self.stack, self.where) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            found = list(self._of(connection, person))
+            found = list(self._of(connection, person, until))
             places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
             connection.execute(SQL(DELETE).format(events=self.events), places)
 
-    def _of(self, connection: psycopg.Connection[Any], person: Person) -> Iterator[tuple[int, str]]:
+    def _of(
+        self, connection: psycopg.Connection[Any], person: Person, until: datetime | None
+    ) -> Iterator[tuple[int, str]]:
         """Partition and place of each row of the person."""
         statement = SQL(ROWS).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
         with connection.cursor("rows_of_a_person") as cursor:
             cursor.itersize = AT_ONCE
-            for partition, place, known, texts in cursor.execute(statement, values(person)):
+            for partition, place, known, texts in cursor.execute(statement, {**values(person), "until": until}):
                 if known or any(map(person.in_text, texts)):
                     yield partition, place
 
