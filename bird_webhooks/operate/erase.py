@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.erase_postgres import Erased, Table
 from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import (
@@ -255,7 +255,7 @@ class Seeker:
             )
         self.found |= {finding.stored.url for finding in look.found}
         if self.table:
-            look.postgres = self.table.count(self.person)
+            look.postgres = self.table.count(Erased(self.person))
         return look
 
     def _look_at(self, look: Look, some: Iterable[Stored], pool: ThreadPoolExecutor) -> None:
@@ -412,7 +412,7 @@ def take_out(seeker: Seeker, found: list[Finding]) -> None:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
             if place == RAW and seeker.table:
-                seeker.table.delete(seeker.person)
+                seeker.table.delete(Erased(seeker.person))
             for _ in each(pool, work, stored):
                 done += 1
                 progress.show(f"erased from {done:,} of {len(found):,} objects")

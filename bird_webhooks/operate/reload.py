@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from io import BytesIO, StringIO
-from typing import Any, NamedTuple
+from typing import Any
 
 from arro3.io import read_parquet
 from psycopg.sql import SQL, Identifier
@@ -22,7 +22,7 @@ from psycopg.sql import SQL, Identifier
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import files, tombstone
 from bird_webhooks.operate.erase import hashes
-from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.erase_postgres import Erased, Table
 from bird_webhooks.operate.files import Day
 from bird_webhooks.operate.mentions import IDENTITY, Person
 from bird_webhooks.operate.replay import ASK_ABOVE, send_all
@@ -36,13 +36,6 @@ from process.tombstones import name
 
 READ_AT_ONCE = 8
 POLL_SECONDS = 5.0
-
-
-class Erased(NamedTuple):
-    """A person whose rows are there although they were erased."""
-
-    person: Person
-    erased_at: datetime
 
 
 @dataclass
@@ -103,7 +96,7 @@ def reload(
     lake.look(since, until)
     keys = lake.keys()
     erased = database.erased()
-    rows_erased = sum(database.table.count(one.person, one.erased_at) for one in erased)
+    rows_erased = database.table.count(*erased) if erased else 0
     answer: dict[str, Any] = {"files": len(keys), "rows_of_erased_persons": rows_erased}
     if dry_run:
         if not as_json:
@@ -115,8 +108,8 @@ def reload(
     if len(keys) > ASK_ABOVE or rows_erased:
         gone = f"Delete {rows_erased:,} rows of erased persons, and load" if rows_erased else "Load"
         confirm(f"{gone} {len(keys):,} files of {len(lake.days):,} days into PostgreSQL?", yes=yes)
-    for one in erased:
-        database.table.delete(one.person, one.erased_at)
+    if erased:
+        database.table.delete(*erased)
     if not as_json:
         print(f"{rows_erased:,} rows of erased persons deleted")
     database.forget(since, until)
