@@ -27,6 +27,7 @@ from bird_webhooks.operate import (
     lists,
     quarantine,
     redrive,
+    reload,
     replay,
     rotation,
     status,
@@ -92,7 +93,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
             known.error("--force is for batches named with --batch")
     if options.command == "close" and not (options.date or options.register):
         known.error("close what? give --date, or --register")
-    if options.command in ("files", "check-lake") and since and until and until < since:
+    if options.command in ("files", "check-lake", "reload") and since and until and until < since:
         known.error("--until is before --since")
     return options
 
@@ -179,6 +180,18 @@ def run(options: argparse.Namespace) -> int:
                 options.until,
                 repair=options.repair,
                 limit=options.limit,
+                yes=options.yes,
+                as_json=options.json,
+            )
+        case "reload":
+            return reload.reload(
+                the_stack(options),
+                since=options.since,
+                until=options.until,
+                postgres=options.postgres,
+                schema=options.schema,
+                wait_seconds=options.wait,
+                dry_run=options.dry_run,
                 yes=options.yes,
                 as_json=options.json,
             )

@@ -13,6 +13,7 @@ import shtab
 STACK_NAME = "bird-webhooks"
 MAX_BATCHES = 10_000
 SETTLE_SECONDS = 300  # an invocation of process or a loader that read the old data has ended by then
+RELOAD_WAIT_SECONDS = 900  # longer than load_postgres waits after some failed tries
 REPORT = Path("report.html")
 MAX_REPORT_DAYS = 90
 LINK_HOURS = 7 * 24  # the longest that S3 allows
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     close(commands)
     files(commands)
     check_lake(commands)
+    reload(commands)
     list_export(commands)
     report(commands)
     simulate(commands)
@@ -240,6 +242,27 @@ def check_lake(commands: Commands) -> None:
         "--limit", type=positive, default=MAX_BATCHES, help="read no more raw batches for a date (default: %(default)s)"
     )
     to.add_argument("--yes", action="store_true", help="with --repair: do not ask")
+
+
+def reload(commands: Commands) -> None:
+    text = "load days of the table in PostgreSQL from the lake again, and prove by counts that it has them"
+    to = command(commands, "reload", text, json=True)
+    to.add_argument("--since", type=day, required=True, metavar="DATE", help="first event date: 2026-11-24, or 7d ago")
+    to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
+    to.add_argument(
+        "--postgres",
+        metavar="WHERE",
+        help="a connection string, or the name or ARN of its secret; default: the secret that the stack loads by",
+    )
+    to.add_argument("--schema", help="schema of the table in PostgreSQL; default: the stack's PostgresSchema")
+    to.add_argument(
+        "--wait",
+        type=seconds,
+        default=RELOAD_WAIT_SECONDS,
+        metavar="SECONDS",
+        help="give up when no row has come for so long (default: %(default)s)",
+    )
+    add_dry_run_and_yes(to)
 
 
 def list_export(commands: Commands) -> None:

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import closed_dates, put_back
-from bird_webhooks.operate.erase_postgres import Table
+from bird_webhooks.operate.erase_postgres import Erased, Table
 from bird_webhooks.operate.gzip_pieces import Kind, Mark, stream, unpacked
 from bird_webhooks.operate.lease import no_maintenance
 from bird_webhooks.operate.mentions import (
@@ -278,7 +278,7 @@ class Seeker:
             )
         self.found |= {finding.stored.url for finding in look.found}
         if self.table:
-            look.postgres = self.table.count(self.person)
+            look.postgres = self.table.count(Erased(self.person))
         return look
 
     def _look_at(self, look: Look, some: Iterable[Stored], pool: ThreadPoolExecutor) -> None:
@@ -468,7 +468,7 @@ def take_out(seeker: Seeker, found: list[Finding]) -> None:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
             if place == RAW and seeker.table:
-                seeker.table.delete(seeker.person)
+                seeker.table.delete(Erased(seeker.person))
             closed = [one for one in stored if closed_dates.is_of_one(one)]
             others = each(pool, work, [one for one in stored if one not in closed])
             for _ in chain(others, closed_dates.take_out(stack, person, closed, texts, work, pool)):

@@ -1,13 +1,14 @@
 """The rows of a person in PostgreSQL: PostgreSQL passes over most rows, and Python decides on the others."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.sql import SQL, Composable, Identifier
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate.mentions import Person
+from bird_webhooks.operate.mentions import Person, hidden
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 
@@ -21,7 +22,7 @@ ORDER BY attnum"""
 JSON_TEXTS = """jsonb_path_query_array({0}, '$.** ? (@.type() == "string")')::text"""
 JSON_NAMES = """jsonb_path_query_array({0}, '$.** ? (@.type() == "object").keyvalue().key')::text"""
 ROWS = """
-SELECT e.tableoid, e.ctid::text, known.it, texts.them
+SELECT e.tableoid, e.ctid::text, e.timestamp, known.it, texts.them
 FROM {events} AS e
 CROSS JOIN LATERAL (SELECT array_remove(ARRAY[{texts}]::text[], NULL) AS them) AS texts
 CROSS JOIN LATERAL (SELECT array_to_string(texts.them, ' ') AS them) AS joined
@@ -31,7 +32,18 @@ CROSS JOIN LATERAL (
       SELECT * FROM unnest(%(accounts)s::text[], %(classes)s::text[], %(types)s::text[], %(keys)s::text[])
     ) AS it
 ) AS known
-WHERE known.it OR position(%(certain)s IN lower(joined.them)) > 0 OR joined.them ~* %(hidden)s"""
+WHERE known.it OR lower(joined.them) LIKE ANY (%(certain)s) OR joined.them ~* %(hidden)s"""
+# What may be an address: a part of a text around an @, or a short text as a whole, which may have quotes or blanks.
+ADDRESSES = """
+SELECT candidate.it, CASE WHEN bool_and(e.timestamp IS NOT NULL) THEN min(e.timestamp) END
+FROM {events} AS e
+CROSS JOIN LATERAL (SELECT array_remove(ARRAY[{texts}]::text[], NULL) AS them) AS texts
+CROSS JOIN LATERAL (
+  SELECT lower(part[1]) FROM regexp_matches(array_to_string(texts.them, ' '), %(address)s, 'g') AS part
+  UNION SELECT lower(one) FROM unnest(texts.them) AS one WHERE one ~ '[@\uff20]' AND length(one) <= 400
+) AS candidate(it)
+GROUP BY candidate.it"""
+ADDRESS = r"""([^[:space:]<>()\[\]{}"',;:=\\]+@[^[:space:]<>()\[\]{}"',;:=\\@]+)"""
 DELETE = """
 DELETE FROM {events} AS e USING unnest(%(partitions)s::oid[], %(places)s::tid[]) AS gone(partition, place)
 WHERE e.tableoid = gone.partition AND e.ctid = gone.place"""
@@ -46,6 +58,19 @@ WHERE c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(events)s)) WHE
     WHERE p.pubdelete AND t.relid IN (c.oid, to_regclass(%(events)s)))
 ORDER BY 1"""
 AT_ONCE = 1000
+
+
+class Erased(NamedTuple):
+    """A person whose rows are to go; with `until` those of events that happened by then, or have no time."""
+
+    person: Person
+    until: datetime | None = None
+
+    def has_row(self, at: datetime | None, texts: Sequence[str], *, known: bool) -> bool:
+        """`known`: PostgreSQL found one of the hashes or of the events of a person."""
+        if self.until and at and at > self.until:
+            return False
+        return (known and bool(self.person.events)) or any(map(self.person.in_text, texts))
 
 
 class Table:
@@ -67,25 +92,33 @@ class Table:
                     f"a replica identity. As the table's owner run: {changes}"
                 )
 
-    def count(self, person: Person) -> int:
+    def count(self, *people: Erased) -> int:
         with connected(self.stack, self.where) as connection:
-            return sum(1 for _ in self._of(connection, person))
+            return sum(1 for _ in self._of(connection, people))
 
-    def delete(self, person: Person) -> None:
+    def addresses(self) -> Iterator[tuple[str, datetime | None]]:
+        """What may be an address in a row, and the time of its earliest event; None if one has no time."""
+        with connected(self.stack, self.where) as connection:
+            statement = SQL(ADDRESSES).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
+            with connection.cursor("addresses") as cursor:
+                cursor.itersize = AT_ONCE
+                yield from cursor.execute(statement, {"address": ADDRESS})
+
+    def delete(self, *people: Erased) -> None:
         """In one transaction: what was found is what goes."""
         with connected(self.stack, self.where) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            found = list(self._of(connection, person))
+            found = list(self._of(connection, people))
             places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
             connection.execute(SQL(DELETE).format(events=self.events), places)
 
-    def _of(self, connection: psycopg.Connection[Any], person: Person) -> Iterator[tuple[int, str]]:
-        """Partition and place of each row of the person."""
+    def _of(self, connection: psycopg.Connection[Any], people: Sequence[Erased]) -> Iterator[tuple[int, str]]:
+        """Partition and place of each row of one of them, by one look at the table."""
         statement = SQL(ROWS).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
         with connection.cursor("rows_of_a_person") as cursor:
             cursor.itersize = AT_ONCE
-            for partition, place, known, texts in cursor.execute(statement, values(person)):
-                if known or any(map(person.in_text, texts)):
+            for partition, place, at, known, texts in cursor.execute(statement, values([one.person for one in people])):
+                if any(one.has_row(at, texts, known=known) for one in people):
                     yield partition, place
 
     def _texts(self, connection: psycopg.Connection[Any]) -> Iterator[Composable]:
@@ -94,9 +127,12 @@ class Table:
             yield from (SQL(JSON_TEXTS).format(column), SQL(JSON_NAMES).format(column)) if is_json else [column]
 
 
-def values(person: Person) -> dict[str, Any]:
+def values(people: Sequence[Person]) -> dict[str, Any]:
+    identities = {event for person in people for event in person.events}
     # As the loader writes it, because PostgreSQL's text has no NUL.
-    events = [[part.replace("\0", "\\u0000") for part in event] for event in sorted(person.events)]
+    events = [[part.replace("\0", "\\u0000") for part in event] for event in sorted(identities)]
     names = ("accounts", "classes", "types", "keys")
     columns = {name: [event[place] for event in events] for place, name in enumerate(names)}
-    return {"certain": person.certain, "hidden": person.hidden, "hashes": sorted(person.hashes), **columns}
+    certain = [f"%{person.certain}%" for person in people]  # letters and digits
+    hashes = sorted({hashed for person in people for hashed in person.hashes})
+    return {"certain": certain, "hidden": hidden("".join(one.certain for one in people)), "hashes": hashes, **columns}

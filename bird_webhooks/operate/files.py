@@ -31,11 +31,7 @@ class Day(NamedTuple):
 
 def show(stack: Stack, since: date, until: date | None, *, as_json: bool) -> None:
     """An address a line, by date, with a line about each date beside the answer; or one JSON document."""
-    kind = stack.parameters()["OutputFormat"]
-    known = dates.with_folder(stack, dates.OPEN[kind]) | ({*dates.states(stack)} if kind == "PARQUET" else set())
-    wanted = sorted(day for day in known if since <= day and (until is None or day <= until))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = [day for day in pool.map(lambda day: of_date(stack, day, kind), wanted) if day.files or day.late]
+    found = days(stack, since, until)
     if as_json:
         print_json({"dates": [{**day._asdict(), "event_date": str(day.event_date)} for day in found]})
         return
@@ -48,6 +44,15 @@ def show(stack: Stack, since: date, until: date | None, *, as_json: bool) -> Non
             say(f"{day.event_date}  open: {len(day.files):,} files")
         for address in [*day.files, *day.late]:
             print(address)
+
+
+def days(stack: Stack, since: date, until: date | None) -> list[Day]:
+    """Those that have files, in order."""
+    kind = stack.parameters()["OutputFormat"]
+    known = dates.with_folder(stack, dates.OPEN[kind]) | ({*dates.states(stack)} if kind == "PARQUET" else set())
+    wanted = sorted(day for day in known if since <= day and (until is None or day <= until))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [day for day in pool.map(lambda day: of_date(stack, day, kind), wanted) if day.files or day.late]
 
 
 def of_date(stack: Stack, day: date, kind: str) -> Day:

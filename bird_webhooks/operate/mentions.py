@@ -95,17 +95,21 @@ class Person:
 
     @cached_property
     def hidden(self) -> str:
-        """A pattern for an encoded character of `certain` or of an escape; for Python and PostgreSQL, ignoring case."""
-        codes = {ord(way) for one in self.certain for way in (one, one.upper())} | set(b"\\%&#=u")
-        hexadecimal = "|".join(sorted(f"{code:02x}" for code in codes))
-        decimal = "|".join(map(str, sorted(codes)))
-        characters = rf"(?:\\u00|%|&#x0*|=)(?:{hexadecimal})|&#0*(?:{decimal})(?![0-9])|&[a-z]+;"
-        quoted = "|".join(re.escape(one) for one in sorted(set(self.certain))) or "(?!)"
-        return rf"{characters}|\\(?:{quoted})|{COMPATIBLE}|=\?[^ ?]+\?[bq]\?"
+        return hidden(self.certain)
 
     @cached_property
     def _hidden(self) -> re.Pattern[str]:
         return re.compile(self.hidden, re.IGNORECASE)
+
+
+def hidden(characters: str) -> str:
+    """A pattern for an encoded one of them or of an escape; for Python and PostgreSQL, ignoring case."""
+    codes = {ord(way) for one in characters for way in (one, one.upper())} | set(b"\\%&#=u")
+    hexadecimal = "|".join(sorted(f"{code:02x}" for code in codes))
+    decimal = "|".join(map(str, sorted(codes)))
+    encoded = rf"(?:\\u00|%|&#x0*|=)(?:{hexadecimal})|&#0*(?:{decimal})(?![0-9])|&[a-z]+;"
+    quoted = "|".join(re.escape(one) for one in sorted(set(characters))) or "(?!)"
+    return rf"{encoded}|\\(?:{quoted})|{COMPATIBLE}|=\?[^ ?]+\?[bq]\?"
 
 
 def batch_without(body: bytes, person: Person) -> Remainder | None:

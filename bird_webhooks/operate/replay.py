@@ -135,27 +135,34 @@ def split(stack: Stack, keys: list[str], *, limit: int, tell: Callable[[str], No
         yield from [part.key for part in parts if not part.new] if parts else [key]
 
 
-def send_all(stack: Stack, keys: list[str]) -> list[str]:
-    """Those that the queue did not take."""
+def send_all(
+    stack: Stack,
+    keys: list[str],
+    *,
+    bucket: str = "RawBucketName",
+    queue: str = "ProcessQueueUrl",
+    doing: str = "replaying",
+) -> list[str]:
+    """Those that the queue did not take. `bucket` and `queue` are outputs of the stack."""
+    urls = stack.output(bucket), stack.output(queue)
     progress, sent, failed = Progress(), 0, list[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for ten, refused in pool.map(lambda ten: (ten, send(stack, ten)), batched(keys, SQS_TAKES)):
+        for ten, refused in pool.map(lambda ten: (ten, send(stack, ten, *urls)), batched(keys, SQS_TAKES)):
             sent += len(ten) - len(refused)
             failed += refused
-            progress.show(f"replaying: {sent:,} of {len(keys):,}")
+            progress.show(f"{doing}: {sent:,} of {len(keys):,}")
     progress.done()
     return failed
 
 
-def send(stack: Stack, keys: Sequence[str]) -> list[str]:
+def send(stack: Stack, keys: Sequence[str], bucket: str, queue: str) -> list[str]:
     """Send one message for each of ten keys at most; return those that the queue did not take."""
-    bucket = stack.output("RawBucketName")
     waiting = {str(number): key for number, key in enumerate(keys)}
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
         entries = [{"Id": number, "MessageBody": message(bucket, key)} for number, key in waiting.items()]
-        answer = stack.sqs.send_message_batch(QueueUrl=stack.output("ProcessQueueUrl"), Entries=entries)
+        answer = stack.sqs.send_message_batch(QueueUrl=queue, Entries=entries)
         waiting = {entry["Id"]: waiting[entry["Id"]] for entry in answer.get("Failed", [])}
         if not waiting:
             break

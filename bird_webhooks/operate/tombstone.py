@@ -1,6 +1,7 @@
 """The tombstone of a person in the lake bucket: left by an erasure, until it is forgotten (process.tombstones)."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -10,11 +11,12 @@ from bird_webhooks.errors import OperateError
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import confirm
 from process import tombstones
-from process.tombstones import Tombstone
+from process.tombstones import Tombstone, Tombstones
 
 GONE = ("404", "NoSuchKey")
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", *GONE)
 TRIES = 10
+READ_AT_ONCE = 16
 
 
 def has_key(stack: Stack) -> bool:
@@ -50,6 +52,20 @@ def forget(stack: Stack, address: str, *, yes: bool) -> None:
     confirm(f"Forget that this person was erased at {found.erased_at:%Y-%m-%d %H:%M} UTC?", yes=yes)
     stack.s3.delete_object(Bucket=_bucket(stack), Key=name)
     print("forgotten: events from before the erasure may come in again")
+
+
+def read_all(stack: Stack) -> Tombstones:
+    """Of everybody who was erased. Errors: OperateError."""
+    if not has_key(stack):
+        return Tombstones(b"", {})
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=_bucket(stack), Prefix=tombstones.PREFIX)
+    names = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        bodies = pool.map(lambda one: stack.s3.get_object(Bucket=_bucket(stack), Key=one)["Body"].read(), names)
+        try:
+            return tombstones.read(zip(names, bodies, strict=True), _key(stack))
+        except tombstones.UnknownKeyError as error:
+            raise OperateError(f"{error}: who was erased cannot be told") from error
 
 
 def _key(stack: Stack) -> bytes:

@@ -33,6 +33,14 @@ RETRYABLE = (
     psycopg.errors.InvalidColumnReference,
 )
 
+# What a kept connection cannot go on with: the server is a standby since, or the table was dropped, which a new
+# connection makes again.
+OUTDATED = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+)
+
 VIEW_PARAMETERS: Mapping[str, str] = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # the template's defaults
 
 
@@ -84,7 +92,7 @@ class Database:
         except psycopg.Error as error:
             # A kept connection may have been closed long ago or lead to what is a standby since, and after a deadlock
             # the other side has finished.
-            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            if isinstance(error, OUTDATED):
                 self.close()
             if not (self._is_lost() or isinstance(error, RETRYABLE)):
                 raise classified(error) from None

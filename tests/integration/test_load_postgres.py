@@ -21,7 +21,9 @@ from arro3.io import read_parquet, write_parquet
 
 import load_postgres.app
 import process.app
-from bird_webhooks.operate import lists
+from bird_webhooks import __main__ as operate
+from bird_webhooks.operate import lists, reload
+from bird_webhooks.operate.mentions import Person, parquet_without
 from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from load_postgres.app import lambda_handler
@@ -35,7 +37,7 @@ from local_aws import postgres as local_postgres
 from local_aws.postgres import Postgres
 from local_aws.query import poll
 from maintain.generate.events import created, sqs
-from process import day_state
+from process import day_state, tombstones
 from process.close_day import CloseDay, small_folder
 from process.day_state import DayState
 from process.lake_files import LakeFiles
@@ -1040,6 +1042,18 @@ def test_a_month_that_was_dropped_is_loaded_again(aws, database, closed_day):
         database.execute("DROP TABLE bird.events_2025_11")
 
 
+@pytest.mark.parametrize("dropped", ["TABLE bird.events", "SCHEMA bird"])
+def test_a_table_that_was_dropped_is_made_by_the_connection_that_knew_it(aws, database, closed_day, dropped):
+    [key] = aws.process(event("1"))
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    for _ in range(2):
+        aws.announce(key)
+        assert aws.deliver() == 0
+        assert rows_in(database) == 1
+        database.execute(f"DROP {dropped} CASCADE")
+
+
 def test_a_closed_file_that_is_announced_is_loaded_whatever_was_loaded_before(aws, database, closed_day):
     aws.process(event("1"), event("2"))
     closed_day.close()
@@ -1099,3 +1113,183 @@ def test_rows_of_a_closed_file_that_postgresql_refuses_are_kept_aside_with_their
     assert key.endswith(f"/{DAY}-{version}-0000-00.parquet-10.ndjson")
     record = json.loads(aws.body(key))
     assert (record["index"], record["original"]["event_id"], record["lake_key"]) == (15, "15", closed_day.keys()[0])
+
+
+# --- bird-webhooks reload ---
+
+PERSON = "person@example.com"
+TOMBSTONE_KEY = "the-key-of-a-test"
+
+
+@pytest.fixture
+def reload_days(aws, moto_endpoint, monkeypatch, capsys):
+    """`reload_days("--yes")`: exit status, standard output, standard error. The function loads while it waits."""
+    clients = {"s3": aws.s3, "sqs": aws.sqs, "secretsmanager": aws.secrets}
+    key = aws.secrets.create_secret(Name=f"tombstones-{next(numbers)}", SecretString=TOMBSTONE_KEY)["ARN"]
+    outputs = {"RawBucketName": RAW_BUCKET, "LakeBucketName": LAKE_BUCKET, "PostgresQueueUrl": aws.queue}
+    monkeypatch.setattr(Stack, "outputs", {**outputs, "TombstoneKeyArn": key})
+    parameters = {"OutputFormat": "PARQUET", "PostgresSchema": "bird", "PostgresSecretArn": aws.secret}
+    monkeypatch.setattr(Stack, "parameters", lambda stack: parameters)
+    monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", lambda name, *_: clients[name], 0))
+    monkeypatch.setattr(reload, "pause", lambda seconds: aws.deliver())
+
+    def command(*arguments: str, **changed: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(Stack, "parameters", lambda stack: parameters | changed)
+        status = operate.main(["reload", "--since", DAY, "--wait", "1", *arguments])
+        said = capsys.readouterr()
+        assert "person@" not in said.out + said.err
+        return status, said.out, said.err
+
+    return command
+
+
+def fill_days(aws, closed_day) -> list[str]:
+    """A closed day of three events, one of which came late and again, and an open day of two events in three files."""
+    aws.process(event("1", rcpt_to=PERSON), event("2"))
+    closed_day.close()
+    late = aws.process(event("2"), event("3"))
+    tomorrow = str(NOVEMBER + 86_400)
+    return [*late, *(key for one in "454" for key in aws.process(event(one, timestamp=tomorrow)))]
+
+
+def ids(database) -> list[str]:
+    return sorted(column(database, "SELECT event_id FROM bird.events"))
+
+
+def test_a_table_that_was_dropped_is_loaded_again_whole(aws, database, closed_day, reload_days):
+    aws.announce(*fill_days(aws, closed_day), *closed_day.keys())
+    assert aws.deliver() == 0
+    database.execute("DROP TABLE bird.events CASCADE")
+    assert column(database, "SELECT rows > 0 FROM bird.closed_files_loaded") == [True]
+    status, printed, _ = reload_days()
+    assert (status, ids(database)) == (0, ["1", "2", "3", "4", "5"])
+    assert printed.splitlines() == [
+        "0 rows of erased persons deleted",
+        "2025-11-01  lake             3  PostgreSQL             3  equal",
+        "2025-11-02  lake             2  PostgreSQL             2  equal",
+    ]
+    assert aws.messages(aws.queue) == 0
+
+
+def test_a_database_that_never_had_the_table_is_filled(aws, database, closed_day, reload_days):
+    fill_days(aws, closed_day)
+    status, printed, _ = reload_days("--json")
+    assert status == 0
+    assert json.loads(printed) == {
+        "files": 5,
+        "rows_of_erased_persons": 0,
+        "dates": [
+            {"event_date": "2025-11-01", "lake": 3, "postgres": 3, "equal": True},
+            {"event_date": "2025-11-02", "lake": 2, "postgres": 2, "equal": True},
+        ],
+    }
+
+
+def test_a_closed_file_that_counts_as_loaded_in_part_is_loaded_whole(aws, database, closed_day, reload_days):
+    """As after `DELETE`, or a dump that is older than the table of closed files beside it."""
+    fill_days(aws, closed_day)
+    assert reload_days("--until", DAY)[0] == 0
+    database.execute("UPDATE bird.closed_files_loaded SET rows = 1")
+    database.execute("DELETE FROM bird.events")
+    assert reload_days("--until", DAY)[0] == 0
+    assert ids(database) == ["1", "2", "3"]
+
+
+def test_a_dry_run_compares_and_changes_nothing(aws, database, closed_day, reload_days):
+    fill_days(aws, closed_day)
+    status, printed, _ = reload_days("--dry-run")
+    assert (status, printed.splitlines()) == (
+        0,
+        [
+            "2025-11-01  lake             3  PostgreSQL             0  DIFFERS",
+            "2025-11-02  lake             2  PostgreSQL             0  DIFFERS",
+            "0 rows of erased persons would be deleted, and 5 files loaded",
+        ],
+    )
+    assert aws.messages(aws.queue) == 0
+    assert not tables_in(database)
+
+
+def test_days_that_differ_afterwards_are_said(aws, database, closed_day, reload_days, monkeypatch):
+    fill_days(aws, closed_day)
+    assert reload_days()[0] == 0
+    database.execute("UPDATE bird.events SET event_id = '', event_key = 'not in the lake' WHERE event_id = '4'")
+    status, printed, said = reload_days()
+    assert (status, printed.splitlines()[2]) == (
+        1, "2025-11-02  lake             2  PostgreSQL             3  DIFFERS",
+    )  # fmt: skip
+    assert "1 of 2 days differ" in said
+    database.execute("DELETE FROM bird.events")
+    monkeypatch.setattr(reload, "pause", lambda seconds: time.sleep(0.1))  # nothing loads
+    status, printed, said = reload_days("--until", DAY)
+    assert (status, printed.splitlines()[1]) == (
+        1, "2025-11-01  lake             3  PostgreSQL             0  DIFFERS",
+    )  # fmt: skip
+
+
+def test_rows_of_csv_are_loaded_again(aws, database, reload_days):
+    keys = []
+    for number, subject in enumerate(["one", "", "two\r\nlines"]):
+        rows = f"event_class,type,event_id,event_key,subject\r\nmessage_event,delivery,{number},{number},"
+        keys.append(f"events-csv/event_date={DAY}/{number}.csv")
+        text = rows + f'"{subject}"\r\n' + f"message_event,delivery,0,0,{number}\r\n"
+        aws.s3.put_object(Bucket=LAKE_BUCKET, Key=keys[-1], Body=text.encode())
+    status, printed, _ = reload_days(OutputFormat="CSV")
+    assert (status, ids(database)) == (0, ["0", "1", "2"])
+    assert printed.splitlines()[1] == "2025-11-01  lake             3  PostgreSQL             3  equal"
+
+
+def test_a_restored_dump_gives_back_nobody_who_was_erased(aws, database, closed_day, reload_days, server, tmp_path):
+    fill_days(aws, closed_day)
+    october = event("old", timestamp=str(NOVEMBER - 30 * 86_400), rcpt_to=f"{PERSON.title()}")
+    aws.process(october, event("hint", raw_reason=f"550 <{PERSON}> unknown", rcpt_to="other@example.com"))
+    erased_at = datetime(2025, 11, 1, 13, tzinfo=UTC)
+    aws.process(event("new", timestamp=str(int(erased_at.timestamp()) + 60), rcpt_to=PERSON))
+    assert reload_days("--since", "2025-10-01")[0] == 0
+    dump = tmp_path / "bird.dump"
+    pg("pg_dump", server, "--format=custom", "--schema=bird", f"--file={dump}")
+    # What `erase` does in the lake and in PostgreSQL: rows go, a tombstone stays.
+    for key in sorted(aws.lake_keys() | {*closed_day.keys()}):
+        remainder = parquet_without(aws.body(key), Person(PERSON), closed=key.startswith("closed/"))
+        if remainder and remainder.body is None:
+            aws.s3.delete_object(Bucket=LAKE_BUCKET, Key=key)
+    tombstone = tombstones.encode(tombstones.renewed(None, erased_at, TOMBSTONE_KEY.encode(), []))
+    name = tombstones.name(PERSON, TOMBSTONE_KEY.encode())
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key=name, Body=tombstone)
+    database.execute("DROP SCHEMA bird CASCADE")
+    load_postgres.app.database().close()
+    pg("pg_restore", server, "--dbname=marketing", str(dump))
+    assert ids(database) == ["1", "2", "3", "4", "5", "hint", "new", "old"]
+
+    status, printed, said = reload_days("--since", "2025-11-02", "--dry-run")
+    assert (status, printed.splitlines()[-1]) == (0, "3 rows of erased persons would be deleted, and 3 files loaded")
+    status, _, said = reload_days("--since", "2025-11-02")
+    assert (status, "Delete 3 rows of erased persons, and load 3 files of 1 days" in said) == (1, True)
+    assert len(ids(database)) == 8
+
+    status, printed, _ = reload_days("--since", "2025-11-02", "--yes")
+    assert (status, printed.splitlines()[0]) == (0, "3 rows of erased persons deleted")
+    assert ids(database) == ["2", "3", "4", "5", "new"]
+
+
+def test_tombstones_of_another_key_stop_it(aws, database, closed_day, reload_days):
+    fill_days(aws, closed_day)
+    tombstone = tombstones.encode(tombstones.renewed(None, datetime.now(UTC), b"another", []))
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key=tombstones.name(PERSON, b"another"), Body=tombstone)
+    status, printed, said = reload_days()
+    assert (status, printed) == (1, "")
+    assert "tombstones were made with another key than the stack's: who was erased cannot be told" in said
+
+
+def test_a_stack_without_postgresql_has_nothing_to_reload(reload_days, monkeypatch):
+    monkeypatch.setattr(Stack, "outputs", {})
+    assert reload_days()[::2] == (1, "bird-webhooks: the stack loads no PostgreSQL: set PostgresSecretArn first\n")
+
+
+def pg(program: str, server: Postgres, *arguments: str) -> None:
+    """A program of PostgreSQL, as the owner of the table."""
+    where = ["--host", server.host, "--port", str(server.port), "--username", server.username]
+    if program == "pg_dump":
+        where.append(server.dbname)
+    environment = {**os.environ, "PGPASSWORD": server.password}
+    subprocess.run([local_postgres.programs() / program, *where, *arguments], env=environment, check=True)

@@ -308,7 +308,7 @@ def test_entries_that_the_queue_refuses_are_sent_again(aws, monkeypatch, refusal
     monkeypatch.setattr(replay, "FIRST_WAIT_SECONDS", 0)
     queue = MoodyQueue(refusals)
     target = Stack("bird-webhooks", lambda service: queue if service == "sqs" else aws.client(service))
-    refused = replay.send(target, [f"key-{number}" for number in range(10)])
+    refused = replay.send(target, [f"key-{number}" for number in range(10)], "the-raw-bucket", "the-queue")
     assert len(queue.taken) == len(set(queue.taken)) == taken
     assert refused == [f"key-{number}" for number in range(10 - taken)]
 

@@ -10,7 +10,7 @@ from bird_webhooks.arguments import MAX_REPORT_DAYS, parser
 from report.app import MAX_DAYS
 
 COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "list-export"]
-COMMANDS[-1:] = ["close", "files", "check-lake", "list-export", "report", "simulate"]
+COMMANDS[-1:] = ["close", "files", "check-lake", "reload", "list-export", "report", "simulate"]
 ADDRESS = ["--address", "name@example.com"]
 # What a command cannot do without.
 REQUIRED = {
@@ -19,6 +19,7 @@ REQUIRED = {
     "rotate": ["status"],
     "close": ["--register"],
     "files": ["--since", "7d"],
+    "reload": ["--since", "7d"],
 }
 
 
@@ -76,6 +77,8 @@ def test_what_answers_something_answers_in_json_too():
         (["files", "--since", "99999999d"], "not a date: 99999999d"),
         (["files", "--since", "2026-11-24", "--until", "2026-11-23"], "--until is before --since"),
         (["check-lake", "--since", "2026-11-24", "--until", "2026-11-23"], "--until is before --since"),
+        (["reload"], "the following arguments are required: --since"),
+        (["reload", "--since", "2026-11-24", "--until", "2026-11-23"], "--until is before --since"),
         (["list-export", "--subaccount", "x"], "not a subaccount number: x"),
         (["list-export", "--account", "a b"], "not an account id: a b"),
         (["rotate", "finish", "--quiet", "2026-11-24"], "not a duration: 2026-11-24 (give 30m, 2h or 3d)"),
