@@ -81,10 +81,6 @@ class Settings:
     close_after: timedelta
     topic: str
 
-    @property
-    def prefix(self) -> str:
-        return "events-csv/" if self.csv else "events/"
-
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     if "RequestType" in event:
@@ -215,17 +211,20 @@ class Run:
         self.counts["registered"] = partitions.register(locations)
         partitions.point(locations)
         self.counts["dates"] = len(partitions.existing)
-        if not self.settings.csv:
+        if not (self.settings.csv or partitions.csv):
             self._work_on_dates(partitions, set(asked))
         return {**self.counts, "failed": len(self.reasons)}
 
     def locations(self, partitions: Partitions, *, everything: bool) -> dict[date, str]:
         """Where each date's partition should point, of all that may not do so: a partition that is there and
-        described as the table is points where it was moved, unless `everything` is to be looked at."""
+        described as the table is points where it was moved, unless `everything` is to be looked at.
+
+        The table's format decides, not the setting's: an update changes this function before the table."""
+        prefix = "events-csv/" if partitions.csv else "events/"
         today = self.now().date()
         window = {today + timedelta(days=days) for days in range(-BACK.days, AHEAD.days + 1)}
         states = set(self.files.states())
-        with_rows = states | self.files.dates(self.settings.prefix)
+        with_rows = states | self.files.dates(prefix)
         # As it was found: what is missing is registered now.
         self.counts["without_partition"] = len(with_rows - partitions.existing.keys())
         self.counts[AHEAD_DAYS] = partitions.days_ahead(today)
@@ -234,11 +233,11 @@ class Run:
             for day in window | with_rows | set(partitions.existing)
             if everything or day not in partitions.existing or not partitions.is_described(day)
         ]
-        closed = [day for day in days if day in states and not self.settings.csv]
+        closed = [day for day in days if day in states and not partitions.csv]
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
             read = dict(zip(closed, pool.map(self.files.state, closed), strict=True))
         places = {day: read[day].value.location if day in read else "" for day in days}
-        return {day: self._place(place or f"{self.settings.prefix}event_date={day}/") for day, place in places.items()}
+        return {day: self._place(place or f"{prefix}event_date={day}/") for day, place in places.items()}
 
     def _work_on_dates(self, partitions: Partitions, asked: set[date]) -> None:
         now = self.now()

@@ -134,16 +134,18 @@ class LakeUnderTest:
         return self.files.state(day).value
 
 
-def table_input(columns: int) -> dict[str, Any]:
+def table_input(columns: int = len(COLUMNS), *, csv: bool = False) -> dict[str, Any]:
     storage = yaml_parse(TEMPLATE.read_text())["Resources"]["EventsTable"]["Properties"]["TableInput"]
-    formats = {name: storage["StorageDescriptor"][name]["Fn::If"][2] for name in ("InputFormat", "OutputFormat")}
+    names = ("InputFormat", "OutputFormat")
+    formats = {name: storage["StorageDescriptor"][name]["Fn::If"][1 if csv else 2] for name in names}
     described = [{"Name": column.name, "Type": GLUE_TYPES[column.type]} for column in COLUMNS[:columns]]
-    serde = {"SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"}
+    serdes = ("ql.io.parquet.serde.ParquetHiveSerDe", "serde2.OpenCSVSerde")
+    serde = {"SerializationLibrary": f"org.apache.hadoop.hive.{serdes[csv]}"}
     return {
         "Name": "events",
         "PartitionKeys": [{"Name": "event_date", "Type": "date"}],
         "StorageDescriptor": {
-            "Location": f"s3://{LAKE}/events/",
+            "Location": f"s3://{LAKE}/{'events-csv' if csv else 'events'}/",
             "Columns": described,
             "SerdeInfo": serde,
             **formats,
@@ -226,24 +228,37 @@ def test_a_stack_made_over_a_lake_that_was_kept_finds_every_date_where_it_is(lak
 def test_csv_is_registered_in_its_own_place_and_not_closed(lake, tmp_path):
     lake.put(CLOSED, "a", numbered(2))
     lake.s3.put_object(Bucket=LAKE, Key=f"events-csv/event_date={OLDER}/a.csv", Body=b"x")
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(csv=True))
     lake.run(csv=True)
     assert lake.location(OLDER) == f"events-csv/event_date={OLDER}/"
     assert lake.location(CLOSED) == f"events-csv/event_date={CLOSED}/"
     assert lake.keys("closed/") == []
 
 
-def test_a_change_of_format_moves_every_partition_and_back_to_the_closed_files(lake, tmp_path):
+def test_a_change_of_format_moves_every_partition_with_the_table_and_back_to_the_closed_files(lake, tmp_path):
+    """An update changes the function before the table, and its step before the table's registers."""
+
+    def update(*, csv: bool) -> None:
+        settings = Settings(DATABASE, csv, True, timedelta(hours=10), lake.topic)
+        maintenance.register(Run(lake.files, settings, 1e12, lambda: NOW))
+        lake.run(csv=csv)  # an hourly run in between
+
     lake.put(CLOSED, "a", numbered(3))
     lake.run()
-    closed = lake.location(CLOSED)
-    csv = table_input(len(COLUMNS))
-    csv["StorageDescriptor"]["SerdeInfo"] = {"SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde"}
-    lake.glue.update_table(DatabaseName=DATABASE, TableInput=csv)
-    lake.run(csv=True)
-    assert lake.location(CLOSED) == f"events-csv/event_date={CLOSED}/"
-    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(len(COLUMNS)))
-    lake.run()
-    assert lake.location(CLOSED) == closed
+    closed, open_one = lake.location(CLOSED), f"events/event_date={TODAY}/"
+    assert closed.startswith("closed/")
+    update(csv=True)
+    assert (lake.location(CLOSED), lake.location(TODAY)) == (closed, open_one)
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(csv=True))
+    update(csv=True)
+    in_csv = [f"events-csv/event_date={day}/" for day in (CLOSED, TODAY)]
+    assert [lake.location(CLOSED), lake.location(TODAY)] == in_csv
+    lake.put(CLOSED, "b", numbered(3, first=3))
+    update(csv=False)
+    assert [lake.location(CLOSED), lake.location(TODAY)] == in_csv
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input())
+    update(csv=False)
+    assert (lake.location(CLOSED).startswith("closed/"), lake.location(TODAY)) == (True, open_one)
     assert lake.events(tmp_path) == lake.sent
 
 
