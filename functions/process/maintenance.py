@@ -217,7 +217,8 @@ class Run:
 
     def locations(self, partitions: Partitions, *, everything: bool) -> dict[date, str]:
         """Where each date's partition should point, of all that may not do so: a partition that is there and
-        described as the table is points where it was moved, unless `everything` is to be looked at.
+        described as the table is points where it was moved, unless `everything` is to be looked at, or somebody
+        deleted the state of a date that was closed.
 
         The table's format decides, not the setting's: an update changes this function before the table."""
         prefix = "events-csv/" if partitions.csv else "events/"
@@ -228,10 +229,16 @@ class Run:
         # As it was found: what is missing is registered now.
         self.counts["without_partition"] = len(with_rows - partitions.existing.keys())
         self.counts[AHEAD_DAYS] = partitions.days_ahead(today)
+        closed_to = self._place("closed/")
+        stale = {
+            day
+            for day, there in partitions.existing.items()
+            if not partitions.is_described(day) or (day not in states and there.location.startswith(closed_to))
+        }
         days = [
             day
             for day in window | with_rows | set(partitions.existing)
-            if everything or day not in partitions.existing or not partitions.is_described(day)
+            if everything or day not in partitions.existing or day in stale
         ]
         closed = [day for day in days if day in states and not partitions.csv]
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:

@@ -291,6 +291,19 @@ def test_a_table_that_was_dropped_is_healed(lake, tmp_path):
     assert lake.events(tmp_path) == lake.sent
 
 
+def test_rows_that_a_replay_writes_again_after_everything_was_deleted_are_seen_though_nothing_is_closed(lake, tmp_path):
+    """As docs/downstream/personal-data.md says for protected fields."""
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run()
+    for key in lake.keys(""):
+        if key.startswith(("events/", "closed/", "maintenance/days/")):
+            lake.s3.delete_object(Bucket=LAKE, Key=key)
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run(close_days=False)
+    assert lake.location(CLOSED) == f"events/event_date={CLOSED}/"
+    assert lake.events(tmp_path) == lake.sent
+
+
 def test_a_partition_that_another_run_made_meanwhile_is_moved_all_the_same(lake):
     partitions = Partitions.read(lake.glue, DATABASE)
     lake.register()
