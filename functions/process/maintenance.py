@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import msgspec
 from botocore.exceptions import ClientError
+from obstore.exceptions import PermissionDeniedError
 
 from process import day_state, unshown
 from process.close_day import (
@@ -37,7 +38,7 @@ from process.close_day import (
 )
 from process.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
 from process.day_state import DayState, state_key
-from process.lake_files import ChangedError, HeldError, LakeFiles
+from process.lake_files import ChangedError, HeldError, LakeFiles, LakeUnavailableError
 from process.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -132,9 +133,7 @@ def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
         if event["RequestType"] != "Delete":
             run = Run(lake_files(), settings(), time.monotonic() + seconds)
             try:
-                # The first of these calls is the one that a new role may be refused.
-                when_allowed(lambda: Partitions.read(glue(), run.settings.database), seconds)
-                made = register(run)
+                made = when_allowed(lambda: deployed(run, created=event["RequestType"] == "Create"), seconds)
                 logger.info("dates registered", extra={"registered": made})
             except NoTableError:  # before its creation: the step after it registers
                 logger.info("no table yet")
@@ -146,6 +145,18 @@ def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
         else:
             answer |= {"Status": "FAILED", "Reason": f"The table's dates could not be registered: {named(error)}"}
     send(event["ResponseURL"], answer, context)
+
+
+def deployed(run: "Run", *, created: bool) -> int:
+    """How many dates were registered. Errors: S3's denial as AWS's own, which a new role may meet as any other."""
+    try:
+        if created:  # also after a rollback to a release without this resource, whose process names no batches
+            run.files.write(unshown.SINCE, b"", "text/plain")
+        return register(run)
+    except LakeUnavailableError as error:
+        if isinstance(error.__cause__, PermissionDeniedError):
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "S3") from error
+        raise
 
 
 def register(run: "Run") -> int:

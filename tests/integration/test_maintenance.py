@@ -13,11 +13,13 @@ from typing import Any
 import boto3
 import duckdb
 import pytest
+from obstore.exceptions import PermissionDeniedError
 from samtranslator.yaml_helper import yaml_parse
 
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import GLUE_TYPES, view_sql
-from process import close_day, day_state, maintenance
+from process import close_day, day_state, maintenance, unshown
+from process import cloudformation as cloudformation_answer
 from process.close_day import Limits
 from process.columns import COLUMNS
 from process.lake_files import LakeFiles, LakeUnavailableError
@@ -822,6 +824,42 @@ def test_a_deployment_registers_everything_and_is_answered(settings, cloudformat
     maintenance.lambda_handler(deployment("Create", url), lambda_context)
     assert answers[0]["Status"] == "SUCCESS"
     assert settings.location(OLDER) == f"events/event_date={OLDER}/"
+    assert settings.location(TODAY) == f"events/event_date={TODAY}/"
+
+
+def test_a_release_that_is_installed_again_after_a_rollback_says_so_for_erase(settings, cloudformation, lambda_context):
+    """The release before names no repeats; its rollback deleted this resource, so that it is created again."""
+    url, _ = cloudformation
+    settings.s3.put_object(Bucket=LAKE, Key=unshown.SINCE, Body=b"of the first time")
+
+    def since() -> bytes:
+        return settings.s3.get_object(Bucket=LAKE, Key=unshown.SINCE)["Body"].read()
+
+    settings.register()
+    maintenance.lambda_handler(deployment("Update", url), lambda_context)
+    assert since() == b"of the first time"
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    assert since() == b""
+
+
+@pytest.mark.parametrize("call", ["read", "dates"], ids=["the lease", "the lake"])
+def test_a_deployment_waits_until_iam_lets_the_new_role_into_the_lake(
+    settings, cloudformation, lambda_context, monkeypatch, call
+):
+    url, answers = cloudformation
+    denied, real = iter([True, True]), getattr(LakeFiles, call)
+
+    def late(*args: Any) -> Any:
+        if next(denied, False):
+            raise LakeUnavailableError("PermissionDeniedError") from PermissionDeniedError("403")
+        return real(*args)
+
+    pauses: list[float] = []
+    monkeypatch.setattr(LakeFiles, call, late)
+    monkeypatch.setattr(cloudformation_answer.time, "sleep", pauses.append)
+    lambda_context.seconds = 900
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    assert (answers[0]["Status"], pauses) == ("SUCCESS", [2, 4])
     assert settings.location(TODAY) == f"events/event_date={TODAY}/"
 
 
