@@ -125,11 +125,20 @@ class CloseDay:
         if not made:
             self._give_up()
             return False
+        self._clear()
         work = self._parts()
         day_state.commit(self.state, self.now())
         self.save()
         self.files.delete(work)
         return True
+
+    def _clear(self) -> None:
+        """Delete what an earlier try left in the version's folder, because readers take every file of it."""
+        folder, names = f"closed/event_date={self.day}/{self._attempt.version}/", {f.name for f in self._attempt.files}
+        others = [key for key in self.files.keys(folder) if key.removeprefix(folder) not in names]
+        if others:
+            self.save()  # or it may be the version that a faster run has committed
+            self.files.delete(others)
 
     def _give_up(self) -> None:
         self.files.delete(self._parts())  # what the state still names; then it may forget them

@@ -18,7 +18,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import GLUE_TYPES, view_sql
-from process import close_day, day_state, maintenance, unshown
+from process import close_day, closing, day_state, maintenance, unshown
 from process import cloudformation as cloudformation_answer
 from process.close_day import Limits
 from process.columns import COLUMNS
@@ -657,6 +657,32 @@ def test_whatever_step_a_run_dies_at_readers_are_right_and_the_next_run_mends_it
     assert lake.keys("closed/") == lake.keys(lake.location(CLOSED))
     assert lake.keys(f"events/event_date={CLOSED}/") == []
     assert lake.messages()[-1]["version"] == lake.state(CLOSED).current.name
+
+
+@pytest.mark.parametrize("dies_in", ["the attempt", "its clearing"])
+def test_an_attempt_that_is_made_again_with_fewer_rows_leaves_no_file_of_the_first_try(
+    lake, tmp_path, monkeypatch, dies_in
+):
+    """Readers take every file of a folder. An erasure may delete a small file between the tries."""
+    monkeypatch.setattr(closing, "ROWS_PER_FILE", 2)
+    lake.put(CLOSED, "a", numbered(2))
+    lake.put(CLOSED, "b", numbered(4, first=2))
+    first = type("Dying", (DyingLake,), {"dies_at": 4, "after": True, "changes": 0})(LAKE, True)
+    with pytest.raises(Killed):
+        lake.run(files=first)
+    assert [key.rpartition("/")[2] for key in lake.keys("closed/")] == [f"0000-0{n}.parquet" for n in range(3)]
+    lake.s3.delete_object(Bucket=LAKE, Key=f"events/event_date={CLOSED}/b.parquet")
+    lake.sent = {(CLOSED, key) for key in numbered(2)}
+    other = f"closed/event_date={CLOSED}/{lake.state(CLOSED).attempt.version}0/0000-00.parquet"
+    lake.s3.put_object(Bucket=LAKE, Key=other, Body=b"another version's")
+    if dies_in == "its clearing":
+        second = type("Dying", (DyingLake,), {"dies_at": 3, "after": False, "changes": 0})(LAKE, True)
+        with pytest.raises(Killed):
+            lake.run(files=second)
+        assert len(lake.keys("closed/")) == 4
+    lake.run()
+    assert lake.keys("closed/") == [f"{lake.location(CLOSED)}0000-00.parquet", other]
+    assert lake.events(tmp_path) == lake.sent
 
 
 def test_several_runs_at_once_do_no_harm(lake, tmp_path):
