@@ -312,6 +312,9 @@ class Run:
             self.counts["closed"] += made
             self.counts["rows"] += work.state.rows if made else 0
             self.counts["files_gone"] += work.state.files_gone - gone
+        if force and gone:  # the operator has seen it, and replayed what was to be had
+            work.state.files_gone -= gone
+            work.save()
         if work.state.current:
             self._finish(work, partitions)
             self._delete(work, {(file.name, file.etag) for file in small})
