@@ -5,6 +5,7 @@ What readers see is asked as Athena would: the rows behind each partition's loca
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -437,6 +438,30 @@ def test_a_date_that_memory_cannot_hold_is_closed_in_slices_and_still_exact(lake
     assert state.current.exact
     assert lake.table(tmp_path, "events") == many
     assert lake.keys("maintenance/work/") == []
+
+
+@pytest.mark.parametrize(("room", "most"), [(close_day.PIECES_BYTES, 16), (1, 1)])
+def test_pieces_of_a_slice_are_read_some_at_once_in_order_within_memory(lake, tmp_path, many, monkeypatch, room, most):
+    """As many at once as compressed pieces fit into the room beside the rows."""
+    monkeypatch.setattr(close_day, "PIECES_BYTES", room)
+    real, lock, at_once = LakeFiles.read_range, threading.Lock(), [0, 0]
+
+    def read_range(self: LakeFiles, *args: Any) -> bytes | None:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.05)
+        try:
+            return real(self, *args)
+        finally:
+            with lock:
+                at_once[0] -= 1
+
+    monkeypatch.setattr(LakeFiles, "read_range", read_range)
+    lake.run(limits=SMALL_MEMORY)
+    assert lake.table(tmp_path, "events") == many
+    assert (at_once[1] > 1) == (most > 1)
+    assert at_once[1] <= most
 
 
 def test_a_slice_that_memory_cannot_hold_is_said_to_be_inexact_and_the_view_judges(lake, tmp_path, many):
