@@ -154,7 +154,7 @@ def outcome(before: DayState, after: DayState) -> dict[str, Any]:
         "files": len(current.files) if current else 0,
         "rows": after.rows,
         "exact": bool(current and current.exact),
-        "files_gone": after.files_gone - before.files_gone,
+        "files_gone": max(0, after.files_gone - before.files_gone),
     }
 
 

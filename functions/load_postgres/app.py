@@ -168,6 +168,10 @@ def load_closed_file(one: ClosedFile, event_date: date, milliseconds_left: Calla
             position, loaded = database().load_part(part, from_table(table), quarantine_for(one.file, begin))
             total = Loaded(*(sum(pair) for pair in zip(total, loaded, strict=True)))
         begin = end
+    else:
+        if begin != one.rows:  # what the file has is loaded, and no later try finds more
+            facts = f"the closed file has {begin} rows, and its date's state says {one.rows}"
+            raise PoisonError(f"{facts}: somebody wrote over it")
     if position < one.rows:
         raise UnfinishedError(f"{position} of {one.rows} rows of {key} are loaded")
     return total

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
@@ -30,15 +31,18 @@ def read_file(file: LakeFile, *, allow_http: bool) -> bytes:
 
 
 def read_closed_file(file: LakeFile, *, allow_http: bool) -> bytes:
-    """The same for a closed file, which is larger, and never changes once its date's state names it."""
+    """The same for a closed file, which is larger. It never changes once its date's state names it; if somebody wrote
+    over it while it was read, that is a NotNowError, and never a file of two."""
     with _s3_errors():
         store = _store(file.bucket, allow_http)
-        size = obstore.head(store, file.key)["size"]
+        found = obstore.head(store, file.key)
+        size = found["size"]
         if size > MAX_CLOSED_FILE_BYTES:
             raise PoisonError(f"the closed file is larger than {MAX_CLOSED_FILE_BYTES} bytes")
         body = bytearray()
         while len(body) < size:
-            body += obstore.get_range(store, file.key, start=len(body), end=min(size, len(body) + RANGE_BYTES))
+            options: Any = {"range": (len(body), min(size, len(body) + RANGE_BYTES)), "if_match": found["e_tag"]}
+            body += obstore.get(store, file.key, options=options).bytes()
         return bytes(body)
 
 

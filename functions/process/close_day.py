@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import batched
+from itertools import accumulate, batched
 from typing import NamedTuple
 
 from arro3.core import RecordBatch
 
 from process import day_state, unshown
 from process.closing import (
+    Piece,
     by_slice,
     combined,
     compare,
@@ -51,6 +52,8 @@ SLICE_BYTES = 600 * MEBIBYTE
 PART_BYTES = 400 * MEBIBYTE
 MOST_SLICES = 512
 READ_AT_ONCE = 16
+# Compressed, of pieces that are read at once; a larger one is read by itself.
+PIECES_BYTES = 64 * MEBIBYTE
 JOINED_AT_ONCE = 64
 # The longest step that cannot be cut short: to write a slice and to read it back.
 RESERVED_SECONDS = 150
@@ -127,11 +130,20 @@ class CloseDay:
         if not made:
             self._give_up()
             return False
+        self._clear()
         work = self._parts()
         day_state.commit(self.state, self.now())
         self.save()
         self.files.delete(work)
         return True
+
+    def _clear(self) -> None:
+        """Delete what an earlier try left in the version's folder, because readers take every file of it."""
+        folder, names = f"closed/event_date={self.day}/{self._attempt.version}/", {f.name for f in self._attempt.files}
+        others = [key for key in self.files.keys(folder) if key.removeprefix(folder) not in names]
+        if others:
+            self.save()  # or it may be the version that a faster run has committed
+            self.files.delete(others)
 
     def _give_up(self) -> None:
         self.files.delete(self._parts())  # what the state still names; then it may forget them
@@ -209,11 +221,7 @@ class CloseDay:
         """One slice of all parts. If it is too much for memory, copies may stay in files of their own: not exact."""
         held: list[RecordBatch] = []
         held_bytes = pieces = 0
-        for part in attempt.parts:
-            piece = part.pieces[number]
-            if not piece.rows:
-                continue
-            body = self.files.read_range(f"{self._work}{part.name}", piece.offset, piece.length)
+        for piece, body in self._pieces(attempt, number):
             batches = [] if body is None else rows_of_piece(body)
             if sum(batch.num_rows for batch in batches) != piece.rows:
                 raise LostError
@@ -227,6 +235,21 @@ class CloseDay:
             self._write_files(attempt, number, pieces, held)
         attempt.merged = number + 1
         self.save()
+
+    def _pieces(self, attempt: Attempt, number: int) -> Iterator[tuple[Piece, bytes | None]]:
+        """Those of one slice, in order. Some are read at once: compressed, and within the memory that rows leave."""
+        wanted = [(part.name, part.pieces[number]) for part in attempt.parts if part.pieces[number].rows]
+
+        def read(one: tuple[str, Piece]) -> bytes | None:
+            return self.files.read_range(f"{self._work}{one[0]}", one[1].offset, one[1].length)
+
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            while wanted:
+                ends = accumulate(piece.length for _, piece in wanted[:READ_AT_ONCE])
+                count = max(1, sum(end <= PIECES_BYTES for end in ends))
+                some, wanted = wanted[:count], wanted[count:]
+                for (_, piece), body in zip(some, pool.map(read, some), strict=True):
+                    yield piece, body
 
     def _write(self, attempt: Attempt, number: int, held: list[RecordBatch]) -> None:
         attempt.files = []

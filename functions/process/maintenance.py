@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import msgspec
 from botocore.exceptions import ClientError
+from obstore.exceptions import PermissionDeniedError
 
 from process import day_state, unshown
 from process.close_day import (
@@ -37,7 +38,7 @@ from process.close_day import (
 )
 from process.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
 from process.day_state import DayState, state_key
-from process.lake_files import ChangedError, HeldError, LakeFiles
+from process.lake_files import ChangedError, HeldError, LakeFiles, LakeUnavailableError
 from process.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -88,10 +89,6 @@ class Settings:
     close_days: bool
     close_after: timedelta
     topic: str
-
-    @property
-    def prefix(self) -> str:
-        return "events-csv/" if self.csv else "events/"
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -144,9 +141,7 @@ def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
         if event["RequestType"] != "Delete":
             run = Run(lake_files(), settings(), time.monotonic() + seconds)
             try:
-                # The first of these calls is the one that a new role may be refused.
-                when_allowed(lambda: Partitions.read(glue(), run.settings.database), seconds)
-                made = register(run)
+                made = when_allowed(lambda: deployed(run, created=event["RequestType"] == "Create"), seconds)
                 logger.info("dates registered", extra={"registered": made})
             except NoTableError:  # before its creation: the step after it registers
                 logger.info("no table yet")
@@ -158,6 +153,18 @@ def answer_deployment(event: Mapping[str, Any], context: Any) -> None:
         else:
             answer |= {"Status": "FAILED", "Reason": f"The table's dates could not be registered: {named(error)}"}
     send(event["ResponseURL"], answer, context)
+
+
+def deployed(run: "Run", *, created: bool) -> int:
+    """How many dates were registered. Errors: S3's denial as AWS's own, which a new role may meet as any other."""
+    try:
+        if created:  # also after a rollback to a release without this resource, whose process names no batches
+            run.files.write(unshown.SINCE, b"", "text/plain")
+        return register(run)
+    except LakeUnavailableError as error:
+        if isinstance(error.__cause__, PermissionDeniedError):
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "S3") from error
+        raise
 
 
 def register(run: "Run") -> int:
@@ -223,30 +230,40 @@ class Run:
         self.counts["registered"] = partitions.register(locations)
         partitions.point(locations)
         self.counts["dates"] = len(partitions.existing)
-        if not self.settings.csv:
+        if not (self.settings.csv or partitions.csv):
             self._work_on_dates(partitions, set(asked))
         return {**self.counts, "failed": len(self.reasons)}
 
     def locations(self, partitions: Partitions, *, everything: bool) -> dict[date, str]:
         """Where each date's partition should point, of all that may not do so: a partition that is there and
-        described as the table is points where it was moved, unless `everything` is to be looked at."""
+        described as the table is points where it was moved, unless `everything` is to be looked at, or somebody
+        deleted the state of a date that was closed.
+
+        The table's format decides, not the setting's: an update changes this function before the table."""
+        prefix = "events-csv/" if partitions.csv else "events/"
         today = self.now().date()
         window = {today + timedelta(days=days) for days in range(-BACK.days, AHEAD.days + 1)}
         states = set(self.files.states())
-        with_rows = states | self.files.dates(self.settings.prefix)
+        with_rows = states | self.files.dates(prefix)
         # As it was found: what is missing is registered now.
         self.counts["without_partition"] = len(with_rows - partitions.existing.keys())
         self.counts[AHEAD_DAYS] = partitions.days_ahead(today)
+        closed_to = self._place("closed/")
+        stale = {
+            day
+            for day, there in partitions.existing.items()
+            if not partitions.is_described(day) or (day not in states and there.location.startswith(closed_to))
+        }
         days = [
             day
             for day in window | with_rows | set(partitions.existing)
-            if everything or day not in partitions.existing or not partitions.is_described(day)
+            if everything or day not in partitions.existing or day in stale
         ]
-        closed = [day for day in days if day in states and not self.settings.csv]
+        closed = [day for day in days if day in states and not partitions.csv]
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
             read = dict(zip(closed, pool.map(self.files.state, closed), strict=True))
         places = {day: read[day].value.location if day in read else "" for day in days}
-        return {day: self._place(place or f"{self.settings.prefix}event_date={day}/") for day, place in places.items()}
+        return {day: self._place(place or f"{prefix}event_date={day}/") for day, place in places.items()}
 
     def _work_on_dates(self, partitions: Partitions, asked: set[date]) -> None:
         now = self.now()
@@ -307,6 +324,9 @@ class Run:
             self.counts["closed"] += made
             self.counts["rows"] += work.state.rows if made else 0
             self.counts["files_gone"] += work.state.files_gone - gone
+        if force and gone:  # the operator has seen it, and replayed what was to be had
+            work.state.files_gone -= gone
+            work.save()
         if work.state.current:
             self._finish(work, partitions)
             self._delete(work, {(file.name, file.etag) for file in small})

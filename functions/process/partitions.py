@@ -66,6 +66,11 @@ class Partitions:
         return partitions
 
     @property
+    def csv(self) -> bool:
+        """Whether the table reads CSV. During an update it may still read the format that the settings left."""
+        return "Text" in self.descriptor.get("InputFormat", "")
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.descriptor, sort_keys=True).encode()).hexdigest()[:16]
 

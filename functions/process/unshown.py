@@ -11,7 +11,7 @@ import msgspec
 PREFIX = "maintenance/unshown/"
 # There as soon as DropFields or HashFields has kept a field out of a row.
 FIELDS = f"{PREFIX}fields"
-# There since this is done. Of batches that came before, only a look tells.
+# Written when this began; again when a stack gets it back after a rollback. Of batches before, only a look tells.
 SINCE = f"{PREFIX}since"
 CONTENT_TYPE = "application/json"
 

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from itertools import batched, count
 from pathlib import Path
+from unittest.mock import ANY
 
 import boto3
 import psycopg
@@ -1010,6 +1011,48 @@ class TimeFor(Context):
     def get_remaining_time_in_millis(self) -> int:
         self.asked += 1
         return 300_000 if self.asked <= self.parts else 10_000
+
+
+@pytest.mark.parametrize("rows", [1, 3], ids=["fewer", "more"])
+def test_a_closed_file_with_other_rows_than_its_date_s_state_says_is_not_tried_again_and_again(
+    aws, database, closed_day, rows
+):
+    [key] = aws.process(event("1"), event("2"))
+    [other] = aws.process(*(event(str(number)) for number in range(rows)))
+    body = aws.s3.get_object(Bucket=LAKE_BUCKET, Key=other)["Body"].read()
+    aws.s3.delete_object(Bucket=LAKE_BUCKET, Key=other)
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key=closed_day.keys()[0], Body=body)
+    aws.announce(key)
+    assert aws.deliver() == 0
+    reason = f"the closed file has {rows} rows, and its date's state says 2: somebody wrote over it"
+    assert aws.dead_letters() == [(reason, ANY)]
+
+
+def test_a_closed_file_that_is_written_over_while_it_is_read_is_read_again(aws, database, closed_day, monkeypatch):
+    monkeypatch.setattr(load_postgres.lake, "RANGE_BYTES", 1_000)
+    [key] = aws.process(event("1"), event("2"))
+    closed_day.close()
+    closed_day.sixteen_days_pass()
+    [closed] = closed_day.keys()
+    body = aws.s3.get_object(Bucket=LAKE_BUCKET, Key=closed)["Body"].read()
+    real, reads = load_postgres.lake.obstore.get, []
+
+    def get(store, path, **options):
+        reads.append(path)
+        if path == closed and reads.count(closed) == 2:
+            aws.s3.put_object(Bucket=LAKE_BUCKET, Key=closed, Body=body[:-4] + b"none")
+        return real(store, path, **options)
+
+    monkeypatch.setattr(load_postgres.lake.obstore, "get", get)
+    aws.announce(key)
+    assert aws.deliver() == 1
+    assert (rows_in(database), aws.dead_letters()) == (0, [])
+    aws.s3.put_object(Bucket=LAKE_BUCKET, Key=closed, Body=body)
+    aws.announce(key)
+    assert aws.deliver() == 0
+    assert (aws.dead_letters(), rows_in(database)) == ([], 2)
 
 
 def test_two_loaders_of_one_closed_date_share_it(aws, database, closed_day, server, monkeypatch):

@@ -5,6 +5,7 @@ What readers see is asked as Athena would: the rows behind each partition's loca
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,11 +14,13 @@ from typing import Any
 import boto3
 import duckdb
 import pytest
+from obstore.exceptions import PermissionDeniedError
 from samtranslator.yaml_helper import yaml_parse
 
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import GLUE_TYPES, view_sql
-from process import close_day, day_state, maintenance
+from process import close_day, closing, day_state, maintenance, unshown
+from process import cloudformation as cloudformation_answer
 from process.close_day import Limits
 from process.columns import COLUMNS
 from process.lake_files import LakeFiles, LakeUnavailableError
@@ -134,16 +137,18 @@ class LakeUnderTest:
         return self.files.state(day).value
 
 
-def table_input(columns: int) -> dict[str, Any]:
+def table_input(columns: int = len(COLUMNS), *, csv: bool = False) -> dict[str, Any]:
     storage = yaml_parse(TEMPLATE.read_text())["Resources"]["EventsTable"]["Properties"]["TableInput"]
-    formats = {name: storage["StorageDescriptor"][name]["Fn::If"][2] for name in ("InputFormat", "OutputFormat")}
+    names = ("InputFormat", "OutputFormat")
+    formats = {name: storage["StorageDescriptor"][name]["Fn::If"][1 if csv else 2] for name in names}
     described = [{"Name": column.name, "Type": GLUE_TYPES[column.type]} for column in COLUMNS[:columns]]
-    serde = {"SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"}
+    serdes = ("ql.io.parquet.serde.ParquetHiveSerDe", "serde2.OpenCSVSerde")
+    serde = {"SerializationLibrary": f"org.apache.hadoop.hive.{serdes[csv]}"}
     return {
         "Name": "events",
         "PartitionKeys": [{"Name": "event_date", "Type": "date"}],
         "StorageDescriptor": {
-            "Location": f"s3://{LAKE}/events/",
+            "Location": f"s3://{LAKE}/{'events-csv' if csv else 'events'}/",
             "Columns": described,
             "SerdeInfo": serde,
             **formats,
@@ -226,24 +231,37 @@ def test_a_stack_made_over_a_lake_that_was_kept_finds_every_date_where_it_is(lak
 def test_csv_is_registered_in_its_own_place_and_not_closed(lake, tmp_path):
     lake.put(CLOSED, "a", numbered(2))
     lake.s3.put_object(Bucket=LAKE, Key=f"events-csv/event_date={OLDER}/a.csv", Body=b"x")
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(csv=True))
     lake.run(csv=True)
     assert lake.location(OLDER) == f"events-csv/event_date={OLDER}/"
     assert lake.location(CLOSED) == f"events-csv/event_date={CLOSED}/"
     assert lake.keys("closed/") == []
 
 
-def test_a_change_of_format_moves_every_partition_and_back_to_the_closed_files(lake, tmp_path):
+def test_a_change_of_format_moves_every_partition_with_the_table_and_back_to_the_closed_files(lake, tmp_path):
+    """An update changes the function before the table, and its step before the table's registers."""
+
+    def update(*, csv: bool) -> None:
+        settings = Settings(DATABASE, csv, True, timedelta(hours=10), lake.topic)
+        maintenance.register(Run(lake.files, settings, 1e12, lambda: NOW))
+        lake.run(csv=csv)  # an hourly run in between
+
     lake.put(CLOSED, "a", numbered(3))
     lake.run()
-    closed = lake.location(CLOSED)
-    csv = table_input(len(COLUMNS))
-    csv["StorageDescriptor"]["SerdeInfo"] = {"SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde"}
-    lake.glue.update_table(DatabaseName=DATABASE, TableInput=csv)
-    lake.run(csv=True)
-    assert lake.location(CLOSED) == f"events-csv/event_date={CLOSED}/"
-    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(len(COLUMNS)))
-    lake.run()
-    assert lake.location(CLOSED) == closed
+    closed, open_one = lake.location(CLOSED), f"events/event_date={TODAY}/"
+    assert closed.startswith("closed/")
+    update(csv=True)
+    assert (lake.location(CLOSED), lake.location(TODAY)) == (closed, open_one)
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input(csv=True))
+    update(csv=True)
+    in_csv = [f"events-csv/event_date={day}/" for day in (CLOSED, TODAY)]
+    assert [lake.location(CLOSED), lake.location(TODAY)] == in_csv
+    lake.put(CLOSED, "b", numbered(3, first=3))
+    update(csv=False)
+    assert [lake.location(CLOSED), lake.location(TODAY)] == in_csv
+    lake.glue.update_table(DatabaseName=DATABASE, TableInput=table_input())
+    update(csv=False)
+    assert (lake.location(CLOSED).startswith("closed/"), lake.location(TODAY)) == (True, open_one)
     assert lake.events(tmp_path) == lake.sent
 
 
@@ -273,6 +291,19 @@ def test_a_table_that_was_dropped_is_healed(lake, tmp_path):
     lake.create_table()
     lake.run()
     assert lake.location(CLOSED) == closed
+    assert lake.events(tmp_path) == lake.sent
+
+
+def test_rows_that_a_replay_writes_again_after_everything_was_deleted_are_seen_though_nothing_is_closed(lake, tmp_path):
+    """As docs/downstream/personal-data.md says for protected fields."""
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run()
+    for key in lake.keys(""):
+        if key.startswith(("events/", "closed/", "maintenance/days/")):
+            lake.s3.delete_object(Bucket=LAKE, Key=key)
+    lake.put(CLOSED, "a", numbered(3))
+    lake.run(close_days=False)
+    assert lake.location(CLOSED) == f"events/event_date={CLOSED}/"
     assert lake.events(tmp_path) == lake.sent
 
 
@@ -407,6 +438,30 @@ def test_a_date_that_memory_cannot_hold_is_closed_in_slices_and_still_exact(lake
     assert state.current.exact
     assert lake.table(tmp_path, "events") == many
     assert lake.keys("maintenance/work/") == []
+
+
+@pytest.mark.parametrize(("room", "most"), [(close_day.PIECES_BYTES, 16), (1, 1)])
+def test_pieces_of_a_slice_are_read_some_at_once_in_order_within_memory(lake, tmp_path, many, monkeypatch, room, most):
+    """As many at once as compressed pieces fit into the room beside the rows."""
+    monkeypatch.setattr(close_day, "PIECES_BYTES", room)
+    real, lock, at_once = LakeFiles.read_range, threading.Lock(), [0, 0]
+
+    def read_range(self: LakeFiles, *args: Any) -> bytes | None:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.05)
+        try:
+            return real(self, *args)
+        finally:
+            with lock:
+                at_once[0] -= 1
+
+    monkeypatch.setattr(LakeFiles, "read_range", read_range)
+    lake.run(limits=SMALL_MEMORY)
+    assert lake.table(tmp_path, "events") == many
+    assert (at_once[1] > 1) == (most > 1)
+    assert at_once[1] <= most
 
 
 def test_a_slice_that_memory_cannot_hold_is_said_to_be_inexact_and_the_view_judges(lake, tmp_path, many):
@@ -672,6 +727,32 @@ def test_whatever_step_a_run_dies_at_readers_are_right_and_the_next_run_mends_it
     assert lake.messages()[-1]["version"] == lake.state(CLOSED).current.name
 
 
+@pytest.mark.parametrize("dies_in", ["the attempt", "its clearing"])
+def test_an_attempt_that_is_made_again_with_fewer_rows_leaves_no_file_of_the_first_try(
+    lake, tmp_path, monkeypatch, dies_in
+):
+    """Readers take every file of a folder. An erasure may delete a small file between the tries."""
+    monkeypatch.setattr(closing, "ROWS_PER_FILE", 2)
+    lake.put(CLOSED, "a", numbered(2))
+    lake.put(CLOSED, "b", numbered(4, first=2))
+    first = type("Dying", (DyingLake,), {"dies_at": 4, "after": True, "changes": 0})(LAKE, True)
+    with pytest.raises(Killed):
+        lake.run(files=first)
+    assert [key.rpartition("/")[2] for key in lake.keys("closed/")] == [f"0000-0{n}.parquet" for n in range(3)]
+    lake.s3.delete_object(Bucket=LAKE, Key=f"events/event_date={CLOSED}/b.parquet")
+    lake.sent = {(CLOSED, key) for key in numbered(2)}
+    other = f"closed/event_date={CLOSED}/{lake.state(CLOSED).attempt.version}0/0000-00.parquet"
+    lake.s3.put_object(Bucket=LAKE, Key=other, Body=b"another version's")
+    if dies_in == "its clearing":
+        second = type("Dying", (DyingLake,), {"dies_at": 3, "after": False, "changes": 0})(LAKE, True)
+        with pytest.raises(Killed):
+            lake.run(files=second)
+        assert len(lake.keys("closed/")) == 4
+    lake.run()
+    assert lake.keys("closed/") == [f"{lake.location(CLOSED)}0000-00.parquet", other]
+    assert lake.events(tmp_path) == lake.sent
+
+
 def test_several_runs_at_once_do_no_harm(lake, tmp_path):
     for number in range(20):
         lake.put(CLOSED, f"{number:03}", numbered(4, first=number * 3), batch=f"b{number}")
@@ -717,7 +798,9 @@ def test_a_small_file_that_is_gone_is_counted_and_the_others_are_closed(lake):
     assert (lake.state(CLOSED).files_gone, lake.state(CLOSED).rows) == (1, 4)
     lake.put(CLOSED, "d", numbered(2, first=6))
     assert lake.run().counts["files_gone"] == 0
-    assert lake.state(CLOSED).files_gone == 1
+    assert lake.state(CLOSED).files_gone == 1, "a late file of others does not bring the rows back"
+    lake.run(asked=[CLOSED])
+    assert (lake.state(CLOSED).files_gone, lake.state(CLOSED).rows) == (0, 6)
 
 
 def test_a_closed_file_that_is_gone_keeps_its_date_as_it_is_until_the_operator_says_otherwise(lake):
@@ -837,6 +920,42 @@ def test_a_deployment_registers_everything_and_is_answered(settings, cloudformat
     maintenance.lambda_handler(deployment("Create", url), lambda_context)
     assert answers[0]["Status"] == "SUCCESS"
     assert settings.location(OLDER) == f"events/event_date={OLDER}/"
+    assert settings.location(TODAY) == f"events/event_date={TODAY}/"
+
+
+def test_a_release_that_is_installed_again_after_a_rollback_says_so_for_erase(settings, cloudformation, lambda_context):
+    """The release before names no repeats; its rollback deleted this resource, so that it is created again."""
+    url, _ = cloudformation
+    settings.s3.put_object(Bucket=LAKE, Key=unshown.SINCE, Body=b"of the first time")
+
+    def since() -> bytes:
+        return settings.s3.get_object(Bucket=LAKE, Key=unshown.SINCE)["Body"].read()
+
+    settings.register()
+    maintenance.lambda_handler(deployment("Update", url), lambda_context)
+    assert since() == b"of the first time"
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    assert since() == b""
+
+
+@pytest.mark.parametrize("call", ["read", "dates"], ids=["the lease", "the lake"])
+def test_a_deployment_waits_until_iam_lets_the_new_role_into_the_lake(
+    settings, cloudformation, lambda_context, monkeypatch, call
+):
+    url, answers = cloudformation
+    denied, real = iter([True, True]), getattr(LakeFiles, call)
+
+    def late(*args: Any) -> Any:
+        if next(denied, False):
+            raise LakeUnavailableError("PermissionDeniedError") from PermissionDeniedError("403")
+        return real(*args)
+
+    pauses: list[float] = []
+    monkeypatch.setattr(LakeFiles, call, late)
+    monkeypatch.setattr(cloudformation_answer.time, "sleep", pauses.append)
+    lambda_context.seconds = 900
+    maintenance.lambda_handler(deployment("Create", url), lambda_context)
+    assert (answers[0]["Status"], pauses) == ("SUCCESS", [2, 4])
     assert settings.location(TODAY) == f"events/event_date={TODAY}/"
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -18,8 +19,10 @@ import ingest.app
 import process.app
 from benchmarks import s3 as fast_s3
 from maintain.generate.events import alb, created, sqs
+from process import unshown
 from process.app import RawBatchesNotProcessedError, lambda_handler
 from process.bounds import LIMITS
+from process.lake import Lake
 
 RAW_BUCKET = "raw-bucket"
 LAKE_BUCKET = "lake-bucket"
@@ -92,6 +95,22 @@ def test_retry_overwrites_and_never_adds(s3):
     assert len(first) == 2
     lambda_handler(announce("raw/a.json", "raw/a.json"), None)
     assert lake(s3) == first
+
+
+def test_rows_are_written_only_once_the_batch_of_a_repeat_is_named_for_erase(s3, monkeypatch):
+    real, written = Lake.write, []
+
+    def write(self, key: str, *rest) -> None:
+        if key.startswith(unshown.PREFIX):
+            time.sleep(0.3)
+        real(self, key, *rest)
+        written.append(key.partition("/")[0])
+
+    monkeypatch.setattr(Lake, "write", write)
+    put(s3, "raw/a.json", [element()])
+    put(s3, "raw/b.json", [element(), element(event_id="2", timestamp="1500000000")])
+    assert lambda_handler(announce("raw/a.json", "raw/b.json"), None) == {"batchItemFailures": []}
+    assert written == ["maintenance", "events", "events"]
 
 
 def test_one_broken_batch_of_two_is_quarantined_with_its_bytes(s3, caplog):
