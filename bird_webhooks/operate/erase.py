@@ -271,6 +271,7 @@ class Seeker:
             self._look_at_batches(look, always, pool)
         progress.done()
         if self.search:
+            self._check_that_all_rows_were_met(self.search, look)
             asked = self.search.asked_bytes
             say(
                 f"opened {look.opened:,} of {look.seen.total():,} objects; Athena read at most {asked / 1e6:,.0f} MB, "
@@ -280,6 +281,16 @@ class Seeker:
         if self.table:
             look.postgres = self.table.count(Erased(self.person))
         return look
+
+    def _check_that_all_rows_were_met(self, search: RowSearch, look: Look) -> None:
+        """Errors: OperateError. A row in an object that was not listed would stay, and nobody would know."""
+        met = {finding.stored.url for finding in look.found} | {stored.url for stored in look.unreadable}
+        unmet = search.rows.keys() - met
+        if unmet and self.since is None:
+            raise OperateError(
+                f"{len(unmet):,} files with rows of the person are not listed in the lake: run the command again, or "
+                "give --thorough"
+            )
 
     def _look_at(self, look: Look, some: Iterable[Stored], pool: ThreadPoolExecutor) -> None:
         opened: list[Stored] = []

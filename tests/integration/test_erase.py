@@ -488,6 +488,21 @@ def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
     assert "left: s3://lake-bucket/exports/list.csv\n" in printed
 
 
+@pytest.mark.parametrize("mode", ["by the rows"], indirect=True)
+def test_a_row_in_a_file_that_is_not_listed_is_no_proof(s3, run, monkeypatch):
+    """As when the table reads a place that this program does not know: the row would stay."""
+    fill(s3)
+    take = row_search.RowSearch._take
+    elsewhere = "s3://lake-bucket/events/event_date=2016-04-18/elsewhere.parquet"
+    monkeypatch.setattr(row_search.RowSearch, "_take", lambda self, row: take(self, {**row, "path": elsewhere}))
+    status, _, said = run("--yes")
+    assert status == 1
+    assert said.splitlines()[-1] == (
+        "bird-webhooks: 1 files with rows of the person are not listed in the lake: run the command again, or "
+        "give --thorough"
+    )
+
+
 @pytest.mark.parametrize("mode", ["thorough"], indirect=True)  # Athena fails over a damaged file of rows
 def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     monkeypatch.setattr(erase, "MAX_UNZIPPED_BYTES", 1_000_000)
