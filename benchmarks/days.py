@@ -222,6 +222,9 @@ class CountedLake(LakeFiles):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
 
+    def create(self, key: str) -> None:
+        self.write(key, b"", "")
+
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             (self.folder / key).unlink()

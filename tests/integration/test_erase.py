@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import json
+import os
 import time
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
@@ -73,7 +74,11 @@ class Aws:
         return self.wrapped.get(service) or self.real(service)
 
 
-@pytest.fixture(params=["by the rows", "thorough"])
+# The tests of what is found and taken out are of both; of the others the second mode is asked by night.
+BOTH = pytest.mark.parametrize("mode", ["by the rows", "thorough"], indirect=True)
+
+
+@pytest.fixture(params=["by the rows", *(["thorough"] if os.environ.get("NIGHTLY") else [])])
 def mode(request):
     return request.param
 
@@ -189,6 +194,7 @@ def ids(s3) -> list[str]:
     return sorted(row["event_id"] for row in rows(s3) if row["event_id"])
 
 
+@BOTH
 @pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
 def test_an_address_is_erased_everywhere_and_nobody_else(s3, aws, run, monkeypatch, output_format):
     monkeypatch.setenv("OUTPUT_FORMAT", output_format)
@@ -234,6 +240,7 @@ def rows_of_lake(s3, prefix: str) -> set[str | None]:
     return {event_id for body in bodies for event_id in read_parquet(body).read_all()["event_id"].to_pylist()}
 
 
+@BOTH
 def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
     fill(s3)
     close_dates(s3)
@@ -573,6 +580,7 @@ HIDDEN = {
 }
 
 
+@BOTH
 def test_every_spelling_is_found_in_raw_batches_and_rows(s3, run):
     for name, (elements, metadata) in HIDDEN.items():
         body = elements if isinstance(elements, str) else json.dumps(elements)
@@ -592,6 +600,7 @@ def test_every_spelling_is_found_in_raw_batches_and_rows(s3, run):
     assert "batch-id-original" not in kept["Metadata"]
 
 
+@BOTH
 def test_nobody_else_is_erased(s3, run):
     inputs = Path(__file__).parents[1] / "data/inputs/03-erase-apostrophe.json"
     s3.put_object(Bucket=RAW, Key="raw/brien.json", Body=inputs.read_bytes())
@@ -861,6 +870,7 @@ def lose_small_files(s3) -> None:
         s3.delete_object(Bucket=LAKE, Key=item["Key"])
 
 
+@BOTH
 def test_the_raw_batch_of_a_row_goes_with_it_however_old_it_is(s3, run):
     """The closed file is newer than the raw batch. Without its row the person's batch would look like any other."""
     store(s3, "a", event("1"), event("2", OTHER))
@@ -1039,6 +1049,7 @@ def left(postgres) -> list[str]:
         return [key for (key,) in connection.execute("SELECT event_key FROM bird.events ORDER BY event_key")]
 
 
+@BOTH
 def test_rows_of_postgresql_go_with_the_others(s3, aws, run, postgres, table):
     secrets = aws.real("secretsmanager")
     key = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
