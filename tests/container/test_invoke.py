@@ -53,6 +53,8 @@ def test_ingest_answers_in_a_container(event, status, objects):
 def test_process_writes_rows_in_a_container(event, files):
     result = invoke.invoke("process", EVENTS / f"{event}.json")
     assert result.answer == {"batchItemFailures": []}
-    assert len(result.objects) == files
-    for address in result.objects:
+    # Beside rows, process names batches with repeats, for `erase`.
+    rows = [address for address in result.objects if not address.startswith("s3://local-lake/maintenance/unshown/")]
+    assert len(rows) == files
+    for address in rows:
         assert address.startswith("s3://local-lake/events/event_date=2016-04-18/")
