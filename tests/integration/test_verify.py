@@ -30,7 +30,8 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 def target(s3, moto_endpoint, monkeypatch) -> Stack:
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
     session = boto3.session.Session("test", "test", region_name="eu-west-1")
-    monkeypatch.setattr(Stack, "outputs", {"RawBucketName": RAW, "LakeBucketName": LAKE})
+    outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE, "GlueDatabaseName": "bird"}
+    monkeypatch.setattr(Stack, "outputs", outputs)
     monkeypatch.setattr(Stack, "raw_prefix", "raw")
     yield Stack("bird-webhooks", cache(partial(session.client, endpoint_url=moto_endpoint)), 0)
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
