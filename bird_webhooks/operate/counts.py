@@ -25,6 +25,9 @@ class Count(NamedTuple):
     last: datetime | None
 
 
+NONE = Count(0, None)
+
+
 def counts(stack: Stack, metrics: Sequence[Metric]) -> dict[Metric, Count]:
     """Those of functions that the stack has."""
     there = [metric for metric in metrics if metric.function in stack.resources]
@@ -38,6 +41,10 @@ def counts(stack: Stack, metrics: Sequence[Metric]) -> dict[Metric, Count]:
     )
     found = {result["Id"]: result for result in answer["MetricDataResults"]}
     return {metric: count(found.get(f"m{number}", {})) for number, metric in enumerate(there)}
+
+
+def count_of(stack: Stack, metric: Metric) -> Count:
+    return counts(stack, [metric]).get(metric, NONE)
 
 
 def query(name: str, metric: Metric, stack: Stack) -> dict[str, object]:

@@ -63,42 +63,38 @@ def show(
     shown = []
     for reason, found in sorted(groups.items(), key=lambda group: -len(group[1])):
         found.sort(key=lambda record: str(record["received_at"]), reverse=True)
-        times = sorted(record["received_at"] for record in found)
+        first, last = found[-1]["received_at"], found[0]["received_at"]
         batches = len({record.get("raw_key", record.get("batch_id")) for record in found})
         if as_json:
             some = [
-                cut(record, full) if bodies else without_body(record)
+                with_cut_body(record, full) if bodies else without_body(record)
                 for record in found[: limit if details or bodies else 0]
             ]
-            group = {"reason": reason, "count": len(found), "batches": batches, "first": times[0], "last": times[-1]}
+            group = {"reason": reason, "count": len(found), "batches": batches, "first": first, "last": last}
             shown.append({**group, "records": some})
             continue
-        print(f"{len(found):>8,}  {clean(reason)}  ({batches:,} batches, {times[0]} to {times[-1]})")
+        print(f"{len(found):>8,}  {clean(reason)}  ({batches:,} batches, {first} to {last})")
         for record in islice(found, limit if details or bodies else 0):
             print(f"          {record['received_at']}  {clean(place_of(record))}")
             if bodies:
-                shown_record = cut(record, full)
-                original = shown_record.get("original", shown_record.get("original_base64"))
-                print(f"            {original if isinstance(original, Cut) else json.dumps(original)}")
+                original = record.get("original", record.get("original_base64"))
+                print(f"            {cut(json.dumps(original), full)}")
         if (details or bodies) and len(found) > limit:
             print(f"          ... and {len(found) - limit:,} more (--limit)")
     total = sum(map(len, groups.values()))
     print_json({"quarantined": total, "reasons": shown}) if as_json else print(f"{total:,} quarantined")
 
 
-class Cut(str):
-    """JSON that was cut, with how much is missing."""
+def cut(text: str, full: bool) -> str:
+    """At most SHOWN_CHARACTERS of it, with how many are missing."""
+    missing = 0 if full else len(text) - SHOWN_CHARACTERS
+    return f"{text[:SHOWN_CHARACTERS]} ... and {missing:,} characters more (--full)" if missing > 0 else text
 
 
-def cut(record: Record, full: bool) -> Record:
-    """An original text of more than SHOWN_CHARACTERS as the beginning of its JSON."""
-    shown = dict(record)
-    for name in ("original", "original_base64"):
-        text = json.dumps(record[name]) if name in record and not full else ""
-        if len(text) > SHOWN_CHARACTERS:
-            missing = len(text) - SHOWN_CHARACTERS
-            shown[name] = Cut(f"{text[:SHOWN_CHARACTERS]} ... and {missing:,} characters more (--full)")
-    return shown
+def with_cut_body(record: Record, full: bool) -> Record:
+    """A long original text as the beginning of its JSON."""
+    texts = {name: json.dumps(value) for name, value in record.items() if name.startswith("original")}
+    return record | {name: cut(text, full) for name, text in texts.items() if cut(text, full) != text}
 
 
 def without_body(record: Record) -> Record:

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import dates, lease, put_back, quarantine, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
-from bird_webhooks.operate.counts import Count, Metric, counts
+from bird_webhooks.operate.counts import NONE, Count, Metric, count_of, counts
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json
 from ingest.metrics import REASONS
@@ -149,7 +149,7 @@ def credentials(stack: Stack) -> Line:
 def refused(stack: Stack) -> Line:
     """Requests that ingest refused, by reason, and batches that S3 did not take."""
     found = counts(stack, [*REFUSED, NOT_STORED])
-    not_stored = found.pop(NOT_STORED, Count(0, None))
+    not_stored = found.pop(NOT_STORED, NONE)
     by_reason = {metric.reason: count for metric, count in found.items() if count.number}
     parts = [f"{count.number:,} {reason}, last {clock(count)}" for reason, count in by_reason.items()]
     if not_stored.number:
@@ -196,8 +196,7 @@ def queue(stack: Stack) -> Line:
     """A message that has failed stays taken until its next try; only process itself tells that from one in work."""
     url = stack.output("ProcessQueueUrl")
     waiting, taken = messages_in(stack, url)
-    metric_of_failures = Metric("ProcessFunction", "messages_failed")
-    failed = counts(stack, [metric_of_failures]).get(metric_of_failures, Count(0, None))
+    failed = count_of(stack, Metric("ProcessFunction", "messages_failed"))
     queue_name, quarter_hour = url.rpartition("/")[2], timedelta(minutes=15)
     points = metric(stack, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue_name, "Maximum", quarter_hour)
     oldest = max(points)[1] if points else None
@@ -239,11 +238,10 @@ def further_queue(stack: Stack, outputs: str, function: str, failures: str, name
         return Line("", {})
     waiting, taken = messages_in(stack, stack.output(f"{outputs}QueueUrl"))
     dead, _ = messages_in(stack, stack.output(f"{outputs}DeadLetterQueueUrl"))
-    metric_of_failures = Metric(function, failures)
-    failed = counts(stack, [metric_of_failures]).get(metric_of_failures, Count(0, None))
+    failed = count_of(stack, Metric(function, failures))
     text = f"{waiting + taken:,} files waiting"
     if failed.number:
-        text += f" (not taken, last {clock(failed)})"
+        text += f" (last failure {clock(failed)})"
     text += f"; {dead:,} dead letters" + (f": see `redrive --queue {name} --dry-run`" if dead else "")
     facts = {"waiting": waiting + taken, "dead_letters": dead, "failures_24_h": failed._asdict()}
     health = Health.WARNING if waiting + taken and recent(failed) else Health.OK
