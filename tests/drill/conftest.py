@@ -32,9 +32,9 @@ STACK = "bird-drill"
 HIDDEN_SECONDS = 3
 # From the denial of a right until it works, and until the first sign of it, on a busy machine.
 SIGN_SECONDS = 120
-EVENTS = 60  # in a batch, so that some of each are of a type that is published
 HEALTHY_SECONDS = 180
 ROWS_SECONDS = 120
+EVENTS = 60  # in a batch, so that some of each are of a type that is published
 
 
 @pytest.fixture(scope="session")
