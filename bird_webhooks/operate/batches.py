@@ -109,7 +109,7 @@ def show_with_rows(stack: Stack, since: datetime, until: datetime, unit: str, *,
         found = list(stack.athena(QUERY_SECONDS).stream(sql))
     except QueryFailedError as error:
         raise OperateError(f"{error}: --list counts the batches without Athena") from error
-    by_time = [
+    by_time: list[dict[str, Any]] = [
         {
             "time": str(row["slot"])[: 10 if unit == "day" else 16],
             "batches": int(row["batches"] or 0),
@@ -117,7 +117,7 @@ def show_with_rows(stack: Stack, since: datetime, until: datetime, unit: str, *,
         }
         for row in found
     ]
-    total = {name: sum(int(one[name]) for one in by_time) for name in ("batches", "rows")}
+    total = {name: sum(one[name] for one in by_time) for name in ("batches", "rows")}
     if as_json:
         print_json({"counted": "with rows", **total, "by_time": by_time})
         return
