@@ -44,6 +44,8 @@ PURE = [
     "publish_events/notification.py",
     "publish_events/quarantine.py",
     "publish_events/rows.py",
+    "reconcile/cells.py",
+    "reconcile/proved.py",
     "report/figures.py",
     "report/queries.py",
 ]
