@@ -54,7 +54,7 @@ class Ids(NamedTuple):
 
 @dataclass(frozen=True)
 class Counted:
-    """`moved`: events that are here in this hour and that Bird has in a neighbouring one, less those the other way round.
+    """`moved`: events that are here in this hour and that Bird has in a neighbouring one, less the converse.
 
     Bird's second of an event may be another one there than here, so that it lies in another hour.
     """
