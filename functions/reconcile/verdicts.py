@@ -100,5 +100,5 @@ def from_row(values: Mapping[str, Any]) -> Cell:
     }
     numbers = {name: int(given.get(name) or 0) for name in ("ours", "missing", "strange", "filled", "erased")}
     theirs = given.get("theirs")
-    cell = Cell(**{**given, **times, **numbers, "theirs": None if theirs in (None, "") else int(theirs)})  # type: ignore[arg-type]
+    cell = Cell(**{**given, **times, **numbers, "theirs": None if theirs in (None, "") else int(theirs)})
     return replace(cell, state=State(cell.state), note=cell.note or "")

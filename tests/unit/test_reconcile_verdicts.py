@@ -82,9 +82,20 @@ def test_a_line_is_a_row_of_the_table():
 def test_a_row_of_athena_is_a_cell():
     found = from_row(
         {
-            **{"hour": "2026-11-25 10:00:00.000", "type": "delivery", "state": "unknown", "ours": "5", "theirs": None},
-            **{"stage": "types", "counted_at": "2026-11-25 20:30:05.000", "missing": "0", "strange": "0"},
-            **{"proof": "count", "filled": "0", "erased": "0", "filled_at": None, "note": None},
+            "hour": "2026-11-25 10:00:00.000",
+            "type": "delivery",
+            "state": "unknown",
+            "ours": "5",
+            "theirs": None,
+            "stage": "types",
+            "counted_at": "2026-11-25 20:30:05.000",
+            "missing": "0",
+            "strange": "0",
+            "proof": "count",
+            "filled": "0",
+            "erased": "0",
+            "filled_at": None,
+            "note": None,
         }
     )
     assert found == Cell(TEN, "delivery", State.UNKNOWN, 5, None, "types", LATER)
