@@ -170,7 +170,7 @@ def due(cells: Iterable[Cell], since: datetime, now: datetime, times: Times) -> 
         judged = by_hour.get(hour, [])
         reached = max((STAGES.index(cell.stage) for cell in judged), default=-1)
         waiting = [cell for cell in judged if cell.state not in DONE and now - cell.counted_at >= times.again]
-        if waiting and stage != TOTAL:
+        if waiting and (stage != TOTAL or any(cell.state is State.UNKNOWN for cell in waiting)):
             urgent.append((hour, stage))
         elif STAGES.index(stage) > reached:
             others.append((hour, stage))

@@ -4,11 +4,11 @@ One statement answers for all hours of a run. Its cost is that of the columns th
 the hours belong to.
 """
 
-# ruff: noqa: S608  (what goes into the statements is made here, but for ids, which are quoted)
+# ruff: noqa: S608  (what goes into the statements is made here, but for types, which are quoted)
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -16,10 +16,8 @@ from typing import Any, NamedTuple, Protocol
 from reconcile.athena import Athena
 
 Window = tuple[datetime, datetime]
-Key = tuple[str, str, str]  # event_class, type, event_key
-# Athena takes 262,144 bytes of a statement: https://docs.aws.amazon.com/athena/latest/ug/service-limits.html
-IDS_A_STATEMENT = 4000
-MAX_TYPE_CHARACTERS = 60
+Key = tuple[str, str, str, str]  # customer_id (empty if absent), event_class, type, event_key
+DAY = timedelta(days=1)
 IDENTITY = "customer_id, event_class, type, event_key"
 
 
@@ -40,14 +38,11 @@ class Ours(Protocol):
     def events_of(self, windows: Sequence[Window], types: Collection[str]) -> list[Here]:
         """The events themselves, for windows that hold few. In no order."""
 
-    def keys(self, since: datetime, until: datetime, types: Collection[str]) -> set[Key]:
-        """Which events are here from `since` up to before `until`, by their own time."""
+    def minutes(self, since: datetime, until: datetime, types: Sequence[str]) -> Mapping[tuple[datetime, str], int]:
+        """Events by minute (UTC) and type; nothing where there are none."""
 
-    def present(self, ids: Iterable[str], since: datetime, until: datetime) -> set[Key]:
-        """Which of these event ids are here, on any date from that of `since` to that of `until`.
-
-        For what was fetched: it asks for as many ids as were fetched, and not for all that a busy day has.
-        """
+    def keys(self, since: datetime, until: datetime, types: Sequence[str]) -> set[Key]:
+        """Of events within this time, whichever of the dates from the day before to the day after has their row."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +67,15 @@ class AthenaOurs:
             for row in self._rows(events_sql(windows, types, self.of_text))
         ]
 
-    def keys(self, since: datetime, until: datetime, types: Collection[str]) -> set[Key]:
+    def minutes(self, since: datetime, until: datetime, types: Sequence[str]) -> Mapping[tuple[datetime, str], int]:
+        sql = counts_sql([(since, until)], self.of_text, period="minute", types=types)
+        return {(moment(row["hour"]), row["type"]): int(row["events"]) for row in self._rows(sql)} if types else {}
+
+    def keys(self, since: datetime, until: datetime, types: Sequence[str]) -> set[Key]:
         if not types:
             return set()
-        rows = self._rows(keys_sql(f"{within([(since, until)])} AND type IN {texts(types)}", self.of_text))
-        return {(row["event_class"], row["type"], row["event_key"]) for row in rows}
-
-    def present(self, ids: Iterable[str], since: datetime, until: datetime) -> set[Key]:
-        wanted, found = sorted(set(ids)), set()
-        for start in range(0, len(wanted), IDS_A_STATEMENT):
-            some = wanted[start : start + IDS_A_STATEMENT]
-            condition = f"{dates([(since, until)])} AND event_key IN {texts(some)}"
-            for row in self._rows(keys_sql(condition, self.of_text)):
-                found.add((row["event_class"], row["type"], row["event_key"]))
-        return found
+        rows = self._rows(keys_sql(since, until, types, self.of_text))
+        return {(row["customer_id"], row["event_class"], row["type"], row["event_key"]) for row in rows}
 
     def _rows(self, sql: str) -> Iterator[dict[str, str]]:
         """From the file of the result: its pages by the API have 1,000 rows each."""
@@ -93,14 +83,17 @@ class AthenaOurs:
         yield from csv.DictReader(io.StringIO(text, newline=""))
 
 
-def counts_sql(windows: Sequence[Window], of_text: bool) -> str:
+def counts_sql(
+    windows: Sequence[Window], of_text: bool, *, period: str = "hour", types: Collection[str] | None = None
+) -> str:
     """A copy of an event may have come days after it; the first second that is told of it counts."""
+    only = "" if types is None else f" AND type IN {texts(types)}"
     return f"""
-        SELECT date_trunc('hour', at) AS hour, type, count(*) AS events FROM (
+        SELECT date_trunc('{period}', at) AS hour, type, count(*) AS events FROM (
           SELECT {IDENTITY}, min("timestamp") AS at FROM {relation(of_text)}
-          WHERE {within(windows)} GROUP BY {IDENTITY}
+          WHERE {within(windows)}{only} GROUP BY {IDENTITY}
         ) AS once
-        GROUP BY date_trunc('hour', at), type"""
+        GROUP BY date_trunc('{period}', at), type"""
 
 
 def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool) -> str:
@@ -109,8 +102,11 @@ def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool)
         FROM {relation(of_text)} WHERE {within(windows)} AND type IN {texts(types)} GROUP BY {IDENTITY}"""
 
 
-def keys_sql(condition: str, of_text: bool) -> str:
-    return f"SELECT DISTINCT event_class, type, event_key FROM {relation(of_text)} WHERE {condition}"
+def keys_sql(since: datetime, until: datetime, types: Collection[str], of_text: bool) -> str:
+    return f"""
+        SELECT DISTINCT coalesce(customer_id, '') AS customer_id, event_class, type, event_key
+        FROM {relation(of_text)} WHERE {dates([(since - DAY, until + DAY)])} AND {times([(since, until)])}
+          AND type IN {texts(types)}"""
 
 
 def relation(of_text: bool) -> str:
@@ -118,10 +114,12 @@ def relation(of_text: bool) -> str:
 
 
 def within(windows: Sequence[Window]) -> str:
-    times = " OR ".join(
-        f'("timestamp" >= {literal(since)} AND "timestamp" < {literal(until)})' for since, until in windows
-    )
-    return f"{dates(windows)} AND ({times})"
+    return f"{dates(windows)} AND {times(windows)}"
+
+
+def times(windows: Sequence[Window]) -> str:
+    each = (f'("timestamp" >= {literal(since)} AND "timestamp" < {literal(until)})' for since, until in windows)
+    return f"({' OR '.join(each)})"
 
 
 def dates(windows: Sequence[Window]) -> str:

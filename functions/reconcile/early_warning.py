@@ -1,4 +1,4 @@
-"""What Bird says of its own failed batches: which fail, which it has given up, and which it wrongly calls delivered. Pure.
+"""What Bird says of its own failed batches: which fail, which it gave up, and which it wrongly calls delivered. Pure.
 
 Batch status lists the batches of the last 24 hours that failed at least once. It has no word for "given up": that
 follows from 8 hours or 12 tries without success.

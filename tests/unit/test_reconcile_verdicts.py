@@ -128,20 +128,22 @@ def test_events_come_with_their_second_and_batch():
     assert found == [Here("track_event", "open", "17", TEN + timedelta(seconds=1), "b-1")]
 
 
-def test_ids_are_asked_for_in_statements_that_athena_takes():
-    answer = 'event_class,type,event_key\n"track_event","open","17"\n'
-    athena = FakeAthena(answer, answer, answer)
-    ids = [f"{number:020d}" for number in range(9000)]
-    assert AthenaOurs(athena, athena.read).present(ids, TEN, TEN) == {("track_event", "open", "17")}
-    assert len(athena.asked) == 3
-    assert max(map(len, athena.asked)) < 262_144
+def test_keys_are_looked_for_on_the_dates_around_too():
+    athena = FakeAthena('customer_id,event_class,type,event_key\n"",track_event,"open","17"\n')
+    found = AthenaOurs(athena, athena.read).keys(TEN, TEN + HOUR, ["open"])
+    assert found == {("", "track_event", "open", "17")}
+    assert "DATE '2026-11-24', DATE '2026-11-25', DATE '2026-11-26'" in athena.asked[0]
+
+
+def test_minutes_are_counted_like_hours():
+    athena = FakeAthena('hour,type,events\n"2026-11-25 10:03:00.000","open","2"\n')
+    found = AthenaOurs(athena, athena.read).minutes(TEN, TEN + HOUR, ["open"])
+    assert found == {(TEN + timedelta(minutes=3), "open"): 2}
+    assert "date_trunc('minute', at)" in athena.asked[0]
 
 
 def test_a_quotation_mark_stays_inside_its_text():
-    assert "event_key IN ('it''s')" in keys_sql("event_key IN ('it''s')", of_text=False)
-    athena = FakeAthena("event_class,type,event_key\n")
-    AthenaOurs(athena, athena.read).present(["it's"], TEN, TEN + HOUR)
-    assert "event_key IN ('it''s')" in athena.asked[0]
+    assert "type IN ('it''s')" in keys_sql(TEN, TEN, ["it's"], of_text=False)
 
 
 def test_a_day_that_ends_at_midnight_touches_no_other():
@@ -156,6 +158,11 @@ def test_csv_is_counted_through_the_view_that_has_types():
 
 def test_the_statements_are_sql_of_both_engines():
     window = [(TEN, TEN + HOUR)]
-    for sql in (counts_sql(window, of_text=False), events_sql(window, ["open"], of_text=False)):
+    statements = [
+        counts_sql(window, of_text=False),
+        events_sql(window, ["open"], of_text=False),
+        keys_sql(TEN, TEN + HOUR, ["open"], of_text=False),
+    ]
+    for sql in statements:
         for dialect in ("athena", "duckdb", "postgres"):
             assert sqlglot.parse_one(sql, dialect=dialect)
