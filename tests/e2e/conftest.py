@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bird_webhooks import __main__ as operate
+from bird_webhooks.simulator import bird_api
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
 from local_aws import postgres as local_postgres
@@ -18,7 +19,6 @@ from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
 from local_aws.postgres import Postgres
 from maintain.sar.generate import generate, written
-from tests import bird_api
 
 BIRD_API_KEY = "0123456789abcdef0123456789abcdef01234567"
 DOMAIN_NAME = "webhooks.example.com"
