@@ -46,6 +46,7 @@ RESERVED_SECONDS = 90  # for what a run writes at its end, and for one answer of
 AWS_LIMITS = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 BATCHES_READ = 200  # by one calibration
 MOST_BYTES = 64 * 1024 * 1024  # of a raw batch, no longer compressed
+NOT_FILLED = ("filling_did_not_help", "events_held", "calibration_failed")
 ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
@@ -64,7 +65,9 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         facts = {"access_failures": 1}
     else:
         facts = one_run(now, verdicts, key, str(event["webhook_id"]), seconds_left(context)).run()
-    facts["filling_failed"] = sum(facts.get(n, 0) for n in ("filling_did_not_help", "events_held", "calibration_failed"))
+    facts["filling_failed"] = sum(
+        facts.get(n, 0) for n in ("filling_did_not_help", "events_held", "calibration_failed")
+    )
     name = settings.get("AWS_LAMBDA_FUNCTION_NAME", "local")
     logger.info("compared with Bird", extra=counted(with_zeros(facts), name, now))
     return facts
