@@ -436,6 +436,8 @@ class Round:
         """The state last: a run that ends before it counts some cells again."""
         self.verdicts.write(self.cells.values(), {hour.date() for hour in self.changed})
         self.state["looked_at"] = self.now.isoformat()
+        today = str(self.now.date())
+        self.state["calls"] = {today: self.state.get("calls", {}).get(today, 0) + self.api.calls.spent}
         self.verdicts.write_state(self.state)
 
     # --- Metrics ---
@@ -454,7 +456,8 @@ class Round:
             "missing_events": sum(cell.missing for cell in cells if cell.state is State.GAP),
             "surplus_events": sum(cell.strange for cell in cells if cell.state is State.SURPLUS),
             "unproved_old_hours": len({cell.hour for cell in old}),
-            "proof_age_seconds": max(0, round((self.now - until).total_seconds())),
+            # Without the grant nothing can be proved, and that is no alarm.
+            "proof_age_seconds": 0 if self.state["no_grant"] else max(0, round((self.now - until).total_seconds())),
             "calls": self.api.calls.spent,
         }
 

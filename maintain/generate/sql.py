@@ -52,6 +52,26 @@ POSTGRES_HEAD = """\
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
 """
+# What functions/reconcile writes, of which the view completeness is made; in Athena it is a table over its files.
+VERDICTS = """\
+CREATE TABLE IF NOT EXISTS verdicts (
+  hour timestamp,
+  type text,
+  state text NOT NULL,
+  ours bigint NOT NULL,
+  theirs bigint,
+  stage text NOT NULL,
+  counted_at timestamp NOT NULL,
+  missing bigint NOT NULL,
+  strange bigint NOT NULL,
+  proof text NOT NULL,
+  filled bigint NOT NULL,
+  erased bigint NOT NULL,
+  filled_at timestamp,
+  note text NOT NULL,
+  PRIMARY KEY (hour, type)
+);
+"""
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
 
@@ -188,7 +208,7 @@ def postgres_sql() -> str:
         + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
         for view in views()
     ]
-    return POSTGRES_HEAD + "\n".join(made)
+    return POSTGRES_HEAD + "\n".join([VERDICTS, *made])
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:

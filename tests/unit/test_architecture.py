@@ -45,8 +45,12 @@ PURE = [
     "publish_events/quarantine.py",
     "publish_events/rows.py",
     "reconcile/addresses.py",
+    "reconcile/api_key.py",
     "reconcile/as_webhook.py",
+    "reconcile/calibration.py",
     "reconcile/cells.py",
+    "reconcile/early_warning.py",
+    "reconcile/metrics.py",
     "reconcile/proved.py",
     "report/figures.py",
     "report/queries.py",
@@ -62,13 +66,14 @@ COPIES = [
     ),
     ("load_postgres/notification.py", "publish_events/notification.py"),
     ("report/athena.py", "reconcile/athena.py"),
+    ("register_webhook/webhook.py:api_key", "reconcile/api_key.py:api_key"),
     ("load_postgres/lake.py:_store", "process/lake.py:_store", "publish_events/lake.py:_store"),
-    ("load_postgres/metrics.py:counted", "publish_events/metrics.py:counted"),
     ("process/addresses.py", "reconcile/addresses.py"),
     *(
         (f"process/tombstones.py:{name}", f"reconcile/tombstones.py:{name}")
         for name in ("Tombstone", "Tombstones", "name", "key_id", "decode", "read")
     ),
+    ("load_postgres/metrics.py:counted", "publish_events/metrics.py:counted", "reconcile/metrics.py:counted"),
 ]
 IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
 
