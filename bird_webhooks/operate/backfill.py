@@ -16,7 +16,7 @@ from bird_webhooks.simulator.verify import Lake
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
 from reconcile.as_webhook import NOT_IN_EVENTS_API, WITHOUT_ID
-from reconcile.athena import Athena
+from reconcile.athena import Athena, QueryFailedError
 from reconcile.counting import AthenaOurs
 from reconcile.events_api import (
     CallBudget,
@@ -72,6 +72,8 @@ def backfill(
         raise OperateError(f"Bird's answer fails a check and was not used: {error}; give the command again") from None
     except RefusedError as error:
         raise OperateError(f"Bird refused: {error}") from None
+    except QueryFailedError as error:
+        raise OperateError(f"{error}: what was stored until then stays; give the command again") from None
     except UnknownKeyError as error:
         raise OperateError(f"{error}: who was erased cannot be told, so nothing is filled in") from None
     seconds = time.monotonic() - began

@@ -64,7 +64,9 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         facts = {"access_failures": 1}
     else:
         facts = one_run(now, verdicts, key, str(event["webhook_id"]), seconds_left(context)).run()
-    facts["filling_failed"] = sum(facts.get(n, 0) for n in ("filling_did_not_help", "events_held", "calibration_failed"))
+    facts["filling_failed"] = sum(
+        facts.get(n, 0) for n in ("filling_did_not_help", "events_held", "calibration_failed")
+    )
     name = settings.get("AWS_LAMBDA_FUNCTION_NAME", "local")
     logger.info("compared with Bird", extra=counted(with_zeros(facts), name, now))
     return facts

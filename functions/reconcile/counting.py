@@ -89,11 +89,11 @@ def counts_sql(
     """A copy of an event may have come days after it; the first second that is told of it counts."""
     only = "" if types is None else f" AND type IN {texts(types)}"
     return f"""
-        SELECT date_trunc('{period}', at) AS hour, type, count(*) AS events FROM (
-          SELECT {IDENTITY}, min("timestamp") AS at FROM {relation(of_text)}
+        SELECT date_trunc('{period}', happened) AS hour, type, count(*) AS events FROM (
+          SELECT {IDENTITY}, min("timestamp") AS happened FROM {relation(of_text)}
           WHERE {within(windows)}{only} GROUP BY {IDENTITY}
         ) AS once
-        GROUP BY date_trunc('{period}', at), type"""
+        GROUP BY date_trunc('{period}', happened), type"""
 
 
 def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool) -> str:

@@ -13,6 +13,7 @@ from bird_webhooks.operate import backfill
 from bird_webhooks.simulator import bird_api
 from bird_webhooks.stack import Stack
 from process import tombstones
+from reconcile.athena import QueryFailedError
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 NOW = datetime.now(UTC).replace(second=30, microsecond=0)
@@ -179,6 +180,18 @@ def test_a_held_type_is_an_error_that_counts_it(command, bird):
     assert status == 1
     assert "stored    1 events" in printed
     assert "of a type whose class is not known, and not stored: 1 brand_new" in said
+
+
+def test_a_query_that_fails_is_said_in_one_line(command, monkeypatch):
+    def fails(*asked):
+        raise QueryFailedError("Athena: out of patience")
+
+    monkeypatch.setattr(Nothing, "minutes", fails)
+    status, _, said = command("--since", "1d", "--yes")
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        "bird-webhooks: Athena: out of patience: what was stored until then stays; give the command again",
+    )
 
 
 # --- The period ---
