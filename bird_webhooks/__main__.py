@@ -19,6 +19,7 @@ from bird_webhooks import report_page
 from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import (
+    backfill,
     batches,
     check_lake,
     close,
@@ -39,7 +40,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
-LOOK_BACK = ("batches", "replay", "quarantine", "completeness")
+LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "completeness")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 
@@ -194,6 +195,19 @@ def run(options: argparse.Namespace) -> int:
                 postgres=options.postgres,
                 schema=options.schema,
                 wait_seconds=options.wait,
+                dry_run=options.dry_run,
+                yes=options.yes,
+                as_json=options.json,
+            )
+        case "backfill":
+            backfill.backfill(
+                the_stack(options),
+                options.since,
+                options.until,
+                options.types,
+                now,
+                limit=options.limit,
+                calls=options.calls,
                 dry_run=options.dry_run,
                 yes=options.yes,
                 as_json=options.json,

@@ -63,7 +63,7 @@ class AthenaOurs:
         if not windows or not types:
             return []
         return [
-            Here(row["event_class"], row["type"], row["event_key"], moment(row["at"]), row["batch_id"])
+            Here(row["event_class"], row["type"], row["event_key"], moment(row["happened"]), row["batch_id"])
             for row in self._rows(events_sql(windows, types, self.of_text))
         ]
 
@@ -89,16 +89,16 @@ def counts_sql(
     """A copy of an event may have come days after it; the first second that is told of it counts."""
     only = "" if types is None else f" AND type IN {texts(types)}"
     return f"""
-        SELECT date_trunc('{period}', at) AS hour, type, count(*) AS events FROM (
-          SELECT {IDENTITY}, min("timestamp") AS at FROM {relation(of_text)}
+        SELECT date_trunc('{period}', happened) AS hour, type, count(*) AS events FROM (
+          SELECT {IDENTITY}, min("timestamp") AS happened FROM {relation(of_text)}
           WHERE {within(windows)}{only} GROUP BY {IDENTITY}
         ) AS once
-        GROUP BY date_trunc('{period}', at), type"""
+        GROUP BY date_trunc('{period}', happened), type"""
 
 
 def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool) -> str:
     return f"""
-        SELECT event_class, type, event_key, min("timestamp") AS at, min(batch_id) AS batch_id
+        SELECT event_class, type, event_key, min("timestamp") AS happened, min(batch_id) AS batch_id
         FROM {relation(of_text)} WHERE {within(windows)} AND type IN {texts(types)} GROUP BY {IDENTITY}"""
 
 

@@ -59,7 +59,7 @@ class Store(Protocol):
         ...
 
 
-class Erased(Protocol):
+class Covers(Protocol):
     """process.tombstones.Tombstones, or this function's copy."""
 
     def covers(self, address: str | None, event_time: datetime | None) -> bool: ...
@@ -99,7 +99,7 @@ def fill(
     api: EventsApi,
     ours: Ours,
     store: Store,
-    tombstones: Callable[[], Erased],
+    tombstones: Callable[[], Covers],
     since: datetime,
     until: datetime,
     types: Sequence[str],
@@ -132,7 +132,7 @@ class _Filling:
     api: EventsApi
     ours: Ours
     store: Store
-    tombstones: Callable[[], Erased]
+    tombstones: Callable[[], Covers]
     asked: Sequence[str]
     limits: Limits
     webhook: Webhook | None

@@ -68,12 +68,12 @@ COPIES = [
     ("report/athena.py", "reconcile/athena.py"),
     ("register_webhook/webhook.py:api_key", "reconcile/api_key.py:api_key"),
     ("load_postgres/lake.py:_store", "process/lake.py:_store", "publish_events/lake.py:_store"),
-    ("load_postgres/metrics.py:counted", "publish_events/metrics.py:counted", "reconcile/metrics.py:counted"),
     ("process/addresses.py", "reconcile/addresses.py"),
     *(
         (f"process/tombstones.py:{name}", f"reconcile/tombstones.py:{name}")
         for name in ("Tombstone", "Tombstones", "name", "key_id", "decode", "read")
     ),
+    ("load_postgres/metrics.py:counted", "publish_events/metrics.py:counted", "reconcile/metrics.py:counted"),
 ]
 IO_MODULES = {"boto3", "obstore", "os", "socket", "urllib.request", "pathlib", "time", "logging"}
 

@@ -127,7 +127,7 @@ def test_every_statement_says_why_and_names_each_action_and_resource(template):
                 assert re.fullmatch(r"([A-Z][a-z]+){2,}", statement["Sid"]), name  # a verb and what it is done to
                 actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
                 assert [action for action in actions if "*" in action or not re.match(r"[a-z0-9]+:[A-Z]", action)] == []
-                # What EC2 and CloudWatch describe has no narrower resource, nor have interfaces that are yet to be made.
+                # What EC2 and CloudWatch describe has no narrower resource, nor have interfaces that are not made yet.
                 unbounded = ["ec2:DescribeSecurityGroupRules", "cloudwatch:GetMetricStatistics", *OF_A_VPC]
                 assert statement["Resource"] != "*" or set(actions) <= set(unbounded), name
                 assert statement["Effect"] == "Allow" or statement["Sid"] == "DenyNetworkToOurCode"
