@@ -2,9 +2,9 @@
 
 MiniStack's Athena knows only tables, so this module replaces each view in a statement by a subquery, from the view's
 definition in Glue. MiniStack reads every file under a table's location; here a table with registered partitions has the
-rows at their locations only, "$path" is a row's object, and a result's file is where the execution says. When policies are enforced, MiniStack does not know the
-workgroup of a running query, which a role's policy in AWS names; this module looks it up. The rules of local_aws/strict
-refuse what AWS refuses.
+rows at their locations only, and "$path" is a row's object. A result's file is where the execution says that it is.
+When policies are enforced, MiniStack does not know the workgroup of a running query, which a role's policy in AWS
+names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
 """
 
 import json

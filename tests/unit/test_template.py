@@ -100,8 +100,10 @@ def test_rights_in_a_vpc_are_there_only_with_a_vpc(template):
     given = [
         p for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Role" for p in r["Properties"]["Policies"]
     ]
-    [conditional] = [policy["Fn::If"] for policy in given if "Fn::If" in policy]
-    assert [conditional[0], conditional[2]] == ["PostgresInVpc", {"Ref": "AWS::NoValue"}]
+    conditional = {policy["Fn::If"][0]: policy["Fn::If"][1:] for policy in given if "Fn::If" in policy}
+    assert conditional.keys() == {"PostgresInVpc", "LoadPostgres"}
+    assert OF_A_VPC[0] not in str(conditional["LoadPostgres"])
+    assert conditional["PostgresInVpc"][1] == {"Ref": "AWS::NoValue"}
     assert [p["PolicyName"] for p in given if "Fn::If" not in p and OF_A_VPC[0] in str(p)] == []
 
 
@@ -190,7 +192,9 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert [(r["Condition"], r["Properties"]["Principal"]) for r in invokers] == [
         ("UseAlb", "elasticloadbalancing.amazonaws.com"),
         ("UseHttpApi", "apigateway.amazonaws.com"),
+        ("UseReconcile", "events.amazonaws.com"),
     ]
+    assert invokers[2]["Properties"]["FunctionName"] == {"Ref": "ReconcileFunction"}
     assert conditions["UseHttpApi"] == {"Fn::Equals": [{"Ref": "FrontDoor"}, "HTTP_API"]}
     assert "AWS::Lambda::Url" not in {r["Type"] for r in template["Resources"].values()}
 
