@@ -423,6 +423,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
         "IngestFunction",
         "Dashboard",
         "ListExportView",
+        "VerdictsTable",
         "LoadPostgresFunction",
         "WebhookListenerRule",
         "HealthCheckListenerRule",
