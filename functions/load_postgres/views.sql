@@ -2,6 +2,24 @@
 -- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
+CREATE TABLE IF NOT EXISTS verdicts (
+  hour timestamp,
+  type text,
+  state text,
+  ours bigint,
+  theirs bigint,
+  stage text,
+  counted_at timestamp,
+  missing bigint,
+  strange bigint,
+  proof text,
+  filled bigint,
+  erased bigint,
+  filled_at timestamp,
+  note text,
+  PRIMARY KEY (hour, type)
+);
+
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 COMMENT ON VIEW events_deduplicated IS 'Each event once (bird-webhooks)';
 COMMENT ON COLUMN events_deduplicated.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
@@ -138,6 +156,52 @@ COMMENT ON COLUMN bounce_classes.bounce_group IS 'Bird''s category: Hard, Soft, 
 COMMENT ON COLUMN bounce_classes.meaning IS 'what happened';
 COMMENT ON COLUMN bounce_classes.action IS 'suppress - at once; count - after repetition; none - the class says nothing about the recipient';
 COMMENT ON COLUMN bounce_classes.because IS 'the reason for the action';
+
+CREATE OR REPLACE VIEW completeness AS
+SELECT
+  hour,
+  type,
+  state,
+  ours,
+  theirs,
+  missing,
+  strange,
+  proof,
+  filled,
+  erased,
+  counted_at,
+  note
+FROM (
+  SELECT
+    CAST(hour AS timestamp) AS hour,
+    CAST(type AS varchar) AS type,
+    CAST(state AS varchar) AS state,
+    CAST(ours AS bigint) AS ours,
+    CAST(theirs AS bigint) AS theirs,
+    CAST(missing AS bigint) AS missing,
+    CAST(strange AS bigint) AS strange,
+    CAST(proof AS varchar) AS proof,
+    CAST(filled AS bigint) AS filled,
+    CAST(erased AS bigint) AS erased,
+    CAST(counted_at AS timestamp) AS counted_at,
+    CAST(note AS varchar) AS note,
+    row_number() OVER (PARTITION BY hour, type ORDER BY counted_at DESC) AS newest
+  FROM verdicts
+) AS judged
+WHERE newest = 1;
+COMMENT ON VIEW completeness IS 'whether all that Bird has of an hour and event type is here (bird-webhooks)';
+COMMENT ON COLUMN completeness.hour IS 'beginning of the hour, in UTC';
+COMMENT ON COLUMN completeness.type IS 'event type; * - all types together, while they were not counted one by one';
+COMMENT ON COLUMN completeness.state IS 'proved, filled, erased, provisional, late, gap, surplus, unknown, expired, before or unprovable';
+COMMENT ON COLUMN completeness.ours IS 'events that are here';
+COMMENT ON COLUMN completeness.theirs IS 'events that Bird has; NULL if it gave no answer';
+COMMENT ON COLUMN completeness.missing IS 'events that only Bird has';
+COMMENT ON COLUMN completeness.strange IS 'events that only we have';
+COMMENT ON COLUMN completeness.proof IS 'ids - compared by id; count - compared by number';
+COMMENT ON COLUMN completeness.filled IS 'events that were fetched from Bird';
+COMMENT ON COLUMN completeness.erased IS 'events that were left out because the person is erased';
+COMMENT ON COLUMN completeness.counted_at IS 'when it was counted last';
+COMMENT ON COLUMN completeness.note IS 'what more there is to say';
 
 CREATE OR REPLACE VIEW message_timeline AS
 SELECT

@@ -52,6 +52,26 @@ POSTGRES_HEAD = """\
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
 """
+# What functions/reconcile writes, of which the view completeness is made; in Athena it is a table over its files.
+VERDICT_COLUMNS = (
+    ("hour", "timestamp"),
+    ("type", "text"),
+    ("state", "text"),
+    ("ours", "bigint"),
+    ("theirs", "bigint"),
+    ("stage", "text"),
+    ("counted_at", "timestamp"),
+    ("missing", "bigint"),
+    ("strange", "bigint"),
+    ("proof", "text"),
+    ("filled", "bigint"),
+    ("erased", "bigint"),
+    ("filled_at", "timestamp"),
+    ("note", "text"),
+)
+VERDICTS = "CREATE TABLE IF NOT EXISTS verdicts (\n  {},\n  PRIMARY KEY (hour, type)\n);\n".format(
+    ",\n  ".join(f"{name} {kind}" for name, kind in VERDICT_COLUMNS)
+)
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
 
@@ -142,6 +162,32 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def verdicts_resource() -> list[str]:
+    """The table over the small files of JSON of functions/reconcile: one for each date, written as a whole."""
+    glue = {"text": "string"}
+    return [
+        "VerdictsTable:",
+        "  Type: AWS::Glue::Table",
+        "  DependsOn: SettingsGuard",
+        "  Properties:",
+        "    CatalogId: !Ref AWS::AccountId",
+        "    DatabaseName: !Ref GlueDatabase",
+        "    TableInput:",
+        "      Name: verdicts",
+        "      Description: What was found of each hour and event type; ask the view completeness",
+        "      TableType: EXTERNAL_TABLE",
+        '      Parameters: {EXTERNAL: "TRUE", classification: json}',
+        "      PartitionKeys: []",
+        "      StorageDescriptor:",
+        '        Location: !Sub "s3://${LakeBucket}/completeness/cells/"',
+        "        InputFormat: org.apache.hadoop.mapred.TextInputFormat",
+        "        OutputFormat: org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+        "        SerdeInfo: {SerializationLibrary: org.openx.data.jsonserde.JsonSerDe}",
+        "        Columns:",
+        *(f"          - {{Name: {name}, Type: {glue.get(kind, kind)}}}" for name, kind in VERDICT_COLUMNS),
+    ]
+
+
 def view_resource(view: Text) -> list[str]:
     sql = statement(view)
     if '"' in sql or "\\" in sql:
@@ -188,7 +234,7 @@ def postgres_sql() -> str:
         + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
         for view in views()
     ]
-    return POSTGRES_HEAD + "\n".join(made)
+    return POSTGRES_HEAD + "\n".join([VERDICTS, *made])
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:
