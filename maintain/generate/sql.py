@@ -45,6 +45,7 @@ BOUNCE_CLASSES_HEAD = """\
 --   meaning varchar: what happened
 --   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
 --   because varchar: the reason for the action
+--   counted_as varchar: bounce; admin - Bird did not send the message; reply - an out-of-band event of the class is an answer, and the message arrived
 """
 POSTGRES_HEAD = """\
 -- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others
@@ -128,6 +129,8 @@ def unreadable(text: Text) -> Iterator[str]:
 def bounce_classes_sql() -> str:
     with BOUNCE_CLASSES.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if any(None in row for row in rows):
+        raise SystemExit(f"{BOUNCE_CLASSES}: a value with a comma needs quotation marks")
     first, *others = list(rows[0])
     values = [
         ", ".join([f"CAST({row[first]} AS bigint)", *(f"CAST({literal(row[name])} AS varchar)" for name in others)])
