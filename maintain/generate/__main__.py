@@ -36,6 +36,7 @@ def generated() -> dict[Path, str]:
     return {
         TEMPLATE: of_the_template,
         sql.BOUNCE_CLASSES_VIEW: sql.bounce_classes_sql(),
+        **sql.by_message_queries(),
         sql.POSTGRES_VIEWS: sql.postgres_sql(),
         ROOT / "functions/load_postgres/columns.json": columns.postgres_columns(),
         ROOT / "functions/publish_events/columns.py": columns.publish_events_columns(),
