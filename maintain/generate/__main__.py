@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from maintain.check_template import ROOT, TEMPLATE
-from maintain.generate import columns, columns_page, events, settings_page, sql, template
+from maintain.generate import columns, columns_page, dashboards, events, settings_page, sql, template
 
 
 def main() -> int:
@@ -42,6 +42,7 @@ def generated() -> dict[Path, str]:
         ROOT / "functions/publish_events/columns.py": columns.publish_events_columns(),
         ROOT / "docs/settings.md": settings_page.page(of_the_template),
         ROOT / "docs/columns.md": columns_page.page(),
+        **dashboards.files(),
         **{events.EVENTS / name: events.rendered(event) for name, event in events.invocation_events().items()},
     }
 

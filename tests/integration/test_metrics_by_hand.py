@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from maintain.generate import sql
+from tests import grafana
 from tests.integration.engines import in_duckdb, in_postgres
 from tests.known_events import TODAY, ago
 
@@ -488,3 +489,16 @@ def test_cohorts(ask):
 def test_every_saved_query_answers(ask):
     for text in sql.queries():
         assert ask(text.name), text.name
+
+
+def test_every_panel_of_grafana_answers_as_its_saved_query(ask):
+    for panel in grafana.panels("postgresql"):
+        assert ask(grafana.statement(panel)) == ask(grafana.query(panel)), panel["title"]
+
+
+def test_a_panel_of_grafana_shows_what_is_chosen(ask):
+    [panel] = [one for one in grafana.panels("postgresql") if grafana.query(one) == "provider_day"]
+    found = ask(grafana.statement(panel, days=15, provider="Yahoo", domain="angry.example.com"))
+    assert [figures(row, "mailbox_provider", "sending_domain", "sent") for row in found] == [
+        ("Yahoo", "angry.example.com", 1000)
+    ]
