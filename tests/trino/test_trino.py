@@ -108,7 +108,9 @@ def test_panels_of_grafana_answer_as_their_saved_queries(lake):
             assert filtered == saved, panel["title"]
 
 
-@pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
+@pytest.mark.parametrize(
+    "period", [pytest.param(WEEK, id="week"), pytest.param(MONTHS, id="months", marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("name", queries(WEEK))
 def test_statement_of_the_report(lake, name, period):
     assert lake.ask(queries(period)[name], postgres=name not in TEXT_OF_JSON)
