@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 import process.app
 from bird_webhooks.simulator import bird_api
 from bird_webhooks.simulator.batches import BatchMaker
+from bird_webhooks.simulator.bird_events import Misbehaviour
 from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
 from bird_webhooks.simulator.verify import events_of, key_of
 from process import tombstones
@@ -242,6 +243,34 @@ def test_a_type_that_bird_refuses_does_not_keep_the_others(bird, here, raw, nobo
 def test_windows_are_of_whole_minutes(bird, here, raw, nobody):
     with pytest.raises(ValueError, match="whole minutes"):
         fill(api_of(bird), here, raw, nobody, NOON + timedelta(seconds=1), NOON + HOUR, ["delivery"])
+
+
+@pytest.mark.parametrize(
+    "misbehaviour",
+    [
+        pytest.param(Misbehaviour(empty_index=True), id="an index that is empty by a fault"),
+        pytest.param(Misbehaviour(late=2 * HOUR), id="events that are not found yet"),
+        pytest.param(Misbehaviour(retention=timedelta(minutes=30)), id="events that Bird has forgotten"),
+    ],
+)
+def test_what_bird_does_not_show_changes_nothing_here(bird, here, raw, nobody, misbehaviour):
+    recorded(bird, here, (event(n) for n in range(20)), range(5))
+    bird.recording.misbehaviour = misbehaviour
+    filled = fill(api_of(bird), here, raw, nobody, NOON, NOON + HOUR, ["delivery"])
+    assert (filled.stored, filled.compared, raw.puts) == (0, 0, 0)
+    bird.recording.misbehaviour = Misbehaviour()
+    assert fill(api_of(bird), here, raw, nobody, NOON, NOON + HOUR, ["delivery"]).stored == 5
+
+
+def test_under_load_it_waits_and_goes_on(bird, here, raw, nobody):
+    recorded(bird, here, (event(n) for n in range(20)), range(5))
+    bird.overload(2, 429, retry_after="3")
+    bird.overload(2, 502)
+    waits = []
+    api = EventsApi(bird.url, KEY, calls=CallBudget(20), wait=waits.append)
+    assert fill(api, here, raw, nobody, NOON, NOON + HOUR, ["delivery"]).stored == 5
+    assert waits == [10, 20, 40, 80, 5]
+    assert bird.most_at_once == 1
 
 
 # --- Bounds, and answers that cannot be trusted ---
