@@ -23,6 +23,7 @@ from bird_webhooks.operate import (
     batches,
     check_lake,
     close,
+    completeness,
     erase,
     files,
     lists,
@@ -39,7 +40,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
-LOOK_BACK = ("backfill", "batches", "replay", "quarantine")
+LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "completeness")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 
@@ -172,6 +173,8 @@ def run(options: argparse.Namespace) -> int:
             rotate(the_stack(options), options)
         case "close":
             close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
+        case "completeness":
+            completeness.show(the_stack(options), since, until, run=options.run, as_json=options.json)
         case "files":
             files.show(the_stack(options), options.since, options.until, as_json=options.json)
         case "check-lake":

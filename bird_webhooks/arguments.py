@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     rotate(commands)
     close(commands)
     files(commands)
+    completeness(commands)
     check_lake(commands)
     reload(commands)
     backfill(commands)
@@ -228,6 +229,13 @@ def files(commands: Commands) -> None:
     to = command(commands, "files", text, json=True)
     to.add_argument("--since", type=day, required=True, metavar="DATE", help="first event date: 2026-11-24, or 7d ago")
     to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
+
+
+def completeness(commands: Commands) -> None:
+    text = "show how far it is proved that all that Bird has is here, hour by hour"
+    to = command(commands, "completeness", text, json=True)
+    add_times(to, "48h ago")
+    to.add_argument("--run", action="store_true", help="compare with Bird now what is due, as the schedule does")
 
 
 def check_lake(commands: Commands) -> None:

@@ -5,18 +5,18 @@
 CREATE TABLE IF NOT EXISTS verdicts (
   hour timestamp,
   type text,
-  state text NOT NULL,
-  ours bigint NOT NULL,
+  state text,
+  ours bigint,
   theirs bigint,
-  stage text NOT NULL,
-  counted_at timestamp NOT NULL,
-  missing bigint NOT NULL,
-  strange bigint NOT NULL,
-  proof text NOT NULL,
-  filled bigint NOT NULL,
-  erased bigint NOT NULL,
+  stage text,
+  counted_at timestamp,
+  missing bigint,
+  strange bigint,
+  proof text,
+  filled bigint,
+  erased bigint,
   filled_at timestamp,
-  note text NOT NULL,
+  note text,
   PRIMARY KEY (hour, type)
 );
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,9 +31,10 @@ from reconcile.early_warning import raw_name
 from reconcile.events_api import CallBudget, EventsApi, Webhook
 from reconcile.filling import Filled, Limits, fill
 from reconcile.metrics import counted
+from reconcile.proved import Cell
 from reconcile.raw_batches import RawBatches
 from reconcile.rounds import Bounds, Round
-from reconcile.verdicts import Verdicts
+from reconcile.verdicts import Verdicts, row
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,6 +48,7 @@ RESERVED_SECONDS = 90  # for what a run writes at its end, and for one answer of
 AWS_LIMITS = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 BATCHES_READ = 200  # by one calibration
 MOST_BYTES = 64 * 1024 * 1024  # of a raw batch, no longer compressed
+NOT_FILLED = ("filling_did_not_help", "events_held", "calibration_failed")
 ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
@@ -106,6 +109,7 @@ def one_run(now: datetime, verdicts: Verdicts, key: str, webhook_id: str, second
         raw.sent,
         raw.is_stored,
         held_by,
+        hand_over,
         webhook_id,
         now,
         times_of(scale),
@@ -140,6 +144,26 @@ def held_by() -> str | None:
             datetime.now(UTC),
         )
     )
+
+
+def hand_over(cells: Sequence[Cell]) -> bool:
+    """To the loader of PostgreSQL, which reaches the database; a date at once. A failure is no error of the run."""
+    loader = os.environ["LOAD_POSTGRES_FUNCTION"]
+    if not loader:
+        return True
+    by_hour = sorted(cells, key=lambda cell: cell.hour)
+    parts = [[row(cell) for cell in group] for _, group in groupby(by_hour, key=lambda cell: cell.hour.date())]
+    for part in parts:
+        payload = json.dumps({"verdicts": part}).encode()
+        try:
+            answer = boto3.client("lambda", config=AWS_LIMITS).invoke(FunctionName=loader, Payload=payload)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("verdicts not in PostgreSQL", extra={"reason": type(error).__name__})
+            return False
+        if "FunctionError" in answer:
+            logger.warning("verdicts not in PostgreSQL", extra={"reason": answer["FunctionError"]})
+            return False
+    return True
 
 
 def read_key() -> str:

@@ -63,7 +63,7 @@ class AthenaOurs:
         if not windows or not types:
             return []
         return [
-            Here(row["event_class"], row["type"], row["event_key"], moment(row["at"]), row["batch_id"])
+            Here(row["event_class"], row["type"], row["event_key"], moment(row["happened"]), row["batch_id"])
             for row in self._rows(events_sql(windows, types, self.of_text))
         ]
 
@@ -98,7 +98,7 @@ def counts_sql(
 
 def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool) -> str:
     return f"""
-        SELECT event_class, type, event_key, min("timestamp") AS at, min(batch_id) AS batch_id
+        SELECT event_class, type, event_key, min("timestamp") AS happened, min(batch_id) AS batch_id
         FROM {relation(of_text)} WHERE {within(windows)} AND type IN {texts(types)} GROUP BY {IDENTITY}"""
 
 

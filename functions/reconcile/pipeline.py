@@ -42,11 +42,11 @@ def held_by(work: Work) -> str | None:
 
 
 def work(sqs: "SQSClient", cloudwatch: Any, queue: str, dead_letter_queue: str, function: str, now: datetime) -> Work:
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-
     def messages(url: str) -> int:
-        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]  # type: ignore[arg-type]
-        return sum(int(found[name]) for name in names)
+        found = sqs.get_queue_attributes(
+            QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        )["Attributes"]
+        return int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesNotVisible"])
 
     def points(namespace: str, name: str, dimension: str, value: str, statistic: str) -> list[float]:
         answer = cloudwatch.get_metric_statistics(

@@ -60,7 +60,8 @@ class Bounds:
 class Round:
     """`sent` and `is_stored` read the raw bucket. `held_by`: why nothing may be judged now, if anything is.
 
-    `fill` is bound to the stack, and waits until calibration has passed.
+    `fill` is bound to the stack, and waits until calibration has passed. `hand_over` gives cells of whole dates to
+    PostgreSQL, where rows go there too, and says whether it has them.
     """
 
     api: EventsApi
@@ -70,6 +71,7 @@ class Round:
     sent: Sent
     is_stored: Callable[[str], bool]
     held_by: Callable[[], str | None]
+    hand_over: Callable[[Sequence[Cell]], bool]
     webhook_id: str
     now: datetime
     times: Times = field(default_factory=Times)
@@ -434,7 +436,11 @@ class Round:
 
     def write(self) -> None:
         """The state last: a run that ends before it counts some cells again."""
-        self.verdicts.write(self.cells.values(), {hour.date() for hour in self.changed})
+        dates = {hour.date() for hour in self.changed}
+        self.verdicts.write(self.cells.values(), dates)
+        waiting = sorted({*self.state.get("to_hand_over", []), *map(str, dates)})
+        cells = [cell for cell in self.cells.values() if str(cell.hour.date()) in waiting]
+        self.state["to_hand_over"] = [] if self.hand_over(cells) else waiting
         self.state["looked_at"] = self.now.isoformat()
         today = str(self.now.date())
         self.state["calls"] = {today: self.state.get("calls", {}).get(today, 0) + self.api.calls.spent}

@@ -56,7 +56,10 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
             widget("log", 16, 23, title="Fields without a column", view="table", query=FIELDS_WITHOUT_A_COLUMN),
         ]
     )
-    start, end = '{"start": "-P1D", "widgets": [', "${PublishedWidget}${PostgresWidget}${ComparedWidget}${ProofWidget}]}"
+    start, end = (
+        '{"start": "-P1D", "widgets": [',
+        "${PublishedWidget}${PostgresWidget}${ComparedWidget}${ProofWidget}]}",
+    )
     return [
         "Dashboard:",
         "  Type: AWS::CloudWatch::Dashboard",

@@ -53,25 +53,25 @@ POSTGRES_HEAD = """\
 
 """
 # What functions/reconcile writes, of which the view completeness is made; in Athena it is a table over its files.
-VERDICTS = """\
-CREATE TABLE IF NOT EXISTS verdicts (
-  hour timestamp,
-  type text,
-  state text NOT NULL,
-  ours bigint NOT NULL,
-  theirs bigint,
-  stage text NOT NULL,
-  counted_at timestamp NOT NULL,
-  missing bigint NOT NULL,
-  strange bigint NOT NULL,
-  proof text NOT NULL,
-  filled bigint NOT NULL,
-  erased bigint NOT NULL,
-  filled_at timestamp,
-  note text NOT NULL,
-  PRIMARY KEY (hour, type)
-);
-"""
+VERDICT_COLUMNS = (
+    ("hour", "timestamp"),
+    ("type", "text"),
+    ("state", "text"),
+    ("ours", "bigint"),
+    ("theirs", "bigint"),
+    ("stage", "text"),
+    ("counted_at", "timestamp"),
+    ("missing", "bigint"),
+    ("strange", "bigint"),
+    ("proof", "text"),
+    ("filled", "bigint"),
+    ("erased", "bigint"),
+    ("filled_at", "timestamp"),
+    ("note", "text"),
+)
+VERDICTS = "CREATE TABLE IF NOT EXISTS verdicts (\n  {},\n  PRIMARY KEY (hour, type)\n);\n".format(
+    ",\n  ".join(f"{name} {kind}" for name, kind in VERDICT_COLUMNS)
+)
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
 
@@ -160,6 +160,32 @@ def bounce_classes_sql() -> str:
 
 def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def verdicts_resource() -> list[str]:
+    """The table over the small files of JSON of functions/reconcile: one for each date, written as a whole."""
+    glue = {"text": "string"}
+    return [
+        "VerdictsTable:",
+        "  Type: AWS::Glue::Table",
+        "  DependsOn: SettingsGuard",
+        "  Properties:",
+        "    CatalogId: !Ref AWS::AccountId",
+        "    DatabaseName: !Ref GlueDatabase",
+        "    TableInput:",
+        "      Name: verdicts",
+        "      Description: What was found of each hour and event type; ask the view completeness",
+        "      TableType: EXTERNAL_TABLE",
+        '      Parameters: {EXTERNAL: "TRUE", classification: json}',
+        "      PartitionKeys: []",
+        "      StorageDescriptor:",
+        '        Location: !Sub "s3://${LakeBucket}/completeness/cells/"',
+        "        InputFormat: org.apache.hadoop.mapred.TextInputFormat",
+        "        OutputFormat: org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+        "        SerdeInfo: {SerializationLibrary: org.openx.data.jsonserde.JsonSerDe}",
+        "        Columns:",
+        *(f"          - {{Name: {name}, Type: {glue.get(kind, kind)}}}" for name, kind in VERDICT_COLUMNS),
+    ]
 
 
 def view_resource(view: Text) -> list[str]:

@@ -118,6 +118,8 @@ class World:
     erased: set = field(default_factory=set)
     fills: list = field(default_factory=list)
     fill_helps: bool = True
+    handed_over: list = field(default_factory=list)
+    postgres_answers: bool = True
     begins_at: datetime | None = TEN  # None: the run finds it out
 
     def happened(self, *events, lost=(), kind="delivery"):
@@ -140,6 +142,10 @@ class World:
             self.lake.has += [(one.event_id, one.at, one.type) for one in new]
         return Filled(len(new), 1 if new else 0, len(erased), left=len(new) == events)
 
+    def hand_over(self, cells):
+        self.handed_over.append([(cell.hour, cell.type) for cell in cells])
+        return self.postgres_answers
+
     def run(self, now=SETTLED, **more):
         verdicts = Verdicts(self.files)
         if self.begins_at and not verdicts.state():
@@ -159,6 +165,7 @@ class World:
             },
             lambda batch_id: batch_id in self.stored,
             lambda: self.held,
+            self.hand_over,
             "webhook",
             now,
             **more,
@@ -493,6 +500,17 @@ def test_a_type_that_the_webhook_gets_later_is_compared_from_then_on():
     world.bird.has.append(event(5, at(3), "click"))
     world.run(TEN + HOUR + timedelta(days=2))
     assert world.cell(kind="click").state == State.BEFORE
+
+
+def test_verdicts_that_postgresql_did_not_take_are_handed_over_again():
+    world = World(postgres_answers=False)
+    world.happened((1, at(0)))
+    world.run()
+    assert world.state()["to_hand_over"] == ["2026-11-25"]
+    world.postgres_answers = True
+    world.run(SETTLED + timedelta(minutes=15))
+    assert (TEN, "delivery") in world.handed_over[-1]
+    assert world.state()["to_hand_over"] == []
 
 
 # --- Early warning ---

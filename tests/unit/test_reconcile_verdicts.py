@@ -122,7 +122,7 @@ def test_one_statement_counts_all_windows():
 
 
 def test_events_come_with_their_second_and_batch():
-    answer = 'event_class,type,event_key,at,batch_id\n"track_event","open","17","2026-11-25 10:00:01.000","b-1"\n'
+    answer = 'event_class,type,event_key,happened,batch_id\n"track_event","open","17","2026-11-25 10:00:01.000","b-1"\n'
     athena = FakeAthena(answer)
     found = AthenaOurs(athena, athena.read).events_of([(TEN, TEN + HOUR)], ["open"])
     assert found == [Here("track_event", "open", "17", TEN + timedelta(seconds=1), "b-1")]
@@ -139,7 +139,7 @@ def test_minutes_are_counted_like_hours():
     athena = FakeAthena('hour,type,events\n"2026-11-25 10:03:00.000","open","2"\n')
     found = AthenaOurs(athena, athena.read).minutes(TEN, TEN + HOUR, ["open"])
     assert found == {(TEN + timedelta(minutes=3), "open"): 2}
-    assert "date_trunc('minute', at)" in athena.asked[0]
+    assert "date_trunc('minute', happened)" in athena.asked[0]
 
 
 def test_a_quotation_mark_stays_inside_its_text():

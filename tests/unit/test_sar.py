@@ -84,6 +84,7 @@ RESETS = {
     "BirdEventTypes": "refused",  # Bird would send unwanted types
     "BirdSubaccount": "refused",  # a second webhook, of the whole account
     "BirdApiUrl": "refused",  # the key would go past the proxy
+    "Reconcile": "hours are compared with Bird again, if the key may",
     "OutputFormat": "refused",  # rows would move to another format
     "CloseDays": "refused",  # dates would be closed that were to stay as they are
     "CloseAfterHours": "dates are closed 10 hours after their end; those that are closed stay so",
