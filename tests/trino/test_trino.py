@@ -12,7 +12,7 @@ from bird_webhooks.simulator.verify import Lake as RowsOf
 from bird_webhooks.simulator.verify import verify
 from bird_webhooks.terminal import say
 from local_aws.deploy import TEMPLATE, read_template
-from report.queries import Period, latest_day, queries
+from report.queries import DIMENSIONS, Period, latest_day, queries
 
 RESOURCES = read_template(TEMPLATE)["Resources"].values()
 TABLES = {
@@ -98,9 +98,9 @@ def test_saved_query(lake, name):
 
 
 @pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
-@pytest.mark.parametrize("name", queries(WEEK))
+@pytest.mark.parametrize("name", queries(WEEK, 500))
 def test_statement_of_the_report(lake, name, period):
-    assert lake.ask(queries(period)[name], postgres=name not in TEXT_OF_JSON)
+    assert lake.ask(queries(period, 500, tuple(DIMENSIONS))[name], postgres=name not in TEXT_OF_JSON)
 
 
 def test_newest_day_of_the_report(lake):
