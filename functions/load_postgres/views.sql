@@ -138,7 +138,7 @@ COMMENT ON COLUMN bounce_classes.bounce_group IS 'Bird''s category: Hard, Soft, 
 COMMENT ON COLUMN bounce_classes.meaning IS 'what happened';
 COMMENT ON COLUMN bounce_classes.action IS 'suppress - at once; count - after repetition; none - the class says nothing about the recipient';
 COMMENT ON COLUMN bounce_classes.because IS 'the reason for the action';
-COMMENT ON COLUMN bounce_classes.counted_as IS 'bounce; admin - Bird did not send the message; reply - an out-of-band event of the class is an answer, and the message arrived';
+COMMENT ON COLUMN bounce_classes.counted_as IS 'bounce; admin - Bird did not send it; reply - if out of band, an answer to mail that arrived';
 
 CREATE OR REPLACE VIEW message_timeline AS
 SELECT
@@ -206,6 +206,7 @@ SELECT
     CASE
       WHEN e.type = 'injection' THEN 'injected'
       WHEN e.type IN ('policy_rejection', 'generation_failure', 'generation_rejection') THEN 'rejected'
+      WHEN e.type = 'delay' AND e.num_retries > 0 THEN 'delayed_again'
       WHEN e.type = 'delay' THEN 'delayed'
       WHEN e.type = 'delivery' THEN 'delivered'
       WHEN e.type = 'bounce' AND c.counted_as = 'admin' THEN 'admin_bounced'
@@ -224,7 +225,7 @@ SELECT
   e.customer_id,
   COALESCE(e.customer_id, '') || ' ' || COALESCE(
     NULLIF(e.message_id, ''),
-    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) || ' ' || COALESCE(NULLIF(e.transmission_id, ''), e.campaign_id, ''),
+    lower(NULLIF(e.rcpt_to, '')) || ' ' || COALESCE(NULLIF(e.transmission_id, ''), e.campaign_id, ''),
     e.event_key
   ) AS message,
   lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS recipient,
@@ -261,7 +262,7 @@ COMMENT ON VIEW mail_events IS 'each event of mail with the metric that it count
 COMMENT ON COLUMN mail_events.event_date IS 'UTC date of the event';
 COMMENT ON COLUMN mail_events.seen IS 'when it happened; when it arrived if the event has no time';
 COMMENT ON COLUMN mail_events.type IS 'Bird''s type of the event';
-COMMENT ON COLUMN mail_events.metric IS 'injected, rejected, delayed, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained';
+COMMENT ON COLUMN mail_events.metric IS 'injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained';
 COMMENT ON COLUMN mail_events.customer_id IS 'account at Bird; NULL if the event names none';
 COMMENT ON COLUMN mail_events.message IS 'the message within all accounts; of an event without message_id the recipient and the transmission';
 COMMENT ON COLUMN mail_events.recipient IS 'the address, in lower case';

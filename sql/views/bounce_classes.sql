@@ -9,7 +9,7 @@
 --   meaning varchar: what happened
 --   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
 --   because varchar: the reason for the action
---   counted_as varchar: bounce; admin - Bird did not send the message; reply - an out-of-band event of the class is an answer, and the message arrived
+--   counted_as varchar: bounce; admin - Bird did not send it; reply - if out of band, an answer to mail that arrived
 SELECT bounce_class, name, bounce_group, meaning, action, because, counted_as
 FROM (VALUES
   (CAST(1 AS bigint), CAST('Undetermined' AS varchar), CAST('Undetermined' AS varchar), CAST('The answer could not be classified' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar), CAST('bounce' AS varchar)),

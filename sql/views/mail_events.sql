@@ -9,7 +9,7 @@
 --   event_date date: UTC date of the event
 --   seen timestamp: when it happened; when it arrived if the event has no time
 --   type varchar: Bird's type of the event
---   metric varchar: injected, rejected, delayed, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained
+--   metric varchar: injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained
 --   customer_id varchar: account at Bird; NULL if the event names none
 --   message varchar: the message within all accounts; of an event without message_id the recipient and the transmission
 --   recipient varchar: the address, in lower case
@@ -41,6 +41,7 @@ SELECT
     CASE
       WHEN e.type = 'injection' THEN 'injected'
       WHEN e.type IN ('policy_rejection', 'generation_failure', 'generation_rejection') THEN 'rejected'
+      WHEN e.type = 'delay' AND e.num_retries > 0 THEN 'delayed_again'
       WHEN e.type = 'delay' THEN 'delayed'
       WHEN e.type = 'delivery' THEN 'delivered'
       WHEN e.type = 'bounce' AND c.counted_as = 'admin' THEN 'admin_bounced'
@@ -59,7 +60,7 @@ SELECT
   e.customer_id,
   COALESCE(e.customer_id, '') || ' ' || COALESCE(
     NULLIF(e.message_id, ''),
-    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) || ' ' || COALESCE(NULLIF(e.transmission_id, ''), e.campaign_id, ''),
+    lower(NULLIF(e.rcpt_to, '')) || ' ' || COALESCE(NULLIF(e.transmission_id, ''), e.campaign_id, ''),
     e.event_key
   ) AS message,
   lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS recipient,
