@@ -105,7 +105,7 @@ def one_run(now: datetime, verdicts: Verdicts, key: str, webhook_id: str, second
 
     def filled(since: datetime, until: datetime, types: Sequence[str], events: int) -> Filled:
         limits = Limits(events)
-        return fill(api, ours, store, lambda: erased(), since, until, types, limits, webhook(), known_to_differ=True)
+        return fill(api, ours, store, erased(), since, until, types, limits, webhook(), known_to_differ=True)
 
     return Round(
         api,

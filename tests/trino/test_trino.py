@@ -12,7 +12,7 @@ from bird_webhooks.simulator.verify import Lake as RowsOf
 from bird_webhooks.simulator.verify import verify
 from bird_webhooks.terminal import say
 from local_aws.deploy import TEMPLATE, read_template
-from report.queries import Period, latest_day, queries
+from report.queries import DIMENSIONS, Period, latest_day, queries
 from tests import grafana
 
 RESOURCES = read_template(TEMPLATE)["Resources"].values()
@@ -111,9 +111,9 @@ def test_panels_of_grafana_answer_as_their_saved_queries(lake):
 @pytest.mark.parametrize(
     "period", [pytest.param(WEEK, id="week"), pytest.param(MONTHS, id="months", marks=pytest.mark.nightly)]
 )
-@pytest.mark.parametrize("name", queries(WEEK))
+@pytest.mark.parametrize("name", queries(WEEK, 500))
 def test_statement_of_the_report(lake, name, period):
-    assert lake.ask(queries(period)[name], postgres=name not in TEXT_OF_JSON)
+    assert lake.ask(queries(period, 500, tuple(DIMENSIONS))[name], postgres=name not in TEXT_OF_JSON)
 
 
 def test_newest_day_of_the_report(lake):

@@ -115,6 +115,8 @@ RESETS = {
     "PostgresMaximumConcurrency": "files are loaded two at a time",
     "PostgresRetentionMonths": "no month is dropped any more",
     "DailyReport": "no new report is written; those written stay",
+    "ReportTimezone": "the report's days are those of UTC",
+    "DeliverabilityThresholds": "the report names what is over the default thresholds",
     "IngestMemoryMegabytes": "the function has the default's memory",
     "ProcessMemoryMegabytes": "the function has the default's memory",
     "IngestReservedConcurrency": "no executions are set apart",
