@@ -2,12 +2,13 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 from load_postgres import ownership, retention, table, upkeep
 from load_postgres import schema as tables
@@ -93,6 +94,10 @@ class Database:
 
         return self._retried(in_one_transaction)
 
+    def write_verdicts(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """Each in place of the one of its hour and type. Errors: PoisonError, NotNowError."""
+        self._retried(lambda to: replace_verdicts(to, self.schema, verdicts))
+
     def retention(self) -> retention.Retention:
         today = datetime.now(UTC).date()
         days = int(self.view_parameters["SoftBounceDays"])
@@ -170,6 +175,26 @@ class Database:
             return connect(fresh, verify=self.verify)
         except psycopg.Error as error:
             raise UnavailableError(f"no connection: {one_line(error)}") from None
+
+
+def replace_verdicts(connection: Connection, schema: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """Whole hours: a cell that is not among them any more is gone, such as that of all types together."""
+    if not verdicts:
+        return
+    columns = sorted(verdicts[0])
+    name = Identifier(schema, "verdicts")
+    with connection.transaction():
+        connection.execute(
+            SQL("DELETE FROM {} WHERE hour = ANY(%s::timestamp[])").format(name),
+            [sorted({v["hour"] for v in verdicts})],
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                    name, SQL(", ").join(map(Identifier, columns)), SQL(", ").join([SQL("%s")] * len(columns))
+                ),
+                [[verdict[column] for column in columns] for verdict in verdicts],
+            )
 
 
 def refuse_hidden(loaded: table.Loaded) -> None:

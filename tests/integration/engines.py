@@ -52,6 +52,7 @@ def in_duckdb(batches: Iterable[list[dict[str, Any]]], folder: Path) -> Iterator
         files = f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
         connection.execute(f"CREATE VIEW events AS SELECT * FROM {files}")  # noqa: S608
         connection.execute(f"CREATE VIEW events_deduplicated AS {view_sql(csv=False)}")
+        connection.execute(sql.VERDICTS)
         for view in sql.views():
             connection.execute(f"CREATE VIEW {view.name} AS {Template(view.sql).substitute(RULE)}")
         yield connection
