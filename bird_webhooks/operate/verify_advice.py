@@ -107,6 +107,11 @@ ADVICE = {
         "deploy with CredentialsVersion raised, which gives Bird address and credentials again; activate it there",
         f"{RUNBOOK}#the-webhook-at-bird",
     ),
+    "completeness": Advice(
+        "Bird and this stack do not have the same events",
+        "see `bird-webhooks completeness`; missing events are fetched by themselves, or by `backfill`",
+        "docs/completeness.md",
+    ),
     "test data removed": Advice(
         "A test event has stayed in the raw bucket, in the rows or in PostgreSQL; no view, list or rate counts it",
         "run `verify` again: it removes what earlier runs have left",

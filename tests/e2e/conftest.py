@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bird_webhooks.simulator import bird_api
 from local_aws import deploy as local_stack
 from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
 from maintain.sar.generate import generate, written
-from tests import bird_api, deployed
+from tests import deployed
 
 BIRD_API_KEY = "0123456789abcdef0123456789abcdef01234567"
 DOMAIN_NAME = "webhooks.example.com"

@@ -14,10 +14,11 @@ from arro3.io import read_parquet
 
 from bird_webhooks.operate import verify, verify_event
 from bird_webhooks.operate.front_door import Network
+from bird_webhooks.simulator import bird_api
 from bird_webhooks.stack import Stack
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
-from tests import bird_api, tls_door
+from tests import tls_door
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 KEY = "0123456789abcdef0123456789abcdef01234567"
