@@ -154,8 +154,8 @@ def create_or_update(
 
 
 def with_front_door(emulator: Emulator, content: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
-    """The parameters, with what the account supplies for a load balancer if the template has one."""
-    if "FrontDoor" not in content["Parameters"]:
+    """The parameters, with what the account supplies for a load balancer if the template makes one."""
+    if "FrontDoor" not in content["Parameters"] or given.get("FrontDoor") == "NONE":
         return dict(given)
     named = {} if given.get("FrontDoor") == "HTTP_API" else {"DomainName": DOMAIN_NAME}
     return {"CertificateArn": certificate_arn(emulator), **named, **given}

@@ -87,7 +87,8 @@ def one_run(now: datetime, verdicts: Verdicts, key: str, webhook_id: str, second
     left = CALLS_A_DAY - int(verdicts.state().get("calls", {}).get(str(now.date()), 0))
     calls = CallBudget(max(0, min(CALLS_A_RUN, left)), stop_at=time.monotonic() + seconds)
     url, subaccount = settings["BIRD_API_URL"], settings["BIRD_SUBACCOUNT"]
-    api = EventsApi(url, key, calls, wait=lambda pause: time.sleep(pause / scale), subaccount=subaccount)
+    account = verdicts.calibration().get("account")  # whose events were the webhook's
+    api = EventsApi(url, key, calls, lambda pause: time.sleep(pause / scale), account, subaccount)
     raw = Raw(s3(), settings["RAW_BUCKET"], settings["RAW_PREFIX"])
     athena = Athena(boto3.client("athena", config=AWS_LIMITS), settings["ATHENA_WORKGROUP"], settings["GLUE_DATABASE"])
     ours = AthenaOurs(athena, read_address, of_text=settings["OUTPUT_FORMAT"] == "CSV")
@@ -103,7 +104,8 @@ def one_run(now: datetime, verdicts: Verdicts, key: str, webhook_id: str, second
         return Erased(s3(), settings["LAKE_BUCKET"], key)
 
     def filled(since: datetime, until: datetime, types: Sequence[str], events: int) -> Filled:
-        return fill(api, ours, store, erased(), since, until, types, Limits(events), webhook())
+        limits = Limits(events)
+        return fill(api, ours, store, erased(), since, until, types, limits, webhook(), known_to_differ=True)
 
     return Round(
         api,

@@ -106,12 +106,15 @@ def fill(
     limits: Limits = Limits(),
     webhook: Webhook | None = None,
     progress: Callable[[Filled, datetime], None] = lambda filled, until: None,
+    *,
+    known_to_differ: bool = False,
 ) -> Filled:
     """Fill in what is absent from `since` to before `until`, both whole minutes, the oldest day first.
 
     `webhook`: events that it does not send are left out. `tombstones` are read again whenever a window was fetched.
-    `progress` hears until when all is done. Types that the Events API does not have, and those without ids, are left
-    out; of unknown types the events are counted, and held.
+    `progress` hears until when all is done. `known_to_differ`: what one page holds is compared by ids even if its
+    counts are equal, because a surplus may hide a loss. Types that the Events API does not have, and those without ids,
+    are left out; of unknown types the events are counted, and held.
 
     Errors: those of EventsApi, but for CallsSpentError, which sets `left`. What was stored until then stays.
     """
@@ -121,7 +124,7 @@ def fill(
     try:
         run.hold_unknown_types(since, until)
         for day in _days(since, until):
-            run.fill_day(*day)
+            run.fill_day(*day, known_to_differ=known_to_differ)
     except CallsSpentError:
         run.filled.left = True
     return run.filled
@@ -155,12 +158,16 @@ class _Filling:
             if theirs > (here := sum(self.ours.minutes(since, until, [kind]).values())):
                 self.filled.held[kind] += theirs - here
 
-    def fill_day(self, since: datetime, until: datetime) -> None:
+    def fill_day(self, since: datetime, until: datetime, *, known_to_differ: bool) -> None:
         if not self.types:
             return
         self._minutes = self.ours.minutes(since - MARGIN, until + MARGIN, self.types)
         self._names, self._stored = {}, {}
-        self._fill(since, until, self._count(since, until, self.types))
+        theirs = self._count(since, until, self.types)
+        if known_to_differ and theirs <= self.api.per_page:
+            self._fetch(since, until)
+        else:
+            self._fill(since, until, theirs)
 
     def _fill(self, since: datetime, until: datetime, theirs: int) -> None:
         """`theirs`: Bird's count. A surplus here may hide a loss, so it is looked into as well."""

@@ -64,13 +64,18 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
         "Dashboard:",
         "  Type: AWS::CloudWatch::Dashboard",
         "  Properties:",
-        "    DashboardName: !Ref AWS::StackName",
+        "    # Dashboards are of all regions, and SAR gives a stack the same name in each.",
+        '    DashboardName: !Sub "${AWS::StackName}-${AWS::Region}"',
         "    DashboardBody: !Sub",
         "      - |",
         *(f"        {line}" for line in f"{start}\n{body}{end}".splitlines()),
         "      - FrontDoorMetric: !If",
         "          - UseAlb",
-        *(f"          - !Sub '{''.join(f', {json.dumps(metric)}' for metric in metrics)}'" for metrics in FRONT_DOORS),
+        f"          - {further(ALB)}",
+        "          - !If",
+        "            - UseHttpApi",
+        f"            - {further(HTTP_API)}",
+        '            - ""',
         *optional_widget("PublishedWidget", "UsePublishEvents", widget("metric", 0, 29, **PUBLISHED)),
         *optional_widget("PostgresWidget", "LoadPostgres", widget("metric", 8, 29, **POSTGRES)),
         *optional_widget("ComparedWidget", "UseReconcile", widget("metric", 0, 35, **COMPARED)),
@@ -79,6 +84,11 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
         '          - ""',
         *(f"          {'  ' if number else '- '}{line}" for number, line in enumerate(at_times)),
     ]
+
+
+def further(metrics: list[Any]) -> str:
+    """Metrics after those that are always there."""
+    return f"!Sub '{''.join(f', {json.dumps(metric)}' for metric in metrics)}'"
 
 
 def optional_widget(variable: str, condition: str, text: str) -> list[str]:
@@ -276,21 +286,19 @@ METRICS: list[tuple[tuple[int, int], dict[str, Any]]] = [
         },
     ),
 ]
-FRONT_DOORS = (
-    [
-        metric(
-            "AWS/ApplicationELB",
-            "LambdaUserError",
-            "TargetGroup",
-            "${IngestTargetGroup.TargetGroupFullName}",
-            "refused by the load balancer",
-        )
-    ],
-    [
-        metric("AWS/ApiGateway", "4xx", "ApiId", "${HttpApi}", "refused, by ingest or before it"),
-        metric(OURS, "http_api_refusals", "ApiId", "${HttpApi}", "403, 413, 429 before ingest"),
-    ],
-)
+ALB = [
+    metric(
+        "AWS/ApplicationELB",
+        "LambdaUserError",
+        "TargetGroup",
+        "${IngestTargetGroup.TargetGroupFullName}",
+        "refused by the load balancer",
+    )
+]
+HTTP_API = [
+    metric("AWS/ApiGateway", "4xx", "ApiId", "${HttpApi}", "refused, by ingest or before it"),
+    metric(OURS, "http_api_refusals", "ApiId", "${HttpApi}", "403, 413, 429 before ingest"),
+]
 NAMES_REFUSED = "messages about other buckets or prefixes"
 PUBLISHED: dict[str, Any] = {
     "title": "Events on the bus",

@@ -24,6 +24,7 @@ def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulato
     local_stack.certificate_arn(emulator)
     before = inventory(emulator)  # with what the account supplies
     given = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": "hooks.example.com", "HostedZoneId": zone_id}
+    given["PermissionsBoundaryArn"] = "arn:aws:iam::000000000000:policy/company"
     stack = local_stack.create_or_update(emulator, "bird-named", given)
     assert stack.outputs["PublicWebhookUrl"] == f"https://hooks.example.com{stack.outputs['WebhookPath']}"
     records = emulator.client("route53").list_resource_record_sets(HostedZoneId=zone_id)["ResourceRecordSets"]
@@ -35,6 +36,10 @@ def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulato
     [door] = api.get_domain_name(DomainName="hooks.example.com")["DomainNameConfigurations"]
     assert (door["SecurityPolicy"], door["EndpointType"]) == ("TLS_1_2", "REGIONAL")
     assert post(stack, '[{"msys":{}}]', credentials=None)[:2] == (200, "ping")
+    roles = [name for kind, name in inventory(emulator) - before if kind == "role"]
+    bounds = [emulator.client("iam").get_role(RoleName=name)["Role"].get("PermissionsBoundary") for name in roles]
+    assert len(roles) > 4
+    assert {bound and bound["PermissionsBoundaryArn"] for bound in bounds} == {given["PermissionsBoundaryArn"]}
 
     local_stack.delete(stack)
     left = inventory(emulator) - before

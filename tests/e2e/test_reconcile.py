@@ -25,6 +25,15 @@ def recording(bird):
     bird.recording = before
 
 
+@pytest.fixture
+def ledger(recording, tmp_path):
+    """What is sent by it is recorded at Bird, whether it arrives or not."""
+    made = Ledger(tmp_path / "ledger")
+    recording.follow(made.path)
+    yield made
+    made.close()
+
+
 def keys_here(stack, customer_id: str) -> Counter[tuple]:
     sql = f"SELECT customer_id, event_class, type, event_key FROM events WHERE customer_id = '{customer_id}'"  # noqa: S608
     return Counter(tuple(row.values()) for row in query(stack, sql))
@@ -48,11 +57,7 @@ def send_and_delete_before_process_reads(stack, sender, batch) -> None:
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def test_batches_lost_in_each_way_are_fetched_once_and_an_erased_person_stays_erased(
-    stack, bird, recording, run, tmp_path
-):
-    ledger = Ledger(tmp_path / "ledger")
-    recording.follow(ledger.path)
+def test_batches_lost_in_each_way_are_fetched_once_and_an_erased_person_stays_erased(stack, recording, ledger, run):
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
     maker = BatchMaker(19, start, spread_seconds=2 * 3600)
     arrives, *lost = (maker.batch(number, EVENTS) for number in range(6))

@@ -4,7 +4,6 @@ import csv
 import gzip
 import hashlib
 import json
-import os
 import time
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
@@ -78,7 +77,7 @@ class Aws:
 BOTH = pytest.mark.parametrize("mode", ["by the rows", "thorough"], indirect=True)
 
 
-@pytest.fixture(params=["by the rows", *(["thorough"] if os.environ.get("NIGHTLY") else [])])
+@pytest.fixture(params=["by the rows", pytest.param("thorough", marks=pytest.mark.nightly)])
 def mode(request):
     return request.param
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -14,14 +13,16 @@ from botocore.exceptions import ClientError
 import process.app
 from bird_webhooks.simulator import bird_api
 from bird_webhooks.simulator.batches import BatchMaker
+from bird_webhooks.simulator.bird_events import Misbehaviour
 from bird_webhooks.simulator.ledger import ACCEPTED, GIVEN_UP, Ledger
-from bird_webhooks.simulator.verify import events_of, key_of
+from bird_webhooks.simulator.verify import events_of
 from process import tombstones
 from reconcile.as_webhook import NOT_IN_EVENTS_API, WITHOUT_ID
 from reconcile.events_api import CallBudget, EventsApi, UntrustedError, Webhook
 from reconcile.filling import Limits, fill
 from reconcile.raw_batches import NothingStored, RawBatches
 from reconcile.tombstones import Erased, UnknownKeyError
+from tests.integration.reconcile_world import Here, Raw
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
@@ -31,34 +32,6 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 ERASED_KEY = b"the-key-of-a-test"
 TYPES = sorted({kind for kinds in bird_api.event_types().values() for kind in kinds})
 FILLABLE = sorted({*TYPES} - NOT_IN_EVENTS_API - WITHOUT_ID)
-
-
-class Here:
-    """What is in the lake, by identity: (second of the row, its date)."""
-
-    def __init__(self) -> None:
-        self.at: dict[tuple[str, str, str, str], datetime] = {}
-        self.asked = Counter[str]()
-
-    def take(self, event_class: str, event: dict) -> None:
-        account, *rest = key_of(event_class, event)
-        self.at[account or "", *rest] = datetime.fromtimestamp(int(float(event["timestamp"])), UTC)
-
-    def take_raw(self, bodies: Iterable[bytes]) -> None:
-        for body in bodies:
-            for element in json.loads(body):
-                for event_class, event in element["msys"].items():
-                    self.take(event_class, event)
-
-    def minutes(self, since, until, types):
-        self.asked["minutes"] += 1
-        return Counter(
-            (at.replace(second=0), key[2]) for key, at in self.at.items() if since <= at < until and key[2] in types
-        )
-
-    def keys(self, since, until, types):
-        self.asked["keys"] += 1
-        return {key for key, at in self.at.items() if since <= at < until and key[2] in types}
 
 
 @pytest.fixture
@@ -76,24 +49,6 @@ def here():
 @pytest.fixture
 def nobody():
     return lambda: tombstones.Tombstones(ERASED_KEY, {})
-
-
-class Raw:
-    """The raw bucket, in memory."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.puts = 0
-
-    def names(self, prefix):
-        return (name for name in self.objects if name.startswith(prefix))
-
-    def read(self, name):
-        return self.objects[name]
-
-    def put_once(self, name, body):
-        self.puts += 1
-        return self.objects.setdefault(name, body) is body
 
 
 @pytest.fixture
@@ -242,6 +197,34 @@ def test_a_type_that_bird_refuses_does_not_keep_the_others(bird, here, raw, nobo
 def test_windows_are_of_whole_minutes(bird, here, raw, nobody):
     with pytest.raises(ValueError, match="whole minutes"):
         fill(api_of(bird), here, raw, nobody, NOON + timedelta(seconds=1), NOON + HOUR, ["delivery"])
+
+
+@pytest.mark.parametrize(
+    "misbehaviour",
+    [
+        pytest.param(Misbehaviour(empty_index=True), id="an index that is empty by a fault"),
+        pytest.param(Misbehaviour(late=2 * HOUR), id="events that are not found yet"),
+        pytest.param(Misbehaviour(retention=timedelta(minutes=30)), id="events that Bird has forgotten"),
+    ],
+)
+def test_what_bird_does_not_show_changes_nothing_here(bird, here, raw, nobody, misbehaviour):
+    recorded(bird, here, (event(n) for n in range(20)), range(5))
+    bird.recording.misbehaviour = misbehaviour
+    filled = fill(api_of(bird), here, raw, nobody, NOON, NOON + HOUR, ["delivery"])
+    assert (filled.stored, filled.compared, raw.puts) == (0, 0, 0)
+    bird.recording.misbehaviour = Misbehaviour()
+    assert fill(api_of(bird), here, raw, nobody, NOON, NOON + HOUR, ["delivery"]).stored == 5
+
+
+def test_under_load_it_waits_and_goes_on(bird, here, raw, nobody):
+    recorded(bird, here, (event(n) for n in range(20)), range(5))
+    bird.overload(2, 429, retry_after="3")
+    bird.overload(2, 502)
+    waits = []
+    api = EventsApi(bird.url, KEY, calls=CallBudget(20), wait=waits.append)
+    assert fill(api, here, raw, nobody, NOON, NOON + HOUR, ["delivery"]).stored == 5
+    assert waits == [10, 20, 40, 80, 5]
+    assert bird.most_at_once == 1
 
 
 # --- Bounds, and answers that cannot be trusted ---

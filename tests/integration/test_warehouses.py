@@ -111,7 +111,7 @@ class Queue:
                 self.messages.append((message, sent))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 10))])
 def test_both_ways_end_with_each_event_once_whatever_happens(lake, tmp_path, monkeypatch, seed):
     chance = random.Random(seed)  # noqa: S311
     merging, replacing = (Warehouse(lake, tmp_path / name, chance) for name in ("merging", "replacing"))

@@ -97,7 +97,9 @@ def test_saved_query(lake, name):
     assert lake.ask(SAVED[name], postgres=True, ordered=True)
 
 
-@pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
+@pytest.mark.parametrize(
+    "period", [pytest.param(WEEK, id="week"), pytest.param(MONTHS, id="months", marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("name", queries(WEEK))
 def test_statement_of_the_report(lake, name, period):
     assert lake.ask(queries(period)[name], postgres=name not in TEXT_OF_JSON)

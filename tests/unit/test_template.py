@@ -11,6 +11,7 @@ from samtranslator.yaml_helper import yaml_parse
 import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
 from maintain import check_template
+from maintain.sar.generate import generate
 
 RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values.txt"
 
@@ -18,6 +19,29 @@ RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values
 @pytest.fixture(scope="module")
 def template():
     return yaml_parse(check_template.TEMPLATE.read_text())
+
+
+def test_without_a_front_door_nothing_of_one_is_made(template):
+    without = generate(template, {"FrontDoor": "NONE", "DomainName": "hooks.example.com"})
+    kinds = {resource["Type"] for resource in without["Resources"].values()}
+    doors = ("AWS::ElasticLoadBalancingV2::", "AWS::ApiGatewayV2::", "AWS::EC2::", "AWS::Route53::", "AWS::Certificate")
+    assert [kind for kind in kinds if kind.startswith(doors)] == []
+    assert without["Outputs"]["IngestFunctionArn"]["Value"] == {"Fn::GetAtt": ["IngestFunction", "Arn"]}
+
+
+def test_every_role_has_the_boundary_that_a_company_demands(template):
+    boundary = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    roles = {name: one for name, one in template["Resources"].items() if one["Type"] == "AWS::IAM::Role"}
+    assert len(roles) >= 9
+    assert {name: role["Properties"]["PermissionsBoundary"] for name, role in roles.items()} == dict.fromkeys(
+        roles, boundary
+    )
+
+
+def test_one_stack_name_in_two_regions_is_two_dashboards(template):
+    # dashboards are of all regions of an account
+    name = template["Resources"]["Dashboard"]["Properties"]["DashboardName"]
+    assert name == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
 
 
 def test_no_circular_dependency_after_the_sam_transform():
@@ -337,6 +361,8 @@ DEPLOYMENTS = [
     pytest.param({"FrontDoor": "HTTP_API"}, None, id="HTTP API"),
     pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1"}, "VpcId needs SubnetIds", id="VPC without subnets"),
     pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}, None, id="VPC"),
+    pytest.param({"FrontDoor": "NONE", "DomainName": "a.example.com"}, None, id="own load balancer"),
+    pytest.param({"FrontDoor": "NONE"}, "FrontDoor NONE needs DomainName", id="own load balancer without a name"),
     pytest.param(OAUTH2 | ISSUER, None, id="OAuth2"),
     pytest.param(OAUTH2 | ISSUER | {"FrontDoor": "HTTP_API"}, OAUTH2_NEEDS_ALB, id="OAuth2 without a load balancer"),
     pytest.param(OAUTH2, OAUTH2_NEEDS_ALB, id="OAuth2 without an issuer"),
