@@ -6,15 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bird_webhooks.operate import completeness
 from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.simulator.bird_events import Recording
 from bird_webhooks.simulator.ledger import Ledger
 from bird_webhooks.simulator.sender import DROPPED, DROPPED_LATER, TOO_LARGE, UNAVAILABLE, Basic, Sender
 from bird_webhooks.simulator.verify import events_of, key_of
+from local_aws.deploy import scale_time
 from local_aws.query import poll, query
 from reconcile.as_webhook import NOT_IN_EVENTS_API, WITHOUT_ID
+from reconcile.proved import State
 
 ROWS_TIMEOUT_SECONDS = 60
+RUNS_TIMEOUT_SECONDS = 120
 EVENTS = 30  # of a batch
 
 
@@ -32,6 +36,11 @@ def ledger(recording, tmp_path):
     recording.follow(made.path)
     yield made
     made.close()
+
+
+def sender_of(stack, ledger) -> Sender:
+    login, trust = Basic(*stack.credentials()), stack.stack.trust
+    return Sender(stack.stack.webhook_url, login, ledger, time_scale=1e6, sent_twice_share=0, trust=trust)
 
 
 def keys_here(stack, customer_id: str) -> Counter[tuple]:
@@ -62,8 +71,7 @@ def test_batches_lost_in_each_way_are_fetched_once_and_an_erased_person_stays_er
     maker = BatchMaker(19, start, spread_seconds=2 * 3600)
     arrives, *lost = (maker.batch(number, EVENTS) for number in range(6))
     ways = dict(zip((batch.batch_id for batch in lost), (TOO_LARGE, UNAVAILABLE, DROPPED, DROPPED_LATER), strict=False))
-    login, trust = Basic(*stack.credentials()), stack.stack.trust
-    sender = Sender(stack.stack.webhook_url, login, ledger, time_scale=1e6, sent_twice_share=0, trust=trust)
+    sender = sender_of(stack, ledger)
     sender.lose = lambda batch: ways.get(batch.batch_id)
 
     sender.run([arrives, *lost[:4]])
@@ -98,3 +106,37 @@ def test_batches_lost_in_each_way_are_fetched_once_and_an_erased_person_stays_er
     # A second run writes nothing.
     answer = json.loads(run(stack, "backfill", "--since", "1d", "--yes", "--json")[1])
     assert (answer["stored"], answer["waiting"], answer["erased"]) == (0, 0, len(wanted & of_person))
+
+
+def test_the_stack_fills_a_gap_by_itself_once_calibration_has_passed(stack, recording, ledger):
+    """With the rights of its role, on the day before, where no other test has events; from a beginning of its own."""
+    scale_time(stack, 10_000)
+    lake, s3 = stack.outputs["LakeBucketName"], stack.emulator.client("s3")
+    for item in s3.list_objects_v2(Bucket=lake, Prefix="completeness/").get("Contents", []):
+        s3.delete_object(Bucket=lake, Key=item["Key"])
+    begins = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=30)
+    hours = [begins + timedelta(hours=number) for number in range(3)]
+    makers = [BatchMaker(20, hour + timedelta(seconds=3599), spread_seconds=3500) for hour in hours]
+    for maker in makers:
+        maker.customer_id = makers[0].customer_id
+    # The first hour is from when on there is something to compare.
+    first, calm, arrives, lost = (
+        makers[number].batch(place, EVENTS) for number, place in ((0, 0), (1, 0), (2, 0), (2, 1))
+    )
+    sender = sender_of(stack, ledger)
+    sender.lose = lambda batch: TOO_LARGE if batch is lost else None
+    sender.run([first, calm, arrives, lost])
+    account = makers[0].customer_id
+    poll(lambda: keys_here(stack, account), lambda found: len(found) == 3 * EVENTS, ROWS_TIMEOUT_SECONDS)
+
+    def states_after_a_run() -> Counter[State]:
+        completeness.invoked(stack.stack)
+        cells, *_ = completeness.known(stack.stack, begins, begins + timedelta(hours=4))
+        return Counter(cell.state for cell in cells if cell.hour == hours[2])
+
+    states = poll(states_after_a_run, lambda found: found[State.FILLED] and not found[State.GAP], RUNS_TIMEOUT_SECONDS)
+    assert states[State.FILLED] == len({key[2] for key in fillable(lost)})
+    assert set(states) <= {State.PROVED, State.FILLED, State.UNPROVABLE}
+    expected = set().union(*map(fillable, (first, calm, arrives, lost)))
+    found = keys_here(stack, account)
+    assert {key: times for key, times in found.items() if key in expected} == dict.fromkeys(expected, 1)
