@@ -266,10 +266,9 @@ def report(options: argparse.Namespace) -> None:
     alone = options.postgres is not None and not (options.local or options.stack_name)
     report_page.make(
         deployed("", options.region, options.profile) if alone else the_stack(options),
+        report_page.Asked(options.days, options.until, options.timezone, tuple(options.by), options.thresholds),
         postgres=options.postgres,
         schema=options.schema,
-        days=options.days,
-        until=options.until,
         output=options.output,
     )
 

@@ -7,8 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from math import isfinite, nan
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import shtab
+
+from report.queries import DIMENSIONS
+from report.rules import Thresholds, thresholds
 
 STACK_NAME = "bird-webhooks"
 MAX_BATCHES = 10_000
@@ -17,6 +21,7 @@ SETTLE_SECONDS = 300  # an invocation of process or a loader that read the old d
 RELOAD_WAIT_SECONDS = 900  # longer than load_postgres waits after some failed tries
 REPORT = Path("report.html")
 MAX_REPORT_DAYS = 90
+REPORT_BY = tuple(name for name in DIMENSIONS if name not in ("campaign", "provider"))  # those two are always there
 LINK_HOURS = 7 * 24  # the longest that S3 allows
 QUEUES = ("process", "postgres", "events")
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -334,7 +339,29 @@ def report(commands: Commands) -> None:
         "--until",
         type=report_end,
         default="now",
-        help="end: now (default), a date (its midnight in UTC), or `latest` for the day of the newest event",
+        help="end: now (default), a date (its midnight), or `latest` for the day of the newest event",
+    )
+    to.add_argument(
+        "--timezone",
+        type=time_zone,
+        default="UTC",
+        metavar="NAME",
+        help="for hours and days, such as Europe/Berlin (default: %(default)s)",
+    )
+    to.add_argument(
+        "--by",
+        type=dimension,
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help=f"one table more, can be repeated: {', '.join(name.replace('_', '-') for name in REPORT_BY)}",
+    )
+    to.add_argument(
+        "--thresholds",
+        type=report_thresholds,
+        default="",
+        metavar="TEXT",
+        help="what needs attention, such as 'least_volume=1000 blocked=2/10': watch and act, in percent",
     )
     to.add_argument("--output", type=Path, default=REPORT, metavar="FILE", help="default: %(default)s")
     actions = to.add_subparsers(dest="action", metavar="[link]")
@@ -487,11 +514,31 @@ def report_days(text: str) -> int:
     return int(text)
 
 
-def report_end(text: str) -> str | datetime:
+def time_zone(text: str) -> ZoneInfo:
+    with suppress(ValueError, OSError, ZoneInfoNotFoundError):
+        return ZoneInfo(text)
+    raise argparse.ArgumentTypeError(f"not a time zone, such as Europe/Berlin: {text}")
+
+
+def dimension(text: str) -> str:
+    name = text.replace("-", "_")
+    if name not in REPORT_BY:
+        raise argparse.ArgumentTypeError(f"not one of {', '.join(one.replace('_', '-') for one in REPORT_BY)}: {text}")
+    return name
+
+
+def report_thresholds(text: str) -> Thresholds:
+    try:
+        return thresholds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def report_end(text: str) -> str | date:
     if text in ("now", "latest"):
         return text
     with suppress(ValueError):
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        return date.fromisoformat(text)
     raise argparse.ArgumentTypeError(f"not a date, `now` or `latest`: {text}")
 
 

@@ -16,10 +16,10 @@ PROGRAM, FUNCTIONS = "bird_webhooks", "bird_webhooks/_functions"
 PACKAGES = ("ingest", "load_postgres", "process", "reconcile", "register_webhook", "report")
 IMPORT = re.compile(rf"^( *from )({'|'.join(PACKAGES)})((?:\.\w+)?) import (.*)$", re.MULTILINE)
 DATA = {
+    "functions/report/completeness.html": f"{FUNCTIONS}/report",
     "functions/report/page.css": f"{FUNCTIONS}/report",
     "functions/report/page.html": f"{FUNCTIONS}/report",
     "functions/report/page.js": f"{FUNCTIONS}/report",
-    "functions/report/vendor/*": f"{FUNCTIONS}/report/vendor",
     "events/samples/*": f"{PROGRAM}/_data/events/samples",
     "sql/queries/*": f"{PROGRAM}/_data/sql/queries",
 }

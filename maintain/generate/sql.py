@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from string import Template
 
 import sqlglot
 
@@ -33,6 +34,46 @@ VIEW_TYPES = {
 DIALECTS = ("athena", "trino", "postgres", "duckdb")
 PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
+BY_MESSAGE = ROOT / "sql/by_message.sql"
+OF_SENT = "max(CASE WHEN metric IN ('delivered', 'bounced') THEN {column} END)"
+# The queries made of it: name -> what it answers, column, meaning of the column
+BY = {
+    "by_campaign": (
+        "what became of each campaign's mail",
+        "campaign_id",
+        "its name; (none) if it has none",
+    ),
+    "by_provider": (
+        "what each mailbox provider and its readers did with the mail",
+        "mailbox_provider",
+        "provider of the recipient; (unknown) where Bird names none",
+    ),
+    "by_sending_domain": (
+        "what became of each sending domain's mail",
+        "sending_domain",
+        "domain of the visible From; (unknown) where Bird names none",
+    ),
+    "by_ip_pool": ("what became of each IP pool's mail", "ip_pool", "sending IP pool; (none) where Bird names none"),
+    "by_sending_ip": (
+        "what became of the mail of each IP address",
+        "sending_ip",
+        "address that the message left from; (unknown) where Bird names none",
+    ),
+    "by_subaccount": ("what became of each subaccount's mail", "subaccount_id", "0 for the primary account"),
+    "by_template": (
+        "what became of each template's mail",
+        "template_id",
+        "its name; (none) if it has none",
+    ),
+    "by_ab_version": (
+        "what became of the mail of each version of each A/B test",
+        "ab_version",
+        "A/B test and its version; mail without a test is left out",
+    ),
+}
+# Bounces do not name their A/B test, but the injection of the message does.
+AB_VERSION = "max(ab_test_id || ' version ' || COALESCE(CAST(ab_test_version AS varchar), '(unknown)'))"
+
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
 --
@@ -45,6 +86,7 @@ BOUNCE_CLASSES_HEAD = """\
 --   meaning varchar: what happened
 --   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
 --   because varchar: the reason for the action
+--   counted_as varchar: bounce; admin - Bird did not send it; reply - if out of band, an answer to mail that arrived
 """
 POSTGRES_HEAD = """\
 -- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others
@@ -101,7 +143,10 @@ def problems() -> list[str]:
 
 
 def read(path: Path) -> Text:
-    return parsed(path.stem, bounce_classes_sql() if path == BOUNCE_CLASSES_VIEW else path.read_text())
+    """As it should be, which a generated file may not be yet."""
+    if path == BOUNCE_CLASSES_VIEW:
+        return parsed(path.stem, bounce_classes_sql())
+    return parsed(path.stem, by_message_queries().get(path) or path.read_text())
 
 
 def parsed(name: str, text: str) -> Text:
@@ -113,7 +158,7 @@ def parsed(name: str, text: str) -> Text:
 
 
 def queries() -> list[Text]:
-    return [read(path) for path in sorted((ROOT / "sql/queries").glob("*.sql"))]
+    return [read(path) for path in sorted({*(ROOT / "sql/queries").glob("*.sql"), *by_message_queries()})]
 
 
 def views() -> list[Text]:
@@ -148,6 +193,8 @@ def unreadable(text: Text) -> Iterator[str]:
 def bounce_classes_sql() -> str:
     with BOUNCE_CLASSES.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if any(None in row for row in rows):
+        raise SystemExit(f"{BOUNCE_CLASSES}: a value with a comma needs quotation marks")
     first, *others = list(rows[0])
     values = [
         ", ".join([f"CAST({row[first]} AS bigint)", *(f"CAST({literal(row[name])} AS varchar)" for name in others)])
@@ -156,6 +203,23 @@ def bounce_classes_sql() -> str:
     listed = ",\n  ".join(f"({line})" for line in values)
     columns = ", ".join(rows[0])
     return f"{BOUNCE_CLASSES_HEAD}SELECT {columns}\nFROM (VALUES\n  {listed}\n) AS classes ({columns})\n"
+
+
+def by_message_queries() -> dict[Path, str]:
+    """The text of each query that is made of sql/by_message.sql."""
+    text = Template(BY_MESSAGE.read_text())
+    made = {}
+    for name, (answers, column, meaning) in BY.items():
+        ab_test = name == "by_ab_version"
+        made[ROOT / f"sql/queries/{name}.sql"] = text.substitute(
+            name=name,
+            answers=answers,
+            column=column,
+            meaning=meaning,
+            value=AB_VERSION if ab_test else OF_SENT.format(column=column),
+            types="'injection', " if ab_test else "",
+        )
+    return made
 
 
 def literal(text: str) -> str:

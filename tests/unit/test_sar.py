@@ -114,6 +114,8 @@ RESETS = {
     "PostgresTls": "the database has to prove who it is: files wait if it cannot",
     "PostgresMaximumConcurrency": "files are loaded two at a time",
     "DailyReport": "no new report is written; those written stay",
+    "ReportTimezone": "the report's days are those of UTC",
+    "DeliverabilityThresholds": "the report names what is over the default thresholds",
     "IngestMemoryMegabytes": "the function has the default's memory",
     "ProcessMemoryMegabytes": "the function has the default's memory",
     "IngestReservedConcurrency": "no executions are set apart",
