@@ -166,6 +166,8 @@ def erase(
         confirm(f"Erase all this from stack {stack.name}? This cannot be undone.", yes=yes)
         with no_maintenance(stack, "erase"):
             look = erased(seeker, look, began, settle_seconds, tell)
+    if table:
+        table.refresh_copies()  # whatever was found: an erasure before this one may have been cut short
     if look.clean and not look.unreadable:
         remember(seeker, began, [])
     if as_json:

@@ -228,7 +228,15 @@ def dead_letters(stack: Stack) -> Line:
 
 
 def postgres(stack: Stack) -> Line:
-    return further_queue(stack, "Postgres", "LoadPostgresFunction", "files_waiting", "postgres")
+    """With a retention also how many months the last run of the schedule left."""
+    text, facts, health = further_queue(stack, "Postgres", "LoadPostgresFunction", "files_waiting", "postgres")
+    if not text or stack.parameters().get("PostgresRetentionMonths", "0") == "0":
+        return Line(text, facts, health)
+    function = stack.resources["LoadPostgresFunction"][1]
+    points = metric(stack, "BirdWebhooks", "months_left", "FunctionName", function, "Maximum", DAY)
+    left = int(max(points)[1]) if points else None
+    text += "" if left is None else f"; {left:,} months to drop"
+    return Line(text, {**facts, "months_left": left}, health)
 
 
 def event_bus(stack: Stack) -> Line:

@@ -25,7 +25,6 @@ from bird_webhooks.operate import close
 from bird_webhooks.simulator.batches import Batch
 from bird_webhooks.simulator.ledger import ACCEPTED, Ledger
 from bird_webhooks.stack import Stack
-from reconcile.as_webhook import NOT_IN_EVENTS_API, WITHOUT_ID
 from report.athena import Athena
 
 VIEW = "events_deduplicated"
@@ -34,7 +33,6 @@ RESULT_FILE_SECONDS = 30
 VISIBLE_AFTER_SECONDS = 60  # later than rows take to be written
 ROWS_AT_A_TIME = 20_000  # more come day by day, for the machine's sake
 MAX_EXAMPLES = 20
-FILLED = "backfill-"  # batches of events that were fetched from Bird's Events API begin so
 NULL = r"\N"  # Athena's result files do not tell null from an empty text
 
 NUMBERS = {"template_version", "ab_test_version", "msg_size", "queue_time", "num_retries", "outbound_tls"}
@@ -108,7 +106,6 @@ class Verification:
     duplicated: int = 0
     invented: int = 0
     different: int = 0
-    out_of_reach: int = 0  # not there, and Bird's Events API does not have their type
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -125,8 +122,6 @@ class Verification:
 
     def __str__(self) -> str:
         counts = f"{self.lost} lost, {self.duplicated} duplicated, {self.invented} invented, {self.different} altered"
-        if self.out_of_reach:
-            counts += f"; {self.out_of_reach} lost that Bird's Events API does not have"
         lines = [
             f"events        {self.sent} sent, {self.accepted} of them in accepted batches, {self.found} found",
             f"ledger        {'closes' if self.closes else 'DOES NOT CLOSE'}: {counts}",
@@ -135,24 +130,14 @@ class Verification:
 
 
 def verify(
-    ledger: Ledger,
-    lake: Lake,
-    *,
-    wait_seconds: float,
-    alone: bool = False,
-    filled: bool = False,
-    progress: Callable[[str], None] = print,
+    ledger: Ledger, lake: Lake, *, wait_seconds: float, alone: bool = False, progress: Callable[[str], None] = print
 ) -> Verification:
-    """Wait for the rows, then compare them all. `alone`: the lake holds nothing but this ledger's events.
-
-    `filled`: the events of batches that were not accepted must be there too, because they were filled in; but for those
-    that Bird's Events API does not have.
-    """
+    """Wait for the rows, then compare them all. `alone`: the lake holds nothing but this ledger's events."""
     result = Verification()
     sent: dict[Key, tuple[str, str, bool]] = {}  # (batch id, the event as sent, whether its batch was accepted)
     customers: set[str | None] = set()
     for batch in ledger.batches():
-        accepted = filled or ledger.outcomes[batch.batch_id] == ACCEPTED
+        accepted = ledger.outcomes[batch.batch_id] == ACCEPTED
         for event_class, event in events_of(batch):
             key = key_of(event_class, event)
             customers.add(key[0])
@@ -176,17 +161,13 @@ def verify(
                 result.note(f"not sent: {key}")
                 continue
             batch_id, text, _ = sent[key]
-            if filled and str(row["batch_id"]).startswith(FILLED):
-                batch_id = str(row["batch_id"])
             wrong = list(differences(row, batch_id, key[1], json.loads(text)))
             if wrong:
                 result.different += 1
                 result.note(f"altered: {key}: {', '.join(wrong)}")
     result.found = seen.total()
     for key, (_, _, accepted) in sent.items():
-        if accepted and key not in seen and filled and key[2] in NOT_IN_EVENTS_API | WITHOUT_ID:
-            result.out_of_reach += 1
-        elif accepted and key not in seen:
+        if accepted and key not in seen:
             result.lost += 1
             result.note(f"lost: {key}")
     for key, times in seen.items():

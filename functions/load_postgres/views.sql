@@ -124,6 +124,30 @@ COMMENT ON COLUMN events_deduplicated.extra IS 'Fields without a column, or whos
 COMMENT ON COLUMN events_deduplicated.list_id IS 'List that the recipient unsubscribed from, if the event names one';
 COMMENT ON COLUMN events_deduplicated.event_date IS 'UTC date of the event';
 
+CREATE OR REPLACE VIEW suppression_events AS
+SELECT event_class, type, timestamp, received_at, event_key, customer_id, subaccount_id, rcpt_to, raw_rcpt_to, list_id, bounce_class, campaign_id, transactional, fbtype, event_date
+FROM events
+WHERE event_date >= (SELECT COALESCE(max(kept_before), '-infinity') FROM retention)
+UNION ALL
+SELECT event_class, type, timestamp, received_at, event_key, customer_id, subaccount_id, rcpt_to, raw_rcpt_to, list_id, bounce_class, campaign_id, transactional, fbtype, event_date
+FROM suppression_events_kept;
+COMMENT ON VIEW suppression_events IS 'What suppression_candidates is made from (bird-webhooks)';
+COMMENT ON COLUMN suppression_events.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
+COMMENT ON COLUMN suppression_events.type IS 'Type of the event, such as delivery, bounce or click';
+COMMENT ON COLUMN suppression_events.timestamp IS 'When the event happened';
+COMMENT ON COLUMN suppression_events.event_key IS 'event_id, or a SHA-256 of the event where Bird gives none; unique with customer_id, event_class and type';
+COMMENT ON COLUMN suppression_events.received_at IS 'When the batch was stored';
+COMMENT ON COLUMN suppression_events.customer_id IS 'Account number at Bird; part of an event''s identity';
+COMMENT ON COLUMN suppression_events.subaccount_id IS 'Subaccount; absent for the primary account';
+COMMENT ON COLUMN suppression_events.campaign_id IS 'Campaign name set by the sender';
+COMMENT ON COLUMN suppression_events.rcpt_to IS 'Envelope recipient, lower-cased';
+COMMENT ON COLUMN suppression_events.raw_rcpt_to IS 'Envelope recipient exactly as used';
+COMMENT ON COLUMN suppression_events.transactional IS 'Marked as transactional';
+COMMENT ON COLUMN suppression_events.bounce_class IS 'Bounce classification code';
+COMMENT ON COLUMN suppression_events.fbtype IS 'Feedback type of the complaint, RFC 5965';
+COMMENT ON COLUMN suppression_events.list_id IS 'List that the recipient unsubscribed from, if the event names one';
+COMMENT ON COLUMN suppression_events.event_date IS 'UTC date of the event';
+
 CREATE OR REPLACE VIEW bounce_classes AS
 SELECT bounce_class, name, bounce_group, meaning, action, because, counted_as
 FROM (VALUES
@@ -364,7 +388,7 @@ WITH signals AS (
     CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
     NULLIF(e.campaign_id, '') AS campaign_id,
     CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
-  FROM events_deduplicated e
+  FROM suppression_events e
   LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''

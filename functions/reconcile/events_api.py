@@ -136,9 +136,6 @@ class Webhook:
     subaccount: str = ALL_SUBACCOUNTS
     exceptions: tuple[str, ...] = ()
     active: bool = True
-    target: str = ""
-    last_successful: datetime | None = None
-    last_failure: datetime | None = None
 
     def sends(self, event: Event) -> bool:
         """Whether an event is one that this webhook sends."""
@@ -283,9 +280,6 @@ class EventsApi:
                 (self.subaccount or ALL_SUBACCOUNTS) if subaccount in (None, "") else str(subaccount),
                 tuple(str(one) for one in msgspec.convert(found.get("exception_subaccounts") or [], list[int | str])),
                 msgspec.convert(found.get("active", True), bool),
-                str(found.get("target", "")),
-                _time_in_list(found.get("last_successful")),
-                _time_in_list(found.get("last_failure")),
             )
         except (KeyError, ValueError, msgspec.ValidationError):
             raise UntrustedError("a webhook in a form that is not known") from None
@@ -529,12 +523,3 @@ def _error_text(body: bytes) -> str:
     except (msgspec.DecodeError, TypeError, KeyError, AttributeError, RecursionError):
         said = []
     return " ".join("; ".join(filter(None, said)).split())[:MAX_TEXT_CHARACTERS] or "no reason given"
-
-
-def _time_in_list(value: object) -> datetime | None:
-    """`2026-11-26 11:02:15` in UTC, as lists of webhooks have it."""
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))

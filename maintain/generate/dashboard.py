@@ -337,6 +337,7 @@ POSTGRES: dict[str, Any] = {
         ),
         metric(OURS, "rows_rejected", FUNCTION, LOAD_POSTGRES, "rows refused"),
         metric(OURS, "names_refused", FUNCTION, LOAD_POSTGRES, NAMES_REFUSED),
+        metric(OURS, "months_left", FUNCTION, LOAD_POSTGRES, "months to drop", stat="Maximum"),
         metric(SQS, DEAD_LETTERS, QUEUE, "${PostgresDeadLetterQueue.QueueName}", "dead letters", stat="Maximum"),
     ],
 }

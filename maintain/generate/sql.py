@@ -14,6 +14,7 @@ from string import Template
 
 import sqlglot
 
+from load_postgres.retention import KEPT, KEPT_COLUMNS, RETENTION
 from load_postgres.schema import OUR_VIEW
 from maintain.check_template import ROOT
 from maintain.generate.columns import EVENT_DATE, one_line, view_table
@@ -116,6 +117,18 @@ VERDICTS = "CREATE TABLE IF NOT EXISTS verdicts (\n  {},\n  PRIMARY KEY (hour, t
 )
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
+# Of months that the retention dropped, their events that the suppression list needs are in a table of their own.
+KEPT_NAMES = ", ".join([*KEPT_COLUMNS, "event_date"])
+POSTGRES_SIGNALS = f"""\
+CREATE OR REPLACE VIEW suppression_events AS
+SELECT {KEPT_NAMES}
+FROM events
+WHERE event_date >= (SELECT COALESCE(max(kept_before), '-infinity') FROM {RETENTION})
+UNION ALL
+SELECT {KEPT_NAMES}
+FROM {KEPT};
+"""  # noqa: S608
+OF_ALL_TIME = "-- Of all time.\n  FROM events_deduplicated e\n"
 
 
 @dataclass(frozen=True)
@@ -292,13 +305,19 @@ def statement(text: Text) -> str:
 def postgres_sql() -> str:
     """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
     events = [(column.name, column.description) for column in COLUMNS]
+    signals = [*((name, meaning) for name, meaning in events if name in KEPT_COLUMNS), ("event_date", EVENT_DATE)]
     made = [POSTGRES_EVENTS + comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]
+    made += [POSTGRES_SIGNALS + comments("suppression_events", "What suppression_candidates is made from", signals)]
     made += [
-        f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n"
+        f"CREATE OR REPLACE VIEW {view.name} AS\n{postgres_text(view)};\n"
         + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
         for view in views()
     ]
     return POSTGRES_HEAD + "\n".join([VERDICTS, *made])
+
+
+def postgres_text(view: Text) -> str:
+    return view.sql.rstrip().replace(OF_ALL_TIME, "FROM suppression_events e\n")
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:

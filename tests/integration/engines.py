@@ -13,6 +13,7 @@ import duckdb
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from load_postgres import retention
 from local_aws import postgres as local_postgres
 from local_aws.postgres import Postgres
 from maintain.generate import sql
@@ -69,6 +70,7 @@ def in_postgres(rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[psycopg.Conne
         with connection.cursor().copy(SQL("COPY events ({}) FROM STDIN").format(names)) as copy:
             for row in found.fetchall():
                 copy.write_row(row)
+        retention.make_tables(connection, "bird")
         make_views(connection)
         yield connection, server
 

@@ -36,6 +36,7 @@ TEMPLATE = {
             "SenderHostName": "",
             "CredentialsVersion": "1",
             "BirdApiKeySecretArn": "",
+            "PostgresRetentionMonths": "12",
         }.items()
     },
     "Resources": {
@@ -53,6 +54,10 @@ TEMPLATE = {
         "ProcessFunction": {
             "Type": "AWS::SSM::Parameter",
             "Properties": {"Type": "String", "Name": "process", "Value": "-"},
+        },
+        "LoadPostgresFunction": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {"Type": "String", "Name": "load-postgres", "Value": "-"},
         },
         "IngestLogGroup": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "ingest"}},
         # Changes with every update, for moto takes none that changes no resource.
@@ -1037,6 +1042,12 @@ def test_status_tells_all_in_one_screen(aws, run):
     assert lines[-1] == "health        CRITICAL: dead letters"
     assert len(lines) <= 24
     assert run("status", "--check")[0] == 2
+
+
+def test_status_says_how_many_months_wait_to_be_dropped(aws, run):
+    for number, minutes_ago in ((3, 70), (2, 10)):
+        counted(aws, "load-postgres", "months_left", number, minutes_ago)
+    assert "\nPostgreSQL    0 files waiting; 0 dead letters; 2 months to drop\n" in run("status")[1]
 
 
 def counted(aws: Aws, function: str, name: str, number: int, minutes_ago: float, **reason: str) -> None:

@@ -113,6 +113,7 @@ RESETS = {
     "SilenceHours": "silence fires by the default, or not at all",
     "PostgresTls": "the database has to prove who it is: files wait if it cannot",
     "PostgresMaximumConcurrency": "files are loaded two at a time",
+    "PostgresRetentionMonths": "no month is dropped any more",
     "DailyReport": "no new report is written; those written stay",
     "ReportTimezone": "the report's days are those of UTC",
     "DeliverabilityThresholds": "the report names what is over the default thresholds",
