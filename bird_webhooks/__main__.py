@@ -120,7 +120,12 @@ def run(options: argparse.Namespace) -> int:
             return 0 if verify.verify(the_stack(options), token=options.token, as_json=options.json) else 1
         case "batches":
             batches.show(
-                the_stack(options), since or now - timedelta(days=1), until, keys=options.keys, as_json=options.json
+                the_stack(options),
+                since or now - timedelta(days=1),
+                until,
+                by_list=options.list,
+                keys=options.keys,
+                as_json=options.json,
             )
         case "replay":
             stack = the_stack(options)

@@ -115,8 +115,13 @@ def verify(commands: Commands) -> None:
 
 
 def batches(commands: Commands) -> None:
-    to = command(commands, "batches", "count the stored raw batches by time; reads all keys of the bucket", json=True)
+    to = command(commands, "batches", "count the stored raw batches by time, by their rows", json=True)
     add_times(to, "24 hours ago")
+    to.add_argument(
+        "--list",
+        action="store_true",
+        help="list all keys of the bucket instead: counts batches without rows too, and bytes",
+    )
     to.add_argument("--keys", action="store_true", help="list each batch instead of counts")
 
 

@@ -27,6 +27,7 @@ LOST = {7: TOO_LARGE, 23: DROPPED}  # by the number of the batch
 TIME_SCALE = 10_000
 TIMEOUT_SECONDS = 180
 HOUR = timedelta(hours=1)
+CUSTOMER_ID = "101"
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,12 @@ def show(account: Account, stack: Deployed) -> bool:
 
 
 def send(stack: Deployed, ledger: Ledger, end: datetime) -> None:
-    maker = BatchMaker(
-        1, end - timedelta(seconds=1), line_breaks=False, spread_seconds=HOURS * 3600, like_a_sender=True
-    )
-    batches = [maker.batch(number, events=EVENTS_A_BATCH) for number in range(BATCHES)]
+    batches = []
+    for hour in range(HOURS):
+        start = end - hour * HOUR - timedelta(seconds=1)
+        maker = BatchMaker(1, start, line_breaks=False, spread_seconds=3600, like_a_sender=True)
+        maker.customer_id = CUSTOMER_ID  # of one account
+        batches += [maker.batch(number, events=EVENTS_A_BATCH) for number in range(BATCHES // HOURS)]
     ways = {batches[number].batch_id: way for number, way in LOST.items()}
 
     def lose(batch: Batch) -> str | None:

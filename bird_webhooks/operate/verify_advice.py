@@ -48,12 +48,12 @@ ADVICE = {
     ),
     "view": Advice(
         "Questions to this view fail; what is stored is not touched",
-        "deploy the same version again, which creates the view again; if it still fails, report Athena's words",
+        "put the view back as the template has it; if it still fails, report Athena's words",
         f"{RUNBOOK}#a-view-or-query-that-fails",
     ),
     "query": Advice(
         "This saved query fails; what is stored is not touched",
-        "deploy the same version again, which creates it again; if it still fails, report Athena's words",
+        "put it back as the template has it; if it still fails, report Athena's words",
         f"{RUNBOOK}#a-view-or-query-that-fails",
     ),
     "row in PostgreSQL": Advice(

@@ -22,7 +22,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from reconcile import pipeline, tombstones
+from reconcile import pipeline
 from reconcile.api_key import UnusableSettingError, api_key
 from reconcile.athena import Athena
 from reconcile.cells import Times
@@ -34,6 +34,7 @@ from reconcile.metrics import counted
 from reconcile.proved import Cell
 from reconcile.raw_batches import RawBatches
 from reconcile.rounds import Bounds, Round
+from reconcile.tombstones import Erased
 from reconcile.verdicts import Verdicts, row
 
 if TYPE_CHECKING:
@@ -67,11 +68,9 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         facts = {"access_failures": 1}
     else:
         facts = one_run(now, verdicts, key, str(event["webhook_id"]), seconds_left(context)).run()
-    facts["filling_failed"] = sum(
-        facts.get(n, 0) for n in ("filling_did_not_help", "events_held", "calibration_failed")
-    )
+    facts = with_zeros({**facts, "filling_failed": sum(facts.get(name, 0) for name in NOT_FILLED)})
     name = settings.get("AWS_LAMBDA_FUNCTION_NAME", "local")
-    logger.info("compared with Bird", extra=counted(with_zeros(facts), name, now))
+    logger.info("compared with Bird", extra=counted(facts, name, now))
     return facts
 
 
@@ -99,9 +98,14 @@ def one_run(now: datetime, verdicts: Verdicts, key: str, webhook_id: str, second
     def webhook() -> Webhook:
         return api.webhook(webhook_id)
 
+    @cache
+    def erased() -> Erased:
+        key = read_secret(settings["TOMBSTONE_KEY_ARN"]).encode()
+        return Erased(s3(), settings["LAKE_BUCKET"], key)
+
     def filled(since: datetime, until: datetime, types: Sequence[str], events: int) -> Filled:
         limits = Limits(events)
-        return fill(api, ours, store, erased, since, until, types, limits, webhook(), known_to_differ=True)
+        return fill(api, ours, store, erased(), since, until, types, limits, webhook(), known_to_differ=True)
 
     return Round(
         api,
@@ -176,18 +180,6 @@ def read_key() -> str:
 def read_secret(arn: str) -> str:
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=AWS_LIMITS)
     return str(client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT")["SecretString"])
-
-
-def erased() -> tombstones.Tombstones:
-    """Those of now: an erasure may begin while a run goes on."""
-    bucket = os.environ["LAKE_BUCKET"]
-    pages = s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=tombstones.PREFIX)
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    if not keys:
-        return tombstones.Tombstones(b"", {})
-    key = read_secret(os.environ["TOMBSTONE_KEY_ARN"]).encode()
-    bodies = ((name, s3().get_object(Bucket=bucket, Key=name)["Body"].read()) for name in keys)
-    return tombstones.read(bodies, key)
 
 
 def read_address(address: str) -> bytes:

@@ -84,6 +84,7 @@ def test_the_row_goes_from_a_file_that_keeps_the_rows_of_others(s3, target, monk
     assert verify_event.remove(target, [event], now) == (1, 1)
     assert rows(s3) == ["others"]
     assert raw_batches(s3) == {event.id: [b"[]"], "others": [others(now)]}
+    assert s3.list_objects_v2(Bucket=LAKE, Prefix="maintenance/put-back/").get("Contents", []) == []
     # ... and what is left makes no row, should it be processed late
     lambda_handler(sqs({"Records": [created(keys[0])]}), None)
     assert rows(s3) == ["others"]

@@ -118,7 +118,7 @@ RESETS = {
     "ProcessMemoryMegabytes": "the function has the default's memory",
     "IngestReservedConcurrency": "no executions are set apart",
     "ProcessMaximumConcurrency": "files are processed with the default's concurrency",
-    "PermissionsBoundaryArn": "roles lose the boundary, or an account that demands one refuses the update; no data moves",
+    "PermissionsBoundaryArn": "roles lose the boundary, or the account refuses the update; no data moves",
 }
 
 

@@ -12,6 +12,7 @@ import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
 from maintain import check_template
 from maintain.sar.generate import generate
+from process import unshown
 
 RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values.txt"
 
@@ -449,6 +450,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
         "IngestFunction",
         "Dashboard",
         "ListExportView",
+        "VerdictsTable",
         "LoadPostgresFunction",
         "WebhookListenerRule",
         "HealthCheckListenerRule",
@@ -650,12 +652,26 @@ def test_the_key_of_tombstones_is_read_by_what_brings_events_in_and_outlives_the
     assert others == {"ReconcileFunction", "ReconcileRole"}
 
 
-def test_no_rule_deletes_tombstones(template):
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("erased/0123", None),
+        (unshown.SINCE, None),
+        (unshown.FIELDS, None),
+        (unshown.of_process("2026-11-24", "0"), "ExpireUnshown"),
+        (unshown.of_closing("2026-11-24", "0001-0", "0"), "ExpireUnshownOfDates"),
+        ("maintenance/put-back/2026-11-24T00:00:00Z/raw/a.json", "ExpirePutBack"),
+    ],
+)
+def test_what_erase_goes_by_lasts_as_long_as_what_it_tells_of(template, key, rule):
     rules = template["Resources"]["LakeBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    expiring = [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule]
-    assert not [
-        prefix for prefix in expiring if "erased/".startswith(prefix) or "maintenance/unshown/".startswith(prefix)
-    ]
+    conditional = {one["Fn::If"][1]["Id"]: one["Fn::If"] for one in rules if "Fn::If" in one}
+    always = [one for one in rules if "Fn::If" not in one]
+    expiring = [one for one in [*always, *(one[1] for one in conditional.values())] if "ExpirationInDays" in one]
+    assert [one["Id"] for one in expiring if key.startswith(one["Prefix"])] == [rule] * bool(rule)
+    if rule:
+        assert conditional[rule][0] == "RawBatchesExpire"
+        assert conditional[rule][1]["ExpirationInDays"] == {"Ref": "RawRetentionDays"}
 
 
 def test_what_the_erasing_tool_puts_back_is_not_announced(template):
