@@ -19,9 +19,11 @@ from bird_webhooks import report_page
 from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import (
+    backfill,
     batches,
     check_lake,
     close,
+    completeness,
     erase,
     files,
     lists,
@@ -38,7 +40,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
-LOOK_BACK = ("batches", "replay", "quarantine")
+LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "completeness")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 
@@ -118,7 +120,12 @@ def run(options: argparse.Namespace) -> int:
             return 0 if verify.verify(the_stack(options), token=options.token, as_json=options.json) else 1
         case "batches":
             batches.show(
-                the_stack(options), since or now - timedelta(days=1), until, keys=options.keys, as_json=options.json
+                the_stack(options),
+                since or now - timedelta(days=1),
+                until,
+                by_list=options.list,
+                keys=options.keys,
+                as_json=options.json,
             )
         case "replay":
             stack = the_stack(options)
@@ -171,6 +178,8 @@ def run(options: argparse.Namespace) -> int:
             rotate(the_stack(options), options)
         case "close":
             close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
+        case "completeness":
+            completeness.show(the_stack(options), since, until, run=options.run, as_json=options.json)
         case "files":
             files.show(the_stack(options), options.since, options.until, as_json=options.json)
         case "check-lake":
@@ -191,6 +200,19 @@ def run(options: argparse.Namespace) -> int:
                 postgres=options.postgres,
                 schema=options.schema,
                 wait_seconds=options.wait,
+                dry_run=options.dry_run,
+                yes=options.yes,
+                as_json=options.json,
+            )
+        case "backfill":
+            backfill.backfill(
+                the_stack(options),
+                options.since,
+                options.until,
+                options.types,
+                now,
+                limit=options.limit,
+                calls=options.calls,
                 dry_run=options.dry_run,
                 yes=options.yes,
                 as_json=options.json,

@@ -16,6 +16,7 @@ from report.rules import Thresholds, thresholds
 
 STACK_NAME = "bird-webhooks"
 MAX_BATCHES = 10_000
+MAX_FILLED, MAX_CALLS = 10_000_000, 10_000
 SETTLE_SECONDS = 300  # an invocation of process or a loader that read the old data has ended by then
 RELOAD_WAIT_SECONDS = 900  # longer than load_postgres waits after some failed tries
 REPORT = Path("report.html")
@@ -65,8 +66,10 @@ def parser() -> argparse.ArgumentParser:
     rotate(commands)
     close(commands)
     files(commands)
+    completeness(commands)
     check_lake(commands)
     reload(commands)
+    backfill(commands)
     list_export(commands)
     report(commands)
     simulate(commands)
@@ -117,8 +120,13 @@ def verify(commands: Commands) -> None:
 
 
 def batches(commands: Commands) -> None:
-    to = command(commands, "batches", "count the stored raw batches by time; reads all keys of the bucket", json=True)
+    to = command(commands, "batches", "count the stored raw batches by time, by their rows", json=True)
     add_times(to, "24 hours ago")
+    to.add_argument(
+        "--list",
+        action="store_true",
+        help="list all keys of the bucket instead: counts batches without rows too, and bytes",
+    )
     to.add_argument("--keys", action="store_true", help="list each batch instead of counts")
 
 
@@ -233,6 +241,13 @@ def files(commands: Commands) -> None:
     to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
 
 
+def completeness(commands: Commands) -> None:
+    text = "show how far it is proved that all that Bird has is here, hour by hour"
+    to = command(commands, "completeness", text, json=True)
+    add_times(to, "48h ago")
+    to.add_argument("--run", action="store_true", help="compare with Bird now what is due, as the schedule does")
+
+
 def check_lake(commands: Commands) -> None:
     text = "find files of rows that are damaged, each of which fails every query of its date; and rebuild their rows"
     to = command(commands, "check-lake", text, json=True)
@@ -266,6 +281,29 @@ def reload(commands: Commands) -> None:
         default=RELOAD_WAIT_SECONDS,
         metavar="SECONDS",
         help="give up when no row has come for so long (default: %(default)s)",
+    )
+    add_dry_run_and_yes(to)
+
+
+def backfill(commands: Commands) -> None:
+    text = "fetch from Bird what the stack lacks of the last ten days, and store it; nothing is stored twice"
+    to = command(commands, "backfill", text, json=True)
+    to.add_argument("--since", type=time, required=True, metavar="TIME", help=TIME_FORMAT)
+    to.add_argument(
+        "--until", type=time, metavar="TIME", help="default: 80 minutes ago, because the webhook may bring later events"
+    )
+    to.add_argument(
+        "--types",
+        type=event_types,
+        default=[],
+        metavar="TYPES",
+        help="such as delivery,bounce; default: all that the webhook sends",
+    )
+    to.add_argument(
+        "--limit", type=positive, default=MAX_FILLED, help="stop after so many stored events (default: %(default)s)"
+    )
+    to.add_argument(
+        "--calls", type=positive, default=MAX_CALLS, help="stop after so many calls to Bird (default: %(default)s)"
     )
     add_dry_run_and_yes(to)
 
@@ -417,6 +455,13 @@ def duration(text: str) -> timedelta:
         if text[-1:] in UNITS and text[:-1].isdigit():
             return int(text[:-1]) * UNITS[text[-1]]
     raise argparse.ArgumentTypeError(f"not a duration: {text} (give 30m, 2h or 3d)")
+
+
+def event_types(text: str) -> list[str]:
+    found = [kind.strip() for kind in text.split(",")]
+    if not all(re.fullmatch(r"[a-z_]{1,40}", kind) for kind in found):
+        raise argparse.ArgumentTypeError(f"not types of events: {text} (give delivery,bounce)")
+    return found
 
 
 def account(text: str) -> str:

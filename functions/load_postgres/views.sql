@@ -2,6 +2,24 @@
 -- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
+CREATE TABLE IF NOT EXISTS verdicts (
+  hour timestamp,
+  type text,
+  state text,
+  ours bigint,
+  theirs bigint,
+  stage text,
+  counted_at timestamp,
+  missing bigint,
+  strange bigint,
+  proof text,
+  filled bigint,
+  erased bigint,
+  filled_at timestamp,
+  note text,
+  PRIMARY KEY (hour, type)
+);
+
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 COMMENT ON VIEW events_deduplicated IS 'Each event once (bird-webhooks)';
 COMMENT ON COLUMN events_deduplicated.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
@@ -106,6 +124,30 @@ COMMENT ON COLUMN events_deduplicated.extra IS 'Fields without a column, or whos
 COMMENT ON COLUMN events_deduplicated.list_id IS 'List that the recipient unsubscribed from, if the event names one';
 COMMENT ON COLUMN events_deduplicated.event_date IS 'UTC date of the event';
 
+CREATE OR REPLACE VIEW suppression_events AS
+SELECT event_class, type, timestamp, received_at, event_key, customer_id, subaccount_id, rcpt_to, raw_rcpt_to, list_id, bounce_class, campaign_id, transactional, fbtype, event_date
+FROM events
+WHERE event_date >= (SELECT COALESCE(max(kept_before), '-infinity') FROM retention)
+UNION ALL
+SELECT event_class, type, timestamp, received_at, event_key, customer_id, subaccount_id, rcpt_to, raw_rcpt_to, list_id, bounce_class, campaign_id, transactional, fbtype, event_date
+FROM suppression_events_kept;
+COMMENT ON VIEW suppression_events IS 'What suppression_candidates is made from (bird-webhooks)';
+COMMENT ON COLUMN suppression_events.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
+COMMENT ON COLUMN suppression_events.type IS 'Type of the event, such as delivery, bounce or click';
+COMMENT ON COLUMN suppression_events.timestamp IS 'When the event happened';
+COMMENT ON COLUMN suppression_events.event_key IS 'event_id, or a SHA-256 of the event where Bird gives none; unique with customer_id, event_class and type';
+COMMENT ON COLUMN suppression_events.received_at IS 'When the batch was stored';
+COMMENT ON COLUMN suppression_events.customer_id IS 'Account number at Bird; part of an event''s identity';
+COMMENT ON COLUMN suppression_events.subaccount_id IS 'Subaccount; absent for the primary account';
+COMMENT ON COLUMN suppression_events.campaign_id IS 'Campaign name set by the sender';
+COMMENT ON COLUMN suppression_events.rcpt_to IS 'Envelope recipient, lower-cased';
+COMMENT ON COLUMN suppression_events.raw_rcpt_to IS 'Envelope recipient exactly as used';
+COMMENT ON COLUMN suppression_events.transactional IS 'Marked as transactional';
+COMMENT ON COLUMN suppression_events.bounce_class IS 'Bounce classification code';
+COMMENT ON COLUMN suppression_events.fbtype IS 'Feedback type of the complaint, RFC 5965';
+COMMENT ON COLUMN suppression_events.list_id IS 'List that the recipient unsubscribed from, if the event names one';
+COMMENT ON COLUMN suppression_events.event_date IS 'UTC date of the event';
+
 CREATE OR REPLACE VIEW bounce_classes AS
 SELECT bounce_class, name, bounce_group, meaning, action, because, counted_as
 FROM (VALUES
@@ -139,6 +181,52 @@ COMMENT ON COLUMN bounce_classes.meaning IS 'what happened';
 COMMENT ON COLUMN bounce_classes.action IS 'suppress - at once; count - after repetition; none - the class says nothing about the recipient';
 COMMENT ON COLUMN bounce_classes.because IS 'the reason for the action';
 COMMENT ON COLUMN bounce_classes.counted_as IS 'bounce; admin - Bird did not send it; reply - if out of band, an answer to mail that arrived';
+
+CREATE OR REPLACE VIEW completeness AS
+SELECT
+  hour,
+  type,
+  state,
+  ours,
+  theirs,
+  missing,
+  strange,
+  proof,
+  filled,
+  erased,
+  counted_at,
+  note
+FROM (
+  SELECT
+    CAST(hour AS timestamp) AS hour,
+    CAST(type AS varchar) AS type,
+    CAST(state AS varchar) AS state,
+    CAST(ours AS bigint) AS ours,
+    CAST(theirs AS bigint) AS theirs,
+    CAST(missing AS bigint) AS missing,
+    CAST(strange AS bigint) AS strange,
+    CAST(proof AS varchar) AS proof,
+    CAST(filled AS bigint) AS filled,
+    CAST(erased AS bigint) AS erased,
+    CAST(counted_at AS timestamp) AS counted_at,
+    CAST(note AS varchar) AS note,
+    row_number() OVER (PARTITION BY hour, type ORDER BY counted_at DESC) AS newest
+  FROM verdicts
+) AS judged
+WHERE newest = 1;
+COMMENT ON VIEW completeness IS 'whether all that Bird has of an hour and event type is here (bird-webhooks)';
+COMMENT ON COLUMN completeness.hour IS 'beginning of the hour, in UTC';
+COMMENT ON COLUMN completeness.type IS 'event type; * - all types together, while they were not counted one by one';
+COMMENT ON COLUMN completeness.state IS 'proved, filled, erased, provisional, late, gap, surplus, unknown, expired, before or unprovable';
+COMMENT ON COLUMN completeness.ours IS 'events that are here';
+COMMENT ON COLUMN completeness.theirs IS 'events that Bird has; NULL if it gave no answer';
+COMMENT ON COLUMN completeness.missing IS 'events that only Bird has';
+COMMENT ON COLUMN completeness.strange IS 'events that only we have';
+COMMENT ON COLUMN completeness.proof IS 'ids - compared by id; count - compared by number';
+COMMENT ON COLUMN completeness.filled IS 'events that were fetched from Bird';
+COMMENT ON COLUMN completeness.erased IS 'events that were left out because the person is erased';
+COMMENT ON COLUMN completeness.counted_at IS 'when it was counted last';
+COMMENT ON COLUMN completeness.note IS 'what more there is to say';
 
 CREATE OR REPLACE VIEW message_timeline AS
 SELECT
@@ -300,7 +388,7 @@ WITH signals AS (
     CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
     NULLIF(e.campaign_id, '') AS campaign_id,
     CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
-  FROM events_deduplicated e
+  FROM suppression_events e
   LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''

@@ -27,6 +27,7 @@ FUNCTION = "FunctionName"
 QUEUE = "QueueName"
 INGEST, PROCESS = "${IngestFunction}", "${ProcessFunction}"
 MAINTENANCE = "${TableMaintenanceFunction}"
+RECONCILE = "${ReconcileFunction}"
 PUBLISH_EVENTS, LOAD_POSTGRES = "${PublishEventsFunction}", "${LoadPostgresFunction}"
 OURS, LAMBDA, SQS = "BirdWebhooks", "AWS/Lambda", "AWS/SQS"
 DEAD_LETTERS = "ApproximateNumberOfMessagesVisible"
@@ -55,7 +56,10 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
             widget("log", 16, 23, title="Fields without a column", view="table", query=FIELDS_WITHOUT_A_COLUMN),
         ]
     )
-    start, end = '{"start": "-P1D", "widgets": [', "${PublishedWidget}${PostgresWidget}]}"
+    start, end = (
+        '{"start": "-P1D", "widgets": [',
+        "${PublishedWidget}${PostgresWidget}${ComparedWidget}${ProofWidget}]}",
+    )
     return [
         "Dashboard:",
         "  Type: AWS::CloudWatch::Dashboard",
@@ -74,6 +78,8 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
         '            - ""',
         *optional_widget("PublishedWidget", "UsePublishEvents", widget("metric", 0, 29, **PUBLISHED)),
         *optional_widget("PostgresWidget", "LoadPostgres", widget("metric", 8, 29, **POSTGRES)),
+        *optional_widget("ComparedWidget", "UseReconcile", widget("metric", 0, 35, **COMPARED)),
+        *optional_widget("ProofWidget", "UseReconcile", widget("metric", 8, 35, **PROOF)),
         "        OptionalAlarms: !Join",
         '          - ""',
         *(f"          {'  ' if number else '- '}{line}" for number, line in enumerate(at_times)),
@@ -331,6 +337,32 @@ POSTGRES: dict[str, Any] = {
         ),
         metric(OURS, "rows_rejected", FUNCTION, LOAD_POSTGRES, "rows refused"),
         metric(OURS, "names_refused", FUNCTION, LOAD_POSTGRES, NAMES_REFUSED),
+        metric(OURS, "months_left", FUNCTION, LOAD_POSTGRES, "months to drop", stat="Maximum"),
         metric(SQS, DEAD_LETTERS, QUEUE, "${PostgresDeadLetterQueue.QueueName}", "dead letters", stat="Maximum"),
+    ],
+}
+COMPARED: dict[str, Any] = {
+    "title": "Compared with Bird",
+    "stat": "Maximum",
+    "period": 900,
+    "metrics": [
+        metric(OURS, "missing_events", FUNCTION, RECONCILE, "events that only Bird has"),
+        metric(OURS, "surplus_events", FUNCTION, RECONCILE, "events that only we have"),
+        metric(OURS, "filled_events", FUNCTION, RECONCILE, "events fetched", stat="Sum"),
+        metric(OURS, "filling_failed", FUNCTION, RECONCILE, "not filled in as it should be"),
+        metric(OURS, "batches_failing", FUNCTION, RECONCILE, "batches that Bird fails to deliver", yAxis="right"),
+        metric(OURS, "batches_lost", FUNCTION, RECONCILE, "batches delivered and not here", yAxis="right"),
+    ],
+}
+PROOF: dict[str, Any] = {
+    "title": "Age of the proof of completeness, in seconds",
+    "stat": "Maximum",
+    "period": 900,
+    "annotations": {"horizontal": [line("alarm", 129_600)]},
+    "metrics": [
+        metric(OURS, "proof_age_seconds", FUNCTION, RECONCILE, "since what is proved complete"),
+        metric(OURS, "unproved_old_hours", FUNCTION, RECONCILE, "hours over eight days old, not proved", yAxis="right"),
+        metric(OURS, "bounds_reached", FUNCTION, RECONCILE, "runs that reached a bound", stat="Sum", yAxis="right"),
+        metric(OURS, "access_failures", FUNCTION, RECONCILE, "answers that cannot be used", stat="Sum", yAxis="right"),
     ],
 }

@@ -14,6 +14,7 @@ from string import Template
 
 import sqlglot
 
+from load_postgres.retention import KEPT, KEPT_COLUMNS, RETENTION
 from load_postgres.schema import OUR_VIEW
 from maintain.check_template import ROOT
 from maintain.generate.columns import EVENT_DATE, one_line, view_table
@@ -94,8 +95,40 @@ POSTGRES_HEAD = """\
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
 """
+# What functions/reconcile writes, of which the view completeness is made; in Athena it is a table over its files.
+VERDICT_COLUMNS = (
+    ("hour", "timestamp"),
+    ("type", "text"),
+    ("state", "text"),
+    ("ours", "bigint"),
+    ("theirs", "bigint"),
+    ("stage", "text"),
+    ("counted_at", "timestamp"),
+    ("missing", "bigint"),
+    ("strange", "bigint"),
+    ("proof", "text"),
+    ("filled", "bigint"),
+    ("erased", "bigint"),
+    ("filled_at", "timestamp"),
+    ("note", "text"),
+)
+VERDICTS = "CREATE TABLE IF NOT EXISTS verdicts (\n  {},\n  PRIMARY KEY (hour, type)\n);\n".format(
+    ",\n  ".join(f"{name} {kind}" for name, kind in VERDICT_COLUMNS)
+)
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
+# Of months that the retention dropped, their events that the suppression list needs are in a table of their own.
+KEPT_NAMES = ", ".join([*KEPT_COLUMNS, "event_date"])
+POSTGRES_SIGNALS = f"""\
+CREATE OR REPLACE VIEW suppression_events AS
+SELECT {KEPT_NAMES}
+FROM events
+WHERE event_date >= (SELECT COALESCE(max(kept_before), '-infinity') FROM {RETENTION})
+UNION ALL
+SELECT {KEPT_NAMES}
+FROM {KEPT};
+"""  # noqa: S608
+OF_ALL_TIME = "-- Of all time.\n  FROM events_deduplicated e\n"
 
 
 @dataclass(frozen=True)
@@ -206,6 +239,32 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def verdicts_resource() -> list[str]:
+    """The table over the small files of JSON of functions/reconcile: one for each date, written as a whole."""
+    glue = {"text": "string"}
+    return [
+        "VerdictsTable:",
+        "  Type: AWS::Glue::Table",
+        "  DependsOn: SettingsGuard",
+        "  Properties:",
+        "    CatalogId: !Ref AWS::AccountId",
+        "    DatabaseName: !Ref GlueDatabase",
+        "    TableInput:",
+        "      Name: verdicts",
+        "      Description: What was found of each hour and event type; ask the view completeness",
+        "      TableType: EXTERNAL_TABLE",
+        '      Parameters: {EXTERNAL: "TRUE", classification: json}',
+        "      PartitionKeys: []",
+        "      StorageDescriptor:",
+        '        Location: !Sub "s3://${LakeBucket}/completeness/cells/"',
+        "        InputFormat: org.apache.hadoop.mapred.TextInputFormat",
+        "        OutputFormat: org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+        "        SerdeInfo: {SerializationLibrary: org.openx.data.jsonserde.JsonSerDe}",
+        "        Columns:",
+        *(f"          - {{Name: {name}, Type: {glue.get(kind, kind)}}}" for name, kind in VERDICT_COLUMNS),
+    ]
+
+
 def view_resource(view: Text) -> list[str]:
     sql = statement(view)
     if '"' in sql or "\\" in sql:
@@ -246,13 +305,19 @@ def statement(text: Text) -> str:
 def postgres_sql() -> str:
     """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
     events = [(column.name, column.description) for column in COLUMNS]
+    signals = [*((name, meaning) for name, meaning in events if name in KEPT_COLUMNS), ("event_date", EVENT_DATE)]
     made = [POSTGRES_EVENTS + comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]
+    made += [POSTGRES_SIGNALS + comments("suppression_events", "What suppression_candidates is made from", signals)]
     made += [
-        f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n"
+        f"CREATE OR REPLACE VIEW {view.name} AS\n{postgres_text(view)};\n"
         + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
         for view in views()
     ]
-    return POSTGRES_HEAD + "\n".join(made)
+    return POSTGRES_HEAD + "\n".join([VERDICTS, *made])
+
+
+def postgres_text(view: Text) -> str:
+    return view.sql.rstrip().replace(OF_ALL_TIME, "FROM suppression_events e\n")
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:

@@ -9,7 +9,7 @@
 --   recipients bigint: different addresses among them, counted for each account
 --   stopped_rate decimal(12,4): messages, in percent of the messages targeted that day
 -- Parameters: the days, in the line with `interval`
-WITH events AS (
+WITH ended AS (
   SELECT
     event_date AS day,
     CASE
@@ -35,7 +35,7 @@ causes AS (
     count(*) AS messages,
     count(DISTINCT CASE WHEN cause IS NOT NULL THEN person END) AS recipients,
     sum(count(*) FILTER (WHERE metric <> 'admin_bounced')) OVER (PARTITION BY day) AS targeted
-  FROM events
+  FROM ended
   GROUP BY day, cause
 )
 SELECT

@@ -193,6 +193,7 @@ SEGMENTS = [
     *recipient("starter", ("delivery", 2, {})),
     *recipient("apple", ("delivery", 200, {}), ("delivery", 20, {}), ("open", 20, {"user_agent_parsed": MACHINE})),
     *recipient("asleep", ("delivery", 500, {}), ("delivery", 20, {}), ("open", 400, {}), ("spam_complaint", 400, {})),
+    *recipient("half-year", ("delivery", 200, {}), ("delivery", 20, {}), ("click", 150, link(1))),
     *recipient("left", ("delivery", 200, {}), ("open", 200, {})),  # no mail within 90 days
 ]
 
@@ -433,13 +434,20 @@ def test_segments_tell_unknown_from_inactive(ask):
     of_account = text.replace("WHERE last_delivery", "WHERE customer_id = '9' AND last_delivery")
     names = ("segment", "recipients", "share", "complained", "complained_share")
     assert sorted(figures(row, *names) for row in ask(of_account)) == [
-        ("14_days", 1, 16.6667, 0, 0.0),
-        ("365_days", 1, 16.6667, 0, 0.0),
-        ("90_days", 1, 16.6667, 0, 0.0),
-        ("never", 1, 16.6667, 1, 100.0),
-        ("new", 1, 16.6667, 0, 0.0),
-        ("unmeasurable", 1, 16.6667, 0, 0.0),
+        ("14_days", 1, 14.2857, 0, 0.0),
+        ("365_days", 2, 28.5714, 0, 0.0),
+        ("90_days", 1, 14.2857, 0, 0.0),
+        ("never", 1, 14.2857, 1, 100.0),
+        ("new", 1, 14.2857, 0, 0.0),
+        ("unmeasurable", 1, 14.2857, 0, 0.0),
     ]
+
+
+def test_the_documented_sunset_leaves_out_who_is_new_and_who_is_unknown(ask):
+    page = (sql.ROOT / "docs/downstream/suppression.md").read_text()
+    [(_, _, text)] = [part.partition("```sql\n") for part in page.split("\n### ") if part.startswith("Sunsetting")]
+    found = ask(text.partition("```")[0].replace(">= 10", ">= 1"), customer_id="9")
+    assert [row["rcpt_to"] for row in found] == ["asleep@segments.example.com"]
 
 
 def test_likely_scanners_by_domain(ask):

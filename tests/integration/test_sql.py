@@ -243,6 +243,10 @@ def test_worst_domains(ask):
     assert found == [("known-c.example.com", "20", "5", "0", "2", "1", "25.0000")]  # known-d: 19 are too few to tell
 
 
+def test_likely_scanners(ask):
+    assert ask(saved("likely_scanners")) == [("known-f.example.com", "1", "1", "1", "100.0000")]
+
+
 def test_list_export_writes_from_postgresql_what_the_rows_of_duckdb_make(
     rows, database_and_server, monkeypatch, tmp_path
 ):

@@ -43,6 +43,7 @@ def test_ledger_remembers_what_was_sent_over_runs(tmp_path):
     batches = [Batch("a", b"[1]", 1), Batch("b", b"\xff", 0), Batch("c", b"[]", 0)]
     for batch in batches:
         ledger.sending(batch)
+    ledger.failed(batches[0], 1, "503")
     ledger.done(batches[0], ACCEPTED)
     ledger.done(batches[0], GIVEN_UP)
     ledger.done(batches[1], GIVEN_UP)

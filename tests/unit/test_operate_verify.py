@@ -17,9 +17,9 @@ from bird_webhooks.operate import verify, verify_event, verify_settings, verify_
 from bird_webhooks.operate.findings import Advice, Finding, Outcome, scrubbed
 from bird_webhooks.operate.front_door import Answer, FrontDoor, Network
 from bird_webhooks.operate.verify_advice import ADVICE, advice_for
+from bird_webhooks.simulator import bird_api
 from bird_webhooks.stack import Stack
 from process import metrics
-from tests import bird_api
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2026, 11, 25)

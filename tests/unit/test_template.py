@@ -12,6 +12,7 @@ import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
 from maintain import check_template
 from maintain.sar.generate import generate
+from process import unshown
 
 RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values.txt"
 
@@ -100,7 +101,7 @@ def test_template_has_no_control_character(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 9
+    assert len(functions) == 10
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -126,8 +127,10 @@ def test_rights_in_a_vpc_are_there_only_with_a_vpc(template):
     given = [
         p for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Role" for p in r["Properties"]["Policies"]
     ]
-    [conditional] = [policy["Fn::If"] for policy in given if "Fn::If" in policy]
-    assert [conditional[0], conditional[2]] == ["PostgresInVpc", {"Ref": "AWS::NoValue"}]
+    conditional = {policy["Fn::If"][0]: policy["Fn::If"][1:] for policy in given if "Fn::If" in policy}
+    assert conditional.keys() == {"PostgresInVpc", "LoadPostgres"}
+    assert OF_A_VPC[0] not in str(conditional["LoadPostgres"])
+    assert conditional["PostgresInVpc"][1] == {"Ref": "AWS::NoValue"}
     assert [p["PolicyName"] for p in given if "Fn::If" not in p and OF_A_VPC[0] in str(p)] == []
 
 
@@ -153,8 +156,8 @@ def test_every_statement_says_why_and_names_each_action_and_resource(template):
                 assert re.fullmatch(r"([A-Z][a-z]+){2,}", statement["Sid"]), name  # a verb and what it is done to
                 actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
                 assert [action for action in actions if "*" in action or not re.match(r"[a-z0-9]+:[A-Z]", action)] == []
-                # Only what EC2 describes has no narrower resource, and interfaces that Lambda is yet to make.
-                unbounded = ["ec2:DescribeSecurityGroupRules", *OF_A_VPC]
+                # What EC2 and CloudWatch describe has no narrower resource, nor have interfaces that are not made yet.
+                unbounded = ["ec2:DescribeSecurityGroupRules", "cloudwatch:GetMetricStatistics", *OF_A_VPC]
                 assert statement["Resource"] != "*" or set(actions) <= set(unbounded), name
                 assert statement["Effect"] == "Allow" or statement["Sid"] == "DenyNetworkToOurCode"
     assert checked >= 9
@@ -216,7 +219,9 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert [(r["Condition"], r["Properties"]["Principal"]) for r in invokers] == [
         ("UseAlb", "elasticloadbalancing.amazonaws.com"),
         ("UseHttpApi", "apigateway.amazonaws.com"),
+        ("UseReconcile", "events.amazonaws.com"),
     ]
+    assert invokers[2]["Properties"]["FunctionName"] == {"Ref": "ReconcileFunction"}
     assert conditions["UseHttpApi"] == {"Fn::Equals": [{"Ref": "FrontDoor"}, "HTTP_API"]}
     assert "AWS::Lambda::Url" not in {r["Type"] for r in template["Resources"].values()}
 
@@ -447,6 +452,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
         "IngestFunction",
         "Dashboard",
         "ListExportView",
+        "VerdictsTable",
         "LoadPostgresFunction",
         "WebhookListenerRule",
         "HealthCheckListenerRule",
@@ -639,21 +645,35 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     )
 
 
-def test_the_key_of_tombstones_is_read_by_no_function_and_outlives_the_stack(template):
+def test_the_key_of_tombstones_is_read_by_what_brings_events_in_and_outlives_the_stack(template):
     key = template["Resources"]["TombstoneKey"]
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert "Condition" not in key
-    others = {name: one for name, one in template["Resources"].items() if name != "TombstoneKey"}
-    assert "TombstoneKey" not in json.dumps(others)
+    others = {name for name, one in template["Resources"].items() if "TombstoneKey" in json.dumps(one)}
+    assert others == {"ReconcileFunction", "ReconcileRole"}
 
 
-def test_no_rule_deletes_tombstones(template):
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("erased/0123", None),
+        (unshown.SINCE, None),
+        (unshown.FIELDS, None),
+        (unshown.of_process("2026-11-24", "0"), "ExpireUnshown"),
+        (unshown.of_closing("2026-11-24", "0001-0", "0"), "ExpireUnshownOfDates"),
+        ("maintenance/put-back/2026-11-24T00:00:00Z/raw/a.json", "ExpirePutBack"),
+    ],
+)
+def test_what_erase_goes_by_lasts_as_long_as_what_it_tells_of(template, key, rule):
     rules = template["Resources"]["LakeBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    expiring = [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule]
-    assert not [
-        prefix for prefix in expiring if "erased/".startswith(prefix) or "maintenance/unshown/".startswith(prefix)
-    ]
+    conditional = {one["Fn::If"][1]["Id"]: one["Fn::If"] for one in rules if "Fn::If" in one}
+    always = [one for one in rules if "Fn::If" not in one]
+    expiring = [one for one in [*always, *(one[1] for one in conditional.values())] if "ExpirationInDays" in one]
+    assert [one["Id"] for one in expiring if key.startswith(one["Prefix"])] == [rule] * bool(rule)
+    if rule:
+        assert conditional[rule][0] == "RawBatchesExpire"
+        assert conditional[rule][1]["ExpirationInDays"] == {"Ref": "RawRetentionDays"}
 
 
 def test_what_the_erasing_tool_puts_back_is_not_announced(template):
