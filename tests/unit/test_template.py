@@ -219,9 +219,13 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert [(r["Condition"], r["Properties"]["Principal"]) for r in invokers] == [
         ("UseAlb", "elasticloadbalancing.amazonaws.com"),
         ("UseHttpApi", "apigateway.amazonaws.com"),
+        ("DropOldMonths", "events.amazonaws.com"),
         ("UseReconcile", "events.amazonaws.com"),
     ]
-    assert invokers[2]["Properties"]["FunctionName"] == {"Ref": "ReconcileFunction"}
+    assert [invoker["Properties"]["FunctionName"] for invoker in invokers[2:]] == [
+        {"Ref": "LoadPostgresFunction"},
+        {"Ref": "ReconcileFunction"},
+    ]
     assert conditions["UseHttpApi"] == {"Fn::Equals": [{"Ref": "FrontDoor"}, "HTTP_API"]}
     assert "AWS::Lambda::Url" not in {r["Type"] for r in template["Resources"].values()}
 
