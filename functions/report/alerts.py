@@ -108,17 +108,18 @@ def publish(found: Sequence[Finding], period: Period, settings: Mapping[str, str
 
 def to_bus(details: Sequence[Mapping[str, Any]], bus: str) -> None:
     client = boto3.client("events")
-    entries = [
-        {
-            "Source": "bird-webhooks",
-            "DetailType": "Bird Deliverability Alert",
-            "EventBusName": bus,
-            "Detail": json.dumps(one),
-        }
-        for one in details
-    ]
-    for first in range(0, len(entries), MAX_ENTRIES):
-        answer = client.put_events(Entries=entries[first : first + MAX_ENTRIES])
+    for first in range(0, len(details), MAX_ENTRIES):
+        answer = client.put_events(
+            Entries=[
+                {
+                    "Source": "bird-webhooks",
+                    "DetailType": "Bird Deliverability Alert",
+                    "EventBusName": bus,
+                    "Detail": json.dumps(one),
+                }
+                for one in details[first : first + MAX_ENTRIES]
+            ]
+        )
         if answer["FailedEntryCount"]:
             raise RuntimeError(f"{answer['FailedEntryCount']} alerts were not taken by the event bus")
 
