@@ -270,10 +270,12 @@ def overlaps(period: Period) -> str:
     values = ", ".join(WATCHED)
     sums = ", ".join(f"sum({what}) AS {name}" for name, what in TROUBLES.items())
     return f"""
-        WITH {messages(period, period.since, WATCHED)}
-        SELECT account, {values}, {sums} FROM messages
-        WHERE {" + ".join(TROUBLES.values())} > 0
-        GROUP BY account, {values} ORDER BY {" + ".join(f"sum({what})" for what in TROUBLES.values())} DESC, {values}
+        WITH {messages(period, period.since, WATCHED)},
+        summed AS (
+          SELECT account, {values}, {sums} FROM messages
+          WHERE {" + ".join(TROUBLES.values())} > 0 GROUP BY account, {values}
+        )
+        SELECT * FROM summed ORDER BY {" + ".join(TROUBLES)} DESC, account, {values}
         LIMIT {MAX_OVERLAPS}"""
 
 
