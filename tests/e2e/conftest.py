@@ -58,6 +58,7 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "HashFields": "remote_addr",
         "PublishEvents": "true",
         "DailyReport": "true",
+        "DeliverabilityAlerts": "HOURLY",
         "PostgresSecretArn": postgres_secret,
         **registration,
     }
