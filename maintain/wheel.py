@@ -13,7 +13,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROGRAM, FUNCTIONS = "bird_webhooks", "bird_webhooks/_functions"
-PACKAGES = ("ingest", "load_postgres", "process", "register_webhook", "report")
+PACKAGES = ("ingest", "load_postgres", "process", "reconcile", "register_webhook", "report")
 IMPORT = re.compile(rf"^( *from )({'|'.join(PACKAGES)})((?:\.\w+)?) import (.*)$", re.MULTILINE)
 DATA = {
     "functions/report/page.css": f"{FUNCTIONS}/report",
