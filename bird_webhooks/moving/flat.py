@@ -4,7 +4,7 @@ Bird's Events API, connectors and databases store the event alone, so its class 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -28,15 +28,12 @@ _text = msgspec.json.Decoder(str)
 _scalar: msgspec.json.Decoder[str | int | float] = msgspec.json.Decoder(str | int | float)
 
 
+# The account of events that name none; asked for the first of them. Errors: RefusedError.
+type Account = Callable[[], str]
+
+
 class RefusedError(Exception):
     """An event that cannot be brought in; the text is the reason, and holds nothing of the event."""
-
-
-class NoAccountError(RefusedError):
-    """An event without `customer_id`, which is part of its identity."""
-
-    def __init__(self) -> None:
-        super().__init__("without customer_id: give --account")
 
 
 class ShiftedError(RefusedError):
@@ -60,10 +57,10 @@ def is_event(fields: Mapping[str, Raw]) -> bool:
     return "type" in fields and ("event_id" in fields or ("timestamp" in fields and "customer_id" in fields))
 
 
-def element(fields: Mapping[str, Raw], account: str | None) -> Flat:
+def element(fields: Mapping[str, Raw], account: Account) -> Flat:
     """Values go over byte for byte, but for what Bird writes in another way in its webhook.
 
-    `account` is for an event that has none. Errors: RefusedError.
+    Errors: RefusedError.
     """
     # A connector's own columns begin with _: _dlt_id, _sdc_sequence, _airbyte_meta.
     found = _nested({name: raw for name, raw in fields.items() if bytes(raw) != b"null" and not name.startswith("_")})
@@ -72,9 +69,7 @@ def element(fields: Mapping[str, Raw], account: str | None) -> Flat:
     if event_class is None:
         raise RefusedError("of a type that Bird does not document: its class is not known")
     if not _text_of(found.get("customer_id")):
-        if account is None:
-            raise NoAccountError
-        found["customer_id"] = _raw(account)
+        found["customer_id"] = _raw(account())
     has_id = bool(_text_of(found.get("event_id")))
     if not has_id and kind not in as_webhook.WITHOUT_ID:
         raise RefusedError("without event_id: it can never be counted once")

@@ -18,7 +18,7 @@ from msgspec import Raw
 from bird_webhooks.moving import flat
 from bird_webhooks.moving.byte_stream import byte_stream
 from bird_webhooks.moving.documents import MAX_VALUE_BYTES, MEBIBYTE, UnreadableError, begin, unpacked, values
-from bird_webhooks.moving.flat import RefusedError, ShiftedError
+from bird_webhooks.moving.flat import Account, RefusedError, ShiftedError
 from bird_webhooks.moving.parquet_rows import parquet_rows
 from ingest.webhook import BATCH_ID_HEADER, UnreadableRequestError, parse_request
 from process.elements import UnreadableBatchError, is_probe, parts, repaired
@@ -100,15 +100,15 @@ _string = msgspec.json.Decoder(str)
 _scalar: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)
 
 
-def read(chunks: Iterable[bytes], account: str | None = None, row: Row | None = None) -> Iterator[Item]:
-    """What an object holds, in its order. `account` is for events alone that have none; `row` for the whole object."""
+def read(chunks: Iterable[bytes], account: Account, row: Row | None = None) -> Iterator[Item]:
+    """What an object holds, in its order. `row` is for the whole object."""
     try:
         yield from _read(unpacked(chunks), account, row or Row())
     except UnreadableError as error:
         yield Refusal(str(error), None)
 
 
-def _read(chunks: Iterator[bytes], account: str | None, row: Row) -> Iterator[Item]:
+def _read(chunks: Iterator[bytes], account: Account, row: Row) -> Iterator[Item]:
     first, chunks = begin(chunks, _HEADER_BYTES)
     if first.startswith(b"PAR1"):
         yield from _of_rows(parquet_rows(chunks), account)
@@ -130,7 +130,7 @@ def _read(chunks: Iterator[bytes], account: str | None, row: Row) -> Iterator[It
             raise UnreadableError(COPY_TEXT if b'\\\\"' in first else str(error)) from None
 
 
-def _of_values(raws: Iterable[bytes], account: str | None, row: Row, nested: int) -> Iterator[Item]:
+def _of_values(raws: Iterable[bytes], account: Account, row: Row, nested: int) -> Iterator[Item]:
     for place, raw in enumerate(raws, 1):
         yield from _placed(_of_value(raw, account, row, nested), place)
 
@@ -143,7 +143,7 @@ def _placed(items: Iterable[Item], place: int) -> Iterator[Item]:
 # --- Arrays as Bird sends them ----------------------------------------------------------------------------------------
 
 
-def _of_array(body: bytes, account: str | None, row: Row) -> Iterator[Item]:
+def _of_array(body: bytes, account: Account, row: Row) -> Iterator[Item]:
     quick = _quick(body, row)
     if quick is not None:
         yield from quick
@@ -224,7 +224,7 @@ def _of_element(raw: bytes, row: Row) -> Item:
 # --- Everything else --------------------------------------------------------------------------------------------------
 
 
-def _of_value(raw: bytes, account: str | None, row: Row, nested: int) -> Iterator[Item]:
+def _of_value(raw: bytes, account: Account, row: Row, nested: int) -> Iterator[Item]:
     first = raw.lstrip()[:1]
     if nested > _MAX_NESTED:
         yield Refusal("nested too deeply", None)
@@ -240,7 +240,7 @@ def _of_value(raw: bytes, account: str | None, row: Row, nested: int) -> Iterato
         yield Refusal(NOT_AN_EVENT, None)
 
 
-def _of_text(text: str, account: str | None, row: Row, nested: int) -> Iterator[Item]:
+def _of_text(text: str, account: Account, row: Row, nested: int) -> Iterator[Item]:
     """JSON as a text, as in a column of a table or after json.dumps was called twice."""
     try:
         body = bytes.fromhex(text[2:]) if text.startswith("\\x") else text.encode()  # bytea of PostgreSQL
@@ -258,7 +258,7 @@ def _of_text(text: str, account: str | None, row: Row, nested: int) -> Iterator[
         yield Refusal(str(error), None)
 
 
-def _of_object(raw: bytes, account: str | None, row: Row, nested: int) -> Iterator[Item]:
+def _of_object(raw: bytes, account: Account, row: Row, nested: int) -> Iterator[Item]:
     try:
         members = _members.decode(raw)
     except (ValueError, RecursionError):
@@ -267,7 +267,7 @@ def _of_object(raw: bytes, account: str | None, row: Row, nested: int) -> Iterat
     yield from _of_members(members, account, row, nested)
 
 
-def _of_members(members: Mapping[str, Raw], account: str | None, row: Row, nested: int) -> Iterator[Item]:
+def _of_members(members: Mapping[str, Raw], account: Account, row: Row, nested: int) -> Iterator[Item]:
     if "msys" in members:
         yield _of_element(msgspec.json.encode(members), row)
     elif "results" in members and _first(members["results"]) == b"[":
@@ -300,7 +300,7 @@ def _first(raw: Raw | None) -> bytes:
     return text[:2] if text.startswith(b'"') else text[:1]
 
 
-def _of_flat(members: Mapping[str, Raw], account: str | None, row: Row) -> Item:
+def _of_flat(members: Mapping[str, Raw], account: Account, row: Row) -> Item:
     try:
         made = flat.element(members, account)
     except RefusedError as error:
@@ -309,7 +309,7 @@ def _of_flat(members: Mapping[str, Raw], account: str | None, row: Row) -> Item:
     return _found(made.element, event_class, inner, row._replace(batch_id=None), has_key=made.has_id)
 
 
-def _of_request(members: Mapping[str, Raw], account: str | None, row: Row, nested: int) -> Iterator[Item]:
+def _of_request(members: Mapping[str, Raw], account: Account, row: Row, nested: int) -> Iterator[Item]:
     """The invocation event of a load balancer or an API, stored as it was."""
     try:
         request = parse_request(msgspec.json.decode(msgspec.json.encode(members)))
@@ -383,13 +383,13 @@ def _table(first: bytes) -> str | None:
     return None
 
 
-def _of_table(chunks: Iterator[bytes], delimiter: str, account: str | None) -> Iterator[Item]:
+def _of_table(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterator[Item]:
     whole, chunks = begin(chunks, WHOLE_BYTES + 1)
     rows = _of_csv(chunks, delimiter, account)
     yield from list(rows) if len(whole) <= WHOLE_BYTES else rows
 
 
-def _of_csv(chunks: Iterator[bytes], delimiter: str, account: str | None) -> Iterator[Item]:
+def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterator[Item]:
     """Errors: UnreadableError."""
     csv.field_size_limit(MAX_VALUE_BYTES)
     lines = _Lines(TextIOWrapper(byte_stream(chunks), encoding="utf-8-sig", newline=""))
@@ -444,7 +444,7 @@ class _Lines:
         return line
 
 
-def _of_rows(rows: Iterable[Mapping[str, Any]], account: str | None) -> Iterator[Item]:
+def _of_rows(rows: Iterable[Mapping[str, Any]], account: Account) -> Iterator[Item]:
     """Rows of Parquet, which have types."""
     for place, row in enumerate(rows, 1):
         members = {name: Raw(msgspec.json.encode(value)) for name, value in row.items() if value is not None}

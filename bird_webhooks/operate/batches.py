@@ -1,4 +1,5 @@
-"""The raw batches by the time they were stored, also where an erasure has put them back since.
+"""The raw batches by the time they were stored, also where an erasure has put them back since. Of an imported batch it
+is the time at which its source got it, which its name says.
 
 S3 lists by key, not by time: every listing reads all keys, a thousand for a request ($0.005 per thousand requests, so
 half a cent for a million batches). The keys are split into ranges that are listed side by side.
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from bird_webhooks.moving import names
 from bird_webhooks.operate import put_back
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
@@ -42,7 +44,9 @@ class Listing:
             self.listed += len(page)
             progress.show(f"listing: {self.listed:,} objects, {self.requests:,} requests")
             for item in page:
-                stored_at = put_back_since.get(item["Key"], item["LastModified"])
+                name = item["Key"].removeprefix(self.prefix).removesuffix(".json")
+                before = names.received_at(name) or put_back_since.get(item["Key"])
+                stored_at = before or item["LastModified"]
                 if self.since <= stored_at < self.until and not item["Key"].endswith("/"):
                     yield RawBatch(item["Key"], stored_at, item["Size"])
         progress.done()

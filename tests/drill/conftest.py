@@ -55,7 +55,7 @@ def postgres() -> Iterator[Postgres]:
 def stack(emulator: Emulator, postgres: Postgres) -> Deployed:
     text = json.dumps(postgres.secret())
     secret = emulator.client("secretsmanager").create_secret(Name="drill-postgres", SecretString=text)
-    parameters = {"PublishEvents": "true", "PostgresSecretArn": secret["ARN"]}
+    parameters = {"PublishEvents": "true", "PublishedMaximumAgeDays": "0", "PostgresSecretArn": secret["ARN"]}
     made = local_stack.create_or_update(emulator, STACK, parameters)
     for output in ("ProcessQueueUrl", "PublishEventsQueueUrl"):
         made.stack.sqs.set_queue_attributes(

@@ -12,6 +12,7 @@ from arro3.io import write_parquet
 
 from bird_webhooks.moving import documents, forms
 from bird_webhooks.moving.documents import UnreadableError, unpacked, values
+from bird_webhooks.moving.flat import RefusedError
 from bird_webhooks.moving.forms import Found, Probe, Refusal
 from process.normalise import StoredBatch
 from process.rows import Rows
@@ -38,7 +39,11 @@ WHOLE = sorted(
 
 
 def items(name: str) -> list[forms.Item]:
-    return list(forms.read([(CORPUS / name).read_bytes()]))
+    return list(forms.read([(CORPUS / name).read_bytes()], no_account))
+
+
+def no_account() -> str:
+    raise RefusedError("without customer_id: give --account")
 
 
 def rows(elements: list[bytes]) -> list[dict]:
@@ -135,20 +140,27 @@ def test_probes_and_empty_batches_are_nothing_to_bring_in(name):
 
 
 def test_a_damaged_element_costs_that_element():
-    [good, bad, repaired] = forms.read([b'[{"msys":{"track_event":{"type":"open","event_id":"1"}}},5,'
-                                        b'{"msys":{"track_event":{"type":"\xff","event_id":"2"}}}]'])  # fmt: skip
+    body = (
+        b'[{"msys":{"track_event":{"type":"open","event_id":"1"}}},5,'
+        b'{"msys":{"track_event":{"type":"\xff","event_id":"2"}}}]'
+    )
+    [good, bad, repaired] = forms.read([body], no_account)
     assert (good.type, bad, repaired.event_class) == ("open", Refusal("not an event of Bird's", 2), "track_event")
 
 
 def test_a_damaged_line_is_refused_with_its_place():
     lines = b'{"msys":{"track_event":{"type":"open","event_id":"1"}}}\n{"msys":5}\n{"msys":{}}\n'
-    assert [getattr(item, "place", type(item).__name__) for item in forms.read([lines])] == ["Found", 2, "Probe"]
+    assert [getattr(item, "place", type(item).__name__) for item in forms.read([lines], no_account)] == [
+        "Found",
+        2,
+        "Probe",
+    ]
 
 
 def test_an_event_alone_without_an_account_needs_one():
     line = b'{"type":"open","event_id":"1","timestamp":"2025-11-03T09:00:00Z"}'
-    assert list(forms.read([line])) == [Refusal("without customer_id: give --account", 1)]
-    [found] = forms.read([line], account="7")
+    assert list(forms.read([line], no_account)) == [Refusal("without customer_id: give --account", 1)]
+    [found] = forms.read([line], lambda: "7")
     assert found.element == (
         b'{"msys":{"track_event":{"type":"open","event_id":"1","timestamp":"1762160400","customer_id":"7"}}}'
     )
@@ -156,7 +168,7 @@ def test_an_event_alone_without_an_account_needs_one():
 
 def test_an_event_as_the_webhook_sent_it_gets_no_account():
     element = b'{"msys":{"track_event":{"type":"open","event_id":"1"}}}'
-    [found] = forms.read([element], account="7")
+    [found] = forms.read([element], lambda: "7")
     assert (found.element, found.account) == (element, None)
 
 
@@ -173,7 +185,7 @@ def test_an_event_as_the_webhook_sent_it_gets_no_account():
 )
 def test_times_of_events_alone_become_those_of_the_webhook(time, seconds):
     line = f'{{"type":"relay_delivery","event_id":"1","customer_id":7,"timestamp":{time}}}'.encode()
-    [found] = forms.read([line])
+    [found] = forms.read([line], no_account)
     assert found.timestamp == 1762160400000
     assert b'"timestamp":%b' % seconds in found.element
     assert found.event_class == "relay_event"
@@ -182,7 +194,7 @@ def test_times_of_events_alone_become_those_of_the_webhook(time, seconds):
 def test_an_event_that_never_has_an_id_is_told_apart_from_one_that_lost_it():
     sms = b'{"type":"sms_status","customer_id":"7","timestamp":"1762160400","sms_text":"hi"}'
     opened = b'{"type":"open","customer_id":"7","timestamp":"1762160400"}'
-    [found, refused] = forms.read([sms + b"\n" + opened])
+    [found, refused] = forms.read([sms + b"\n" + opened], no_account)
     assert not found.has_key
     assert refused == Refusal("without event_id: it can never be counted once", 2)
 
@@ -195,10 +207,10 @@ def test_rows_of_parquet_are_read():
     file = BytesIO()
     write_parquet(Table.from_pydict({name: array(column) for name, column in columns.items()}), file)
     body = file.getvalue()
-    [found] = forms.read([body[:100], body[100:]])
+    [found] = forms.read([body[:100], body[100:]], no_account)
     assert (found.event_class, found.timestamp, found.account) == ("track_event", 1762160400000, "7")
     assert b'"geo_ip":{"country":"DE"}' in found.element
-    assert list(forms.read([b"PAR1" + b"x" * 100])) == [Refusal("not Parquet that can be read", None)]
+    assert list(forms.read([b"PAR1" + b"x" * 100], no_account)) == [Refusal("not Parquet that can be read", None)]
 
 
 def array(values):
@@ -265,7 +277,7 @@ def test_an_array_of_any_size_is_read_in_bounded_memory(monkeypatch):
     element = b'{"msys":{"track_event":{"type":"open","event_id":"1","timestamp":"1762160400"}}},'
     chunks = (b"[" if number == 0 else element * 100 for number in range(61))  # 500 kB
     tracemalloc.start()
-    count = sum(isinstance(item, Found) for item in forms.read(chunks))
+    count = sum(isinstance(item, Found) for item in forms.read(chunks, no_account))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 6_000

@@ -74,7 +74,7 @@ def test_template_has_no_control_character(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 9
+    assert len(functions) == 10
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -603,7 +603,7 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
-    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}]
+    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}, {"Ref": "ImportRole"}]
     [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Action"], statement["Resource"]) == (
         "secretsmanager:GetSecretValue",
