@@ -113,22 +113,23 @@ def add_ours(
     columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch, _ in batches]).take(batch_of_row)
 
 
-def together(parts: Sequence[Columns]) -> RecordBatch:
+def together(parts: Sequence[Columns]) -> Columns:
     """The rows of one after those of the other, in the columns that any of them has."""
+    if len(parts) == 1:
+        return parts[0]
     named = {name for part in parts for name in part}
     columns = [column for column in COLUMNS if column.name in named]
     fields = Schema([_field(column) for column in columns])
     batches = [RecordBatch.from_arrays(_arrays(part, columns, len(part["event_key"])), schema=fields) for part in parts]
-    if len(batches) == 1:
-        return batches[0]
-    return Table.from_batches(batches, schema=fields).combine_chunks().to_batches()[0]
+    (whole,) = Table.from_batches(batches, schema=fields).combine_chunks().to_batches()
+    return dict(zip(whole.column_names, whole.columns, strict=True))
 
 
-def in_order(rows: RecordBatch, order: Sequence[int]) -> Table:
+def in_order(columns: Columns, order: Sequence[int]) -> Table:
     """These rows in this order, in all of COLUMNS."""
-    some = rows.take(Array.from_buffer(array("I", order)))
-    columns = dict(zip(some.column_names, some.columns, strict=True))
-    whole = RecordBatch.from_arrays(_arrays(columns, COLUMNS, len(order)), schema=schema())
+    rows = Array.from_buffer(array("I", order))
+    taken = {name: column.take(rows) for name, column in columns.items()}
+    whole = RecordBatch.from_arrays(_arrays(taken, COLUMNS, len(order)), schema=schema())
     return Table.from_batches([whole], schema=schema())
 
 
