@@ -1474,3 +1474,35 @@ def pg(program: str, server: Postgres, *arguments: str) -> None:
         where.append(server.dbname)
     environment = {**os.environ, "PGPASSWORD": server.password}
     subprocess.run([local_postgres.programs() / program, *where, *arguments], env=environment, check=True)
+
+
+VERDICT = {
+    "hour": "2026-11-25 10:00:00",
+    "type": "*",
+    "state": "provisional",
+    "ours": 5,
+    "theirs": None,
+    "stage": "total",
+    "counted_at": "2026-11-25 12:20:00",
+    "missing": 0,
+    "strange": 0,
+    "proof": "count",
+    "filled": 0,
+    "erased": 0,
+    "filled_at": None,
+    "note": "",
+}
+
+
+def test_verdicts_replace_those_of_their_hours(aws, database):
+    of_types = [{**VERDICT, "type": kind, "state": "proved", "theirs": 5} for kind in ("click", "open")]
+    later = {**VERDICT, "hour": "2026-11-25 11:00:00"}
+    for verdicts in ([VERDICT, later], of_types, of_types):
+        assert lambda_handler({"verdicts": verdicts}, Context()) == {"written": len(verdicts)}
+    sql = "SELECT to_char(hour, 'HH24'), type, state, theirs FROM bird.completeness ORDER BY hour, type"
+    assert database.execute(sql).fetchall() == [
+        ("10", "click", "proved", 5),
+        ("10", "open", "proved", 5),
+        ("11", "*", "provisional", None),
+    ]
+    assert lambda_handler({"verdicts": []}, Context()) == {"written": 0}
