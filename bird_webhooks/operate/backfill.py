@@ -122,7 +122,8 @@ def events_api(stack: Stack, calls: int) -> EventsApi:
         raise OperateError(str(error)) from None
     url = parameters.get("BirdApiUrl") or BIRD_APIS[parameters.get("BirdRegion", "US")]
     subaccount = parameters.get("BirdSubaccount", "")
-    return EventsApi(url, key, calls=CallBudget(calls), wait=pause(stack), subaccount=subaccount)
+    account = Verdicts(completeness.LakeFiles(stack)).calibration().get("account")  # whose events were the webhook's
+    return EventsApi(url, key, CallBudget(calls), pause(stack), account, subaccount)
 
 
 def chosen_types(webhook: Webhook, types: Sequence[str]) -> list[str]:

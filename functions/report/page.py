@@ -20,23 +20,10 @@ from report.completeness import Section
 from report.counts import FEW, Counts, Rate
 from report.figures import Figures, Lag
 from report.queries import Period, rows_of
-from report.rules import ACT, FINE, LEAST_COMPARED, WATCH, Finding, Rule, Thresholds, beyond_chance
+from report.rules import ACT, FINE, LEAST_COMPARED, NAMES, WATCH, Finding, Rule, Thresholds, beyond_chance
 
 HERE = Path(__file__).resolve().parent
 EN_DASH = "\N{EN DASH}"
-
-NAMES = {
-    "all": "All mail",
-    "campaign": "Campaign",
-    "provider": "Mailbox provider",
-    "sending_domain": "Sending domain",
-    "recipient_domain": "Recipient domain",
-    "ip": "Sending IP",
-    "ip_pool": "IP pool",
-    "subaccount": "Subaccount",
-    "template": "Template",
-    "ab_version": "A/B version",
-}
 
 
 def render(figures: Figures, *, made_at: datetime, title: str, source: str, completeness: Section | None = None) -> str:

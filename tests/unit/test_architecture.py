@@ -40,6 +40,7 @@ PURE = [
     "publish_events/columns.py",
     "publish_events/delivery.py",
     "publish_events/entries.py",
+    "publish_events/holding_back.py",
     "publish_events/metrics.py",
     "publish_events/notification.py",
     "publish_events/quarantine.py",

@@ -643,7 +643,7 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
-    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}]
+    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}, {"Ref": "ImportRole"}]
     [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Action"], statement["Resource"]) == (
         "secretsmanager:GetSecretValue",
