@@ -305,7 +305,6 @@ SELECT
       WHEN e.type IN ('click', 'amp_click') THEN 'clicked'
       WHEN e.type = 'spam_complaint' THEN 'complained'
       WHEN e.type IN ('list_unsubscribe', 'link_unsubscribe') THEN 'unsubscribed'
-      WHEN e.type NOT IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') THEN NULL
       WHEN e.user_agent_parsed_is_prefetched THEN 'prefetched'
       WHEN e.user_agent_parsed_is_proxy THEN 'opened_by_proxy'
       ELSE 'opened'
@@ -340,13 +339,18 @@ SELECT
   e.event_key
 FROM events_deduplicated e
 LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-WHERE (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
+WHERE e.type IN (
+    'injection', 'policy_rejection', 'generation_failure', 'generation_rejection', 'delay', 'delivery', 'bounce', 'out_of_band',
+    'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click', 'list_unsubscribe', 'link_unsubscribe',
+    'spam_complaint'
+  )
+  AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
   AND COALESCE(e.delv_method, '') NOT IN ('smpp', 'gcm', 'apn');
 COMMENT ON VIEW mail_events IS 'each event of mail with the metric that it counts in, the words of docs/metrics.md (bird-webhooks)';
 COMMENT ON COLUMN mail_events.event_date IS 'UTC date of the event';
 COMMENT ON COLUMN mail_events.seen IS 'when it happened; when it arrived if the event has no time';
 COMMENT ON COLUMN mail_events.type IS 'Bird''s type of the event';
-COMMENT ON COLUMN mail_events.metric IS 'injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed, complained; NULL for types that are not about mail sent';
+COMMENT ON COLUMN mail_events.metric IS 'injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained';
 COMMENT ON COLUMN mail_events.customer_id IS 'account at Bird; NULL if the event names none';
 COMMENT ON COLUMN mail_events.message IS 'the message within all accounts; of an event without message_id the recipient and the transmission';
 COMMENT ON COLUMN mail_events.recipient IS 'the address, in lower case';

@@ -3,14 +3,13 @@
 --   SELECT metric, count(*) FROM mail_events WHERE event_date >= date '2026-11-01' AND type IN ('delivery', 'bounce') GROUP BY metric
 --
 -- Name event_date and type in the query: Athena then reads only those. Each event is in one metric, so counts of several metrics
--- can be added. SMS and push notifications, and reports that are not complaints, are left out. Without a list of types here, because
--- that of the query is what engines look at row groups with.
+-- can be added. SMS and push notifications, and reports that are not complaints, are left out.
 --
 -- Columns:
 --   event_date date: UTC date of the event
 --   seen timestamp: when it happened; when it arrived if the event has no time
 --   type varchar: Bird's type of the event
---   metric varchar: injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed, complained; NULL for types that are not about mail sent
+--   metric varchar: injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained
 --   customer_id varchar: account at Bird; NULL if the event names none
 --   message varchar: the message within all accounts; of an event without message_id the recipient and the transmission
 --   recipient varchar: the address, in lower case
@@ -53,7 +52,6 @@ SELECT
       WHEN e.type IN ('click', 'amp_click') THEN 'clicked'
       WHEN e.type = 'spam_complaint' THEN 'complained'
       WHEN e.type IN ('list_unsubscribe', 'link_unsubscribe') THEN 'unsubscribed'
-      WHEN e.type NOT IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') THEN NULL
       WHEN e.user_agent_parsed_is_prefetched THEN 'prefetched'
       WHEN e.user_agent_parsed_is_proxy THEN 'opened_by_proxy'
       ELSE 'opened'
@@ -88,5 +86,10 @@ SELECT
   e.event_key
 FROM events_deduplicated e
 LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-WHERE (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
+WHERE e.type IN (
+    'injection', 'policy_rejection', 'generation_failure', 'generation_rejection', 'delay', 'delivery', 'bounce', 'out_of_band',
+    'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click', 'list_unsubscribe', 'link_unsubscribe',
+    'spam_complaint'
+  )
+  AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
   AND COALESCE(e.delv_method, '') NOT IN ('smpp', 'gcm', 'apn')
