@@ -43,7 +43,9 @@ def running(emulator: Emulator) -> Iterator[Downstream]:
     with local_postgres.running() as server:
         text = json.dumps(server.secret())
         secret = emulator.client("secretsmanager").create_secret(Name="demo-postgres", SecretString=text)
-        yield Downstream(server, {"PostgresSecretArn": secret["ARN"], "PublishEvents": "true"})
+        yield Downstream(
+            server, {"PostgresSecretArn": secret["ARN"], "PublishEvents": "true", "PublishedMaximumAgeDays": "0"}
+        )
 
 
 def show(downstream: Downstream, stack: Deployed, recorded: int) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import jinja2
 
 from report.charts import HEIGHT, Chart, chart
+from report.completeness import Section
 from report.counts import FEW, Counts, Rate
 from report.figures import Figures, Lag
 from report.queries import Period, rows_of
@@ -25,8 +26,8 @@ HERE = Path(__file__).resolve().parent
 EN_DASH = "\N{EN DASH}"
 
 
-def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> str:
-    """`title` names the stack, `source` the database that was queried."""
+def render(figures: Figures, *, made_at: datetime, title: str, source: str, completeness: Section | None = None) -> str:
+    """`title` names the stack, `source` the database that was queried. `completeness`: None if it is not known."""
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
     policy = (
         f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
@@ -36,6 +37,7 @@ def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> s
     shown = Period(figures.period.since, min(figures.period.until, made_at.astimezone(figures.period.since.tzinfo)))
     return template().render(
         figures=figures,
+        completeness=completeness,
         now=figures.everything.now,
         before=figures.everything.before,
         rules=figures.thresholds.by_name,

@@ -107,6 +107,7 @@ RESETS = {
     "LogRetentionDays": "logs are kept for 30 days: older ones go, or newer ones stay longer",
     "AthenaScanLimitMegabytes": "a query may scan 10 GB",
     "PublishedEventTypes": "the default types go to the bus",
+    "PublishedMaximumAgeDays": "events older than a week do not go to the bus",
     "RowsTopicSubscribers": "subscriptions stay and get their messages; other accounts can make no new one",
     "SoftBounceLimit": "the lists count soft bounces by the default",
     "SoftBounceDays": "the lists count soft bounces by the default",

@@ -84,6 +84,8 @@ def test_report_may_look_up_the_database_default(template):
         "database/${GlueDatabase}",
         "database/default",
         "table/${GlueDatabase}/events*",
+        "table/${GlueDatabase}/completeness",
+        "table/${GlueDatabase}/verdicts",
         "table/${GlueDatabase}/mail_events",
         "table/${GlueDatabase}/bounce_classes",
     ]
@@ -641,7 +643,7 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
-    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}]
+    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}, {"Ref": "ImportRole"}]
     [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Action"], statement["Resource"]) == (
         "secretsmanager:GetSecretValue",
