@@ -34,7 +34,7 @@ help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batches, show their rows, clean up: make demo [FRONT_DOOR=HTTP_API] [DOWNSTREAM=1]
+demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batches, show their rows, clean up: make demo [FRONT_DOOR=HTTP_API] [DOWNSTREAM=1] [RECONCILE=1]
 	@$(PYTHON) -m demo
 
 .PHONY: test
@@ -133,7 +133,7 @@ test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of
 	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
 	@NIGHTLY=1 $(MAKE) test-trino
 	@NIGHTLY=1 $(PYTEST) tests/faults/test_closed_days.py
-	@NIGHTLY=1 $(PYTEST) $(IN_PARALLEL) tests/integration/test_erase.py
+	@NIGHTLY=1 $(PYTEST) $(IN_PARALLEL) tests/integration
 	@$(MAKE) test-postgres-versions
 	@$(MAKE) soak
 

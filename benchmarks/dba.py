@@ -131,10 +131,12 @@ class Bench:
         self.backend = f"/proc/{self.connection.info.backend_pid}/schedstat"
 
     def run(self) -> dict[str, Any]:
+        from load_postgres import retention
         from load_postgres.database import VIEW_PARAMETERS
         from load_postgres.schema import apply_views, prepare, views_sql
 
         prepare(self.connection, "bird")
+        retention.make_tables(self.connection, "bird")
         self.fill()
         apply_views(self.connection, "bird", views_sql(VIEW_PARAMETERS))
         self.connection.execute("CREATE MATERIALIZED VIEW engagement AS SELECT * FROM bird.recipient_engagement")

@@ -33,8 +33,8 @@ YEAR = 365
 ANSWER_SECONDS = 0.1
 # Assumed: lines of a function and of Lambda for each invocation.
 LOG_BYTES = 1500
-# Assumed: of the functions, and of a sender with eleven types of event.
-METRICS = 10 + 11
+# Assumed: of ingest, process and the maintenance without faults, and of a sender with eleven types of event.
+METRICS = 3 + 7 + 1 + 11
 # Read and written at once: process.app, process.close_day.
 PROCESS_READS, CLOSING_READS = 8, 16
 # Lambda's long polling: each poller asks as often if nothing comes.
@@ -139,9 +139,9 @@ def month(one: Mapping[str, Any], settings: Mapping[str, Any], prices: Mapping[s
     logs = (day["batches"] + day["invocations"] + 24) * LOG_BYTES
     return {
         "load balancer, hours": HOURS * price["alb_hour"],
-        "alarms, metrics, secret": settings["alarms"] * price["alarm_month"]
+        "alarms, metrics, secrets": settings["alarms"] * price["alarm_month"]
         + METRICS * price["metric_month"]
-        + price["secret_month"],
+        + settings["secrets"] * price["secret_month"],
         "load balancer, bytes": DAYS * lcu_hours * price["alb_lcu_hour"],
         "ingest": function("ingest", day["batches"]),
         "process": function("process", day["invocations"]),
@@ -166,7 +166,8 @@ def tables(counts: Mapping[str, Any]) -> str:
     settings = counts["settings"]
     how = (
         f"Counted with a window of {settings['window_seconds']} s and at most {settings['batch_size']} messages for an "
-        f"invocation of process, {settings['pollers']} pollers, and {settings['alarms']} alarms."
+        f"invocation of process, {settings['pollers']} pollers, {settings['alarms']} alarms and "
+        f"{settings['secrets']} secrets."
     )
     return f"\n{how}\n\n{counted(counts)}\n{paid(counts, prices)}\n"
 

@@ -78,6 +78,7 @@ def settings(template: Mapping[str, Any]) -> dict[str, Any]:
             name: value(resources[function]["Properties"]["MemorySize"]) for name, function in functions.items()
         },
         "alarms": len(made("AWS::CloudWatch::Alarm")),
+        "secrets": len(made("AWS::SecretsManager::Secret")),
         "views": {
             view["Name"]: sql(view["ViewOriginalText"]["Fn::Sub"][1]["View"]["Fn::Base64"]["Fn::Sub"][1]["Sql"])
             for view in views

@@ -22,9 +22,11 @@ from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
 from bird_webhooks.moving import compare, importing, sources
 from bird_webhooks.operate import (
+    backfill,
     batches,
     check_lake,
     close,
+    completeness,
     erase,
     files,
     lists,
@@ -41,7 +43,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
-LOOK_BACK = ("batches", "replay", "quarantine", "compare")
+LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "compare", "completeness")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 
@@ -121,7 +123,12 @@ def run(options: argparse.Namespace) -> int:
             return 0 if verify.verify(the_stack(options), token=options.token, as_json=options.json) else 1
         case "batches":
             batches.show(
-                the_stack(options), since or now - timedelta(days=1), until, keys=options.keys, as_json=options.json
+                the_stack(options),
+                since or now - timedelta(days=1),
+                until,
+                by_list=options.list,
+                keys=options.keys,
+                as_json=options.json,
             )
         case "replay":
             stack = the_stack(options)
@@ -174,6 +181,8 @@ def run(options: argparse.Namespace) -> int:
             rotate(the_stack(options), options)
         case "close":
             close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
+        case "completeness":
+            completeness.show(the_stack(options), since, until, run=options.run, as_json=options.json)
         case "files":
             files.show(the_stack(options), options.since, options.until, as_json=options.json)
         case "check-lake":
@@ -194,6 +203,19 @@ def run(options: argparse.Namespace) -> int:
                 postgres=options.postgres,
                 schema=options.schema,
                 wait_seconds=options.wait,
+                dry_run=options.dry_run,
+                yes=options.yes,
+                as_json=options.json,
+            )
+        case "backfill":
+            backfill.backfill(
+                the_stack(options),
+                options.since,
+                options.until,
+                options.types,
+                now,
+                limit=options.limit,
+                calls=options.calls,
                 dry_run=options.dry_run,
                 yes=options.yes,
                 as_json=options.json,
@@ -274,10 +296,9 @@ def report(options: argparse.Namespace) -> None:
     alone = options.postgres is not None and not (options.local or options.stack_name)
     report_page.make(
         deployed("", options.region, options.profile) if alone else the_stack(options),
+        report_page.Asked(options.days, options.until, options.timezone, tuple(options.by), options.thresholds),
         postgres=options.postgres,
         schema=options.schema,
-        days=options.days,
-        until=options.until,
         output=options.output,
     )
 

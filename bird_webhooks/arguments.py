@@ -7,15 +7,21 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from math import isfinite, nan
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import shtab
 
+from report.queries import DIMENSIONS
+from report.rules import Thresholds, thresholds
+
 STACK_NAME = "bird-webhooks"
 MAX_BATCHES = 10_000
+MAX_FILLED, MAX_CALLS = 10_000_000, 10_000
 SETTLE_SECONDS = 300  # an invocation of process or a loader that read the old data has ended by then
 RELOAD_WAIT_SECONDS = 900  # longer than load_postgres waits after some failed tries
 REPORT = Path("report.html")
 MAX_REPORT_DAYS = 90
+REPORT_BY = tuple(name for name in DIMENSIONS if name not in ("campaign", "provider"))  # those two are always there
 LINK_HOURS = 7 * 24  # the longest that S3 allows
 QUEUES = ("process", "import", "postgres", "events")
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -60,8 +66,10 @@ def parser() -> argparse.ArgumentParser:
     rotate(commands)
     close(commands)
     files(commands)
+    completeness(commands)
     check_lake(commands)
     reload(commands)
+    backfill(commands)
     list_export(commands)
     report(commands)
     import_(commands)
@@ -114,8 +122,13 @@ def verify(commands: Commands) -> None:
 
 
 def batches(commands: Commands) -> None:
-    to = command(commands, "batches", "count the stored raw batches by time; reads all keys of the bucket", json=True)
+    to = command(commands, "batches", "count the stored raw batches by time, by their rows", json=True)
     add_times(to, "24 hours ago")
+    to.add_argument(
+        "--list",
+        action="store_true",
+        help="list all keys of the bucket instead: counts batches without rows too, and bytes",
+    )
     to.add_argument("--keys", action="store_true", help="list each batch instead of counts")
 
 
@@ -230,6 +243,13 @@ def files(commands: Commands) -> None:
     to.add_argument("--until", type=day, metavar="DATE", help="last event date, included; default: the newest")
 
 
+def completeness(commands: Commands) -> None:
+    text = "show how far it is proved that all that Bird has is here, hour by hour"
+    to = command(commands, "completeness", text, json=True)
+    add_times(to, "48h ago")
+    to.add_argument("--run", action="store_true", help="compare with Bird now what is due, as the schedule does")
+
+
 def check_lake(commands: Commands) -> None:
     text = "find files of rows that are damaged, each of which fails every query of its date; and rebuild their rows"
     to = command(commands, "check-lake", text, json=True)
@@ -267,6 +287,29 @@ def reload(commands: Commands) -> None:
     add_dry_run_and_yes(to)
 
 
+def backfill(commands: Commands) -> None:
+    text = "fetch from Bird what the stack lacks of the last ten days, and store it; nothing is stored twice"
+    to = command(commands, "backfill", text, json=True)
+    to.add_argument("--since", type=time, required=True, metavar="TIME", help=TIME_FORMAT)
+    to.add_argument(
+        "--until", type=time, metavar="TIME", help="default: 80 minutes ago, because the webhook may bring later events"
+    )
+    to.add_argument(
+        "--types",
+        type=event_types,
+        default=[],
+        metavar="TYPES",
+        help="such as delivery,bounce; default: all that the webhook sends",
+    )
+    to.add_argument(
+        "--limit", type=positive, default=MAX_FILLED, help="stop after so many stored events (default: %(default)s)"
+    )
+    to.add_argument(
+        "--calls", type=positive, default=MAX_CALLS, help="stop after so many calls to Bird (default: %(default)s)"
+    )
+    add_dry_run_and_yes(to)
+
+
 def list_export(commands: Commands) -> None:
     text = "write the addresses that must not receive mail any more as CSV; it is personal data"
     to = command(commands, "list-export", text)
@@ -298,7 +341,29 @@ def report(commands: Commands) -> None:
         "--until",
         type=report_end,
         default="now",
-        help="end: now (default), a date (its midnight in UTC), or `latest` for the day of the newest event",
+        help="end: now (default), a date (its midnight), or `latest` for the day of the newest event",
+    )
+    to.add_argument(
+        "--timezone",
+        type=time_zone,
+        default="UTC",
+        metavar="NAME",
+        help="for hours and days, such as Europe/Berlin (default: %(default)s)",
+    )
+    to.add_argument(
+        "--by",
+        type=dimension,
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help=f"one table more, can be repeated: {', '.join(name.replace('_', '-') for name in REPORT_BY)}",
+    )
+    to.add_argument(
+        "--thresholds",
+        type=report_thresholds,
+        default="",
+        metavar="TEXT",
+        help="what needs attention, such as 'least_volume=1000 blocked=2/10': watch and act, in percent",
     )
     to.add_argument("--output", type=Path, default=REPORT, metavar="FILE", help="default: %(default)s")
     actions = to.add_subparsers(dest="action", metavar="[link]")
@@ -435,6 +500,13 @@ def duration(text: str) -> timedelta:
     raise argparse.ArgumentTypeError(f"not a duration: {text} (give 30m, 2h or 3d)")
 
 
+def event_types(text: str) -> list[str]:
+    found = [kind.strip() for kind in text.split(",")]
+    if not all(re.fullmatch(r"[a-z_]{1,40}", kind) for kind in found):
+        raise argparse.ArgumentTypeError(f"not types of events: {text} (give delivery,bounce)")
+    return found
+
+
 def account(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", text):
         raise argparse.ArgumentTypeError(f"not an account id: {text}")
@@ -485,11 +557,31 @@ def report_days(text: str) -> int:
     return int(text)
 
 
-def report_end(text: str) -> str | datetime:
+def time_zone(text: str) -> ZoneInfo:
+    with suppress(ValueError, OSError, ZoneInfoNotFoundError):
+        return ZoneInfo(text)
+    raise argparse.ArgumentTypeError(f"not a time zone, such as Europe/Berlin: {text}")
+
+
+def dimension(text: str) -> str:
+    name = text.replace("-", "_")
+    if name not in REPORT_BY:
+        raise argparse.ArgumentTypeError(f"not one of {', '.join(one.replace('_', '-') for one in REPORT_BY)}: {text}")
+    return name
+
+
+def report_thresholds(text: str) -> Thresholds:
+    try:
+        return thresholds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def report_end(text: str) -> str | date:
     if text in ("now", "latest"):
         return text
     with suppress(ValueError):
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        return date.fromisoformat(text)
     raise argparse.ArgumentTypeError(f"not a date, `now` or `latest`: {text}")
 
 

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from botocore.exceptions import ClientError
 from psycopg.rows import dict_row
@@ -17,8 +19,10 @@ from report import quarantine
 from report.figures import Figures, figures
 from report.page import render
 from report.queries import Period, latest_day, queries
+from report.rules import DEFAULTS, Thresholds
 
 HOUR = timedelta(hours=1)
+UTC_ZONE = ZoneInfo("UTC")
 # As of one moment; nothing is written.
 POSTGRES_OPTIONS = (
     "-c TimeZone=UTC -c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
@@ -67,24 +71,43 @@ def answered(name: str) -> None:
     say(f"    {name}")
 
 
-def make(stack: Stack, *, postgres: str | None, schema: str, days: int, until: str | datetime, output: Path) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """`until`: `now`, `latest`, or the day whose midnight in `zone` ends the period. `by`: tables beside the usual."""
+
+    days: int = 7
+    until: str | date = "now"
+    zone: ZoneInfo = UTC_ZONE
+    by: tuple[str, ...] = ()
+    thresholds: Thresholds = DEFAULTS
+
+
+def make(stack: Stack, asked: Asked, *, postgres: str | None, schema: str, output: Path) -> None:
     """`postgres`: the database to ask in place of Athena; the stack may then have no name, and be an account alone."""
     began = time.monotonic()
     engine = AthenaEngine(stack) if postgres is None else PostgresEngine(stack, postgres, schema)
-    write(engine, asked_period(engine, days, until), stack, output)
+    write(engine, asked_period(engine, asked), stack, output, by=asked.by, thresholds=asked.thresholds)
     step(f"{time.monotonic() - began:.1f} s in all")
     print(output.resolve())
 
 
-def write(engine: Engine, period: Period, stack: Stack, output: Path) -> Figures:
+def write(
+    engine: Engine,
+    period: Period,
+    stack: Stack,
+    output: Path,
+    *,
+    by: tuple[str, ...] = (),
+    thresholds: Thresholds = DEFAULTS,
+) -> Figures:
     """The page as a file; `stack`, if it has a name, gives the page its title and the quarantine to count."""
-    step(f"asking {engine.name} about {period.since:%Y-%m-%d %H:%M} to {period.until:%Y-%m-%d %H:%M} UTC")
-    answers = engine.rows(queries(period))
+    step(f"asking {engine.name} about {period.since:%Y-%m-%d %H:%M} to {period.until:%Y-%m-%d %H:%M %Z}")
+    answers = engine.rows(queries(period, thresholds.least_volume, by))
     set_aside = None
     if stack.name:
         step("counting what is in quarantine")
         set_aside = quarantine.count(stack.s3, stack.output("LakeBucketName"), period)
-    found = figures(period, answers, set_aside)
+    found = figures(period, answers, set_aside, by=by, thresholds=thresholds)
     page = render(found, made_at=datetime.now(UTC), title=stack.name or engine.name, source=engine.name)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page)
@@ -106,23 +129,24 @@ def link(stack: Stack, *, hours: int) -> None:
     print(stack.s3.generate_presigned_url("get_object", Params=where, ExpiresIn=hours * 3600))
 
 
-def last_days(count: int) -> Period:
+def last_days(count: int, zone: ZoneInfo = UTC_ZONE) -> Period:
     """Up to the end of this hour."""
-    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
+    end = datetime.now(zone).replace(minute=0, second=0, microsecond=0) + HOUR
     return Period(end - timedelta(days=count), end)
 
 
-def asked_period(engine: Engine, days: int, until: str | datetime) -> Period:
-    """Up to the end of this hour, to a midnight, or to that after the newest event; in UTC."""
-    if until == "now":
-        return last_days(days)
-    if isinstance(until, datetime):
-        end = until
+def asked_period(engine: Engine, asked: Asked) -> Period:
+    """Up to the end of this hour, to a midnight, or to that after the newest event."""
+    if asked.until == "now":
+        return last_days(asked.days, asked.zone)
+    if isinstance(asked.until, date):
+        last = asked.until
     else:
         step("looking for the newest day")
         [row] = engine.rows({"newest day": latest_day()})["newest day"]
         if row["latest"] is None:
             raise OperateError("there are no events at all")
         newest = row["latest"] if isinstance(row["latest"], date) else date.fromisoformat(row["latest"][:10])
-        end = datetime.combine(newest + timedelta(days=1), datetime.min.time(), UTC)
-    return Period(end - timedelta(days=days), end)
+        last = newest + timedelta(days=1)
+    end = datetime.combine(last, datetime.min.time(), asked.zone)
+    return Period(end - timedelta(days=asked.days), end)

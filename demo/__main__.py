@@ -3,7 +3,7 @@
 Starts a local AWS on a free port (or on LOCAL_AWS_PORT), builds and deploys the real template, sends the batches of
 events/, waits for their rows, compares them with what was sent, and leaves nothing running. FRONT_DOOR=HTTP_API deploys
 the packaged template for the Serverless Application Repository instead, with its defaults. DOWNSTREAM=1 also shows what
-the rows are for.
+the rows are for, and RECONCILE=1 how batches that were lost are found and fetched.
 """
 
 import json
@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from bird_webhooks.terminal import step
+from demo import completeness as demo_completeness
 from demo import downstream as demo_downstream
 from local_aws import deploy as local_stack
 from local_aws import emulator as local_emulator
@@ -64,10 +65,11 @@ def demonstrate() -> bool:
     step(f"starting a local AWS (MiniStack) on port {port}")
     with ExitStack() as stay:
         emulator = stay.enter_context(local_emulator.running(port))
-        downstream = stay.enter_context(demo_downstream.running(emulator)) if wants_downstream() else None
+        downstream = stay.enter_context(demo_downstream.running(emulator)) if wants("DOWNSTREAM") else None
+        account = stay.enter_context(demo_completeness.running(emulator)) if wants("RECONCILE") else None
         step("building the functions (sam build)")
         local_stack.build()
-        parameters = downstream.parameters if downstream else {}
+        parameters = {**(downstream.parameters if downstream else {}), **(account.parameters if account else {})}
         stack = deploy(emulator, os.environ.get("FRONT_DOOR", "ALB"), parameters)
         step(f"sending the recorded batches to {stack.outputs['WebhookUrl']}")
         sent = send_batches(stack, recorded_batches())
@@ -77,17 +79,19 @@ def demonstrate() -> bool:
         agrees = report(sent, counts(rows))
         if downstream:
             agrees = demo_downstream.show(downstream, stack, recorded=sent.total()) and agrees
+        if account:
+            agrees = demo_completeness.show(account, stack) and agrees
         return agrees
 
 
-def wants_downstream() -> bool:
-    match os.environ.get("DOWNSTREAM", ""):
+def wants(part: str) -> bool:
+    match os.environ.get(part, ""):
         case "1":
             return True
         case "" | "0":
             return False
         case other:
-            raise LocalAwsError(f"DOWNSTREAM is 1 or nothing, not {other}")
+            raise LocalAwsError(f"{part} is 1 or nothing, not {other}")
 
 
 def deploy(emulator: Emulator, front_door: str, parameters: Mapping[str, str]) -> Deployed:

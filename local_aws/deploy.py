@@ -154,8 +154,8 @@ def create_or_update(
 
 
 def with_front_door(emulator: Emulator, content: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
-    """The parameters, with what the account supplies for a load balancer if the template has one."""
-    if "FrontDoor" not in content["Parameters"]:
+    """The parameters, with what the account supplies for a load balancer if the template makes one."""
+    if "FrontDoor" not in content["Parameters"] or given.get("FrontDoor") == "NONE":
         return dict(given)
     named = {} if given.get("FrontDoor") == "HTTP_API" else {"DomainName": DOMAIN_NAME}
     return {"CertificateArn": certificate_arn(emulator), **named, **given}
@@ -321,6 +321,15 @@ def fix_event_sources(emulator: Emulator, stack_name: str) -> None:
                 ScalingConfig={"MaximumConcurrency": 5},
                 MaximumBatchingWindowInSeconds=1,
             )
+
+
+def scale_time(stack: Deployed, factor: float) -> None:
+    """Let ReconcileFunction wait `factor` times less, for hours to settle and between calls. The template cannot."""
+    client, function = stack.emulator.client("lambda"), stack.resources()["ReconcileFunction"]
+    variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    client.update_function_configuration(
+        FunctionName=function, Environment={"Variables": {**variables, "TIME_SCALE": str(factor)}}
+    )
 
 
 def target_arn(emulator: Emulator, stack_name: str, deployed: Mapping[str, dict[str, Any]], reference: Any) -> str:

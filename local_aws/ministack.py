@@ -2,9 +2,9 @@
 
 MiniStack's Athena knows only tables, so this module replaces each view in a statement by a subquery, from the view's
 definition in Glue. MiniStack reads every file under a table's location; here a table with registered partitions has the
-rows at their locations only, and "$path" is a row's object. When policies are enforced, MiniStack does not know the
-workgroup of a running query, which a role's policy in AWS names; this module looks it up. The rules of local_aws/strict
-refuse what AWS refuses.
+rows at their locations only, and "$path" is a row's object. A result's file is where the execution says that it is.
+When policies are enforced, MiniStack does not know the workgroup of a running query, which a role's policy in AWS
+names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
 """
 
 import json
@@ -30,6 +30,7 @@ extract_iam_action = iam_actions.extract_iam_action
 extract_resource_arn = iam_actions.extract_resource_arn
 materialize_table_files = athena._materialize_table_files
 table_relation = athena._table_relation
+save_query_results = athena._save_query_results
 PATH = '"$path"'
 # Trino's name for a function that DuckDB has by another one.
 REGEXP_LIKE = re.compile(r"\bregexp_like\s*\(", re.IGNORECASE)
@@ -99,6 +100,17 @@ def relation_with_path(table: Any, files: list[str]) -> str:
     return f"(SELECT *, MAP {{{known}}}[filename] AS {PATH} FROM {relation})"  # noqa: S608
 
 
+async def save_at_the_location(query_id: str) -> None:
+    """Put the file of a result where the execution says that it is; MiniStack puts it a folder deeper."""
+    configuration = athena._executions[query_id]["ResultConfiguration"]
+    location = configuration["OutputLocation"]
+    configuration["OutputLocation"] = location.rpartition("/")[0]
+    try:
+        await save_query_results(query_id)
+    finally:
+        configuration["OutputLocation"] = location
+
+
 def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -161,6 +173,7 @@ if __name__ == "__main__":
     athena._run_duckdb = run_with_views
     athena._materialize_table_files = files_of_partitions
     athena._table_relation = relation_with_path
+    athena._save_query_results = save_at_the_location
     iam_actions.extract_iam_action = iam_action
     iam_actions.extract_resource_arn = resource_arn
     emulated.apply()

@@ -19,7 +19,6 @@ DATA = {
     "functions/report/page.css": f"{FUNCTIONS}/report",
     "functions/report/page.html": f"{FUNCTIONS}/report",
     "functions/report/page.js": f"{FUNCTIONS}/report",
-    "functions/report/vendor/*": f"{FUNCTIONS}/report/vendor",
     "events/samples/*": f"{PROGRAM}/_data/events/samples",
     "sql/queries/*": f"{PROGRAM}/_data/sql/queries",
 }

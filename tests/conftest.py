@@ -24,6 +24,9 @@ settings.register_profile(
 settings.register_profile("nightly", settings.get_profile("quick"), max_examples=3000, derandomize=False)
 settings.load_profile("quick")
 
+# moto makes some 650 machine images for every test that it mocks AWS in: half a second.
+os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+
 EVENTS = Path(__file__).resolve().parent.parent / "events"
 # Files of tests/e2e that do not need the one stack with everything in it.
 ALONE = ("test_deployments", "test_local_aws", "test_local_services", "test_one_click", "test_upgrade")
@@ -37,6 +40,16 @@ class BySharing(LoadScopeScheduling):
         if "e2e" not in Path(path).parts or Path(path).stem in ALONE:
             return path
         return path.replace(Path(path).stem, "test_one_click") if "[sar_stack" in nodeid else "stack"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `nightly` is left to `make test-nightly`."""
+    if os.environ.get("NIGHTLY"):
+        return
+    late = [item for item in items if item.get_closest_marker("nightly")]
+    items[:] = [item for item in items if item not in late]
+    if late:
+        config.hook.pytest_deselected(items=late)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySharing:

@@ -242,7 +242,7 @@ class Repair:
         if refused := replay.send_all(self.stack, list(needed)):
             raise OperateError(f"the queue refused {len(refused):,} batches: give the command again")
         self._wait_for({identity for identities in needed.values() for identity in identities})
-        with no_maintenance(self.stack):
+        with no_maintenance(self.stack, "check-lake"):
             before = self._remove()
         if before.current is None:
             return

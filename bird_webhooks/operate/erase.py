@@ -164,8 +164,10 @@ def erase(
         return
     if not look.clean:
         confirm(f"Erase all this from stack {stack.name}? This cannot be undone.", yes=yes)
-        with no_maintenance(stack):
+        with no_maintenance(stack, "erase"):
             look = erased(seeker, look, began, settle_seconds, tell)
+    if table:
+        table.refresh_copies()  # whatever was found: an erasure before this one may have been cut short
     if look.clean and not look.unreadable:
         remember(seeker, began, [])
     if as_json:
@@ -488,8 +490,11 @@ def take_out(seeker: Seeker, found: list[Finding]) -> None:
     progress.done()
 
 
-def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = True) -> None:
-    """An object that changed since it was read stays as it is, for the next search. `texts` as for `without`."""
+def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = True, keep_time: bool = True) -> None:
+    """An object that changed since it was read stays as it is, for the next search. `texts` as for `without`.
+
+    `keep_time`: remember when a raw batch was stored.
+    """
     try:
         if not stored.current:
             stack.s3.delete_object(Bucket=stored.bucket, Key=stored.key, VersionId=stored.version)
@@ -505,7 +510,8 @@ def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = T
             if remainder is None and not found:
                 return
             rest = remainder.body if remainder and remainder.body else body
-            put_back.remember(stack, stored.key, answer["LastModified"])
+            if keep_time:
+                put_back.remember(stack, stored.key, answer["LastModified"])
             replace(stack, stored, rest, answer, raw_metadata(answer, body, found))
         elif remainder is None:
             return

@@ -8,9 +8,12 @@ import psycopg
 from psycopg.sql import SQL, Composable, Identifier
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate.mentions import Person, hidden
+from bird_webhooks.operate import spellings
+from bird_webhooks.operate.mentions import Person
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import say
+from load_postgres.retention import KEPT
 
 # Only texts can name an address. Of jsonb that is its texts and names: as a text, its numbers may be longer than
 # PostgreSQL can hold (1e131071 is stored in some bytes and written with 131,072 digits).
@@ -32,7 +35,9 @@ CROSS JOIN LATERAL (
       SELECT * FROM unnest(%(accounts)s::text[], %(classes)s::text[], %(types)s::text[], %(keys)s::text[])
     ) AS it
 ) AS known
-WHERE known.it OR lower(joined.them) LIKE ANY (%(certain)s) OR joined.them ~* %(hidden)s"""
+WHERE known.it OR lower(joined.them) LIKE ANY (%(certain)s) OR joined.them ~ %(encoded)s"""
+# What mentions.hidden finds for any person, and more: PostgreSQL needs a hundredth of the time for it.
+ENCODED = r"\\|%[0-9A-Fa-f]{2}|=(?:[0-9A-Fa-f]{2}|\?)|&(?:#|[A-Za-z]+;)|[^\x01-\x7f]"
 # What may be an address: a part of a text around an @, or a short text as a whole, which may have quotes or blanks.
 ADDRESSES = """
 SELECT candidate.it, CASE WHEN bool_and(e.timestamp IS NOT NULL) THEN min(e.timestamp) END
@@ -57,6 +62,19 @@ WHERE c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(events)s)) WHE
     SELECT FROM pg_publication p CROSS JOIN pg_get_publication_tables(p.pubname) AS t
     WHERE p.pubdelete AND t.relid IN (c.oid, to_regclass(%(events)s)))
 ORDER BY 1"""
+# Copies of the rows: materialised views of our tables, of views, or of one another, each after what it is made from.
+COPIES = """
+WITH RECURSIVE users(oid, depth) AS (
+  SELECT to_regclass(one)::oid, 0 FROM unnest(%(tables)s::text[]) AS one
+  UNION
+  SELECT r.ev_class, u.depth + 1
+  FROM users u
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid AND d.classid = 'pg_rewrite'::regclass
+  JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> u.oid
+)
+SELECT n.nspname, c.relname
+FROM users u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND c.relispopulated GROUP BY n.nspname, c.relname ORDER BY max(u.depth)"""
 AT_ONCE = 1000
 
 
@@ -80,7 +98,7 @@ class Table:
     """
 
     def __init__(self, stack: Stack, where: str, schema: str) -> None:
-        self.events = Identifier(schema, "events")
+        self.events, self.kept = Identifier(schema, "events"), Identifier(schema, KEPT)
         self.stack, self.where = stack, where
         with connected(stack, where) as connection:  # before hours go into looking elsewhere
             connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
@@ -94,37 +112,69 @@ class Table:
 
     def count(self, *people: Erased) -> int:
         with connected(self.stack, self.where) as connection:
-            return sum(1 for _ in self._of(connection, people))
+            return sum(1 for table in self._tables(connection) for _ in self._of(connection, table, people))
 
     def addresses(self) -> Iterator[tuple[str, datetime | None]]:
-        """What may be an address in a row, and the time of its earliest event; None if one has no time."""
+        """What may be an address in a row, and the time of its earliest event; None if one has no time.
+
+        An address may come once from each table.
+        """
         with connected(self.stack, self.where) as connection:
-            statement = SQL(ADDRESSES).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
-            with connection.cursor("addresses") as cursor:
-                cursor.itersize = AT_ONCE
-                yield from cursor.execute(statement, {"address": ADDRESS})
+            for table in self._tables(connection):
+                statement = SQL(ADDRESSES).format(events=table, texts=self._texts(connection, table))
+                with connection.cursor("addresses") as cursor:
+                    cursor.itersize = AT_ONCE
+                    yield from cursor.execute(statement, {"address": ADDRESS})
 
     def delete(self, *people: Erased) -> None:
         """In one transaction: what was found is what goes."""
         with connected(self.stack, self.where) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            found = list(self._of(connection, people))
-            places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
-            connection.execute(SQL(DELETE).format(events=self.events), places)
+            for table in self._tables(connection):
+                found = list(self._of(connection, table, people))
+                places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
+                connection.execute(SQL(DELETE).format(events=table), places)
 
-    def _of(self, connection: psycopg.Connection[Any], people: Sequence[Erased]) -> Iterator[tuple[int, str]]:
+    def refresh_copies(self) -> None:
+        """Make the copies of the rows in materialised views again.
+
+        Errors: PostgresError, OperateError (a copy is another role's).
+        """
+        with connected(self.stack, self.where, autocommit=True) as connection:
+            tables = [table.as_string(connection) for table in self._tables(connection)]
+            for schema, name in connection.execute(COPIES, {"tables": tables}).fetchall():
+                say(f"refreshing the materialised view {schema}.{name}")
+                try:
+                    connection.execute(SQL("REFRESH MATERIALIZED VIEW {}").format(Identifier(schema, name)))
+                except psycopg.errors.InsufficientPrivilege as error:
+                    raise OperateError(
+                        f"{schema}.{name} is a copy of the rows of before. As its owner run: REFRESH MATERIALIZED VIEW "
+                        f"{schema}.{name}; then give the command again"
+                    ) from error
+
+    def _tables(self, connection: psycopg.Connection[Any]) -> list[Identifier]:
+        """A table of an older release keeps nothing beside it."""
+        [[kept]] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [self.kept.as_string(connection)])
+        return [self.events, self.kept] if kept else [self.events]
+
+    def _of(
+        self, connection: psycopg.Connection[Any], table: Identifier, people: Sequence[Erased]
+    ) -> Iterator[tuple[int, str]]:
         """Partition and place of each row of one of them, by one look at the table."""
-        statement = SQL(ROWS).format(events=self.events, texts=SQL(", ").join(self._texts(connection)))
+        statement = SQL(ROWS).format(events=table, texts=self._texts(connection, table))
         with connection.cursor("rows_of_a_person") as cursor:
             cursor.itersize = AT_ONCE
             for partition, place, at, known, texts in cursor.execute(statement, values([one.person for one in people])):
-                if any(one.has_row(at, texts, known=known) for one in people):
+                some = people if known or len(people) == 1 else mentioned(people, texts)
+                if any(one.has_row(at, texts, known=known) for one in some):
                     yield partition, place
 
-    def _texts(self, connection: psycopg.Connection[Any]) -> Iterator[Composable]:
-        for name, is_json in connection.execute(COLUMNS, [self.events.as_string(connection)]):
+    def _texts(self, connection: psycopg.Connection[Any], table: Identifier) -> Composable:
+        found: list[Composable] = []
+        for name, is_json in connection.execute(COLUMNS, [table.as_string(connection)]):
             column = Identifier("e", name)
-            yield from (SQL(JSON_TEXTS).format(column), SQL(JSON_NAMES).format(column)) if is_json else [column]
+            found += (SQL(JSON_TEXTS).format(column), SQL(JSON_NAMES).format(column)) if is_json else [column]
+        return SQL(", ").join(found)
 
 
 def values(people: Sequence[Person]) -> dict[str, Any]:
@@ -135,4 +185,12 @@ def values(people: Sequence[Person]) -> dict[str, Any]:
     columns = {name: [event[place] for event in events] for place, name in enumerate(names)}
     certain = [f"%{person.certain}%" for person in people]  # letters and digits
     hashes = sorted({hashed for person in people for hashed in person.hashes})
-    return {"certain": certain, "hidden": hidden("".join(one.certain for one in people)), "hashes": hashes, **columns}
+    return {"certain": certain, "encoded": ENCODED, "hashes": hashes, **columns}
+
+
+def mentioned(people: Sequence[Erased], texts: Sequence[str]) -> list[Erased]:
+    """Those whose longest run of letters and digits is in a reading of a text. No other can be named in it."""
+    decoded = [reading for text in texts for value in spellings.values(text) for reading in spellings.readings(value)]
+    # In a quoted local part, a backslash may stand before any character.
+    there = "\n".join([*decoded, *(one.replace("\\", "") for one in decoded if "\\" in one)]).lower()
+    return [one for one in people if one.person.certain in there]

@@ -1,4 +1,4 @@
-"""The lease of the table's maintenance (docs/lake.md): while an erasure has it, no closed date gets a new version.
+"""The lease of the table's maintenance (docs/lake.md): while a command has it, no closed date gets a new version.
 
 It is renewed as long as the program runs, so that one that was killed keeps it for minutes, not for hours.
 """
@@ -19,7 +19,6 @@ from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import say
 from process.lease import LEASE, Lease
 
-OWNER = "erase"
 LASTS = timedelta(minutes=10)
 RENEWED_AFTER_SECONDS = 120
 # A run of the maintenance ends after 15 minutes, and its lease after 16.
@@ -30,9 +29,12 @@ TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 @contextmanager
-def no_maintenance(stack: Stack) -> Iterator[None]:
-    """Errors: OperateError, if another has the lease for long, or took it because this machine stood still."""
-    held = _waited_for(stack)
+def no_maintenance(stack: Stack, command: str) -> Iterator[None]:
+    """`command` has the lease, and is named by `status`.
+
+    Errors: OperateError, if another has it for long, or took it because this machine stood still.
+    """
+    held = _waited_for(stack, command)
     keeper = threading.Thread(target=held.keep, daemon=True)
     keeper.start()
     try:
@@ -54,7 +56,7 @@ def holder(stack: Stack) -> Lease | None:
 
 
 def named(lease: Lease) -> str:
-    """Such as `erase, until 12:34 UTC at the latest`."""
+    """Such as `check-lake, until 12:34 UTC at the latest`."""
     return f"{lease.owner.partition(' ')[0]}, until {lease.until:%H:%M} UTC at the latest"
 
 
@@ -94,13 +96,13 @@ class Held:
         self.etag = _put(self.stack, Lease(self.owner, until), IfMatch=self.etag)
 
 
-def _waited_for(stack: Stack) -> Held:
+def _waited_for(stack: Stack, command: str) -> Held:
     ends, said = time.monotonic() + WAIT_SECONDS, ""
     while True:
         now = datetime.now(UTC)
         lease, etag = _read(stack)
         if lease is None or lease.until <= now:
-            owner = f"{OWNER} {uuid.uuid4()}"
+            owner = f"{command} {uuid.uuid4()}"
             condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
             try:
                 return Held(stack, owner, _put(stack, Lease(owner, now + LASTS), **condition))

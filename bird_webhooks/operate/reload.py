@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from io import BytesIO, StringIO
 from typing import Any
 
@@ -29,6 +29,8 @@ from bird_webhooks.operate.replay import ASK_ABOVE, send_all
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
+from load_postgres.database import VIEW_PARAMETERS
+from load_postgres.retention import first_day
 from load_postgres.rows import rows_of
 from load_postgres.schema import CLOSED_FILES
 from process.addresses import normalised
@@ -91,6 +93,11 @@ def reload(
     if "PostgresQueueUrl" not in stack.outputs:
         raise OperateError("the stack loads no PostgreSQL: set PostgresSecretArn first")
     database = Database(stack, postgres or parameters["PostgresSecretArn"], schema or parameters["PostgresSchema"])
+    kept_from = first_day(
+        int(parameters.get("PostgresRetentionMonths", "0")),
+        int(parameters.get("SoftBounceDays", VIEW_PARAMETERS["SoftBounceDays"])),
+        datetime.now(UTC).date(),
+    )
     lake = Lake(stack)
     before = database.counts(since, until)  # and before files are read, whether it answers at all
     lake.look(since, until)
@@ -100,10 +107,10 @@ def reload(
     answer: dict[str, Any] = {"files": len(keys), "rows_of_erased_persons": rows_erased}
     if dry_run:
         if not as_json:
-            show(lake.events, before)
+            show(lake.events, before, kept_from)
             print(f"{rows_erased:,} rows of erased persons would be deleted, and {len(keys):,} files loaded")
         else:
-            print_json({**answer, "dates": compared(lake.events, before)})
+            print_json({**answer, "dates": compared(lake.events, before, kept_from)})
         return 0
     if len(keys) > ASK_ABOVE or rows_erased:
         gone = f"Delete {rows_erased:,} rows of erased persons, and load" if rows_erased else "Load"
@@ -117,20 +124,27 @@ def reload(
     if refused:
         raise OperateError(f"the queue refused {len(refused):,} files: give the command again")
     say(f"{len(keys):,} files announced to load_postgres")
-    loaded = wait(lake, database, since, until, wait_seconds)
-    dates = compared(lake.events, loaded)
+    loaded = wait(lake, database, since, until, kept_from, wait_seconds)
+    if loaded:
+        database.table.refresh_copies()
+    dates = compared(lake.events, loaded, kept_from)
     if as_json:
         print_json({**answer, "dates": dates})
     else:
-        show(lake.events, loaded)
-    differing = sum(not one["equal"] for one in dates)
+        show(lake.events, loaded, kept_from)
+    differing = sum(not one["equal"] for one in dates if "older_than_retention" not in one)
     if differing:
         say(f"{differing:,} of {len(dates):,} days differ: docs/downstream/backup.md says why that may be")
     return 1 if differing else 0
 
 
-def wait(lake: Lake, database: "Database", since: date, until: date | None, wait_seconds: float) -> dict[date, int]:
-    """The rows of each day, when all files are loaded and no event is missing, or nothing has changed for that long."""
+def wait(
+    lake: Lake, database: "Database", since: date, until: date | None, kept_from: date, wait_seconds: float
+) -> dict[date, int]:
+    """The rows of each day, when all files are loaded and no event is missing, or nothing has changed for that long.
+
+    Events of days before `kept_from` are not missing.
+    """
     progress, stack = Progress(), lake.stack
     before: tuple[int, dict[date, int]] | None = None
     changed = time.monotonic()
@@ -142,7 +156,7 @@ def wait(lake: Lake, database: "Database", since: date, until: date | None, wait
             before, changed = (queued, loaded), time.monotonic()
         if any(loaded.get(day, 0) > events for day, events in lake.events.items()):
             lake.look(since, until)  # events came meanwhile
-        missing = sum(max(0, events - loaded.get(day, 0)) for day, events in lake.events.items())
+        missing = sum(max(0, events - loaded.get(day, 0)) for day, events in lake.events.items() if day >= kept_from)
         if not (missing or queued) or time.monotonic() - changed > wait_seconds:
             break
         progress.show(
@@ -163,22 +177,23 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def compared(lake: Mapping[date, int], postgres: Mapping[date, int]) -> list[dict[str, Any]]:
-    """A day that is in PostgreSQL alone is one with none in the lake."""
+def compared(lake: Mapping[date, int], postgres: Mapping[date, int], kept_from: date) -> list[dict[str, Any]]:
+    """A day that is in PostgreSQL alone is one with none in the lake. The retention drops days before `kept_from`."""
     return [
         {
             "event_date": str(day),
             "lake": lake.get(day, 0),
             "postgres": postgres.get(day, 0),
             "equal": lake.get(day, 0) == postgres.get(day, 0),
+            **({"older_than_retention": True} if day < kept_from else {}),
         }
         for day in sorted({*lake, *postgres})
     ]
 
 
-def show(lake: Mapping[date, int], postgres: Mapping[date, int]) -> None:
-    for one in compared(lake, postgres):
-        equal = "equal" if one["equal"] else "DIFFERS"
+def show(lake: Mapping[date, int], postgres: Mapping[date, int], kept_from: date) -> None:
+    for one in compared(lake, postgres, kept_from):
+        equal = "older than the retention" if "older_than_retention" in one else "equal" if one["equal"] else "DIFFERS"
         print(f"{one['event_date']}  lake {one['lake']:>13,}  PostgreSQL {one['postgres']:>13,}  {equal}")
 
 
@@ -221,7 +236,7 @@ class Database:
         say("looking for rows of erased persons in the whole table")
         found: dict[str, Erased] = {}
         for address, earliest in self.table.addresses():
-            if known.covers(address, earliest):
+            if known.covers(address, earliest):  # perhaps twice, once from each table
                 person = name(address, known.key)
                 plain = "@".join(normalised(address))
                 all_hashes = frozenset(hashes(self.stack, plain, []))

@@ -3,7 +3,8 @@
 An object needs a look unless the rows show all that is in it:
 
 - a raw batch, if all its events are rows with its id. Not so for a batch without a row, one of which process or closing
-  left an event out (process.unshown), one whose id was made from something else, or one that was stored lately.
+  left an event out (process.unshown), one whose id was made from something else, or one that was stored lately. What
+  names a batch in process.unshown expires with it, so neither for one that an erasure put back, and so outlives that.
 - a file of rows, if the table reads it; or if a closed date holds its rows, none of them is the person's, and none gave
   way to the row of another batch.
 
@@ -24,7 +25,7 @@ from urllib.parse import unquote
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import row_filter
+from bird_webhooks.operate import put_back, row_filter
 from bird_webhooks.operate.mentions import Identity, Person
 from bird_webhooks.operate.status import messages_in, metric
 from bird_webhooks.operate.stored import RAW, ROWS, Stored
@@ -70,6 +71,7 @@ class RowSearch:
     _known: set[Identity] = field(default_factory=set)
     _covered: dict[date, str] = field(default_factory=dict)  # where the table reads a date
     _unshown: set[str] = field(default_factory=set)
+    _put_back: set[str] = field(default_factory=set)  # keys of raw batches
     _dates_with_rows_gone: set[date] = field(default_factory=set)
     _dates: set[date] = field(default_factory=set)  # of rows of the person
     _states: dict[date, DayState] = field(default_factory=dict)
@@ -135,6 +137,8 @@ class RowSearch:
             item.current
             and item.modified < self._now() - FRESH
             and item.modified > self._since + FRESH
+            and not self._expired(item.modified)
+            and item.key not in self._put_back
             and batch_id in self.with_rows
             and batch_id not in self.batches
             and batch_id not in self._unshown
@@ -158,7 +162,17 @@ class RowSearch:
             raise
         return datetime.fromisoformat(found.isoformat())
 
+    @cached_property
+    def _retention_days(self) -> int:
+        """Of raw batches, and of what names them in process.unshown; 0 if they stay."""
+        return int(self.stack.parameters().get("RawRetentionDays", "0"))
+
+    def _expired(self, modified: datetime) -> bool:
+        """S3 may take days to delete what has expired, and what names it may be gone by then."""
+        return bool(self._retention_days) and modified <= self._now() - timedelta(days=self._retention_days)
+
     def _read_unshown(self) -> None:
+        self._put_back = set(put_back.times(self.stack))
         self._unshown, self._dates_with_rows_gone = set(), set()
         keys = [key for key in self._keys(unshown.PREFIX) if key.endswith(".json")]
         for key, body in self._bodies(keys):
@@ -181,6 +195,8 @@ class RowSearch:
         """Whether its rows are in the closed date that the table reads, unless another batch's stay there for them."""
         day = _date(item.key)
         if day is None or not item.current or day in self._dates or day in self._dates_with_rows_gone:
+            return False
+        if 0 < self._retention_days <= day_state.SMALL_FILES_STAY.days:  # the file may outlive what names its date
             return False
         state = self._state(day)
         if not state.location or self._covered.get(day) != f"s3://{self.lake}/{state.location}":

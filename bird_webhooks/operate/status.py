@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import dates, lease, put_back, quarantine, rotation
+from bird_webhooks.operate import completeness, dates, lease, put_back, quarantine, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
 from bird_webhooks.operate.counts import NONE, Count, Metric, count_of, counts
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json
 from ingest.metrics import REASONS
 from process import day_state
+from reconcile import calibration
+from reconcile.proved import State, proved_until, sentence
 
 DAY = timedelta(days=1)
 PERIOD_SECONDS = 300
@@ -74,6 +76,7 @@ def show_once(stack: Stack, *, as_json: bool) -> Health:
         ("rows", rows),
         ("table", table),
         ("dates", dates_closed),
+        ("completeness", complete),
         ("maintenance", maintenance),
         ("quarantined", quarantined),
         ("errors, 24 h", errors),
@@ -225,7 +228,15 @@ def dead_letters(stack: Stack) -> Line:
 
 
 def postgres(stack: Stack) -> Line:
-    return further_queue(stack, "Postgres", "LoadPostgresFunction", "files_waiting", "postgres")
+    """With a retention also how many months the last run of the schedule left."""
+    text, facts, health = further_queue(stack, "Postgres", "LoadPostgresFunction", "files_waiting", "postgres")
+    if not text or stack.parameters().get("PostgresRetentionMonths", "0") == "0":
+        return Line(text, facts, health)
+    function = stack.resources["LoadPostgresFunction"][1]
+    points = metric(stack, "BirdWebhooks", "months_left", "FunctionName", function, "Maximum", DAY)
+    left = int(max(points)[1]) if points else None
+    text += "" if left is None else f"; {left:,} months to drop"
+    return Line(text, {**facts, "months_left": left}, health)
 
 
 def event_bus(stack: Stack) -> Line:
@@ -314,6 +325,23 @@ def dates_closed(stack: Stack) -> Line:
         "files_gone": gone,
     }
     return Line(text, facts, Health.CRITICAL if gone else Health.WARNING if overdue else Health.OK)
+
+
+def complete(stack: Stack) -> Line:
+    """How far it is proved that all that Bird has is here."""
+    if not completeness.is_on(stack):
+        return Line(f"not compared with Bird: {completeness.OFF}", None)
+    now = datetime.now(UTC)
+    cells, state, calibrated = completeness.known(stack, now - completeness.LOOK_BACK, now)
+    said = sentence(cells, now)
+    notices = list(completeness.notices(state, on=True))
+    if cells and not calibrated.get("passed"):
+        notices.append(f"nothing is filled by itself; calibration: {calibration.in_words(calibrated)}")
+    text = "\n".join([said, *(f"{'':<14}{notice}" for notice in notices)])
+    facts = {"sentence": said, "proved_until": proved_until(cells, now), "notices": notices}
+    lost = any(cell.state in (State.GAP, State.SURPLUS) for cell in cells) or bool(state.get("lost"))
+    warns = state.get("failing") or state.get("refused") or state.get("given_up")
+    return Line(text, facts, Health.CRITICAL if lost else Health.WARNING if warns else Health.OK)
 
 
 def maintenance(stack: Stack) -> Line:

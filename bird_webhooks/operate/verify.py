@@ -20,7 +20,7 @@ import psycopg.sql
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bird_webhooks.errors import OperateError, PostgresError
-from bird_webhooks.operate import verify_event, verify_settings, verify_sql
+from bird_webhooks.operate import completeness, verify_event, verify_settings, verify_sql
 from bird_webhooks.operate.findings import (
     FAILED,
     NOT_TRIED,
@@ -39,6 +39,7 @@ from bird_webhooks.operate.verify_advice import ADVICE, ALARMS_CHANGED, NAME_AND
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json, say
+from reconcile.proved import State, sentence
 from register_webhook.bird_api import BirdApi, BirdError, NotNowError
 from register_webhook.webhook import UnusableSettingError, api_key, same_target
 from report.athena import Athena, QueryFailedError
@@ -116,6 +117,7 @@ class Verification:
         yield from self.queues()
         yield self.outcome("report", self.report)
         yield self.outcome("webhook at Bird", self.webhook_at_bird)
+        yield self.outcome("completeness", self.completeness)
 
     def outcome(self, name: str, check: Callable[[], str]) -> Outcome:
         began = time.monotonic()
@@ -605,6 +607,17 @@ class Verification:
         if str(webhook.get("last_failure") or "") > str(webhook.get("last_successful") or ""):
             raise failed(f"the last delivery failed, at {webhook['last_failure']} UTC")
         return f"points here; {len(batches)} batches of 24 hours needed more than one attempt"
+
+    def completeness(self) -> str:
+        """What the last runs have found; nothing is compared here."""
+        if not completeness.is_on(self.stack):
+            raise not_tried(f"not compared with Bird: {completeness.OFF}")
+        now = datetime.now(UTC)
+        cells, state, _ = completeness.known(self.stack, now - completeness.LOOK_BACK, now)
+        said = "; ".join([sentence(cells, now), *completeness.notices(state, on=True)])
+        if any(cell.state in (State.GAP, State.SURPLUS) for cell in cells) or state.get("lost"):
+            raise warning(said)
+        return said
 
     # --- For a bug report ---
 

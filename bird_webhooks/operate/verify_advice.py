@@ -48,12 +48,12 @@ ADVICE = {
     ),
     "view": Advice(
         "Questions to this view fail; what is stored is not touched",
-        "deploy the same version again, which creates the view again; if it still fails, report Athena's words",
+        "put the view back as the template has it; if it still fails, report Athena's words",
         f"{RUNBOOK}#a-view-or-query-that-fails",
     ),
     "query": Advice(
         "This saved query fails; what is stored is not touched",
-        "deploy the same version again, which creates it again; if it still fails, report Athena's words",
+        "put it back as the template has it; if it still fails, report Athena's words",
         f"{RUNBOOK}#a-view-or-query-that-fails",
     ),
     "row in PostgreSQL": Advice(
@@ -106,6 +106,11 @@ ADVICE = {
         "Bird sends its events elsewhere, or not at all, or is refused",
         "deploy with CredentialsVersion raised, which gives Bird address and credentials again; activate it there",
         f"{RUNBOOK}#the-webhook-at-bird",
+    ),
+    "completeness": Advice(
+        "Bird and this stack do not have the same events",
+        "see `bird-webhooks completeness`; missing events are fetched by themselves, or by `backfill`",
+        "docs/completeness.md",
     ),
     "test data removed": Advice(
         "A test event has stayed in the raw bucket, in the rows or in PostgreSQL; no view, list or rate counts it",

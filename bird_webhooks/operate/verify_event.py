@@ -84,7 +84,7 @@ def remove(stack: Stack, own: Iterable[VerifyEvent], now: datetime) -> tuple[int
         rows += _remove_rows(stack, event, since)
         for version in versions:
             if version.size > EMPTY_BYTES:
-                erase.take_out_of(stack, event.person, version)
+                erase.take_out_of(stack, event.person, version, keep_time=False)
         batches += 1
     return rows, batches
 
@@ -116,7 +116,7 @@ def _remove_rows(stack: Stack, event: VerifyEvent, since: datetime) -> int:
 
         # Only what a run that was cut short left for hours can be in a closed file.
         closed = [file for file, _ in holding if closed_dates.is_of_one(file)]
-        with no_maintenance(stack) if closed else nullcontext(), ThreadPoolExecutor(erase.AT_ONCE) as pool:
+        with no_maintenance(stack, "verify") if closed else nullcontext(), ThreadPoolExecutor(erase.AT_ONCE) as pool:
             deque(closed_dates.take_out(stack, event.person, closed, lambda _: True, take_out, pool), maxlen=0)
             for file, _ in holding:
                 if file not in closed:

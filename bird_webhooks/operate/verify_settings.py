@@ -38,17 +38,17 @@ def checks(stack: Stack) -> Iterator[tuple[str, Callable[[Stack], str]]]:
 ADVICE = {
     "setting notifications": Advice(
         "S3 does not announce what is stored: batches are safe in the raw bucket and become no rows",
-        "deploy the same version again, which sets the notifications again; then `replay --since` the time of the gap",
+        "put the notifications back as the template has them; then `replay --since` the time of the gap",
         "docs/runbook.md#batches-without-rows",
     ),
     "setting catalogue": Advice(
         "Athena cannot read a table or view as it stands in the Glue catalogue",
-        "deploy the same version again; if it stays, report it with the output of `verify --json`",
+        "put it back as the template has it; if it stays, report it with the output of `verify --json`",
         "docs/runbook.md#a-view-or-query-that-fails",
     ),
     "setting workgroup": Advice(
         "Athena refuses the queries of this workgroup",
-        "deploy the same version again; raise AthenaScanLimitMegabytes if the limit is what refuses",
+        "put it back as the template has it; raise AthenaScanLimitMegabytes if the limit is what refuses",
         "docs/runbook.md#a-view-or-query-that-fails",
     ),
     "setting Lake Formation": Advice(
@@ -68,7 +68,7 @@ ADVICE = {
     ),
     "setting event sources": Advice(
         "Lambda does not read a queue of the stack: what is in it waits, for 14 days at most",
-        "enable it (`aws lambda update-event-source-mapping --enabled --uuid ...`), or deploy the same version again",
+        "enable it: `aws lambda update-event-source-mapping --enabled --uuid ...`",
         "docs/runbook.md#queueagealarm",
     ),
     "setting concurrency": Advice(

@@ -6,7 +6,7 @@ The same seed and start give the same batches, byte for byte. Built from the ven
 import json
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -77,12 +77,26 @@ class BatchMaker:
         if events is None:
             [(smallest, largest)] = rng.choices([size for size, _ in SIZES], [weight for _, weight in SIZES])
             events = rng.randint(smallest, largest)
-        samples, weights = _samples()
+        samples, usual = _samples()
+        weights: Sequence[float] = usual
         if self.like_a_sender:
             weights = [sender_mix.TYPES.get(event["type"], sender_mix.RARE) for _, event in samples]
         mixed = rng.choices(samples, weights, k=events)
         elements = [self._element(rng, event_class, event) for event_class, event in mixed]
         return as_batch(str(uuid.UUID(int=rng.getrandbits(128), version=1)), elements)
+
+    def troubles(self, events: int = 150) -> Iterator[Batch]:
+        """Batches of what a sender should look at, `events` in each, beside those of `like_a_sender`."""
+        rng = self._random("troubles")
+        of_type = {event["type"]: event for event_class, event in _samples()[0] if event_class == "message_event"}
+        elements = []
+        for kind, fields in sender_mix.troubles(rng, self.start):
+            element = self._element(rng, "message_event", of_type[kind])
+            element["msys"]["message_event"].update(fields)
+            elements.append(element)
+        for first in range(0, len(elements), events):
+            batch_id = str(uuid.UUID(int=rng.getrandbits(128), version=1))
+            yield as_batch(batch_id, elements[first : first + events])
 
     def _random(self, purpose: str) -> random.Random:
         return random.Random(f"{self.seed} {self.start} {purpose}")  # noqa: S311  (repeatable is what it has to be)

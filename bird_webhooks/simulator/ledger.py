@@ -20,7 +20,8 @@ class Ledger:
         self.outcomes: dict[str, str | None] = {}  # by batch id; None: no answer yet
         if path.exists():
             for line in self._lines():
-                self.outcomes[line["batch_id"]] = line.get("outcome")
+                if "failed" not in line:
+                    self.outcomes[line["batch_id"]] = line.get("outcome")
         self._file = path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
 
@@ -30,13 +31,18 @@ class Ledger:
             if batch.batch_id not in self.outcomes:
                 self.outcomes[batch.batch_id] = None
                 body = batch.body.decode(errors="surrogateescape")  # a test may send what is no UTF-8
-                self._write({"batch_id": batch.batch_id, "events": batch.events, "body": body})
+                self._write({"batch_id": batch.batch_id, "events": batch.events, "body": body, "at": _now()})
+
+    def failed(self, batch: Batch, attempts: int, answer: str) -> None:
+        """Whose first `attempts` attempts failed; `answer` is what the sender saw last."""
+        with self._lock:
+            self._write({"batch_id": batch.batch_id, "failed": attempts, "answer": answer, "at": _now()})
 
     def done(self, batch: Batch, outcome: str) -> None:
         with self._lock:
             if self.outcomes[batch.batch_id] != ACCEPTED:  # what was accepted once stays so
                 self.outcomes[batch.batch_id] = outcome
-                self._write({"batch_id": batch.batch_id, "outcome": outcome, "at": datetime.now(UTC).isoformat()})
+                self._write({"batch_id": batch.batch_id, "outcome": outcome, "at": _now()})
 
     def batches(self) -> Iterator[Batch]:
         """All that was sent, read back from the file."""
@@ -57,3 +63,7 @@ class Ledger:
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -29,6 +29,17 @@ ATTEMPTS = 12
 RETRY_SECONDS = tuple(14 * 2**retry for retry in range(ATTEMPTS - 1))  # 14 s, 28 s, … 4 h; 8 h in all
 PROBE = b'[{"msys":{}}]'
 
+# Ways in which a batch is lost before it reaches the webhook, as Bird sees each: refused by something in between that
+# takes no such body; no answer for eight hours; accepted by something in between that passed nothing on, at once or at
+# the second attempt, which batch-status shows.
+TOO_LARGE, UNAVAILABLE, DROPPED, DROPPED_LATER = "413", "503", "dropped", "dropped later"
+_ANSWERS = {
+    TOO_LARGE: ("413",) * ATTEMPTS,
+    UNAVAILABLE: ("503",) * ATTEMPTS,
+    DROPPED: ("200",),
+    DROPPED_LATER: ("503", "200"),
+}
+
 
 class ProbeRefusedError(OperateError):
     """Bird would not create the webhook."""
@@ -163,6 +174,7 @@ class Sender:
     seed: int = 0
     trust: ssl.SSLContext | None = None
     progress: Callable[[Report], None] = lambda report: None
+    lose: Callable[[Batch], str | None] = lambda batch: None  # by one of the ways above, or not at all
 
     def probe(self) -> None:
         """What Bird does when a webhook is made. Errors: ProbeRefusedError."""
@@ -222,7 +234,9 @@ class _Run:
             while (task := self._next()) is not None:
                 attempt, batch = task
                 began = time.monotonic()
-                answer = self.sender._attempt(batch.body, batch.batch_id)
+                way = self.sender.lose(batch)
+                # Attempt 0, once more after a 200, is answered as the last one.
+                answer = _ANSWERS[way][attempt - 1] if way else self.sender._attempt(batch.body, batch.batch_id)
                 self._answered(attempt, batch, answer, time.monotonic() - began)
         except BaseException as error:
             with self._changed:
@@ -272,6 +286,8 @@ class _Run:
                 report.acknowledgements.append(seconds)
             else:
                 report.refused_attempts[answer] += 1
+                if attempt:
+                    self.sender.ledger.failed(batch, attempt, answer)
             if attempt == 0:  # whatever the answer: it was accepted before
                 pass
             elif answer == "200":

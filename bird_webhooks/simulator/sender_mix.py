@@ -4,7 +4,7 @@ For reports and dashboards to have something to show. What tests of the machiner
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # How often a type comes, in ten thousand.
@@ -20,7 +20,7 @@ TYPES = {
     "list_unsubscribe": 12,
     "link_unsubscribe": 8,
     "policy_rejection": 6,
-    "spam_complaint": 4,
+    "spam_complaint": 0.4,
 }
 RARE = 1
 
@@ -44,6 +44,8 @@ PROVIDERS = {
     "GMX": (5, 1.5, 0.0, 0.0),
     "Orange": (3, 3.2, 0.0, 0.0),
 }
+# Those that tell senders of complaints; Google does not.
+REPORT_COMPLAINTS = ("Microsoft", "Yahoo", "Orange", "GMX")
 FAILURES = (
     (10, "550 5.1.1 The email account that you tried to reach does not exist", 46),
     (22, "452 4.2.2 The recipient's inbox is out of storage space", 18),
@@ -78,17 +80,23 @@ def dress(rng: random.Random, event: dict[str, Any], start: int, spread_seconds:
         return
     shares = {name: share * tilt(kind, bounces, 1) for name, (share, bounces, *_) in PROVIDERS.items()}
     provider = event["mailbox_provider"] = chosen(rng, shares)
+    if kind == "spam_complaint":
+        provider = event["mailbox_provider"] = chosen(rng, {name: shares[name] for name in REPORT_COMPLAINTS})
     _, _, machines, proxies = PROVIDERS[provider]
     if "user_agent_parsed" in event:
         ahead = kind not in ("click", "amp_click") and rng.random() < machines
         by_proxy = ahead or rng.random() < proxies
         event["user_agent_parsed"] = {**event["user_agent_parsed"], "is_prefetched": ahead, "is_proxy": by_proxy}
+    if "num_retries" in event:
+        event["num_retries"] = "0"
     if kind in ("bounce", "out_of_band", "delay"):
         what = rng.choices(
             DELAYS if kind == "delay" else FAILURES, [w for *_, w in (DELAYS if kind == "delay" else FAILURES)]
         )
         [(bounce_class, reason, _)] = what
         event["bounce_class"], event["reason"] = str(bounce_class), reason
+    if kind == "policy_rejection":
+        event["reason"] = "550 5.7.1 recipient address suppressed due to customer policy"
 
 
 def tilt(kind: str, bounces: float, acted_upon: float) -> float:
@@ -109,3 +117,38 @@ def moment(rng: random.Random, start: int, spread_seconds: int) -> int:
         weekday, hour = (at // 86_400 + 3) % 7, at // 3600 % 24  # the first day of Unix time was a Thursday
         if rng.random() * max(HOURS) < HOURS[hour] * (WEEKEND if weekday > 4 else 1):
             return at
+
+
+# What "Needs attention" of the report has to name, and nothing else.
+BLOCKING_PROVIDER, BLOCKED = "GMX", "554 5.7.1 Mail from a.b.c.d refused: the sender's reputation is too low"
+CAMPAIGN_WITH_COMPLAINTS = "Win back lapsed customers"
+DOMAIN_THAT_RETURNS = "closed-company.example.com"
+LATELY = 3 * 86_400  # seconds before the end, in which the troubles happened
+
+
+def troubles(rng: random.Random, start: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """(type, fields) of the events of three troubles, each with the mail around it: a provider that blocks, a campaign
+    with complaints, and a recipient domain that takes everything and returns it."""
+    usual = {name: share for name, (share, *_) in CAMPAIGNS.items()}
+    for number in range(510):
+        at = {"message_id": f"b10c{number:016x}", "timestamp": str(moment(rng, start, LATELY))}
+        where = {"campaign_id": chosen(rng, usual), "mailbox_provider": BLOCKING_PROVIDER}
+        if number % 3:
+            yield "bounce", {**at, **where, "bounce_class": "51", "reason": BLOCKED}
+        else:
+            yield "delivery", {**at, **where}
+    for number in range(1500):
+        at = {"message_id": f"5ba3{number:016x}", "timestamp": str(moment(rng, start, LATELY))}
+        reporters = {name: PROVIDERS[name][0] for name in ("Microsoft", "Yahoo")}
+        where = {"campaign_id": CAMPAIGN_WITH_COMPLAINTS, "mailbox_provider": chosen(rng, reporters)}
+        yield "delivery", {**at, **where}
+        if number % 30 == 0:
+            yield "spam_complaint", {**at, **where}
+    for number in range(550):
+        at = {"message_id": f"0ddd{number:016x}", "timestamp": str(moment(rng, start, LATELY))}
+        address = f"person.{number}@{DOMAIN_THAT_RETURNS}"
+        where = {"campaign_id": chosen(rng, usual), "mailbox_provider": "", "recipient_domain": DOMAIN_THAT_RETURNS}
+        to = {"rcpt_to": address, "raw_rcpt_to": address, "routing_domain": DOMAIN_THAT_RETURNS}
+        yield "delivery", {**at, **where, **to}
+        reason = "550 5.1.1 There is no mailbox of this name"
+        yield "out_of_band", {**at, **where, **to, "bounce_class": "10", "reason": reason}

@@ -4,6 +4,8 @@ While the database is down, nothing is lost but time: what a later try can load 
 longer after each try. What no try can load goes to the dead-letter queue with its reason. This function sends it there
 itself, because the queue only counts receptions and cannot tell the two cases apart.
 
+The function reconcile hands over its verdicts by invoking this one: {"verdicts": [...]}, rows of the table `verdicts`.
+
 A file that is gone because its date was closed is no loss: the date's closed files have its rows, and are loaded
 instead. Each of them once, part by part, whatever the number of messages.
 """
@@ -62,6 +64,12 @@ AWS_LIMITS = Config(connect_timeout=3, read_timeout=10, retries={"total_max_atte
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    if "verdicts" in event:  # of ReconcileFunction, which reaches no database
+        database().write_verdicts(event["verdicts"])
+        return {"written": len(event["verdicts"])}
+    if "Records" not in event:  # the stack's schedule
+        drop_months(context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
+        return {}
     done: list[Loaded] = []
     waiting: list[tuple[Message, int]] = []
     poisoned = refused = 0
@@ -89,6 +97,18 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     if not unavailable and done:
         database().keep_up(context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
     return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message, _ in waiting]}
+
+
+def drop_months(seconds: float) -> None:
+    """Drop the months that are older than the retention. The next run continues what this one cannot do."""
+    reason, months_left = "", 1
+    try:
+        months_left = database().drop_months(seconds)
+    except (PoisonError, NotNowError) as error:
+        reason = str(error)
+        logger.error("months not dropped yet", extra={"reason": reason})
+    facts = {"months_left": months_left, "reason": reason}
+    logger.info("retention applied", extra=counted(facts))
 
 
 def load(message: Message, done: list[Loaded], milliseconds_left: Callable[[], int]) -> int:
@@ -194,20 +214,25 @@ def described(error: Exception) -> str:
 
 def log(done: Sequence[Loaded], waiting: Sequence[tuple[Message, int]], poisoned: int, refused: int) -> None:
     rows, new = sum(one.rows for one in done), sum(one.new for one in done)
-    rejected = sum(one.rejected for one in done)
+    rejected, too_old = sum(one.rejected for one in done), sum(one.too_old for one in done)
     now = time.time()
     facts = {
         "files": len(done),
         "rows": rows,
-        "rows_known_before": rows - new - rejected,
+        "rows_known_before": rows - new - rejected - too_old,
         "rows_rejected": rejected,
+        "rows_older_than_retention": too_old,
         "files_waiting": len(waiting),
         "waiting_seconds": round(max((now - message.sent_at for message, _ in waiting), default=0)),
         "files_poisoned": poisoned,
         "names_refused": refused,
     }
+    logger.info("files loaded", extra=counted(facts))
+
+
+def counted(facts: dict[str, Any]) -> dict[str, Any]:
     name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
-    logger.info("files loaded", extra=metrics.counted(facts, name, datetime.fromtimestamp(now, UTC)))
+    return metrics.counted(facts, name, datetime.now(UTC))
 
 
 def wait_seconds(message: Message) -> int:
@@ -271,6 +296,7 @@ def database() -> Database:
         schema=os.environ["POSTGRES_SCHEMA"],
         verify=os.environ.get("POSTGRES_TLS", "VERIFY_FULL") != "REQUIRE",
         view_parameters=parameters,
+        retention_months=int(os.environ.get("POSTGRES_RETENTION_MONTHS", "0")),
     )
 
 

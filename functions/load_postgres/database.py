@@ -2,14 +2,15 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
-from load_postgres import ownership, table, upkeep
+from load_postgres import ownership, retention, table, upkeep
 from load_postgres import schema as tables
 from load_postgres.connection import parameters
 from load_postgres.errors import ForeignObjectError, NotNowError, PoisonError, UnavailableError
@@ -46,35 +47,60 @@ VIEW_PARAMETERS: Mapping[str, str] = {"SoftBounceLimit": "5", "SoftBounceDays": 
 
 @dataclass
 class Database:
-    """`verify`: whether the server's certificate must be signed by a known authority and name its host."""
+    """`verify`: whether the server's certificate must be signed by a known authority and name its host.
+
+    `retention_months`: how many months before the current one the table keeps; 0 - all.
+    """
 
     read_secret: Callable[[], Mapping[str, Any]]
     schema: str
     verify: bool
     view_parameters: Mapping[str, str] = field(default_factory=lambda: VIEW_PARAMETERS)
+    retention_months: int = 0
     _secret: Mapping[str, Any] | None = None
     _connection: Connection | None = None
 
     def load(self, event_date: date, rows: Rows, quarantine: table.Quarantine = table.fail_on_rejected) -> table.Loaded:
         """`quarantine` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
-        loaded = self._retried(lambda to: table.load(to, self.schema, event_date, rows, quarantine))
+        loaded = self._retried(lambda to: table.load(to, self.schema, event_date, rows, quarantine, self.retention()))
         refuse_hidden(loaded)
         return loaded
 
     def position(self, event_date: date, file: str, *, again: int = 0) -> int:
         """How many rows of a closed file are loaded. Errors: PoisonError, NotNowError."""
-        return self._retried(lambda to: table.position(to, self.schema, event_date, file, again=again))
+        return self._retried(
+            lambda to: table.position(to, self.schema, event_date, file, self.retention(), again=again)
+        )
 
     def load_part(self, part: table.Part, rows: Rows, quarantine: table.Quarantine) -> tuple[int, table.Loaded]:
         """See table.load_part. Errors: PoisonError, NotNowError."""
 
         def in_one_transaction(connection: Connection) -> tuple[int, table.Loaded]:
             with connection.transaction():
-                position, loaded = table.load_part(connection, self.schema, part, rows, quarantine)
+                position, loaded = table.load_part(connection, self.schema, part, rows, quarantine, self.retention())
                 refuse_hidden(loaded)
             return position, loaded
 
         return self._retried(in_one_transaction)
+
+    def write_verdicts(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """Each in place of the one of its hour and type. Errors: PoisonError, NotNowError."""
+        self._retried(lambda to: replace_verdicts(to, self.schema, verdicts))
+
+    def retention(self) -> retention.Retention:
+        today = datetime.now(UTC).date()
+        days = int(self.view_parameters["SoftBounceDays"])
+        return retention.Retention(retention.first_day(self.retention_months, days, today), today)
+
+    def drop_months(self, seconds: float) -> int:
+        """Drop the months before those that the retention keeps. Returns how many are left.
+
+        Errors: PoisonError, NotNowError.
+        """
+        if not self.retention_months:
+            return 0
+        kept_from = self.retention().kept_from
+        return self._retried(lambda to: retention.drop_months(to, self.schema, kept_from, seconds))
 
     def keep_up(self, seconds: float) -> None:
         """Replace an older version's indexes, vacuum and analyze. All of it can wait, so errors are only logged."""
@@ -140,6 +166,26 @@ class Database:
             raise UnavailableError(f"no connection: {one_line(error)}") from None
 
 
+def replace_verdicts(connection: Connection, schema: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """Whole hours: a cell that is not among them any more is gone, such as that of all types together."""
+    if not verdicts:
+        return
+    columns = sorted(verdicts[0])
+    name = Identifier(schema, "verdicts")
+    with connection.transaction():
+        connection.execute(
+            SQL("DELETE FROM {} WHERE hour = ANY(%s::timestamp[])").format(name),
+            [sorted({v["hour"] for v in verdicts})],
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                    name, SQL(", ").join(map(Identifier, columns)), SQL(", ").join([SQL("%s")] * len(columns))
+                ),
+                [[verdict[column] for column in columns] for verdict in verdicts],
+            )
+
+
 def refuse_hidden(loaded: table.Loaded) -> None:
     if loaded.hidden:
         raise NotNowError(f"another account has {loaded.hidden} of its ids: it waits until the index is replaced")
@@ -169,6 +215,7 @@ def prepare(connection: Connection, schema: str, view_parameters: Mapping[str, s
     ownership.take_role(connection, schema)
     try:
         tables.prepare(connection, schema)
+        retention.make_tables(connection, schema)
     except ForeignObjectError as error:
         raise UnavailableError(str(error)) from None
     connection.execute(table.AS_JSONB)

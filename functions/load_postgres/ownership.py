@@ -32,7 +32,7 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relowner <> %(owner)s::
   AND (
     c.oid = to_regclass(%(events)s)
     OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(events)s))
-    OR c.relkind = 'v' AND obj_description(c.oid, 'pg_class') LIKE %(view)s
+    OR c.relkind IN ('v', 'r') AND obj_description(c.oid, 'pg_class') LIKE %(ours)s
   )"""
 
 
@@ -42,7 +42,7 @@ def take_role(connection: Connection, schema: str) -> None:
     if owner is None:
         return
     names = {"events": quoted(connection, schema, "events"), "schema": quoted(connection, schema)}
-    values = {**names, "owner": quoted(connection, owner), "view": f"%{OUR_VIEW}"}
+    values = {**names, "owner": quoted(connection, owner), "ours": f"%{OUR_VIEW}"}
     for (name,) in connection.execute(OWNED, values).fetchall():
         hand_over(connection, schema, name, owner)
     connection.execute(SQL("SET ROLE {}").format(Identifier(owner)))

@@ -222,28 +222,35 @@ def make_partition(connection: Connection, schema: str, day: date) -> None:
 
 
 def make_closed_files(connection: Connection, schema: str) -> None:
-    """Create the table of closed files, unless it exists. Errors: ForeignObjectError, if that is somebody else's."""
-    if has_table(connection, schema, CLOSED_FILES):
-        name = quoted(connection, schema, CLOSED_FILES)
-        [(comment,)] = connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", [name]).fetchall()
-        if comment != CLOSED_FILES_COMMENT:
-            raise ForeignObjectError(f"{schema}.{CLOSED_FILES} is there and not of this application")
+    """Errors: ForeignObjectError."""
+    definition = "(file text PRIMARY KEY, event_date date NOT NULL, rows bigint NOT NULL)"
+    make_own_table(connection, schema, CLOSED_FILES, definition, CLOSED_FILES_COMMENT)
+
+
+def make_own_table(connection: Connection, schema: str, name: str, definition: str, comment: str) -> None:
+    """Create a table beside `events`, unless it exists. `definition` is what follows its name; `{table}` in it is that.
+
+    Errors: ForeignObjectError, if what has the name is not ours, by its comment.
+    """
+    if has_table(connection, schema, name):
+        named = quoted(connection, schema, name)
+        if connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", [named]).fetchall() != [
+            (comment,)
+        ]:
+            raise ForeignObjectError(f"{schema}.{name} is there and not of this application: rename it")
         return
     with connection.transaction():
         take_lock(connection)
-        connection.execute(
-            SQL(
-                "CREATE TABLE IF NOT EXISTS {table} "
-                "(file text PRIMARY KEY, event_date date NOT NULL, rows bigint NOT NULL); "
-                "COMMENT ON TABLE {table} IS {comment}"
-            ).format(table=Identifier(schema, CLOSED_FILES), comment=Literal(CLOSED_FILES_COMMENT))
-        )
+        if has_table(connection, schema, name):
+            return
+        statements = SQL("CREATE TABLE {table} " + definition + "; COMMENT ON TABLE {table} IS {comment}")
+        connection.execute(statements.format(table=Identifier(schema, name), comment=Literal(comment)))
 
 
 def has_table(connection: Connection, schema: str, name: str) -> bool:
-    return bool(
-        connection.execute("SELECT to_regclass(%s) IS NOT NULL", [quoted(connection, schema, name)]).fetchall()[0][0]
-    )
+    """By what is committed: to_regclass may remember for a transaction that there was no such table."""
+    sql = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relname = %s"
+    return bool(connection.execute(sql, [quoted(connection, schema), name]).fetchall()[0][0])
 
 
 def partition_name(day: date) -> str:

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from load_postgres import retention
 from load_postgres.errors import NotNowError, PoisonError
 from load_postgres.identity import Identity, identity_of
+from load_postgres.retention import Place, Retention
 from load_postgres.rows import Rejected, Rows, records_of
 from load_postgres.schema import CLOSED_FILES, STAGING, Connection, columns, make_closed_files, make_partition
 
@@ -72,6 +74,8 @@ BEGIN
   RETURN NEXT;
 END"""
 
+EVERYTHING = Retention()
+
 type Quarantine = Callable[[Sequence[Rejected]], None]
 
 
@@ -79,12 +83,14 @@ class Loaded(NamedTuple):
     """How many rows a file had, how many of them were new, and how many PostgreSQL refused.
 
     `hidden`: rows whose id another account has too, while the table's index does not distinguish accounts yet.
+    `too_old`: rows of a month that the retention dropped; only what the suppression list needs of them is kept.
     """
 
     rows: int
     new: int
     rejected: int = 0
     hidden: int = 0
+    too_old: int = 0
 
 
 def fail_on_rejected(rejected: Sequence[Rejected]) -> None:
@@ -92,7 +98,12 @@ def fail_on_rejected(rejected: Sequence[Rejected]) -> None:
 
 
 def load(
-    connection: Connection, schema: str, event_date: date, rows: Rows, quarantine: Quarantine = fail_on_rejected
+    connection: Connection,
+    schema: str,
+    event_date: date,
+    rows: Rows,
+    quarantine: Quarantine = fail_on_rejected,
+    kept: Retention = EVERYTHING,
 ) -> Loaded:
     """`quarantine` gets the rows that PostgreSQL refuses, before the others are committed; its errors pass.
 
@@ -102,14 +113,22 @@ def load(
     if unknown := [name for name in rows.columns if name not in known]:
         # During an update, process may know columns that this function does not know yet.
         raise NotNowError(f"a newer version wrote the file: {len(unknown)} columns are not known here")
-    make_partition(connection, schema, event_date)
-    insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema))
+    place = make_place(connection, schema, event_date, kept)
+    insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema), place, kept)
     try:
         return insertion.whole_file()
     except PERMANENT_ERRORS as error:
         if is_missing_partition(error):
             raise
         return insertion.row_by_row(quarantine)
+
+
+def make_place(connection: Connection, schema: str, event_date: date, kept: Retention) -> Place:
+    """Where the day's events go; its month is there afterwards."""
+    place = retention.place(connection, schema, event_date, kept)
+    if place.in_table:
+        make_partition(connection, schema, event_date)
+    return place
 
 
 class Part(NamedTuple):
@@ -121,9 +140,11 @@ class Part(NamedTuple):
     end: int
 
 
-def position(connection: Connection, schema: str, event_date: date, file: str, *, again: int = 0) -> int:
+def position(
+    connection: Connection, schema: str, event_date: date, file: str, kept: Retention = EVERYTHING, *, again: int = 0
+) -> int:
     """How many rows of a closed file are loaded; a file that has `again` of them is begun again."""
-    make_partition(connection, schema, event_date)
+    make_place(connection, schema, event_date, kept)
     make_closed_files(connection, schema)
     closed_files = Identifier(schema, CLOSED_FILES)
     new = (
@@ -134,7 +155,12 @@ def position(connection: Connection, schema: str, event_date: date, file: str, *
 
 
 def load_part(
-    connection: Connection, schema: str, part: Part, rows: Rows, quarantine: Quarantine = fail_on_rejected
+    connection: Connection,
+    schema: str,
+    part: Part,
+    rows: Rows,
+    quarantine: Quarantine = fail_on_rejected,
+    kept: Retention = EVERYTHING,
 ) -> tuple[int, Loaded]:
     """The file's position afterwards; in the caller's transaction.
 
@@ -143,7 +169,7 @@ def load_part(
     found = _rows_loaded(connection, schema, part.file, for_update=True)
     if not part.begin <= found < part.end:
         return found, Loaded(0, 0)
-    loaded = load(connection, schema, part.event_date, rows, quarantine)
+    loaded = load(connection, schema, part.event_date, rows, quarantine, kept)
     connection.execute(
         SQL("UPDATE {} SET rows = %s WHERE file = %s").format(Identifier(schema, CLOSED_FILES)), [part.end, part.file]
     )
@@ -171,30 +197,33 @@ class Insertion(NamedTuple):
     event_date: date
     rows: Rows
     identity: Identity
+    place: Place
+    kept: Retention
 
     def whole_file(self) -> Loaded:
         with self.connection.transaction():
+            self._hold()
             count = self._copy()
             try:
                 with self.connection.transaction():
-                    as_jsonb = CAREFUL_JSONB if self.rows.big_exponents else QUICK_JSONB
-                    new = self.connection.execute(self._statement(STAGING, as_jsonb)).rowcount
+                    new = self._insert(CAREFUL_JSONB if self.rows.big_exponents else QUICK_JSONB)
             except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
-                new = self.connection.execute(self._statement(STAGING, SAFE_JSONB)).rowcount
-            hidden = self.identity.hidden(self.connection, self.schema, STAGING, self.event_date)
-        return Loaded(count, new, hidden=hidden)
+                new = self._insert(SAFE_JSONB)
+            return self._loaded(STAGING, count, new)
 
     def row_by_row(self, quarantine: Quarantine) -> Loaded:
         """Insert each row in its own subtransaction, on the server."""
         records, rejected = records_of(self.rows)
         values_at = dict(records)
         with self.connection.transaction():
+            self._hold()
             self._copy_texts(records)
             function = SQL(
                 "CREATE OR REPLACE FUNCTION pg_temp.bird_insert_rows(OUT index int, OUT state text, OUT place text, "
                 "OUT new int) RETURNS SETOF record LANGUAGE plpgsql AS {}"
             )
-            body = SQL(INSERT_ROW_BY_ROW).format(texts=TEXTS, insert=self._statement(TEXTS, SAFE_JSONB, one=True))
+            insert = SQL("; ").join(self._statements(TEXTS, SAFE_JSONB, one=True))
+            body = SQL(INSERT_ROW_BY_ROW).format(texts=TEXTS, insert=insert)
             self.connection.execute(function.format(Literal(body.as_string(self.connection))))
             *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_rows()").fetchall()
             for index, state, place, _ in refused:
@@ -202,10 +231,28 @@ class Insertion(NamedTuple):
                 rejected.append(
                     Rejected(index, {name: value for name, value in values if value}, rejection_reason(state, place))
                 )
-            hidden = self.identity.hidden(self.connection, self.schema, TEXTS, self.event_date)
+            loaded = self._loaded(TEXTS, len(records) - len(refused), new)
             if rejected:
                 quarantine(sorted(rejected))
-        return Loaded(len(records) + len(rejected) - len(refused), new, len(rejected), hidden)
+        return loaded._replace(rows=loaded.rows + len(rejected), rejected=len(rejected))
+
+    def _hold(self) -> None:
+        """Errors: NotNowError, if the month has begun to go since its place was found."""
+        if self.event_date < self.kept.today - retention.NEVER_GOING:
+            retention.hold(self.connection)
+            if retention.place(self.connection, self.schema, self.event_date, self.kept) != self.place:
+                raise NotNowError("its month has just begun to be dropped")
+
+    def _insert(self, as_jsonb: SQL) -> int:
+        new = 0
+        for statement in self._statements(STAGING, as_jsonb):
+            new = self.connection.execute(statement).rowcount
+        return new
+
+    def _loaded(self, source: Identifier, count: int, new: int) -> Loaded:
+        if not self.place.in_table:
+            return Loaded(count, 0, too_old=count)
+        return Loaded(count, new, hidden=self.identity.hidden(self.connection, self.schema, source, self.event_date))
 
     def _copy(self) -> int:
         names = SQL(", ").join(map(Identifier, self.rows.columns))
@@ -230,8 +277,17 @@ class Insertion(NamedTuple):
             for index, values in records:
                 to_server.write_row((index, *values))
 
-    def _statement(self, source: Identifier, as_jsonb: SQL, *, one: bool = False) -> Composed:
-        """From the staging table, where all columns but JSON have their types; or `one` row of the table of texts."""
+    def _statements(self, source: Identifier, as_jsonb: SQL, *, one: bool = False) -> list[Composed]:
+        """From the staging table, where all columns but JSON have their types; or `one` row of the table of texts.
+
+        The last one tells how many rows are new.
+        """
+        which = SQL("ctid = one.tid") if one else SQL("true")
+        kept = retention.keep(self.schema, source, which, SQL("{}::date").format(Literal(self.event_date)), cast=one)
+        statements = [kept] if self.place.kept else []
+        return [*statements, self._statement(source, as_jsonb, one=one)] if self.place.in_table else statements
+
+    def _statement(self, source: Identifier, as_jsonb: SQL, *, one: bool) -> Composed:
         types = {column.name: column.type for column in columns()}
         values: list[Composed | Identifier] = []
         for name in self.rows.columns:

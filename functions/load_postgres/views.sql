@@ -2,6 +2,24 @@
 -- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
+CREATE TABLE IF NOT EXISTS verdicts (
+  hour timestamp,
+  type text,
+  state text,
+  ours bigint,
+  theirs bigint,
+  stage text,
+  counted_at timestamp,
+  missing bigint,
+  strange bigint,
+  proof text,
+  filled bigint,
+  erased bigint,
+  filled_at timestamp,
+  note text,
+  PRIMARY KEY (hour, type)
+);
+
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 COMMENT ON VIEW events_deduplicated IS 'Each event once (bird-webhooks)';
 COMMENT ON COLUMN events_deduplicated.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
@@ -106,31 +124,55 @@ COMMENT ON COLUMN events_deduplicated.extra IS 'Fields without a column, or whos
 COMMENT ON COLUMN events_deduplicated.list_id IS 'List that the recipient unsubscribed from, if the event names one';
 COMMENT ON COLUMN events_deduplicated.event_date IS 'UTC date of the event';
 
+CREATE OR REPLACE VIEW suppression_events AS
+SELECT event_class, type, timestamp, received_at, event_key, customer_id, subaccount_id, rcpt_to, raw_rcpt_to, list_id, bounce_class, campaign_id, transactional, fbtype, event_date
+FROM events
+WHERE event_date >= (SELECT COALESCE(max(kept_before), '-infinity') FROM retention)
+UNION ALL
+SELECT event_class, type, timestamp, received_at, event_key, customer_id, subaccount_id, rcpt_to, raw_rcpt_to, list_id, bounce_class, campaign_id, transactional, fbtype, event_date
+FROM suppression_events_kept;
+COMMENT ON VIEW suppression_events IS 'What suppression_candidates is made from (bird-webhooks)';
+COMMENT ON COLUMN suppression_events.event_class IS 'Class of the event: the key inside `msys`, such as message_event or track_event';
+COMMENT ON COLUMN suppression_events.type IS 'Type of the event, such as delivery, bounce or click';
+COMMENT ON COLUMN suppression_events.timestamp IS 'When the event happened';
+COMMENT ON COLUMN suppression_events.event_key IS 'event_id, or a SHA-256 of the event where Bird gives none; unique with customer_id, event_class and type';
+COMMENT ON COLUMN suppression_events.received_at IS 'When the batch was stored';
+COMMENT ON COLUMN suppression_events.customer_id IS 'Account number at Bird; part of an event''s identity';
+COMMENT ON COLUMN suppression_events.subaccount_id IS 'Subaccount; absent for the primary account';
+COMMENT ON COLUMN suppression_events.campaign_id IS 'Campaign name set by the sender';
+COMMENT ON COLUMN suppression_events.rcpt_to IS 'Envelope recipient, lower-cased';
+COMMENT ON COLUMN suppression_events.raw_rcpt_to IS 'Envelope recipient exactly as used';
+COMMENT ON COLUMN suppression_events.transactional IS 'Marked as transactional';
+COMMENT ON COLUMN suppression_events.bounce_class IS 'Bounce classification code';
+COMMENT ON COLUMN suppression_events.fbtype IS 'Feedback type of the complaint, RFC 5965';
+COMMENT ON COLUMN suppression_events.list_id IS 'List that the recipient unsubscribed from, if the event names one';
+COMMENT ON COLUMN suppression_events.event_date IS 'UTC date of the event';
+
 CREATE OR REPLACE VIEW bounce_classes AS
-SELECT bounce_class, name, bounce_group, meaning, action, because
+SELECT bounce_class, name, bounce_group, meaning, action, because, counted_as
 FROM (VALUES
-  (CAST(1 AS bigint), CAST('Undetermined' AS varchar), CAST('Undetermined' AS varchar), CAST('The answer could not be classified' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar)),
-  (CAST(10 AS bigint), CAST('Invalid Recipient' AS varchar), CAST('Hard' AS varchar), CAST('There is no such recipient' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar)),
-  (CAST(20 AS bigint), CAST('Soft Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Refused for a temporary reason' AS varchar), CAST('count' AS varchar), CAST('it may be temporary; only its repetition says so' AS varchar)),
-  (CAST(21 AS bigint), CAST('DNS Failure' AS varchar), CAST('Soft' AS varchar), CAST('The recipient''s domain could not be looked up' AS varchar), CAST('count' AS varchar), CAST('it may be a temporary fault or a dead domain' AS varchar)),
-  (CAST(22 AS bigint), CAST('Mailbox Full' AS varchar), CAST('Soft' AS varchar), CAST('The mailbox is over its quota' AS varchar), CAST('count' AS varchar), CAST('the mailbox may be emptied' AS varchar)),
-  (CAST(23 AS bigint), CAST('Too Large' AS varchar), CAST('Soft' AS varchar), CAST('The message was too large for the recipient' AS varchar), CAST('none' AS varchar), CAST('it is about the message' AS varchar)),
-  (CAST(24 AS bigint), CAST('Timeout' AS varchar), CAST('Soft' AS varchar), CAST('No answer in time' AS varchar), CAST('count' AS varchar), CAST('it may be a temporary fault or a dead server' AS varchar)),
-  (CAST(25 AS bigint), CAST('Admin Failure' AS varchar), CAST('Admin' AS varchar), CAST('Bird did not send it: its own policies or its suppression list' AS varchar), CAST('none' AS varchar), CAST('Bird knew it before' AS varchar)),
-  (CAST(26 AS bigint), CAST('Smart Send Suppression' AS varchar), CAST('Admin' AS varchar), CAST('Bird did not send it: Smart Send left the recipient out' AS varchar), CAST('none' AS varchar), CAST('it says nothing about the mailbox' AS varchar)),
-  (CAST(30 AS bigint), CAST('Generic Bounce: No RCPT' AS varchar), CAST('Hard' AS varchar), CAST('No recipient could be determined' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar)),
-  (CAST(40 AS bigint), CAST('Generic Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Failed without a reason given' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar)),
-  (CAST(50 AS bigint), CAST('Mail Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked by the receiver' AS varchar), CAST('none' AS varchar), CAST('it is about the sender' AS varchar)),
-  (CAST(51 AS bigint), CAST('Spam Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked as coming from a known source of spam' AS varchar), CAST('none' AS varchar), CAST('it is about the sender' AS varchar)),
-  (CAST(52 AS bigint), CAST('Spam Content' AS varchar), CAST('Block' AS varchar), CAST('Blocked as spam' AS varchar), CAST('none' AS varchar), CAST('it is about the message' AS varchar)),
-  (CAST(53 AS bigint), CAST('Prohibited Attachment' AS varchar), CAST('Block' AS varchar), CAST('Blocked because of an attachment' AS varchar), CAST('none' AS varchar), CAST('it is about the message' AS varchar)),
-  (CAST(54 AS bigint), CAST('Relaying Denied' AS varchar), CAST('Block' AS varchar), CAST('The server does not take mail for that domain from here' AS varchar), CAST('none' AS varchar), CAST('it is about the servers in between' AS varchar)),
-  (CAST(60 AS bigint), CAST('Auto-Reply' AS varchar), CAST('Soft' AS varchar), CAST('An automatic reply such as a holiday notice' AS varchar), CAST('none' AS varchar), CAST('the mailbox is alive' AS varchar)),
-  (CAST(70 AS bigint), CAST('Transient Failure' AS varchar), CAST('Soft' AS varchar), CAST('Delayed for now' AS varchar), CAST('count' AS varchar), CAST('it may be temporary; only its repetition says so' AS varchar)),
-  (CAST(80 AS bigint), CAST('Subscribe' AS varchar), CAST('Admin' AS varchar), CAST('A request to be subscribed' AS varchar), CAST('none' AS varchar), CAST('the opposite of an unsubscribe' AS varchar)),
-  (CAST(90 AS bigint), CAST('Unsubscribe' AS varchar), CAST('Hard' AS varchar), CAST('A request to be unsubscribed' AS varchar), CAST('suppress' AS varchar), CAST('the recipient asked for it' AS varchar)),
-  (CAST(100 AS bigint), CAST('Challenge-Response' AS varchar), CAST('Soft' AS varchar), CAST('A challenge that asks the sender for proof of identity' AS varchar), CAST('none' AS varchar), CAST('the mailbox is alive' AS varchar))
-) AS classes (bounce_class, name, bounce_group, meaning, action, because);
+  (CAST(1 AS bigint), CAST('Undetermined' AS varchar), CAST('Undetermined' AS varchar), CAST('The answer could not be classified' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(10 AS bigint), CAST('Invalid Recipient' AS varchar), CAST('Hard' AS varchar), CAST('There is no such recipient' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(20 AS bigint), CAST('Soft Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Refused for a temporary reason' AS varchar), CAST('count' AS varchar), CAST('it may be temporary; only its repetition says so' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(21 AS bigint), CAST('DNS Failure' AS varchar), CAST('Soft' AS varchar), CAST('The recipient''s domain could not be looked up' AS varchar), CAST('count' AS varchar), CAST('it may be a temporary fault or a dead domain' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(22 AS bigint), CAST('Mailbox Full' AS varchar), CAST('Soft' AS varchar), CAST('The mailbox is over its quota' AS varchar), CAST('count' AS varchar), CAST('the mailbox may be emptied, or it is abandoned' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(23 AS bigint), CAST('Too Large' AS varchar), CAST('Soft' AS varchar), CAST('The message was too large for the recipient' AS varchar), CAST('none' AS varchar), CAST('it is about the message' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(24 AS bigint), CAST('Timeout' AS varchar), CAST('Soft' AS varchar), CAST('No answer in time' AS varchar), CAST('count' AS varchar), CAST('it may be a temporary fault or a dead server' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(25 AS bigint), CAST('Admin Failure' AS varchar), CAST('Admin' AS varchar), CAST('Bird did not send it: its own policies or its suppression list' AS varchar), CAST('none' AS varchar), CAST('Bird knew it before, or the sender cancelled' AS varchar), CAST('admin' AS varchar)),
+  (CAST(26 AS bigint), CAST('Smart Send Suppression' AS varchar), CAST('Admin' AS varchar), CAST('Bird did not send it: Smart Send left the recipient out' AS varchar), CAST('none' AS varchar), CAST('it says nothing about the mailbox' AS varchar), CAST('admin' AS varchar)),
+  (CAST(30 AS bigint), CAST('Generic Bounce: No RCPT' AS varchar), CAST('Hard' AS varchar), CAST('No recipient could be determined' AS varchar), CAST('suppress' AS varchar), CAST('no later mail can arrive' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(40 AS bigint), CAST('Generic Bounce' AS varchar), CAST('Soft' AS varchar), CAST('Failed without a reason given' AS varchar), CAST('count' AS varchar), CAST('it may be the recipient; only its repetition says so' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(50 AS bigint), CAST('Mail Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked by the receiver' AS varchar), CAST('none' AS varchar), CAST('it is about the sender' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(51 AS bigint), CAST('Spam Block' AS varchar), CAST('Block' AS varchar), CAST('Blocked as coming from a known source of spam' AS varchar), CAST('none' AS varchar), CAST('it is about the sender' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(52 AS bigint), CAST('Spam Content' AS varchar), CAST('Block' AS varchar), CAST('Blocked as spam' AS varchar), CAST('none' AS varchar), CAST('it is about the message' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(53 AS bigint), CAST('Prohibited Attachment' AS varchar), CAST('Block' AS varchar), CAST('Blocked because of an attachment' AS varchar), CAST('none' AS varchar), CAST('it is about the message' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(54 AS bigint), CAST('Relaying Denied' AS varchar), CAST('Block' AS varchar), CAST('The server does not take mail for that domain from here' AS varchar), CAST('none' AS varchar), CAST('it is about the servers in between' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(60 AS bigint), CAST('Auto-Reply' AS varchar), CAST('Soft' AS varchar), CAST('An automatic reply such as a holiday notice' AS varchar), CAST('none' AS varchar), CAST('the mailbox is alive' AS varchar), CAST('reply' AS varchar)),
+  (CAST(70 AS bigint), CAST('Transient Failure' AS varchar), CAST('Soft' AS varchar), CAST('Delayed for now' AS varchar), CAST('count' AS varchar), CAST('it may be temporary; only its repetition says so' AS varchar), CAST('bounce' AS varchar)),
+  (CAST(80 AS bigint), CAST('Subscribe' AS varchar), CAST('Admin' AS varchar), CAST('A request to be subscribed' AS varchar), CAST('none' AS varchar), CAST('the opposite of an unsubscribe' AS varchar), CAST('admin' AS varchar)),
+  (CAST(90 AS bigint), CAST('Unsubscribe' AS varchar), CAST('Hard' AS varchar), CAST('A request to be unsubscribed' AS varchar), CAST('suppress' AS varchar), CAST('the recipient asked for it' AS varchar), CAST('reply' AS varchar)),
+  (CAST(100 AS bigint), CAST('Challenge-Response' AS varchar), CAST('Soft' AS varchar), CAST('A challenge that asks the sender for proof of identity' AS varchar), CAST('none' AS varchar), CAST('the mailbox is alive' AS varchar), CAST('reply' AS varchar))
+) AS classes (bounce_class, name, bounce_group, meaning, action, because, counted_as);
 COMMENT ON VIEW bounce_classes IS 'Bird''s bounce classes, and what each means for the recipient (bird-webhooks)';
 COMMENT ON COLUMN bounce_classes.bounce_class IS 'Bird''s code';
 COMMENT ON COLUMN bounce_classes.name IS 'what Bird calls it';
@@ -138,6 +180,53 @@ COMMENT ON COLUMN bounce_classes.bounce_group IS 'Bird''s category: Hard, Soft, 
 COMMENT ON COLUMN bounce_classes.meaning IS 'what happened';
 COMMENT ON COLUMN bounce_classes.action IS 'suppress - at once; count - after repetition; none - the class says nothing about the recipient';
 COMMENT ON COLUMN bounce_classes.because IS 'the reason for the action';
+COMMENT ON COLUMN bounce_classes.counted_as IS 'bounce; admin - Bird did not send it; reply - if out of band, an answer to mail that arrived';
+
+CREATE OR REPLACE VIEW completeness AS
+SELECT
+  hour,
+  type,
+  state,
+  ours,
+  theirs,
+  missing,
+  strange,
+  proof,
+  filled,
+  erased,
+  counted_at,
+  note
+FROM (
+  SELECT
+    CAST(hour AS timestamp) AS hour,
+    CAST(type AS varchar) AS type,
+    CAST(state AS varchar) AS state,
+    CAST(ours AS bigint) AS ours,
+    CAST(theirs AS bigint) AS theirs,
+    CAST(missing AS bigint) AS missing,
+    CAST(strange AS bigint) AS strange,
+    CAST(proof AS varchar) AS proof,
+    CAST(filled AS bigint) AS filled,
+    CAST(erased AS bigint) AS erased,
+    CAST(counted_at AS timestamp) AS counted_at,
+    CAST(note AS varchar) AS note,
+    row_number() OVER (PARTITION BY hour, type ORDER BY counted_at DESC) AS newest
+  FROM verdicts
+) AS judged
+WHERE newest = 1;
+COMMENT ON VIEW completeness IS 'whether all that Bird has of an hour and event type is here (bird-webhooks)';
+COMMENT ON COLUMN completeness.hour IS 'beginning of the hour, in UTC';
+COMMENT ON COLUMN completeness.type IS 'event type; * - all types together, while they were not counted one by one';
+COMMENT ON COLUMN completeness.state IS 'proved, filled, erased, provisional, late, gap, surplus, unknown, expired, before or unprovable';
+COMMENT ON COLUMN completeness.ours IS 'events that are here';
+COMMENT ON COLUMN completeness.theirs IS 'events that Bird has; NULL if it gave no answer';
+COMMENT ON COLUMN completeness.missing IS 'events that only Bird has';
+COMMENT ON COLUMN completeness.strange IS 'events that only we have';
+COMMENT ON COLUMN completeness.proof IS 'ids - compared by id; count - compared by number';
+COMMENT ON COLUMN completeness.filled IS 'events that were fetched from Bird';
+COMMENT ON COLUMN completeness.erased IS 'events that were left out because the person is erased';
+COMMENT ON COLUMN completeness.counted_at IS 'when it was counted last';
+COMMENT ON COLUMN completeness.note IS 'what more there is to say';
 
 CREATE OR REPLACE VIEW message_timeline AS
 SELECT
@@ -196,59 +285,95 @@ COMMENT ON COLUMN message_timeline.user_agent IS 'the client of an open or click
 COMMENT ON COLUMN message_timeline.event_key IS 'identifies events of the same type and second';
 COMMENT ON COLUMN message_timeline.customer_id IS 'account at Bird';
 
-CREATE OR REPLACE VIEW recipient_engagement AS
-WITH engagement AS (
-  SELECT
-    COALESCE(customer_id, '') AS customer_id,
-    lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)) AS rcpt_to,
-    COALESCE(NULLIF(subaccount_id, ''), '0') AS subaccount_id,
-    COALESCE(NULLIF(message_id, ''), event_key) AS message,
-    type,
-    COALESCE(timestamp, received_at) AS seen,
-    type IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') AS is_open,
-    type IN ('click', 'amp_click') AS is_click,
-    COALESCE(user_agent_parsed_is_prefetched, false) AS by_machine,
-    COALESCE(user_agent_parsed_is_proxy, false) AS by_proxy
-  FROM events_deduplicated
-  WHERE type IN (
-      'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
-      'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
-    )
-    AND COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) <> ''
-    AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
-)
+CREATE OR REPLACE VIEW mail_events AS
 SELECT
-  rcpt_to,
-  subaccount_id,
-  count(DISTINCT message) FILTER (WHERE type = 'delivery') AS delivered,
-  count(DISTINCT message) FILTER (WHERE is_open AND NOT by_machine) AS human_opens,
-  count(DISTINCT message) FILTER (WHERE is_open AND NOT by_machine AND by_proxy) AS proxy_opens,
-  count(DISTINCT message) FILTER (WHERE is_open AND by_machine) AS machine_opens,
-  count(DISTINCT message) FILTER (WHERE is_click AND NOT by_machine) AS clicks,
-  count(DISTINCT message) FILTER (WHERE is_click AND by_machine) AS machine_clicks,
-  max(CASE WHEN type = 'delivery' THEN seen END) AS last_delivery,
-  max(CASE WHEN is_open AND NOT by_machine THEN seen END) AS last_open,
-  max(CASE WHEN is_click AND NOT by_machine THEN seen END) AS last_click,
-  count(*) FILTER (WHERE type IN ('list_unsubscribe', 'link_unsubscribe')) > 0 AS unsubscribed,
-  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained,
-  NULLIF(customer_id, '') AS customer_id
-FROM engagement
-GROUP BY customer_id, rcpt_to, subaccount_id;
-COMMENT ON VIEW recipient_engagement IS 'what each recipient did with the mail, machines counted separately (bird-webhooks)';
-COMMENT ON COLUMN recipient_engagement.rcpt_to IS 'the address, in lower case';
-COMMENT ON COLUMN recipient_engagement.subaccount_id IS '0 for the primary account';
-COMMENT ON COLUMN recipient_engagement.delivered IS 'messages delivered';
-COMMENT ON COLUMN recipient_engagement.human_opens IS 'messages opened by a human';
-COMMENT ON COLUMN recipient_engagement.proxy_opens IS 'messages of human_opens that were opened through an image proxy';
-COMMENT ON COLUMN recipient_engagement.machine_opens IS 'messages opened by a machine; a human may have opened the same ones';
-COMMENT ON COLUMN recipient_engagement.clicks IS 'messages in which a human followed a link';
-COMMENT ON COLUMN recipient_engagement.machine_clicks IS 'messages in which a machine followed a link';
-COMMENT ON COLUMN recipient_engagement.last_delivery IS 'when the last message was delivered';
-COMMENT ON COLUMN recipient_engagement.last_open IS 'when a human last opened a message';
-COMMENT ON COLUMN recipient_engagement.last_click IS 'when a human last clicked';
-COMMENT ON COLUMN recipient_engagement.unsubscribed IS 'unsubscribed by the mail client''s button or a link';
-COMMENT ON COLUMN recipient_engagement.complained IS 'marked a message as spam';
-COMMENT ON COLUMN recipient_engagement.customer_id IS 'account at Bird; NULL if the events name none';
+  e.event_date,
+  COALESCE(e.timestamp, e.received_at) AS seen,
+  e.type,
+  CAST(
+    CASE
+      WHEN e.type = 'injection' THEN 'injected'
+      WHEN e.type IN ('policy_rejection', 'generation_failure', 'generation_rejection') THEN 'rejected'
+      WHEN e.type = 'delay' AND e.num_retries > 0 THEN 'delayed_again'
+      WHEN e.type = 'delay' THEN 'delayed'
+      WHEN e.type = 'delivery' THEN 'delivered'
+      WHEN e.type = 'bounce' AND c.counted_as = 'admin' THEN 'admin_bounced'
+      WHEN e.type = 'bounce' THEN 'bounced'
+      WHEN e.type = 'out_of_band' AND COALESCE(c.counted_as, 'bounce') = 'bounce' THEN 'returned'
+      WHEN e.type = 'out_of_band' THEN 'replied'
+      WHEN e.type IN ('click', 'amp_click') AND e.user_agent_parsed_is_prefetched THEN 'clicked_by_machine'
+      WHEN e.type IN ('click', 'amp_click') THEN 'clicked'
+      WHEN e.type = 'spam_complaint' THEN 'complained'
+      WHEN e.type IN ('list_unsubscribe', 'link_unsubscribe') THEN 'unsubscribed'
+      WHEN e.user_agent_parsed_is_prefetched THEN 'prefetched'
+      WHEN e.user_agent_parsed_is_proxy THEN 'opened_by_proxy'
+      ELSE 'opened'
+    END AS varchar
+  ) AS metric,
+  e.customer_id,
+  COALESCE(e.customer_id, '') || ' ' || COALESCE(
+    NULLIF(e.message_id, ''),
+    lower(NULLIF(e.rcpt_to, '')) || ' ' || COALESCE(NULLIF(e.transmission_id, ''), e.campaign_id, ''),
+    e.event_key
+  ) AS message,
+  lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS recipient,
+  COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
+  COALESCE(NULLIF(e.campaign_id, ''), '(none)') AS campaign_id,
+  COALESCE(NULLIF(e.mailbox_provider, ''), '(unknown)') AS mailbox_provider,
+  COALESCE(NULLIF(lower(e.recipient_domain), ''), '(unknown)') AS recipient_domain,
+  COALESCE(NULLIF(lower(split_part(e.friendly_from, '@', 2)), ''), '(unknown)') AS sending_domain,
+  COALESCE(NULLIF(e.ip_pool, ''), '(none)') AS ip_pool,
+  COALESCE(NULLIF(e.sending_ip, ''), '(unknown)') AS sending_ip,
+  COALESCE(NULLIF(e.template_id, ''), '(none)') AS template_id,
+  NULLIF(e.ab_test_id, '') AS ab_test_id,
+  e.ab_test_version,
+  e.transactional,
+  NULLIF(e.rcpt_type, '') AS rcpt_type,
+  e.bounce_class,
+  c.bounce_group,
+  e.num_retries,
+  e.queue_time,
+  e.reason,
+  e.target_link_url,
+  e.message_id,
+  e.event_key
+FROM events_deduplicated e
+LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
+WHERE e.type IN (
+    'injection', 'policy_rejection', 'generation_failure', 'generation_rejection', 'delay', 'delivery', 'bounce', 'out_of_band',
+    'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click', 'list_unsubscribe', 'link_unsubscribe',
+    'spam_complaint'
+  )
+  AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
+  AND COALESCE(e.delv_method, '') NOT IN ('smpp', 'gcm', 'apn');
+COMMENT ON VIEW mail_events IS 'each event of mail with the metric that it counts in, the words of docs/metrics.md (bird-webhooks)';
+COMMENT ON COLUMN mail_events.event_date IS 'UTC date of the event';
+COMMENT ON COLUMN mail_events.seen IS 'when it happened; when it arrived if the event has no time';
+COMMENT ON COLUMN mail_events.type IS 'Bird''s type of the event';
+COMMENT ON COLUMN mail_events.metric IS 'injected, rejected, delayed (at the first attempt), delayed_again, delivered, bounced, returned, admin_bounced, replied, opened, opened_by_proxy, prefetched, clicked, clicked_by_machine, unsubscribed or complained';
+COMMENT ON COLUMN mail_events.customer_id IS 'account at Bird; NULL if the event names none';
+COMMENT ON COLUMN mail_events.message IS 'the message within all accounts; of an event without message_id the recipient and the transmission';
+COMMENT ON COLUMN mail_events.recipient IS 'the address, in lower case';
+COMMENT ON COLUMN mail_events.subaccount_id IS '0 for the primary account';
+COMMENT ON COLUMN mail_events.campaign_id IS 'name of the campaign; (none) where there is none';
+COMMENT ON COLUMN mail_events.mailbox_provider IS 'provider of the recipient; (unknown) where Bird names none';
+COMMENT ON COLUMN mail_events.recipient_domain IS 'domain of the recipient, in lower case; (unknown) where Bird names none';
+COMMENT ON COLUMN mail_events.sending_domain IS 'domain of the visible From, in lower case; (unknown) where Bird names none';
+COMMENT ON COLUMN mail_events.ip_pool IS 'sending IP pool; (none) where Bird names none';
+COMMENT ON COLUMN mail_events.sending_ip IS 'address that the message left from; (unknown) where Bird names none';
+COMMENT ON COLUMN mail_events.template_id IS 'name of the template; (none) where there is none';
+COMMENT ON COLUMN mail_events.ab_test_id IS 'A/B test; bounces and delays do not name theirs';
+COMMENT ON COLUMN mail_events.ab_test_version IS 'version of the A/B test';
+COMMENT ON COLUMN mail_events.transactional IS 'marked as transactional';
+COMMENT ON COLUMN mail_events.rcpt_type IS 'cc, bcc or archive; NULL for To';
+COMMENT ON COLUMN mail_events.bounce_class IS 'Bird''s class of a failure';
+COMMENT ON COLUMN mail_events.bounce_group IS 'Hard, Soft, Block, Admin or Undetermined; NULL if the event has no known class';
+COMMENT ON COLUMN mail_events.num_retries IS 'failed attempts before this one';
+COMMENT ON COLUMN mail_events.queue_time IS 'milliseconds since Bird accepted the message';
+COMMENT ON COLUMN mail_events.reason IS 'what the remote side said, with placeholders for what varies';
+COMMENT ON COLUMN mail_events.target_link_url IS 'the link followed';
+COMMENT ON COLUMN mail_events.message_id IS 'Bird''s id of the message';
+COMMENT ON COLUMN mail_events.event_key IS 'identifies events of the same type';
 
 CREATE OR REPLACE VIEW suppression_candidates AS
 WITH signals AS (
@@ -263,7 +388,7 @@ WITH signals AS (
     CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
     NULLIF(e.campaign_id, '') AS campaign_id,
     CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
-  FROM events_deduplicated e
+  FROM suppression_events e
   LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
@@ -415,6 +540,95 @@ COMMENT ON COLUMN suppression_candidates.last_seen IS 'when the latest of them h
 COMMENT ON COLUMN suppression_candidates.scope IS 'all - no mail at all; non_transactional - mail marked as transactional may go on; list - mail of list_id';
 COMMENT ON COLUMN suppression_candidates.customer_id IS 'account at Bird; NULL if the events name none';
 COMMENT ON COLUMN suppression_candidates.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';
+
+CREATE OR REPLACE VIEW complaint_reporters AS
+SELECT
+  mailbox_provider,
+  count(*) AS complaints,
+  min(seen) AS first_seen,
+  max(seen) AS last_seen
+FROM mail_events
+WHERE event_date >= current_date - interval '90' day AND type = 'spam_complaint' AND mailbox_provider <> '(unknown)'
+GROUP BY mailbox_provider;
+COMMENT ON VIEW complaint_reporters IS 'mailbox providers that reported a complaint within the last 90 days (bird-webhooks)';
+COMMENT ON COLUMN complaint_reporters.mailbox_provider IS 'provider of the recipient';
+COMMENT ON COLUMN complaint_reporters.complaints IS 'complaints within the 90 days';
+COMMENT ON COLUMN complaint_reporters.first_seen IS 'when the first of them happened';
+COMMENT ON COLUMN complaint_reporters.last_seen IS 'when the latest of them happened';
+
+CREATE OR REPLACE VIEW recipient_engagement AS
+WITH messages AS (
+  SELECT
+    COALESCE(customer_id, '') AS customer_id,
+    recipient,
+    subaccount_id,
+    max(CASE WHEN metric = 'delivered' THEN 1 ELSE 0 END) AS delivered,
+    max(CASE WHEN metric IN ('opened', 'opened_by_proxy') THEN 1 ELSE 0 END) AS opened,
+    max(CASE WHEN metric = 'opened_by_proxy' THEN 1 ELSE 0 END) AS by_proxy,
+    max(CASE WHEN metric = 'prefetched' THEN 1 ELSE 0 END) AS by_machine,
+    max(CASE WHEN metric = 'clicked' THEN 1 ELSE 0 END) AS clicked,
+    max(CASE WHEN metric = 'clicked_by_machine' THEN 1 ELSE 0 END) AS clicked_by_machine,
+    max(CASE WHEN metric = 'unsubscribed' THEN 1 ELSE 0 END) AS unsubscribed,
+    max(CASE WHEN metric = 'complained' THEN 1 ELSE 0 END) AS complained,
+    min(CASE WHEN metric = 'delivered' THEN seen END) AS first_delivery,
+    max(CASE WHEN metric = 'delivered' THEN seen END) AS last_delivery,
+    max(CASE WHEN metric IN ('opened', 'opened_by_proxy') THEN seen END) AS last_open,
+    max(CASE WHEN metric = 'prefetched' THEN seen END) AS last_machine_open,
+    min(CASE WHEN metric = 'clicked' THEN seen END) AS first_click,
+    max(CASE WHEN metric = 'clicked' THEN seen END) AS last_click,
+    min(CASE WHEN metric = 'clicked' THEN target_link_url END) AS one_link,
+    max(CASE WHEN metric = 'clicked' THEN target_link_url END) AS other_link
+  FROM mail_events
+  WHERE type IN (
+      'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
+      'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
+    )
+    AND recipient <> ''
+  GROUP BY COALESCE(customer_id, ''), recipient, subaccount_id, message
+)
+SELECT
+  recipient AS rcpt_to,
+  subaccount_id,
+  count(*) FILTER (WHERE delivered = 1) AS delivered,
+  count(*) FILTER (WHERE opened = 1) AS human_opens,
+  count(*) FILTER (WHERE by_proxy = 1) AS proxy_opens,
+  count(*) FILTER (WHERE by_machine = 1) AS machine_opens,
+  count(*) FILTER (WHERE clicked = 1) AS clicks,
+  count(*) FILTER (WHERE clicked_by_machine = 1) AS machine_clicks,
+  max(last_delivery) AS last_delivery,
+  max(last_open) AS last_open,
+  max(last_click) AS last_click,
+  max(unsubscribed) = 1 AS unsubscribed,
+  max(complained) = 1 AS complained,
+  NULLIF(customer_id, '') AS customer_id,
+  min(first_delivery) AS first_delivery,
+  max(COALESCE(GREATEST(last_open, last_click), last_open, last_click)) AS last_engaged,
+  max(last_machine_open) AS last_machine_open,
+  count(*) FILTER (
+    WHERE last_click <= first_delivery + interval '10' second
+      OR (one_link <> other_link AND last_click <= first_click + interval '5' second)
+  ) AS scanner_clicks
+FROM messages
+GROUP BY customer_id, recipient, subaccount_id;
+COMMENT ON VIEW recipient_engagement IS 'what each recipient did with the mail, machines counted separately (bird-webhooks)';
+COMMENT ON COLUMN recipient_engagement.rcpt_to IS 'the address, in lower case';
+COMMENT ON COLUMN recipient_engagement.subaccount_id IS '0 for the primary account';
+COMMENT ON COLUMN recipient_engagement.delivered IS 'messages delivered';
+COMMENT ON COLUMN recipient_engagement.human_opens IS 'messages opened by a human';
+COMMENT ON COLUMN recipient_engagement.proxy_opens IS 'messages of human_opens that were opened through an image proxy';
+COMMENT ON COLUMN recipient_engagement.machine_opens IS 'messages opened by a machine; a human may have opened the same ones';
+COMMENT ON COLUMN recipient_engagement.clicks IS 'messages in which a human followed a link';
+COMMENT ON COLUMN recipient_engagement.machine_clicks IS 'messages in which a machine followed a link';
+COMMENT ON COLUMN recipient_engagement.last_delivery IS 'when the last message was delivered';
+COMMENT ON COLUMN recipient_engagement.last_open IS 'when a human last opened a message';
+COMMENT ON COLUMN recipient_engagement.last_click IS 'when a human last clicked';
+COMMENT ON COLUMN recipient_engagement.unsubscribed IS 'unsubscribed by the mail client''s button or a link';
+COMMENT ON COLUMN recipient_engagement.complained IS 'marked a message as spam';
+COMMENT ON COLUMN recipient_engagement.customer_id IS 'account at Bird; NULL if the events name none';
+COMMENT ON COLUMN recipient_engagement.first_delivery IS 'when the first message was delivered';
+COMMENT ON COLUMN recipient_engagement.last_engaged IS 'when a human last opened or clicked';
+COMMENT ON COLUMN recipient_engagement.last_machine_open IS 'when a machine last opened a message';
+COMMENT ON COLUMN recipient_engagement.scanner_clicks IS 'messages of clicks whose clicks all look like a link scanner''s: within 10 seconds of the delivery, or several links within 5 seconds';
 
 CREATE OR REPLACE VIEW list_export AS
 SELECT

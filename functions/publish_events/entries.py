@@ -19,8 +19,10 @@ DETAIL_TYPE = "Bird Email Event"
 # EventBridge accepts 1 MB since January 2026. But a Step Functions execution accepts 256 KiB with the envelope, and a
 # region may still have the older limit of the same size. An event should fit any target of a rule.
 MAX_BYTES = 250_000
+# Batches of events that were fetched from Bird's Events API, because the webhook had not brought them.
+BACKFILL = "backfill-"
 # These identify an event and are never left out. If they alone are too large, EventBridge refuses the event.
-_KEPT = {"id", "customer_id", "event_class", "type", "event_key", "batch_id"}
+_KEPT = {"id", "customer_id", "event_class", "type", "event_key", "batch_id", "backfilled"}
 _JSON_COLUMNS = {name for name, kind in KINDS.items() if kind is Kind.JSON}
 
 
@@ -68,11 +70,14 @@ class Entry:
 def entry_of(row: Mapping[str, Any], file: LakeFile, resource: str) -> Entry:
     """The row without its missing values; a repeat of the event has the same `id`.
 
-    Two accounts may have events with the same Bird id, so `id` begins with the account, if the event names one.
+    One that was fetched from Bird's Events API has `backfilled`: it may be days old. Two accounts may have events with
+    the same Bird id, so `id` begins with the account, if the event names one.
     """
     parts = (str(row.get(name) or "") for name in ("customer_id", "event_class", "type"))
     fields: dict[str, Any] = {"id": "/".join([*(part.replace("/", "%2F") for part in parts), row["event_key"]])}
     fields |= {name: _json_value(name, value) for name, value in row.items() if value is not None}
+    if str(row.get("batch_id")).startswith(BACKFILL):
+        fields["backfilled"] = True
     return _fitting(file, resource, row.get("timestamp") or row.get("received_at"), fields, [], row)
 
 

@@ -1,7 +1,8 @@
 """Once a day: figures of the last days, from Athena -> one HTML page in the lake bucket.
 
 Runs on a schedule. The next report covers the days that a failed run missed, so a failure only fires an alarm. When
-invoked by hand it accepts `{"days": 30, "until": "2026-11-24"}`: that many days before that midnight, in UTC.
+invoked by hand it accepts `{"days": 30, "until": "2026-11-24", "by": ["ip_pool"]}`: that many days before that
+midnight, in the time zone of the setting ReportTimezone, and one table more.
 """
 
 import logging
@@ -9,6 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import boto3
 
@@ -17,6 +19,7 @@ from report.athena import Athena
 from report.figures import figures
 from report.page import render
 from report.queries import Period, queries
+from report.rules import thresholds
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -27,11 +30,13 @@ MAX_DAYS = 90
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
     now = datetime.now(UTC)
-    period = whole_days(event, now)
+    period = whole_days(event, now.astimezone(ZoneInfo(os.environ["TIMEZONE"])))
+    given, by = thresholds(os.environ["THRESHOLDS"]), tuple(event.get("by", ()))
     bucket, name = os.environ["LAKE_BUCKET"], os.environ["STACK_NAME"]
     athena = Athena(boto3.client("athena"), os.environ["ATHENA_WORKGROUP"], os.environ["GLUE_DATABASE"])
     s3 = boto3.client("s3")
-    found = figures(period, athena.rows(queries(period)), quarantine.count(s3, bucket, period))
+    answers = athena.rows(queries(period, given.least_volume, by))
+    found = figures(period, answers, quarantine.count(s3, bucket, period), by=by, thresholds=given)
     page = render(found, made_at=now, title=name, source="Athena").encode()
     keys = [f"reports/{period.last_day}.html"]
     if "until" not in event:  # a report of older days is not the latest
@@ -46,9 +51,9 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
 
 
 def whole_days(event: Mapping[str, Any], now: datetime) -> Period:
-    """The days before today, or the event's."""
+    """The days before today, or the event's, in the zone of `now`."""
     until = date.fromisoformat(event["until"]) if "until" in event else now.date()
-    end = datetime(until.year, until.month, until.day, tzinfo=UTC)
+    end = datetime(until.year, until.month, until.day, tzinfo=now.tzinfo)
     length = int(event.get("days", DAYS))
     if not 1 <= length <= MAX_DAYS:
         raise ValueError(f"days: {length} is not 1 to {MAX_DAYS}")

@@ -6,50 +6,29 @@ from senders or remote servers are masked here.
 
 import json
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
 from html import unescape
 from typing import Any
 from urllib.parse import unquote
 
-from report.queries import LAGS, REJECTIONS, Period
+from report.counts import Counts, Group, Overlap
+from report.queries import BOUNCE_CLASSES, LAGS, MAX_GROUPS, TROUBLES, WATCHED, Period
+from report.rules import DEFAULTS, Finding, Thresholds, needs_attention
 
 Row = Mapping[str, Any]
 Answers = Mapping[str, Sequence[Row]]
 
-FEW = 100  # messages: below this a rate says little, because one message moves it by a percent or more
 MAX_REASONS_SHOWN = 12
 MAX_NAMES_SHOWN = 20
+SERIES = {"delivered", "bounced", "delayed", "complaints", "clicked", "opened", "unmeasurable"}
 # Up to this length the charts have a bar for each hour, beyond it one for each day.
 HOURLY_UP_TO = timedelta(days=10)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
-# content/docs/deliverability/bounce-classification-codes.md of https://github.com/SparkPost/support-docs
-BOUNCE_CLASSES = {
-    1: ("Undetermined", "other"),
-    10: ("Invalid recipient", "hard"),
-    20: ("Soft bounce", "soft"),
-    21: ("DNS failure", "soft"),
-    22: ("Mailbox full", "soft"),
-    23: ("Too large", "soft"),
-    24: ("Timeout", "soft"),
-    25: ("Admin failure", "admin"),
-    26: ("Smart Send suppression", "admin"),
-    30: ("Generic bounce, no recipient", "hard"),
-    40: ("Generic bounce", "soft"),
-    50: ("Mail block", "block"),
-    51: ("Spam block", "block"),
-    52: ("Spam content", "block"),
-    53: ("Prohibited attachment", "block"),
-    54: ("Relaying denied", "block"),
-    60: ("Auto-reply", "soft"),
-    70: ("Transient failure", "soft"),
-    80: ("Subscribe", "admin"),
-    90: ("Unsubscribe", "hard"),
-    100: ("Challenge-response", "soft"),
-}
 KINDS = {
     "bounce": "Bounced",
     "out_of_band": "Bounced later",
@@ -58,48 +37,6 @@ KINDS = {
     "generation_failure": "Not generated",
     "generation_rejection": "Not generated",
 }
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A part of a whole. `share` is None if the whole is 0."""
-
-    part: int
-    whole: int
-
-    @property
-    def share(self) -> float | None:
-        return self.part / self.whole if self.whole else None
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The main figures of one period."""
-
-    sent: int
-    delivered: Rate
-    bounced: Rate
-    complaints: Rate
-    opened_by_people: Rate
-    clicked_by_people: Rate
-
-
-@dataclass(frozen=True)
-class Group:
-    """A campaign or a mailbox provider."""
-
-    name: str
-    sent: int
-    delivered: Rate
-    bounced: Rate
-    complaints: Rate
-    unsubscribes: Rate
-    opened_by_people: Rate
-    clicked_by_people: Rate
-
-    @property
-    def few(self) -> bool:
-        return self.sent < FEW
 
 
 @dataclass(frozen=True)
@@ -131,26 +68,26 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The groups of one dimension with the most messages; `all_groups` is how many there are."""
+
+    dimension: str
+    groups: list[Group]
+    all_groups: int
+
+
+@dataclass(frozen=True)
 class Figures:
     period: Period
     events: int
     events_before: int
-    now: Headline
-    before: Headline | None
-    rejected: int
-    returned: int
-    replies: int
-    delays: int
-    unsubscribes: int
+    everything: Group
+    findings: list[Finding]
+    thresholds: Thresholds
+    tables: list[Table]
     types: list[tuple[str, str, int]]
     bars: str
     series: list[dict[str, Any]]
-    opens: dict[str, int]
-    opened: int
-    campaigns: list[Group]
-    all_campaigns: int
-    providers: list[Group]
-    all_providers: int
     bounce_classes: list[tuple[str, str, int]]
     reasons: list[Reason]
     reason_events: int
@@ -163,50 +100,40 @@ class Figures:
     quarantine: Quarantine | None
 
 
-def figures(period: Period, answers: Answers, quarantine: Quarantine | None = None) -> Figures:
-    """`quarantine` is None if it was not counted."""
-    now, before = Counter[str](), Counter[str]()
-    for row in answers["types"]:
-        now[str(row["type"])] += number(row["events"])
-        before[str(row["type"])] += number(row["events_before"])
-    [totals] = answers["totals"]
-    events, events_before = number(totals["events"]), number(totals["events_before"])
+def figures(
+    period: Period,
+    answers: Answers,
+    quarantine: Quarantine | None = None,
+    *,
+    by: Sequence[str] = (),
+    thresholds: Thresholds = DEFAULTS,
+) -> Figures:
+    """`quarantine` is None if it was not counted. `by`: dimensions with a table beside campaign and provider."""
+    [totals], zone = answers["totals"], period.since.tzinfo
+    groups = groups_of(answers["groups"])
     extra_events, unknown = unknown_fields(answers["extras"])
     return Figures(
         period=period,
-        events=events,
-        events_before=events_before,
-        now=headline(now, totals, ""),
-        before=headline(before, totals, "_before") if events_before else None,
-        rejected=sum(now[name] for name in REJECTIONS),
-        returned=number(totals["returned"]),
-        replies=now["out_of_band"] - number(totals["returned"]),
-        delays=now["delay"],
-        unsubscribes=now["list_unsubscribe"] + now["link_unsubscribe"],
+        events=number(totals["events"]),
+        events_before=number(totals["events_before"]),
+        everything=next(group for group in groups if group.dimension == "all"),
+        findings=found_in(answers, thresholds),
+        thresholds=thresholds,
+        tables=[table(name, groups, answers["groups"]) for name in dict.fromkeys(("campaign", "provider", *by))],
         types=[
             (masked(row["event_class"]), masked(row["type"]), number(row["events"]))
             for row in answers["types"]
             if number(row["events"])
         ],
         bars="hour" if period.until - period.since <= HOURLY_UP_TO else "day",
-        series=series(period, answers["hours"]),
-        opens={
-            "direct": number(totals["opens_direct"]),
-            "proxy": number(totals["opens_by_proxy"]),
-            "machine": number(totals["opens_by_machine"]),
-        },
-        opened=number(totals["opened"]),
-        campaigns=campaigns(answers["campaigns"]),
-        all_campaigns=number(answers["campaigns"][0]["all_groups"]) if answers["campaigns"] else 0,
-        providers=[group(row) for row in answers["providers"]],
-        all_providers=number(answers["providers"][0]["all_groups"]) if answers["providers"] else 0,
+        series=series(period, answers["hours"], answers["engagement"]),
         bounce_classes=[
             (*bounce_class(row["bounce_class"]), number(row["events"])) for row in answers["bounce_classes"]
         ],
         reasons=reasons(answers["reasons"]),
         reason_events=number(answers["reasons"][0]["all_events"]) if answers["reasons"] else 0,
-        latest=latest(row["latest"] for row in answers["types"]),
-        latest_received=latest(row["latest_received"] for row in answers["types"]),
+        latest=latest((row["latest"] for row in answers["types"]), zone),
+        latest_received=latest((row["latest_received"] for row in answers["types"]), zone),
         lags=lags(totals),
         with_extra=number(totals["with_extra"]),
         unknown_fields=unknown,
@@ -215,67 +142,62 @@ def figures(period: Period, answers: Answers, quarantine: Quarantine | None = No
     )
 
 
-def headline(events: Mapping[str, int], totals: Row, which: str) -> Headline:
-    """`which`: the suffix of the columns of `totals`, "_before" for the period before."""
-    delivered, bounced = events["delivery"], events["bounce"]
-    return Headline(
-        sent=delivered + bounced,
-        delivered=Rate(delivered, delivered + bounced),
-        bounced=Rate(bounced + number(totals[f"returned{which}"]), delivered + bounced),
-        complaints=Rate(number(totals[f"complaints{which}"]), delivered),
-        opened_by_people=Rate(number(totals[f"opened_by_people{which}"]), delivered),
-        clicked_by_people=Rate(number(totals[f"clicked_by_people{which}"]), delivered),
-    )
+def found_in(answers: Answers, thresholds: Thresholds) -> list[Finding]:
+    """What needs attention, from the answers to `groups` and `overlaps`."""
+    overlaps = [
+        Overlap(
+            masked(row["account"]),
+            {name: masked(row[name]) for name in WATCHED},
+            {name: number(row[name]) for name in TROUBLES},
+        )
+        for row in answers["overlaps"]
+    ]
+    watched = [group for group in groups_of(answers["groups"]) if group.dimension in ("all", *WATCHED)]
+    return needs_attention(watched, overlaps, thresholds)
 
 
-def campaigns(rows: Sequence[Row]) -> list[Group]:
-    """The name includes the account if there are several."""
-    several = len({row["account"] for row in rows}) > 1
+def groups_of(rows: Sequence[Row]) -> list[Group]:
+    """Addresses in names are masked."""
     return [
-        replace(group(row), name=f"{masked(row['name'])} (account {masked(row['account']) or 'unknown'})")
-        if several
-        else group(row)
+        Group(
+            row["dimension"],
+            masked(row["name"]),
+            masked(row["account"]),
+            Counts.of(row),
+            Counts.of(row, "_before"),
+        )
         for row in rows
     ]
 
 
-def group(row: Row) -> Group:
-    sent, delivered = number(row["sent"]), number(row["delivered"])
-    return Group(
-        name=masked(row["name"]),
-        sent=sent,
-        delivered=Rate(delivered, sent),
-        bounced=Rate(number(row["bounced"]), sent),
-        complaints=Rate(number(row["complaints"]), delivered),
-        unsubscribes=Rate(number(row["unsubscribes"]), delivered),
-        opened_by_people=Rate(number(row["opened_by_people"]), delivered),
-        clicked_by_people=Rate(number(row["clicked_by_people"]), delivered),
-    )
+def table(dimension: str, groups: Sequence[Group], rows: Sequence[Row]) -> Table:
+    """Without those of its groups that are in the answer for the rules only."""
+    shown = [group for group in groups if group.dimension == dimension][:MAX_GROUPS]
+    all_groups = next((number(row["all_groups"]) for row in rows if row["dimension"] == dimension), 0)
+    return Table(dimension, shown, all_groups)
 
 
-def series(period: Period, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def series(period: Period, sending: Sequence[Row], engagement: Sequence[Row]) -> list[dict[str, Any]]:
     """One item for each hour or day of the period, those without events included."""
     step = HOUR if period.until - period.since <= HOURLY_UP_TO else DAY
-    names = ("events", "delivered", "bounced", "delayed", "complaints", "opens", "machine_opens", "clicks")
-    start = floor(period.since, step)
     slots: dict[datetime, dict[str, Any]] = {}
+    # Hours are steps of UTC and days steps of the zone's calendar: a day may have 23 or 25 hours.
+    start = floor(period.since) if step == DAY else period.since.astimezone(UTC)
     while start < period.until:
-        slots[start] = {"start": start, **dict.fromkeys(names, 0)}
+        slots[start.astimezone(UTC)] = {"start": start.astimezone(period.since.tzinfo), **dict.fromkeys(SERIES, 0)}
         start += step
-    for row in rows:
+    starts = sorted(slots)
+    for row in (*sending, *engagement):
         hour = moment(row["hour"])
-        if hour is not None and (slot := slots.get(floor(hour, step))):
-            for name in names:
-                slot[name] += number(row[name])
+        place = bisect(starts, hour - period.shift) if hour else 0
+        if place:
+            for name in SERIES & row.keys():
+                slots[starts[place - 1]][name] += number(row[name])
     return list(slots.values())
 
 
-def floor(at: datetime, step: timedelta) -> datetime:
-    return (
-        at.replace(minute=0, second=0, microsecond=0)
-        if step == HOUR
-        else at.replace(hour=0, minute=0, second=0, microsecond=0)
-    )
+def floor(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def reasons(rows: Sequence[Row]) -> list[Reason]:
@@ -290,8 +212,8 @@ def reasons(rows: Sequence[Row]) -> list[Reason]:
 def bounce_class(code: Any) -> tuple[str, str]:
     """A bounce class's name and group. An unknown code is shown as a number."""
     if code is None:
-        return "No class", "other"
-    return BOUNCE_CLASSES.get(int(code), (f"Class {int(code)}", "other"))
+        return "No class", "undetermined"
+    return BOUNCE_CLASSES.get(int(code), (f"Class {int(code)}", "undetermined"))
 
 
 def lags(row: Row) -> list[Lag]:
@@ -400,9 +322,5 @@ def moment(value: Any) -> datetime | None:
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def latest(values: Iterable[Any]) -> datetime | None:
-    return max((found for found in map(moment, values) if found), default=None)
-
-
-def opens_of_people(opens: Mapping[str, int]) -> int:
-    return opens["direct"] + opens["proxy"]
+def latest(values: Iterable[Any], zone: tzinfo | None) -> datetime | None:
+    return max((found.astimezone(zone) for found in map(moment, values) if found), default=None)

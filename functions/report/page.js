@@ -1,94 +1,80 @@
 "use strict";
+// Tables that sort by a click on a header, and copy as CSV. Without this script the page has all its figures.
 (() => {
-  const data = JSON.parse(document.getElementById("data-of-charts").textContent);
-  const root = document.documentElement;
-  const number = new Intl.NumberFormat("en");
-  const short = new Intl.NumberFormat("en", { notation: "compact" });
-  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
-  const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
-  const times = data.labels.map((label) => new Date(label));
-  const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
-
-  // A label at the start of a day, or of every sixth hour where there are few days; as many as have room.
-  const isMark = (time) => !data.hourly || time.getUTCHours() % (times.length > 72 ? 24 : 6) === 0;
-  const marks = times.map((_, index) => index).filter((index) => isMark(times[index]));
-  const ticks = (axis) => {
-    const step = Math.max(1, Math.ceil((marks.length * 62) / axis.width));
-    axis.ticks = marks.filter((_, index) => index % step === 0).map((value) => ({ value }));
-  };
-  const tickLabel = (index) => {
-    const time = times[index];
-    return data.hourly && time.getUTCHours() !== 0 ? hour.format(time) : day.format(time);
-  };
-  const title = ([item]) => {
-    const time = times[item.dataIndex];
-    return data.hourly ? `${day.format(time)}, ${hour.format(time)} UTC, one hour` : `${day.format(time)} UTC`;
+  // A figure's worth: its own, or the first number of its text. A dash, and what is not a number, comes last.
+  const worth = (cell) => Number.parseFloat(cell.dataset.value ?? cell.textContent.replace(/[^\d.]/g, ""));
+  const text = (cell) => cell.innerText.trim();
+  const order = (column, numeric, down) => (one, other) => {
+    const [a, b] = [one.cells[column], other.cells[column]];
+    if (!numeric) {
+      return text(a).localeCompare(text(b)) * (down ? -1 : 1);
+    }
+    const [x, y] = [worth(a), worth(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? Number.isNaN(x) - Number.isNaN(y) : (x - y) * (down ? -1 : 1);
   };
 
-  const draw = (name) =>
-    new Chart(document.getElementById(name), {
-      type: "bar",
-      data: {
-        labels: data.labels,
-        datasets: data[name].map((series) => ({
-          ...series,
-          backgroundColor: colour(series.colour),
-          barPercentage: 0.92,
-          categoryPercentage: 1,
-        })),
-      },
-      options: {
-        animation: false,
-        maintainAspectRatio: false,
-        interaction: { mode: "index", intersect: false },
-        scales: {
-          x: {
-            stacked: true,
-            afterBuildTicks: ticks,
-            grid: { display: false },
-            ticks: { autoSkip: false, maxRotation: 0, callback: tickLabel },
-          },
-          y: {
-            stacked: true,
-            beginAtZero: true,
-            border: { display: false },
-            ticks: { maxTicksLimit: 5, precision: 0, callback: (value) => short.format(value) },
-          },
-        },
-        plugins: {
-          legend: { display: false },
-          colors: { enabled: false },
-          tooltip: {
-            callbacks: { title, label: (item) => ` ${item.dataset.label}: ${number.format(item.parsed.y)}` },
-          },
-        },
-      },
+  const sortable = (table) => {
+    const headers = [...table.tHead.rows[0].cells];
+    headers.forEach((header, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      header.append(button);
+      button.addEventListener("click", () => {
+        const numeric = column > 0 || "value" in (table.tBodies[0].rows[0]?.cells[0].dataset ?? {});
+        const was = header.getAttribute("aria-sort");
+        const down = was ? was === "ascending" : column > 0;
+        headers.forEach((one) => one.removeAttribute("aria-sort"));
+        header.setAttribute("aria-sort", down ? "descending" : "ascending");
+        table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order(column, numeric, down)));
+      });
     });
-
-  const dress = (chart) => {
-    for (const series of chart.data.datasets) {
-      series.backgroundColor = colour(series.colour);
-    }
-    for (const axis of Object.values(chart.options.scales)) {
-      axis.ticks.color = colour("soft");
-      axis.grid.color = colour("grid");
-      axis.border = { ...axis.border, color: colour("line") };
-    }
-    chart.update();
   };
 
-  const charts = ["sending", "engagement"].map(draw);
-  const dressAll = () => charts.forEach(dress);
-  dressAll();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dressAll);
-  addEventListener("beforeprint", () => {
-    root.dataset.print = "";
-    dressAll();
-    charts.forEach((chart) => chart.resize());
-  });
-  addEventListener("afterprint", () => {
-    delete root.dataset.print;
-    dressAll();
-    charts.forEach((chart) => chart.resize());
-  });
+  // A spreadsheet runs a cell that begins like a formula.
+  const field = (value) => `"${(/^[=+\-@\t\r]/.test(value) ? `'${value}` : value).replaceAll('"', '""')}"`;
+  const plain = (cell) => {
+    const own = (cell.querySelector("[data-name]") ?? cell).textContent.trim().replace(/\s+/g, " ");
+    return cell.tagName === "TD" ? own.replace(/(\d),(?=\d{3})/g, "$1").replace(/^(<?[\d.]+) ?%.*$/, "$1") : own;
+  };
+  // A rate makes two columns: the messages that it counts, and itself in percent.
+  const columns = (cell) => {
+    if (!("part" in cell.dataset)) {
+      return [plain(cell)];
+    }
+    return cell.tagName === "TH" ? [`${plain(cell)}, messages`, `${plain(cell)}, %`] : [cell.dataset.part, plain(cell)];
+  };
+  const csv = (table) =>
+    [...table.rows].map((row) => [...row.cells].flatMap(columns).map(field).join(",")).join("\r\n");
+
+  const copyable = (table) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy as CSV";
+    button.addEventListener("click", async () => {
+      let said = "Copied";
+      try {
+        await navigator.clipboard.writeText(csv(table));
+      } catch {
+        said = "The browser does not allow it";
+      }
+      button.textContent = said;
+      setTimeout(() => { button.textContent = "Copy as CSV"; }, 2000);
+    });
+    (table.closest(".scroll") ?? table).after(button);
+  };
+
+  for (const table of document.querySelectorAll("table[data-sorts]")) {
+    sortable(table);
+    copyable(table);
+  }
+  for (const code of document.querySelectorAll(".finding pre")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy the query";
+    button.addEventListener("click", () => navigator.clipboard.writeText(code.textContent));
+    code.after(button);
+  }
 })();

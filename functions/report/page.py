@@ -1,55 +1,76 @@
-"""Figures -> one HTML page that makes no network requests: style, script and charting library are inside it.
+"""Figures -> one HTML page that makes no network requests: style, script and charts are inside it.
 
-Jinja escapes every value. The content security policy in the page's head allows only the scripts whose digests it names
-and forbids all requests, so whatever a sender wrote into a campaign's name stays text.
+Jinja escapes every value. The content security policy in the page's head allows only the script and the style whose
+digests it names and forbids all requests, so whatever a sender wrote into a campaign's name stays text. Charts are SVG
+that Jinja writes; the script only sorts tables and copies them.
 """
 
 import base64
 import hashlib
-import re
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
-from report.figures import FEW, Figures, Lag, Rate, opens_of_people
-from report.queries import Period
+from report.charts import HEIGHT, Chart, chart
+from report.counts import FEW, Counts, Rate
+from report.figures import Figures, Lag
+from report.queries import Period, rows_of
+from report.rules import ACT, FINE, LEAST_COMPARED, WATCH, Finding, Rule, Thresholds, beyond_chance
 
 HERE = Path(__file__).resolve().parent
 EN_DASH = "\N{EN DASH}"
-LIBRARY = HERE / "vendor/chart.umd.min.js"
+
+NAMES = {
+    "all": "All mail",
+    "campaign": "Campaign",
+    "provider": "Mailbox provider",
+    "sending_domain": "Sending domain",
+    "recipient_domain": "Recipient domain",
+    "ip": "Sending IP",
+    "ip_pool": "IP pool",
+    "subaccount": "Subaccount",
+    "template": "Template",
+    "ab_version": "A/B version",
+}
 
 
 def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> str:
     """`title` names the stack, `source` the database that was queried."""
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
     policy = (
-        f"default-src 'none'; script-src {digest(library())} {digest(script)}; style-src {digest(style)}; "
+        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    # What is in is in: an hour or a day that has only begun ends now.
+    shown = Period(figures.period.since, min(figures.period.until, made_at.astimezone(figures.period.since.tzinfo)))
     return template().render(
         figures=figures,
-        made_at=made_at,
+        now=figures.everything.now,
+        before=figures.everything.before,
+        rules=figures.thresholds.by_name,
+        names=NAMES,
+        zone=figures.period.since.tzname()
+        if str(figures.period.since.tzinfo) == "UTC"
+        else figures.period.since.tzinfo,
+        made_at=made_at.astimezone(figures.period.since.tzinfo),
         title=title,
         source=source,
         policy=policy,
         style=style,
         script=script,
-        library=library(),
         charts=charts(figures),
+        chart_height=HEIGHT,
+        found_by_group=found_by_group(figures.findings),
         few=FEW,
-        by_people=opens_of_people(figures.opens),
-        period_label=period_label(figures.period),
+        least_compared=LEAST_COMPARED,
+        period_label=period_label(shown),
         length=duration(figures.period.until - figures.period.since),
+        rows_of=lambda found: rows_of(figures.period, found.dimension, found.name, found.rule.condition),
     )
-
-
-@cache
-def library() -> str:
-    """The charting library without its last line, which makes debuggers fetch a source map."""
-    return re.sub(r"\n//# sourceMappingURL=\S+\s*$", "\n", LIBRARY.read_text())
 
 
 def digest(text: str) -> str:
@@ -69,10 +90,14 @@ def template() -> jinja2.Template:
         "count": count,
         "percent": percent,
         "moment": moment,
-        "change": change,
-        "points": points,
         "duration": duration,
         "late": late,
+    }
+    environment.globals |= {
+        "change": change,
+        "compared": compared,
+        "verdict": verdict,
+        "worst": worst,
     }
     return environment.get_template("page.html")
 
@@ -88,29 +113,39 @@ def period_label(period: Period) -> str:
     return (f"{since.strftime(parts[different])} {EN_DASH} " if different else "") + last.strftime("%-d %b %Y")
 
 
-def charts(figures: Figures) -> dict[str, Any]:
-    """What the script draws. The page's tables have the same figures."""
+def charts(figures: Figures) -> list[Chart]:
+    """The page's table has the same figures."""
     hourly = figures.bars == "hour"
-    return {
-        "hourly": hourly,
-        "labels": [item["start"].strftime("%Y-%m-%dT%H:%MZ" if hourly else "%Y-%m-%d") for item in figures.series],
-        "sending": [
-            {"label": label, "colour": colour, "data": [item[name] for item in figures.series]}
-            for label, name, colour in [
-                ("Delivered", "delivered", "delivered"),
-                ("Delayed", "delayed", "delayed"),
-                ("Bounced", "bounced", "bounced"),
-            ]
-        ],
-        "engagement": [
-            {"label": label, "colour": colour, "data": [item[name] for item in figures.series]}
-            for label, name, colour in [
-                ("Clicks by people", "clicks", "clicked"),
-                ("Opens by people", "opens", "opened"),
-                ("Opens by machines", "machine_opens", "machine"),
-            ]
-        ],
-    }
+    return [
+        chart(
+            "Delivered and bounced", figures.series, [("Delivered", "delivered"), ("Bounced", "bounced")], hourly=hourly
+        ),
+        chart(
+            "Opened and clicked",
+            figures.series,
+            [("Clicked", "clicked"), ("Only opened", "opened"), ("Cannot be measured", "unmeasurable")],
+            hourly=hourly,
+        ),
+        chart("Delayed at the first attempt", figures.series, [("Delayed", "delayed")], hourly=hourly),
+    ]
+
+
+def found_by_group(findings: Sequence[Finding]) -> dict[tuple[str, str, str], dict[str, str]]:
+    """The verdict of each rule that named a group: by dimension, account and name, then by rule."""
+    found: dict[tuple[str, str, str], dict[str, str]] = defaultdict(lambda: defaultdict(str))
+    for one in findings:
+        found[one.dimension, one.account, one.name][one.rule.name] = one.verdict
+    return found
+
+
+def verdict(rule: Rule, counts: Counts, given: Thresholds) -> str:
+    """FINE, WATCH or ACT, or nothing if there are too few messages for a verdict."""
+    rate = rule.rate(counts)
+    return rule.verdict(rate) if rate.whole >= given.least_volume else ""
+
+
+def worst(*verdicts: str) -> str:
+    return max(verdicts, key=("", FINE, WATCH, ACT).index)
 
 
 def count(value: int) -> str:
@@ -130,16 +165,18 @@ def percent(rate: Rate, digits: int = 1) -> str:
 
 
 def change(now: int, before: int) -> str:
-    """The change from the previous period's count, in percent."""
-    if not before:
+    """The change of a count in percent; nothing if one side is too small."""
+    if min(now, before) < LEAST_COMPARED:
         return ""
     return f"{(now - before) / before * 100:+.0f} %".replace("-", "\N{MINUS SIGN}")
 
 
-def points(now: Rate, before: Rate, digits: int = 1) -> str:
-    """The change in percentage points."""
-    if now.share is None or before.share is None:
+def compared(now: Rate, before: Rate, digits: int = 1) -> str:
+    """The change in percentage points if it is beyond chance; nothing if one side is too small."""
+    if min(now.whole, before.whole) < LEAST_COMPARED or now.share is None or before.share is None:
         return ""
+    if not beyond_chance(now, before):
+        return "no clear change"
     return f"{(now.share - before.share) * 100:+.{digits}f} pp".replace("-", "\N{MINUS SIGN}")
 
 
@@ -159,6 +196,6 @@ def duration(span: timedelta) -> str:
 
 def late(lag: Lag) -> str:
     if lag.seconds is None:
-        return "over 24 hours later"
+        return "over 24 hours later (sent again, or filled in)"
     size, unit = next(one for one in UNITS[1:] if lag.seconds % one[0] == 0)
     return f"within {lag.seconds // size} {unit}{'' if lag.seconds == size else 's'}"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from maintain.check_template import ROOT, TEMPLATE
-from maintain.generate import columns, columns_page, events, settings_page, sql, template
+from maintain.generate import columns, columns_page, dashboards, events, settings_page, sql, template
 
 
 def main() -> int:
@@ -36,11 +36,13 @@ def generated() -> dict[Path, str]:
     return {
         TEMPLATE: of_the_template,
         sql.BOUNCE_CLASSES_VIEW: sql.bounce_classes_sql(),
+        **sql.by_message_queries(),
         sql.POSTGRES_VIEWS: sql.postgres_sql(),
         ROOT / "functions/load_postgres/columns.json": columns.postgres_columns(),
         ROOT / "functions/publish_events/columns.py": columns.publish_events_columns(),
         ROOT / "docs/settings.md": settings_page.page(of_the_template),
         ROOT / "docs/columns.md": columns_page.page(),
+        **dashboards.files(),
         **{events.EVENTS / name: events.rendered(event) for name, event in events.invocation_events().items()},
     }
 

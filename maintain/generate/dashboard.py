@@ -27,6 +27,7 @@ FUNCTION = "FunctionName"
 QUEUE = "QueueName"
 INGEST, PROCESS = "${IngestFunction}", "${ProcessFunction}"
 MAINTENANCE = "${TableMaintenanceFunction}"
+RECONCILE = "${ReconcileFunction}"
 PUBLISH_EVENTS, LOAD_POSTGRES = "${PublishEventsFunction}", "${LoadPostgresFunction}"
 OURS, LAMBDA, SQS = "BirdWebhooks", "AWS/Lambda", "AWS/SQS"
 DEAD_LETTERS = "ApproximateNumberOfMessagesVisible"
@@ -55,24 +56,39 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
             widget("log", 16, 23, title="Fields without a column", view="table", query=FIELDS_WITHOUT_A_COLUMN),
         ]
     )
-    start, end = '{"start": "-P1D", "widgets": [', "${PublishedWidget}${PostgresWidget}]}"
+    start, end = (
+        '{"start": "-P1D", "widgets": [',
+        "${PublishedWidget}${PostgresWidget}${ComparedWidget}${ProofWidget}]}",
+    )
     return [
         "Dashboard:",
         "  Type: AWS::CloudWatch::Dashboard",
         "  Properties:",
-        "    DashboardName: !Ref AWS::StackName",
+        "    # Dashboards are of all regions, and SAR gives a stack the same name in each.",
+        '    DashboardName: !Sub "${AWS::StackName}-${AWS::Region}"',
         "    DashboardBody: !Sub",
         "      - |",
         *(f"        {line}" for line in f"{start}\n{body}{end}".splitlines()),
         "      - FrontDoorMetric: !If",
         "          - UseAlb",
-        *(f"          - !Sub '{''.join(f', {json.dumps(metric)}' for metric in metrics)}'" for metrics in FRONT_DOORS),
+        f"          - {further(ALB)}",
+        "          - !If",
+        "            - UseHttpApi",
+        f"            - {further(HTTP_API)}",
+        '            - ""',
         *optional_widget("PublishedWidget", "UsePublishEvents", widget("metric", 0, 29, **PUBLISHED)),
         *optional_widget("PostgresWidget", "LoadPostgres", widget("metric", 8, 29, **POSTGRES)),
+        *optional_widget("ComparedWidget", "UseReconcile", widget("metric", 0, 35, **COMPARED)),
+        *optional_widget("ProofWidget", "UseReconcile", widget("metric", 8, 35, **PROOF)),
         "        OptionalAlarms: !Join",
         '          - ""',
         *(f"          {'  ' if number else '- '}{line}" for number, line in enumerate(at_times)),
     ]
+
+
+def further(metrics: list[Any]) -> str:
+    """Metrics after those that are always there."""
+    return f"!Sub '{''.join(f', {json.dumps(metric)}' for metric in metrics)}'"
 
 
 def optional_widget(variable: str, condition: str, text: str) -> list[str]:
@@ -270,21 +286,19 @@ METRICS: list[tuple[tuple[int, int], dict[str, Any]]] = [
         },
     ),
 ]
-FRONT_DOORS = (
-    [
-        metric(
-            "AWS/ApplicationELB",
-            "LambdaUserError",
-            "TargetGroup",
-            "${IngestTargetGroup.TargetGroupFullName}",
-            "refused by the load balancer",
-        )
-    ],
-    [
-        metric("AWS/ApiGateway", "4xx", "ApiId", "${HttpApi}", "refused, by ingest or before it"),
-        metric(OURS, "http_api_refusals", "ApiId", "${HttpApi}", "403, 413, 429 before ingest"),
-    ],
-)
+ALB = [
+    metric(
+        "AWS/ApplicationELB",
+        "LambdaUserError",
+        "TargetGroup",
+        "${IngestTargetGroup.TargetGroupFullName}",
+        "refused by the load balancer",
+    )
+]
+HTTP_API = [
+    metric("AWS/ApiGateway", "4xx", "ApiId", "${HttpApi}", "refused, by ingest or before it"),
+    metric(OURS, "http_api_refusals", "ApiId", "${HttpApi}", "403, 413, 429 before ingest"),
+]
 NAMES_REFUSED = "messages about other buckets or prefixes"
 PUBLISHED: dict[str, Any] = {
     "title": "Events on the bus",
@@ -324,6 +338,32 @@ POSTGRES: dict[str, Any] = {
         ),
         metric(OURS, "rows_rejected", FUNCTION, LOAD_POSTGRES, "rows refused"),
         metric(OURS, "names_refused", FUNCTION, LOAD_POSTGRES, NAMES_REFUSED),
+        metric(OURS, "months_left", FUNCTION, LOAD_POSTGRES, "months to drop", stat="Maximum"),
         metric(SQS, DEAD_LETTERS, QUEUE, "${PostgresDeadLetterQueue.QueueName}", "dead letters", stat="Maximum"),
+    ],
+}
+COMPARED: dict[str, Any] = {
+    "title": "Compared with Bird",
+    "stat": "Maximum",
+    "period": 900,
+    "metrics": [
+        metric(OURS, "missing_events", FUNCTION, RECONCILE, "events that only Bird has"),
+        metric(OURS, "surplus_events", FUNCTION, RECONCILE, "events that only we have"),
+        metric(OURS, "filled_events", FUNCTION, RECONCILE, "events fetched", stat="Sum"),
+        metric(OURS, "filling_failed", FUNCTION, RECONCILE, "not filled in as it should be"),
+        metric(OURS, "batches_failing", FUNCTION, RECONCILE, "batches that Bird fails to deliver", yAxis="right"),
+        metric(OURS, "batches_lost", FUNCTION, RECONCILE, "batches delivered and not here", yAxis="right"),
+    ],
+}
+PROOF: dict[str, Any] = {
+    "title": "Age of the proof of completeness, in seconds",
+    "stat": "Maximum",
+    "period": 900,
+    "annotations": {"horizontal": [line("alarm", 129_600)]},
+    "metrics": [
+        metric(OURS, "proof_age_seconds", FUNCTION, RECONCILE, "since what is proved complete"),
+        metric(OURS, "unproved_old_hours", FUNCTION, RECONCILE, "hours over eight days old, not proved", yAxis="right"),
+        metric(OURS, "bounds_reached", FUNCTION, RECONCILE, "runs that reached a bound", stat="Sum", yAxis="right"),
+        metric(OURS, "access_failures", FUNCTION, RECONCILE, "answers that cannot be used", stat="Sum", yAxis="right"),
     ],
 }

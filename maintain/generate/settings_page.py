@@ -79,7 +79,7 @@ def needs(template: Template) -> Mapping[str, list[str]]:
         values = [str(each) for each in parameter.get("AllowedValues", [default])]
         if len(values) > 4 or (len(values) == 1 and default not in ("", "0")):
             continue  # not a switch
-        unused = {each: unused_with(template, {name: each}) - {name} for each in values}
+        unused = {each: unused_with(template, {name: each}) - {name, "SettingsToReset"} for each in values}
         for other in sorted(set().union(*unused.values())):
             if len(values) == 1:
                 found[other].append(f"with a `{name}`")

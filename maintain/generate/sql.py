@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from string import Template
 
 import sqlglot
 
+from load_postgres.retention import KEPT, KEPT_COLUMNS, RETENTION
 from load_postgres.schema import OUR_VIEW
 from maintain.check_template import ROOT
 from maintain.generate.columns import EVENT_DATE, one_line, view_table
@@ -33,6 +35,46 @@ VIEW_TYPES = {
 DIALECTS = ("athena", "trino", "postgres", "duckdb")
 PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
+BY_MESSAGE = ROOT / "sql/by_message.sql"
+OF_SENT = "max(CASE WHEN metric IN ('delivered', 'bounced') THEN {column} END)"
+# The queries made of it: name -> what it answers, column, meaning of the column
+BY = {
+    "by_campaign": (
+        "what became of each campaign's mail",
+        "campaign_id",
+        "its name; (none) if it has none",
+    ),
+    "by_provider": (
+        "what each mailbox provider and its readers did with the mail",
+        "mailbox_provider",
+        "provider of the recipient; (unknown) where Bird names none",
+    ),
+    "by_sending_domain": (
+        "what became of each sending domain's mail",
+        "sending_domain",
+        "domain of the visible From; (unknown) where Bird names none",
+    ),
+    "by_ip_pool": ("what became of each IP pool's mail", "ip_pool", "sending IP pool; (none) where Bird names none"),
+    "by_sending_ip": (
+        "what became of the mail of each IP address",
+        "sending_ip",
+        "address that the message left from; (unknown) where Bird names none",
+    ),
+    "by_subaccount": ("what became of each subaccount's mail", "subaccount_id", "0 for the primary account"),
+    "by_template": (
+        "what became of each template's mail",
+        "template_id",
+        "its name; (none) if it has none",
+    ),
+    "by_ab_version": (
+        "what became of the mail of each version of each A/B test",
+        "ab_version",
+        "A/B test and its version; mail without a test is left out",
+    ),
+}
+# Bounces do not name their A/B test, but the injection of the message does.
+AB_VERSION = "max(ab_test_id || ' version ' || COALESCE(CAST(ab_test_version AS varchar), '(unknown)'))"
+
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
 --
@@ -45,6 +87,7 @@ BOUNCE_CLASSES_HEAD = """\
 --   meaning varchar: what happened
 --   action varchar: suppress - at once; count - after repetition; none - the class says nothing about the recipient
 --   because varchar: the reason for the action
+--   counted_as varchar: bounce; admin - Bird did not send it; reply - if out of band, an answer to mail that arrived
 """
 POSTGRES_HEAD = """\
 -- Written by `make generate` from sql/views. CREATE OR REPLACE keeps the grants on a view, and the views that others
@@ -52,8 +95,40 @@ POSTGRES_HEAD = """\
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
 """
+# What functions/reconcile writes, of which the view completeness is made; in Athena it is a table over its files.
+VERDICT_COLUMNS = (
+    ("hour", "timestamp"),
+    ("type", "text"),
+    ("state", "text"),
+    ("ours", "bigint"),
+    ("theirs", "bigint"),
+    ("stage", "text"),
+    ("counted_at", "timestamp"),
+    ("missing", "bigint"),
+    ("strange", "bigint"),
+    ("proof", "text"),
+    ("filled", "bigint"),
+    ("erased", "bigint"),
+    ("filled_at", "timestamp"),
+    ("note", "text"),
+)
+VERDICTS = "CREATE TABLE IF NOT EXISTS verdicts (\n  {},\n  PRIMARY KEY (hour, type)\n);\n".format(
+    ",\n  ".join(f"{name} {kind}" for name, kind in VERDICT_COLUMNS)
+)
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
+# Of months that the retention dropped, their events that the suppression list needs are in a table of their own.
+KEPT_NAMES = ", ".join([*KEPT_COLUMNS, "event_date"])
+POSTGRES_SIGNALS = f"""\
+CREATE OR REPLACE VIEW suppression_events AS
+SELECT {KEPT_NAMES}
+FROM events
+WHERE event_date >= (SELECT COALESCE(max(kept_before), '-infinity') FROM {RETENTION})
+UNION ALL
+SELECT {KEPT_NAMES}
+FROM {KEPT};
+"""  # noqa: S608
+OF_ALL_TIME = "-- Of all time.\n  FROM events_deduplicated e\n"
 
 
 @dataclass(frozen=True)
@@ -81,7 +156,10 @@ def problems() -> list[str]:
 
 
 def read(path: Path) -> Text:
-    return parsed(path.stem, bounce_classes_sql() if path == BOUNCE_CLASSES_VIEW else path.read_text())
+    """As it should be, which a generated file may not be yet."""
+    if path == BOUNCE_CLASSES_VIEW:
+        return parsed(path.stem, bounce_classes_sql())
+    return parsed(path.stem, by_message_queries().get(path) or path.read_text())
 
 
 def parsed(name: str, text: str) -> Text:
@@ -93,7 +171,7 @@ def parsed(name: str, text: str) -> Text:
 
 
 def queries() -> list[Text]:
-    return [read(path) for path in sorted((ROOT / "sql/queries").glob("*.sql"))]
+    return [read(path) for path in sorted({*(ROOT / "sql/queries").glob("*.sql"), *by_message_queries()})]
 
 
 def views() -> list[Text]:
@@ -128,6 +206,8 @@ def unreadable(text: Text) -> Iterator[str]:
 def bounce_classes_sql() -> str:
     with BOUNCE_CLASSES.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if any(None in row for row in rows):
+        raise SystemExit(f"{BOUNCE_CLASSES}: a value with a comma needs quotation marks")
     first, *others = list(rows[0])
     values = [
         ", ".join([f"CAST({row[first]} AS bigint)", *(f"CAST({literal(row[name])} AS varchar)" for name in others)])
@@ -138,8 +218,51 @@ def bounce_classes_sql() -> str:
     return f"{BOUNCE_CLASSES_HEAD}SELECT {columns}\nFROM (VALUES\n  {listed}\n) AS classes ({columns})\n"
 
 
+def by_message_queries() -> dict[Path, str]:
+    """The text of each query that is made of sql/by_message.sql."""
+    text = Template(BY_MESSAGE.read_text())
+    made = {}
+    for name, (answers, column, meaning) in BY.items():
+        ab_test = name == "by_ab_version"
+        made[ROOT / f"sql/queries/{name}.sql"] = text.substitute(
+            name=name,
+            answers=answers,
+            column=column,
+            meaning=meaning,
+            value=AB_VERSION if ab_test else OF_SENT.format(column=column),
+            types="'injection', " if ab_test else "",
+        )
+    return made
+
+
 def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def verdicts_resource() -> list[str]:
+    """The table over the small files of JSON of functions/reconcile: one for each date, written as a whole."""
+    glue = {"text": "string"}
+    return [
+        "VerdictsTable:",
+        "  Type: AWS::Glue::Table",
+        "  DependsOn: SettingsGuard",
+        "  Properties:",
+        "    CatalogId: !Ref AWS::AccountId",
+        "    DatabaseName: !Ref GlueDatabase",
+        "    TableInput:",
+        "      Name: verdicts",
+        "      Description: What was found of each hour and event type; ask the view completeness",
+        "      TableType: EXTERNAL_TABLE",
+        '      Parameters: {EXTERNAL: "TRUE", classification: json}',
+        "      PartitionKeys: []",
+        "      StorageDescriptor:",
+        '        Location: !Sub "s3://${LakeBucket}/completeness/cells/"',
+        "        InputFormat: org.apache.hadoop.mapred.TextInputFormat",
+        "        OutputFormat: org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+        "        SerdeInfo: {SerializationLibrary: org.openx.data.jsonserde.JsonSerDe}",
+        "        Columns:",
+        *(f"          - {{Name: {name}, Type: {glue.get(kind, kind)}}}" for name, kind in VERDICT_COLUMNS),
+    ]
 
 
 def view_resource(view: Text) -> list[str]:
@@ -182,13 +305,19 @@ def statement(text: Text) -> str:
 def postgres_sql() -> str:
     """Views on the table `events`; load_postgres runs them with the schema as search path and both parameters set."""
     events = [(column.name, column.description) for column in COLUMNS]
+    signals = [*((name, meaning) for name, meaning in events if name in KEPT_COLUMNS), ("event_date", EVENT_DATE)]
     made = [POSTGRES_EVENTS + comments("events_deduplicated", "Each event once", [*events, ("event_date", EVENT_DATE)])]
+    made += [POSTGRES_SIGNALS + comments("suppression_events", "What suppression_candidates is made from", signals)]
     made += [
-        f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql.rstrip()};\n"
+        f"CREATE OR REPLACE VIEW {view.name} AS\n{postgres_text(view)};\n"
         + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
         for view in views()
     ]
-    return POSTGRES_HEAD + "\n".join(made)
+    return POSTGRES_HEAD + "\n".join([VERDICTS, *made])
+
+
+def postgres_text(view: Text) -> str:
+    return view.sql.rstrip().replace(OF_ALL_TIME, "FROM suppression_events e\n")
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:

@@ -21,6 +21,7 @@ def template(text: str) -> str:
     generated = [
         columns.events_table(),
         columns.deduplicated_view(),
+        sql.verdicts_resource(),
         *map(sql.view_resource, sql.views()),
         *map(sql.query_resource, sql.queries()),
         dashboard(yaml_parse(written)["Resources"]),

@@ -2,30 +2,32 @@
 --
 -- Columns:
 --   recipient_domain varchar: domain of the recipient
---   sent bigint: messages that were delivered or bounced
---   bounced bigint: messages refused for good
---   delayed bigint: attempts refused for now
+--   sent bigint: messages delivered or refused in band
+--   bounced bigint: messages refused for good, and returned ones
+--   returned bigint: messages of bounced that were taken first (out of band)
+--   delayed bigint: messages refused for now at the first attempt
 --   complaints bigint: messages marked as spam
 --   bounce_rate decimal(12,4): bounced, in percent of sent
 -- Parameters: the days, in the line with `interval`; the least number of messages, in the line with `sent >=`
 WITH domains AS (
   SELECT
-    lower(recipient_domain) AS recipient_domain,
-    count(*) FILTER (WHERE type IN ('delivery', 'bounce')) AS sent,
-    count(*) FILTER (WHERE type = 'bounce') AS bounced,
-    count(*) FILTER (WHERE type = 'delay') AS delayed,
-    count(*) FILTER (WHERE type = 'spam_complaint') AS complaints
-  FROM events_deduplicated
+    recipient_domain,
+    count(*) FILTER (WHERE metric IN ('delivered', 'bounced')) AS sent,
+    count(*) FILTER (WHERE metric IN ('bounced', 'returned')) AS bounced,
+    count(*) FILTER (WHERE metric = 'returned') AS returned,
+    count(*) FILTER (WHERE metric = 'delayed') AS delayed,
+    count(*) FILTER (WHERE metric = 'complained') AS complaints
+  FROM mail_events
   WHERE event_date >= current_date - interval '30' day
-    AND type IN ('delivery', 'bounce', 'delay', 'spam_complaint')
-    AND recipient_domain <> ''
-    AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
-  GROUP BY 1
+    AND type IN ('delivery', 'bounce', 'out_of_band', 'delay', 'spam_complaint')
+    AND recipient_domain <> '(unknown)'
+  GROUP BY recipient_domain
 )
 SELECT
   recipient_domain,
   sent,
   bounced,
+  returned,
   delayed,
   complaints,
   CAST(100 * CAST(bounced AS double precision) / sent AS decimal(12, 4)) AS bounce_rate

@@ -2,7 +2,8 @@
 --
 -- One row per account, address and subaccount. Opens and clicks are messages, each counted once however often it was opened.
 -- An open is a machine's if Bird says prefetched: the pixel was fetched before anybody read. An image proxy that does not
--- prefetch fetches when the recipient reads: that is a human open, whose client and place are the proxy's.
+-- prefetch fetches when the recipient reads: that is a human open, whose client and place are the proxy's. A recipient with
+-- machine opens only is unknown, not inactive: last_engaged stays NULL for most readers of Apple Mail.
 --
 -- Columns:
 --   rcpt_to varchar: the address, in lower case
@@ -19,40 +20,60 @@
 --   unsubscribed boolean: unsubscribed by the mail client's button or a link
 --   complained boolean: marked a message as spam
 --   customer_id varchar: account at Bird; NULL if the events name none
-WITH engagement AS (
+--   first_delivery timestamp: when the first message was delivered
+--   last_engaged timestamp: when a human last opened or clicked
+--   last_machine_open timestamp: when a machine last opened a message
+--   scanner_clicks bigint: messages of clicks whose clicks all look like a link scanner's: within 10 seconds of the delivery, or several links within 5 seconds
+WITH messages AS (
   SELECT
     COALESCE(customer_id, '') AS customer_id,
-    lower(COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to)) AS rcpt_to,
-    COALESCE(NULLIF(subaccount_id, ''), '0') AS subaccount_id,
-    COALESCE(NULLIF(message_id, ''), event_key) AS message,
-    type,
-    COALESCE(timestamp, received_at) AS seen,
-    type IN ('open', 'initial_open', 'amp_open', 'amp_initial_open') AS is_open,
-    type IN ('click', 'amp_click') AS is_click,
-    COALESCE(user_agent_parsed_is_prefetched, false) AS by_machine,
-    COALESCE(user_agent_parsed_is_proxy, false) AS by_proxy
-  FROM events_deduplicated
+    recipient,
+    subaccount_id,
+    max(CASE WHEN metric = 'delivered' THEN 1 ELSE 0 END) AS delivered,
+    max(CASE WHEN metric IN ('opened', 'opened_by_proxy') THEN 1 ELSE 0 END) AS opened,
+    max(CASE WHEN metric = 'opened_by_proxy' THEN 1 ELSE 0 END) AS by_proxy,
+    max(CASE WHEN metric = 'prefetched' THEN 1 ELSE 0 END) AS by_machine,
+    max(CASE WHEN metric = 'clicked' THEN 1 ELSE 0 END) AS clicked,
+    max(CASE WHEN metric = 'clicked_by_machine' THEN 1 ELSE 0 END) AS clicked_by_machine,
+    max(CASE WHEN metric = 'unsubscribed' THEN 1 ELSE 0 END) AS unsubscribed,
+    max(CASE WHEN metric = 'complained' THEN 1 ELSE 0 END) AS complained,
+    min(CASE WHEN metric = 'delivered' THEN seen END) AS first_delivery,
+    max(CASE WHEN metric = 'delivered' THEN seen END) AS last_delivery,
+    max(CASE WHEN metric IN ('opened', 'opened_by_proxy') THEN seen END) AS last_open,
+    max(CASE WHEN metric = 'prefetched' THEN seen END) AS last_machine_open,
+    min(CASE WHEN metric = 'clicked' THEN seen END) AS first_click,
+    max(CASE WHEN metric = 'clicked' THEN seen END) AS last_click,
+    min(CASE WHEN metric = 'clicked' THEN target_link_url END) AS one_link,
+    max(CASE WHEN metric = 'clicked' THEN target_link_url END) AS other_link
+  FROM mail_events
   WHERE type IN (
       'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
       'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
     )
-    AND COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) <> ''
-    AND (type <> 'spam_complaint' OR lower(COALESCE(fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
+    AND recipient <> ''
+  GROUP BY COALESCE(customer_id, ''), recipient, subaccount_id, message
 )
 SELECT
-  rcpt_to,
+  recipient AS rcpt_to,
   subaccount_id,
-  count(DISTINCT message) FILTER (WHERE type = 'delivery') AS delivered,
-  count(DISTINCT message) FILTER (WHERE is_open AND NOT by_machine) AS human_opens,
-  count(DISTINCT message) FILTER (WHERE is_open AND NOT by_machine AND by_proxy) AS proxy_opens,
-  count(DISTINCT message) FILTER (WHERE is_open AND by_machine) AS machine_opens,
-  count(DISTINCT message) FILTER (WHERE is_click AND NOT by_machine) AS clicks,
-  count(DISTINCT message) FILTER (WHERE is_click AND by_machine) AS machine_clicks,
-  max(CASE WHEN type = 'delivery' THEN seen END) AS last_delivery,
-  max(CASE WHEN is_open AND NOT by_machine THEN seen END) AS last_open,
-  max(CASE WHEN is_click AND NOT by_machine THEN seen END) AS last_click,
-  count(*) FILTER (WHERE type IN ('list_unsubscribe', 'link_unsubscribe')) > 0 AS unsubscribed,
-  count(*) FILTER (WHERE type = 'spam_complaint') > 0 AS complained,
-  NULLIF(customer_id, '') AS customer_id
-FROM engagement
-GROUP BY customer_id, rcpt_to, subaccount_id
+  count(*) FILTER (WHERE delivered = 1) AS delivered,
+  count(*) FILTER (WHERE opened = 1) AS human_opens,
+  count(*) FILTER (WHERE by_proxy = 1) AS proxy_opens,
+  count(*) FILTER (WHERE by_machine = 1) AS machine_opens,
+  count(*) FILTER (WHERE clicked = 1) AS clicks,
+  count(*) FILTER (WHERE clicked_by_machine = 1) AS machine_clicks,
+  max(last_delivery) AS last_delivery,
+  max(last_open) AS last_open,
+  max(last_click) AS last_click,
+  max(unsubscribed) = 1 AS unsubscribed,
+  max(complained) = 1 AS complained,
+  NULLIF(customer_id, '') AS customer_id,
+  min(first_delivery) AS first_delivery,
+  max(COALESCE(GREATEST(last_open, last_click), last_open, last_click)) AS last_engaged,
+  max(last_machine_open) AS last_machine_open,
+  count(*) FILTER (
+    WHERE last_click <= first_delivery + interval '10' second
+      OR (one_link <> other_link AND last_click <= first_click + interval '5' second)
+  ) AS scanner_clicks
+FROM messages
+GROUP BY customer_id, recipient, subaccount_id

@@ -31,6 +31,7 @@ WITH signals AS (
     CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
     NULLIF(e.campaign_id, '') AS campaign_id,
     CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
+  -- Of all time.
   FROM events_deduplicated e
   LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')

@@ -31,13 +31,8 @@ PARTS = {
     "dba": {dba.OURS},
 }
 QUESTIONS = {
+    *(path.stem for path in (ROOT / "sql/queries").glob("*.sql")),
     "bounces by day",
-    "bounces_by_class_and_provider",
-    "complaint_rate_by_campaign",
-    "delivered",
-    "opens_and_clicks_by_campaign",
-    "time_to_inbox",
-    "worst_domains",
     "list-export",
     "message_timeline of a message",
     "recipient_engagement",

@@ -39,13 +39,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 def show(browser: Chrome, tmp_path: Path):
     """`show(html, width=…, dark=…)`: the page in a window of that width, and what was logged before it forgotten."""
 
-    def open_page(html: str, *, width: int = 1200, dark: bool = False) -> Chrome:
+    def open_page(html: str, *, width: int = 1200, dark: bool = False, script: bool = True) -> Chrome:
         path = tmp_path / "report.html"
         path.write_text(html)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
         browser.get("about:blank")
         browser.get_log("browser")
         browser.get_log("performance")

@@ -3,33 +3,24 @@
 Stacks beside that one are made by CloudFormation's API, which takes a tenth of the time.
 """
 
-import json
 import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from bird_webhooks import __main__ as operate
+from bird_webhooks.simulator import bird_api
 from local_aws import deploy as local_stack
-from local_aws import emulator as local_emulator
-from local_aws import postgres as local_postgres
 from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
-from local_aws.postgres import Postgres
 from maintain.sar.generate import generate, written
-from tests import bird_api
+from tests import deployed
 
 BIRD_API_KEY = "0123456789abcdef0123456789abcdef01234567"
 DOMAIN_NAME = "webhooks.example.com"
 
-
-@pytest.fixture(scope="session")
-def emulator() -> Iterator[Emulator]:
-    local_emulator.forget_real_aws()
-    with local_emulator.running(auth=True) as started:
-        local_stack.build()
-        yield started
+emulator, run = deployed.emulator, deployed.run
+postgres, postgres_secret = deployed.postgres, deployed.postgres_secret
 
 
 @pytest.fixture(scope="session")
@@ -54,20 +45,6 @@ def registration(emulator: Emulator, bird: bird_api.Bird) -> dict[str, str]:
     """The parameters with which a stack registers its webhook at that account."""
     secret = emulator.client("secretsmanager").create_secret(Name="bird-api-key", SecretString=BIRD_API_KEY)
     return {"BirdApiKeySecretArn": secret["ARN"], "BirdApiUrl": bird.url}
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with local_postgres.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def postgres_secret(emulator: Emulator, postgres: Postgres) -> str:
-    """The ARN of the secret with the connection, as the user of PostgresSecretArn makes it."""
-    text = json.dumps(postgres.secret())
-    made = emulator.client("secretsmanager").create_secret(Name="bird-postgres", SecretString=text)
-    return str(made["ARN"])
 
 
 @pytest.fixture(scope="session")
@@ -101,16 +78,3 @@ def each_stack(request: pytest.FixtureRequest) -> Deployed:
     """Both ways in: the contract is one."""
     stack: Deployed = request.getfixturevalue(request.param)
     return stack
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """`run(stack, "status")` as from the command line: exit status, what was printed, what was said beside it."""
-
-    def command(stack, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(operate, "deployed", lambda *names: stack.stack)
-        status = operate.main([*arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command

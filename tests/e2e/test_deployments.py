@@ -24,6 +24,7 @@ def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulato
     local_stack.certificate_arn(emulator)
     before = inventory(emulator)  # with what the account supplies
     given = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": "hooks.example.com", "HostedZoneId": zone_id}
+    given["PermissionsBoundaryArn"] = "arn:aws:iam::000000000000:policy/company"
     stack = local_stack.create_or_update(emulator, "bird-named", given)
     assert stack.outputs["PublicWebhookUrl"] == f"https://hooks.example.com{stack.outputs['WebhookPath']}"
     records = emulator.client("route53").list_resource_record_sets(HostedZoneId=zone_id)["ResourceRecordSets"]

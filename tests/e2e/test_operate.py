@@ -32,6 +32,9 @@ def test_replay_repairs_the_rows_that_are_missing_and_adds_none(stack, run):
     assert poll(lambda: rows(stack, batch_id), bool, TIMEOUT_SECONDS) == 1
     assert run(stack, "replay", "--since", "1h", "--yes")[0] == 0
     assert rows(stack, batch_id) == 1
+    all_of_them = query(stack, "SELECT count(DISTINCT batch_id) AS batches FROM events")  # the stack is new
+    counted = json.loads(run(stack, "batches", "--since", "1h", "--json")[1])
+    assert (counted["counted"], counted["batches"]) == ("with rows", int(all_of_them[0]["batches"] or 0))
 
 
 def test_dead_letters_go_back_and_become_rows(stack, run):

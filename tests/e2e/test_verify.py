@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.operate import verify, verify_event
+from bird_webhooks.operate import verify, verify_event, verify_sql
 from bird_webhooks.operate.front_door import Network
 from bird_webhooks.stack import Stack
 from local_aws.deploy import local_front_door
@@ -177,13 +177,16 @@ def test_a_healthy_stack_is_proved_and_nothing_stays(stack, run, internet, postg
     }
     assert [name for name in lines if name.startswith("view ")] == [
         "view bounce_classes",
+        "view complaint_reporters",
         "view events_deduplicated",
         "view list_export",
+        "view mail_events",
         "view message_timeline",
         "view recipient_engagement",
         "view suppression_candidates",
     ]
-    assert len([name for name in lines if name.startswith("query ")]) == 6
+    saved = [f"query {name}" for name in sorted(verify_sql.saved_queries())]
+    assert [name for name in lines if name.startswith("query ")] == saved
     # The one row of the day, while it was there.
     assert said(document, "batch stored") == "through the front door"
     assert said(document, "test data removed") == "1 rows, 1 batches"

@@ -13,6 +13,7 @@ import duckdb
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from load_postgres import retention
 from local_aws import postgres as local_postgres
 from local_aws.postgres import Postgres
 from maintain.generate import sql
@@ -51,6 +52,7 @@ def in_duckdb(batches: Iterable[list[dict[str, Any]]], folder: Path) -> Iterator
         files = f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
         connection.execute(f"CREATE VIEW events AS SELECT * FROM {files}")  # noqa: S608
         connection.execute(f"CREATE VIEW events_deduplicated AS {view_sql(csv=False)}")
+        connection.execute(sql.VERDICTS)
         for view in sql.views():
             connection.execute(f"CREATE VIEW {view.name} AS {Template(view.sql).substitute(RULE)}")
         yield connection
@@ -68,6 +70,7 @@ def in_postgres(rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[psycopg.Conne
         with connection.cursor().copy(SQL("COPY events ({}) FROM STDIN").format(names)) as copy:
             for row in found.fetchall():
                 copy.write_row(row)
+        retention.make_tables(connection, "bird")
         make_views(connection)
         yield connection, server
 

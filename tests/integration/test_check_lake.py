@@ -16,6 +16,7 @@ from bird_webhooks.stack import Stack
 from maintain.generate.events import created, sqs
 from process import app, day_state, maintenance
 from process.lake_files import LakeFiles
+from process.lease import LEASE
 from process.maintenance import Run, Settings
 from tests.integration.test_maintenance import table_input
 
@@ -214,6 +215,8 @@ def test_a_closed_file_gives_way_to_a_version_without_it(aws, run):
     state = aws.state()
     assert (state.rows, state.files_gone, state.attempt) == (4, 0, None)
     assert run()[0] == 0
+    lease = json.loads(aws.s3.get_object(Bucket=LAKE, Key=LEASE)["Body"].read())
+    assert lease["owner"].startswith("check-lake ")
 
 
 def test_a_closed_file_that_is_gone_comes_back(aws, run):

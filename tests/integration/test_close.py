@@ -392,7 +392,7 @@ def stack(aws, monkeypatch) -> Stack:
 
 
 def test_an_erasure_that_is_killed_keeps_the_lease_for_minutes_and_one_at_work_renews_it(aws, stack):
-    with lease.no_maintenance(stack):
+    with lease.no_maintenance(stack, "erase"):
         first = aws.lease()
         assert first.owner.startswith("erase ")
         assert timedelta(minutes=9) < first.until - datetime.now(UTC) <= timedelta(minutes=10)
@@ -406,7 +406,7 @@ def test_an_erasure_that_is_killed_keeps_the_lease_for_minutes_and_one_at_work_r
 
 def test_an_erasure_whose_lease_was_taken_meanwhile_says_so(aws, stack):
     def taken() -> None:
-        with lease.no_maintenance(stack):
+        with lease.no_maintenance(stack, "erase"):
             aws.hold("maintenance 1", datetime.now(UTC) + timedelta(minutes=5))
             for thread in [one for one in threading.enumerate() if "keep" in one.name]:
                 thread.join(10)
@@ -417,7 +417,7 @@ def test_an_erasure_whose_lease_was_taken_meanwhile_says_so(aws, stack):
 
 
 def test_a_renewal_whose_answer_was_lost_is_still_ours(aws, stack):
-    held = lease._waited_for(stack)
+    held = lease._waited_for(stack, "erase")
     before = held.etag
     held.renew()
     held.etag = before  # as if the answer had not come
@@ -429,8 +429,8 @@ def test_a_renewal_whose_answer_was_lost_is_still_ours(aws, stack):
 def test_a_second_erasure_waits_for_the_first(aws, stack, monkeypatch):
     monkeypatch.setattr(lease, "WAIT_SECONDS", 0.1)
     with (
-        lease.no_maintenance(stack),
+        lease.no_maintenance(stack, "erase"),
         pytest.raises(OperateError, match=r"at work is erase, until \d\d:\d\d UTC at the latest: give the command"),
-        lease.no_maintenance(stack),
+        lease.no_maintenance(stack, "erase"),
     ):
         pytest.fail("two at once")

@@ -4,7 +4,6 @@ import csv
 import gzip
 import hashlib
 import json
-import os
 import time
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
@@ -20,8 +19,11 @@ from botocore.exceptions import ClientError
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import erase, lease, row_search, tombstone
 from bird_webhooks.operate.batches import Listing
+from bird_webhooks.operate.mentions import Person
 from bird_webhooks.operate.replay import keys_by_time
 from bird_webhooks.operate.status import last_batch
+from bird_webhooks.operate.stored import RAW as RAW_PLACE
+from bird_webhooks.operate.stored import Stored
 from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
 from local_aws import postgres as local_postgres
@@ -78,7 +80,7 @@ class Aws:
 BOTH = pytest.mark.parametrize("mode", ["by the rows", "thorough"], indirect=True)
 
 
-@pytest.fixture(params=["by the rows", *(["thorough"] if os.environ.get("NIGHTLY") else [])])
+@pytest.fixture(params=["by the rows", pytest.param("thorough", marks=pytest.mark.nightly)])
 def mode(request):
     return request.param
 
@@ -706,6 +708,32 @@ def test_a_repeat_that_process_left_out_is_found_in_its_raw_batch(s3, run):
     assert ids(s3) == ["1", "2", "3"]
     assert by_the_rows(run)[0] == 0
     assert holders(s3) == []
+
+
+@ROWS_ONLY
+def test_a_repeat_is_found_in_a_batch_that_was_put_back_and_so_outlives_what_names_it(s3, run):
+    third = "third@example.com"
+    store(s3, "a", event("1"), event("2", OTHER))
+    store(s3, "b", event("1"), event("3", OTHER), event("4", third))
+    handle("a", "b")
+    assert by_the_rows(lambda *arguments: run(*arguments, address=third))[0] == 0
+    for item in s3.list_objects_v2(Bucket=LAKE, Prefix=f"{unshown.PREFIX}2")["Contents"]:
+        s3.delete_object(Bucket=LAKE, Key=item["Key"])  # as S3 does, RawRetentionDays after it was written
+    assert by_the_rows(run)[0] == 0
+    assert holders(s3) == []
+
+
+@ROWS_ONLY
+@pytest.mark.parametrize(("days_later", "answered"), [(29, True), (31, False)])
+def test_a_batch_that_s3_has_not_deleted_in_time_is_opened(s3, aws, mode, days_later, answered):
+    aws.parameters["RawRetentionDays"] = "30"
+    store(s3, "a", event("2", OTHER))
+    handle("a")
+    stack = Stack("bird-webhooks", aws.client, 0)
+    search = row_search.RowSearch(stack, _now=lambda: datetime.now(UTC) + timedelta(days=days_later))
+    search.ask(Person(PERSON, frozenset()))
+    [item] = s3.list_object_versions(Bucket=RAW, Prefix="raw/a.json")["Versions"]
+    assert search.answers_for(Stored.listed(RAW_PLACE, RAW, item)) == answered
 
 
 @ROWS_ONLY

@@ -151,11 +151,20 @@ def test_a_date_of_which_no_row_is_left_has_a_version_without_files(lake, accoun
     assert lake.events(tmp_path) == lake.sent
 
 
-@pytest.mark.parametrize("maintained", [False, True], ids=["given again", "after the maintenance"])
-def test_whatever_step_it_dies_at_readers_are_right_and_the_next_erasure_ends_it(lake, account, tmp_path, maintained):
+@pytest.mark.parametrize(
+    ("maintained", "steps"),
+    [
+        pytest.param(True, (1, 3, 6), id="after the maintenance"),
+        pytest.param(True, range(1, 60), id="after the maintenance, each step", marks=pytest.mark.nightly),
+        pytest.param(False, range(1, 60), id="given again, each step", marks=pytest.mark.nightly),
+    ],
+)
+def test_whatever_step_it_dies_at_readers_are_right_and_the_next_erasure_ends_it(
+    lake, account, tmp_path, maintained, steps
+):
     fill(lake, small_files=True)
     person = (CLOSED, f"{99:018}")
-    for last in (1, 2, 4, 6, 8):  # of some thirty; each takes seconds
+    for last in steps:  # of some thirty; each takes seconds
         account.left = last
         try:
             status = run()

@@ -1315,6 +1315,29 @@ def test_a_restored_dump_gives_back_nobody_who_was_erased(aws, database, closed_
     assert ids(database) == ["2", "3", "4", "5", "new"]
 
 
+def test_what_the_list_needs_of_days_older_than_the_retention_comes_back(
+    aws, database, closed_day, reload_days, monkeypatch
+):
+    monkeypatch.setenv("POSTGRES_RETENTION_MONTHS", "1")
+    aws.process(event("1", type="bounce", bounce_class="10", rcpt_to=PERSON), event("2", rcpt_to=PERSON))
+    closed_day.close()
+    assert reload_days(PostgresRetentionMonths="1")[0] == 0
+    assert load_postgres.app.lambda_handler({}, Context()) == {}
+    kept = "SELECT rcpt_to, first_seen FROM bird.suppression_candidates"
+    suppressed = database.execute(kept).fetchall()
+    assert (rows_in(database), [row[0] for row in suppressed]) == (0, [PERSON])
+    database.execute("DELETE FROM bird.suppression_events_kept")
+    status, printed, _ = reload_days("--json", PostgresRetentionMonths="1")
+    assert (status, rows_in(database), database.execute(kept).fetchall()) == (0, 0, suppressed)
+    assert json.loads(printed)["dates"] == [
+        {"event_date": DAY, "lake": 2, "postgres": 0, "equal": False, "older_than_retention": True}
+    ]
+    # More months: the rows come back, and nothing is counted twice.
+    load_postgres.app.database().retention_months = 60
+    status, printed, _ = reload_days(PostgresRetentionMonths="60")
+    assert (status, ids(database), database.execute(kept).fetchall()) == (0, ["1", "2"], suppressed)
+
+
 def test_tombstones_of_another_key_stop_it(aws, database, closed_day, reload_days):
     fill_days(aws, closed_day)
     tombstone = tombstones.encode(tombstones.renewed(None, datetime.now(UTC), b"another", []))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import boto3
@@ -137,8 +138,15 @@ class LakeUnderTest:
         return self.files.state(day).value
 
 
+@cache
+def template() -> dict[str, Any]:
+    """The template's resources: a second to read."""
+    resources: dict[str, Any] = yaml_parse(TEMPLATE.read_text())["Resources"]
+    return resources
+
+
 def table_input(columns: int = len(COLUMNS), *, csv: bool = False) -> dict[str, Any]:
-    storage = yaml_parse(TEMPLATE.read_text())["Resources"]["EventsTable"]["Properties"]["TableInput"]
+    storage = template()["EventsTable"]["Properties"]["TableInput"]
     names = ("InputFormat", "OutputFormat")
     formats = {name: storage["StorageDescriptor"][name]["Fn::If"][1 if csv else 2] for name in names}
     described = [{"Name": column.name, "Type": GLUE_TYPES[column.type]} for column in COLUMNS[:columns]]
@@ -689,8 +697,15 @@ class DyingClient:
         return lambda **args: self._lake.change(lambda: call(**args))
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before the change", "after the change"])
-@pytest.mark.parametrize("limits", [close_day.LIMITS, TINY_MEMORY], ids=["at once", "in slices"])
+@pytest.mark.parametrize(
+    ("limits", "after"),
+    [
+        pytest.param(close_day.LIMITS, False, id="at once, before the change"),
+        pytest.param(close_day.LIMITS, True, id="at once, after the change", marks=pytest.mark.nightly),
+        pytest.param(TINY_MEMORY, False, id="in slices, before the change", marks=pytest.mark.nightly),
+        pytest.param(TINY_MEMORY, True, id="in slices, after the change"),
+    ],
+)
 def test_whatever_step_a_run_dies_at_readers_are_right_and_the_next_run_mends_it(
     lake, tmp_path, monkeypatch, after, limits
 ):

@@ -19,6 +19,7 @@ from bird_webhooks.stack import Stack
 from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
+from report.athena import QueryFailedError
 from webhook_credentials.app import ACCEPTED_LABELS
 
 TEMPLATE = {
@@ -35,6 +36,7 @@ TEMPLATE = {
             "SenderHostName": "",
             "CredentialsVersion": "1",
             "BirdApiKeySecretArn": "",
+            "PostgresRetentionMonths": "12",
         }.items()
     },
     "Resources": {
@@ -52,6 +54,10 @@ TEMPLATE = {
         "ProcessFunction": {
             "Type": "AWS::SSM::Parameter",
             "Properties": {"Type": "String", "Name": "process", "Value": "-"},
+        },
+        "LoadPostgresFunction": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {"Type": "String", "Name": "load-postgres", "Value": "-"},
         },
         "IngestLogGroup": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "ingest"}},
         # Changes with every update, for moto takes none that changes no resource.
@@ -207,9 +213,58 @@ def run(aws, capsys, monkeypatch):
 # --- batches ---
 
 
-def test_batches_are_counted_by_hour(aws, run):
+class Answers:
+    """What `Stack.athena` returns: these rows for any statement, or Athena's refusal of it."""
+
+    def __init__(self, *rows: dict, refusal: str = "") -> None:
+        self.rows, self.refusal, self.asked = rows, refusal, []
+
+    def stream(self, sql: str):
+        self.asked.append(sql)
+        if self.refusal:
+            raise QueryFailedError(self.refusal)
+        return iter(self.rows)
+
+
+def test_batches_with_rows_are_counted_by_hour_without_a_list(aws, run, monkeypatch):
+    aws.store("one")  # not a row yet
+    rows = [("2026-11-23 23:00:00.000", "1200", "31000"), ("2026-11-24 00:00:00.000", "3", "4")]
+    athena = Answers(*(dict(zip(("slot", "batches", "found"), row, strict=True)) for row in rows))
+    monkeypatch.setattr(Stack, "athena", lambda stack, seconds: athena)
+    status, printed, _ = run("batches", "--since", "2026-11-23T23:00", "--until", "2026-11-24T02:00+01:00")
+    assert (status, printed.splitlines()) == (
+        0,
+        [
+            "2026-11-23 23:00       1,200 batches        31,000 rows",
+            "2026-11-24 00:00           3 batches             4 rows",
+            "1,203 batches with 31,004 rows; --list counts those without rows too",
+        ],
+    )
+    [sql] = athena.asked
+    between = (
+        "received_at >= TIMESTAMP '2026-11-23 23:00:00.000000' AND received_at < TIMESTAMP '2026-11-24 01:00:00.000000'"
+    )
+    assert between in sql
+    assert json.loads(run("batches", "--since", "2026-11-21", "--until", "2026-11-24", "--json")[1]) == {
+        "counted": "with rows",
+        "batches": 1203,
+        "rows": 31004,
+        "by_time": [
+            {"time": "2026-11-23", "batches": 1200, "rows": 31000},
+            {"time": "2026-11-24", "batches": 3, "rows": 4},
+        ],
+    }
+
+
+def test_batches_that_athena_does_not_count_are_listed(aws, run, monkeypatch):
+    monkeypatch.setattr(Stack, "athena", lambda stack, seconds: Answers(refusal="Athena: Bytes scanned limit"))
+    refused = "bird-webhooks: Athena: Bytes scanned limit: --list counts the batches without Athena\n"
+    assert run("batches") == (1, "", refused)
+
+
+def test_batches_are_listed_by_hour(aws, run):
     aws.store("one", "two")
-    status, printed, _ = run("batches", "--since", "1h")
+    status, printed, _ = run("batches", "--list", "--since", "1h")
     *_, counted, total = printed.splitlines()
     assert (status, counted.split()[2:4]) == (0, ["2", "batches"])
     assert total == "2 batches, 0.0 MB (2 objects listed by 1 requests, about $0.00001)"
@@ -217,7 +272,7 @@ def test_batches_are_counted_by_hour(aws, run):
 
 def test_batches_outside_the_time_are_not_counted(aws, run):
     aws.store("one")
-    assert run("batches", "--since", "2h", "--until", "1h")[1].startswith("0 batches, ")
+    assert run("batches", "--list", "--since", "2h", "--until", "1h")[1].startswith("0 batches, ")
 
 
 def test_keys_are_listed_when_asked_for(aws, run):
@@ -989,6 +1044,12 @@ def test_status_tells_all_in_one_screen(aws, run):
     assert run("status", "--check")[0] == 2
 
 
+def test_status_says_how_many_months_wait_to_be_dropped(aws, run):
+    for number, minutes_ago in ((3, 70), (2, 10)):
+        counted(aws, "load-postgres", "months_left", number, minutes_ago)
+    assert "\nPostgreSQL    0 files waiting; 0 dead letters; 2 months to drop\n" in run("status")[1]
+
+
 def counted(aws: Aws, function: str, name: str, number: int, minutes_ago: float, **reason: str) -> None:
     dimensions = {"FunctionName": function, **reason}
     datum = {
@@ -1140,7 +1201,7 @@ def test_answers_for_programs(aws, run, quarantined):
     assert status["credentials"] == {"auth": "BASIC", "rotation": "none is open"}
     assert (status["dead_letters"], status["quarantined"], status["last_batch"]["batches"]) == (0, {"today": 3}, 2)
     assert status["rows"] == {"format": "PARQUET", "days": {"PARQUET": 0, "CSV": 0}}
-    counted = answer("batches", "--since", "1d")
+    counted = answer("batches", "--list", "--since", "1d")
     assert (counted["batches"], counted["bytes"], counted["list_requests"]) == (2, 6, 1)
     assert sum(one["batches"] for one in counted["by_time"]) == 2
     [first, _] = answer("batches", "--keys")["found"]

@@ -23,7 +23,6 @@ from load_postgres.rows import Rows
 from local_aws import postgres as local_postgres
 from local_aws.emulator import ROOT
 from local_aws.postgres import Postgres
-from local_aws.query import poll
 
 OCTOBER, NOVEMBER, DECEMBER = date(2025, 10, 1), date(2025, 11, 1), date(2025, 12, 1)
 
@@ -271,28 +270,6 @@ def test_a_copy_of_recipient_engagement_is_made_and_refreshed_as_documented(load
     assert column(database, "SELECT rcpt_to FROM bird.engagement") == ["a@example.com"]
     database.execute(statements[2])
     assert column(database, "SELECT rcpt_to FROM bird.engagement ORDER BY 1") == ["a@example.com", "b@example.com"]
-
-
-def test_a_month_goes_as_documented_while_others_are_read_and_loaded(server, loader, database):
-    loader.load(NOVEMBER, rows("1"))
-    loader.load(DECEMBER, rows("2"))
-    detach, drop = documented("ALTER TABLE bird.events DETACH").strip().splitlines()
-    with closing(server.connect(autocommit=False)) as reader, closing(server.connect()) as operator:
-        reader.execute("SELECT count(*) FROM bird.events")  # and its transaction stays open
-        detaching = threading.Thread(target=lambda: operator.execute(detach))
-        detaching.start()
-        poll(
-            lambda: column(database, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending"), lambda n: n == [1], 30
-        )
-        loader.load(DECEMBER, rows("3"))
-        assert column(database, "SELECT event_key FROM bird.events ORDER BY 1") == ["2", "3"]
-        with pytest.raises(NotNowError, match=r"bird.events_2025_11 is there and not a month"):
-            loader.load(NOVEMBER, rows("late"))
-        reader.rollback()
-        detaching.join()
-    database.execute(drop)
-    loader.load(NOVEMBER, rows("late"))
-    assert column(database, "SELECT event_key FROM bird.events ORDER BY 1") == ["2", "3", "late"]
 
 
 SETTINGS = [

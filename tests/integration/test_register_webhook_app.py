@@ -14,8 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 import register_webhook.app as app
+from bird_webhooks.simulator import bird_api
 from register_webhook.webhook import redacted
-from tests import bird_api
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 TARGET = "https://webhooks.example.com/bird"

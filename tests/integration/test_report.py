@@ -2,21 +2,25 @@
 
 import json
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks import report_page as report
+from bird_webhooks.simulator.batches import BatchMaker
 from bird_webhooks.stack import Stack
 from load_postgres.database import Database
 from load_postgres.rows import rows_of
 from local_aws import postgres as local_postgres
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
-from report.figures import Quarantine, Rate, figures
-from report.queries import Period, queries
+from report.counts import Rate
+from report.figures import Quarantine, figures, found_in
+from report.queries import DIMENSIONS, Period, queries
+from report.rules import DEFAULTS
+from tests.integration.engines import in_duckdb
 
 EVENTS = Path(__file__).resolve().parents[1] / "data/report_events.json"
 WEEK = Period(datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 11, tzinfo=UTC))
@@ -51,24 +55,35 @@ def dsn(server) -> str:
 
 
 def test_postgresql_gives_the_literal_figures(filled):
-    found = figures(WEEK, report.PostgresEngine(Stack("", {}.__getitem__), dsn(filled), "bird").rows(queries(WEEK)))
+    statements = queries(WEEK, 500, tuple(DIMENSIONS))
+    engine = report.PostgresEngine(Stack("", {}.__getitem__), dsn(filled), "bird")
+    found = figures(WEEK, engine.rows(statements), by=tuple(DIMENSIONS))
     assert (found.events, found.events_before) == (18, 4)
-    assert found.now.sent == 6
-    assert found.now.delivered == Rate(5, 6)
-    assert found.now.bounced == Rate(2, 6)
-    assert found.now.complaints == Rate(1, 5)
-    assert found.now.opened_by_people == Rate(2, 5)
-    assert found.now.clicked_by_people == Rate(1, 5)
-    assert found.before.sent == 3
-    assert found.opens == {"direct": 2, "proxy": 1, "machine": 1}
-    assert [(group.name, group.sent, group.bounced.part) for group in found.providers] == [
+    now = found.everything.now
+    assert now.sent == 6
+    assert now.accepted_rate == Rate(4, 6)  # one of the five that were delivered came back
+    assert now.bounced_rate == Rate(2, 6)
+    assert now.complaint_rate == Rate(1, 3)  # the provider of the one complaint had three messages
+    assert now.opened_rate == Rate(2, 4)
+    assert now.clicked_rate == Rate(1, 4)
+    assert now.stopped_rate == Rate(1, 2)
+    assert (now.delayed, now.waiting, now.unsubscribed, now.scanned) == (1, 1, 1, 0)
+    assert (now.by_proxy_only, now.unmeasurable) == (1, 1)
+    assert found.everything.before.sent == 3
+    tables = {table.dimension: table for table in found.tables}
+    assert [(group.name, group.now.sent, group.now.bounced) for group in tables["provider"].groups] == [
         ("Gmail", 3, 0),
         ("Yahoo", 2, 2),
-        ("", 1, 0),
+        ("(unknown)", 1, 0),
     ]
-    hours = {item["start"]: item for item in found.series if item["events"]}
+    assert [[group.name for group in tables[name].groups] for name in ("ip", "ab_version", "subaccount")] == [
+        ["(unknown)"],
+        ["(none)"],
+        ["0"],
+    ]
+    hours = {item["start"]: item for item in found.series if item["delivered"]}
     ten = hours[datetime(2024, 3, 5, 10, tzinfo=UTC)]
-    assert (ten["events"], ten["delivered"], ten["bounced"], ten["opens"], ten["machine_opens"]) == (11, 3, 1, 2, 1)
+    assert (ten["delivered"], ten["bounced"], ten["delayed"], ten["clicked"], ten["unmeasurable"]) == (3, 1, 1, 1, 1)
     assert {(reason.kind, reason.bounce_class, reason.text) for reason in found.reasons} == {
         ("Bounced", "Invalid recipient", "550 5.1.1 <<address>>: no such user"),
         ("Bounced later", "Mailbox full", "552 mailbox of <address> is full"),
@@ -78,6 +93,28 @@ def test_postgresql_gives_the_literal_figures(filled):
     assert found.unknown_fields == [("geo_ip.continent", 1), ("next_attempt", 1)]
     assert found.latest == datetime(2024, 3, 7, 12, 1, tzinfo=UTC)
     assert [lag.seconds for lag in found.lags] == [None, None]
+
+
+def test_what_the_simulator_plants_needs_attention_and_nothing_else(tmp_path):
+    """The mail of `make demo DOWNSTREAM=1`, in DuckDB."""
+    end = datetime(2026, 11, 26, 9, tzinfo=UTC)
+    maker = BatchMaker(1, end, spread_seconds=14 * 86_400, like_a_sender=True)
+    batches = [maker.batch(0, events=7000), *maker.troubles(events=5000)]
+    week = Period(end - timedelta(days=7), end)
+    with in_duckdb([json.loads(batch.body) for batch in batches], tmp_path) as connection:
+        answers = {}
+        for name in ("groups", "overlaps"):
+            asked = connection.execute(queries(week, 500)[name])
+            columns = [column[0] for column in asked.description]
+            answers[name] = [dict(zip(columns, row, strict=True)) for row in asked.fetchall()]
+    found = [(one.verdict, one.rule.name, one.dimension, one.name) for one in found_in(answers, DEFAULTS)]
+    assert found == [
+        ("act", "hard", "recipient_domain", "closed-company.example.com"),
+        ("act", "blocked", "provider", "GMX"),
+        ("act", "complaint", "campaign", "Win back lapsed customers"),
+    ]
+    providers = {row["name"]: row for row in answers["groups"] if row["dimension"] == "provider"}
+    assert providers["Gmail"]["reported"] == 0  # Google reports no complaints
 
 
 def test_the_tool_writes_the_page_from_postgresql(filled, tmp_path, monkeypatch, capsys):
@@ -90,7 +127,7 @@ def test_the_tool_writes_the_page_from_postgresql(filled, tmp_path, monkeypatch,
     assert said.out == f"{output}\n"
     assert "18 events" in said.err
     text = output.read_text()
-    assert "5 of 6 sent" in text
+    assert "4 of 6 sent" in text
     assert "from PostgreSQL" in text
     assert "not read" in text  # no stack was named whose quarantine could be
     assert "jane.doe" not in text

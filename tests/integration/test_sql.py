@@ -205,36 +205,46 @@ def test_all_bounce_classes_have_an_action(ask):
 
 def test_delivered_by_day(ask):
     found = [row for row in ask(saved("delivered")) if row[0] in (ago(15), ago(16))]
-    assert found == [(ago(15), "4", "3", "1", "1", "1", "60.0000"), (ago(16), "1", "0", "0", "0", "0", None)]
+    assert found == [
+        (ago(15), "4", "5", "4", "3", "2", "2", "1", "0", "0", "1", "50.0000", "50.0000", "0.0000", "20.0000"),
+        (ago(16), "1", "1", "0", "0", "0", "0", "0", "0", "0", "0", None, None, None, "0.0000"),
+    ]
 
 
 def test_bounces_by_class_and_provider(ask):
     assert [row for row in ask(saved("bounces_by_class_and_provider")) if row[0] == "Known Mail"] == [
-        ("Known Mail", "10", "Invalid Recipient", "Hard", "2", "1", "25.0000"),
-        ("Known Mail", "22", "Mailbox Full", "Soft", "1", "1", "12.5000"),
-        ("Known Mail", "51", "Spam Block", "Block", "1", "1", "12.5000"),
+        ("Known Mail", "10", "Invalid Recipient", "Hard", "2", "0", "1", "25.0000"),
+        ("Known Mail", "22", "Mailbox Full", "Soft", "1", "1", "1", "12.5000"),
+        ("Known Mail", "51", "Spam Block", "Block", "1", "0", "1", "12.5000"),
     ]
 
 
 def test_complaint_rate_by_campaign(ask):
     found = [row for row in ask(saved("complaint_rate_by_campaign")) if str(row[0]).startswith("known-")]
-    assert found == [("known-spring", "5", "1", "20.0000", None), ("known-empty", "0", "1", None, None)]
+    assert ("known-spring", "1", "5", "20.0000", "few", "5", None) in found
 
 
-def test_opens_and_clicks_by_campaign(ask):
-    found = [row for row in ask(saved("opens_and_clicks_by_campaign")) if row[0] == "known-spring"]
-    assert found == [("known-spring", "5", "2", "1", "1", "40.0000", "20.0000", None)]
+def test_by_campaign(ask):
+    [found] = [row for row in ask(saved("by_campaign")) if row[0] == "known-spring"]
+    assert found[:15] == ("known-spring", "5", "5", "5", "0", "0", "0", "1", "2", "0", "1", "1", "0", "0", "1")
+    assert found[15:] == (
+        "0.0000", "0.0000", "0.0000", "20.0000", "40.0000", "50.0000", "20.0000", "0.0000", "20.0000", None,
+    )  # fmt: skip
 
 
-def test_time_to_inbox(ask):
-    found = [row for row in ask(saved("time_to_inbox")) if row[0] == "Known Mail"]
-    assert found == [("Known Mail", "5", "3000", "60000", "60000", "60000")]
+def test_time_to_delivery(ask):
+    found = [row for row in ask(saved("time_to_delivery")) if row[0] == "Known Mail"]
+    assert found == [("Known Mail", "5", "3000", "60000", "60000", "60000", "100.0000", "0")]
 
 
 def test_worst_domains(ask):
     domains = ("known-c.example.com", "known-d.example.com")
     found = [row for row in ask(saved("worst_domains")) if row[0] in domains]
-    assert found == [("known-c.example.com", "20", "5", "2", "1", "25.0000")]  # known-d: 19 are too few to tell
+    assert found == [("known-c.example.com", "20", "5", "0", "2", "1", "25.0000")]  # known-d: 19 are too few to tell
+
+
+def test_likely_scanners(ask):
+    assert ask(saved("likely_scanners")) == [("known-f.example.com", "1", "1", "1", "100.0000")]
 
 
 def test_list_export_writes_from_postgresql_what_the_rows_of_duckdb_make(

@@ -14,10 +14,11 @@ from arro3.io import read_parquet
 
 from bird_webhooks.operate import verify, verify_event
 from bird_webhooks.operate.front_door import Network
+from bird_webhooks.simulator import bird_api
 from bird_webhooks.stack import Stack
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
-from tests import bird_api, tls_door
+from tests import tls_door
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -83,6 +84,7 @@ def test_the_row_goes_from_a_file_that_keeps_the_rows_of_others(s3, target, monk
     assert verify_event.remove(target, [event], now) == (1, 1)
     assert rows(s3) == ["others"]
     assert raw_batches(s3) == {event.id: [b"[]"], "others": [others(now)]}
+    assert s3.list_objects_v2(Bucket=LAKE, Prefix="maintenance/put-back/").get("Contents", []) == []
     # ... and what is left makes no row, should it be processed late
     lambda_handler(sqs({"Records": [created(keys[0])]}), None)
     assert rows(s3) == ["others"]

@@ -163,7 +163,7 @@ def engine(emulator: Emulator) -> Iterator[Trino]:
         yield started
 
 
-@pytest.fixture(scope="session", params=list(STACKS))
+@pytest.fixture(scope="session", params=["PARQUET", pytest.param("CSV", marks=pytest.mark.nightly)])
 def lake(
     request: pytest.FixtureRequest, emulator: Emulator, engine: Trino, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lake]:

@@ -12,7 +12,8 @@ from bird_webhooks.simulator.verify import Lake as RowsOf
 from bird_webhooks.simulator.verify import verify
 from bird_webhooks.terminal import say
 from local_aws.deploy import TEMPLATE, read_template
-from report.queries import Period, latest_day, queries
+from report.queries import DIMENSIONS, Period, latest_day, queries
+from tests import grafana
 
 RESOURCES = read_template(TEMPLATE)["Resources"].values()
 TABLES = {
@@ -28,6 +29,7 @@ SAVED = {
 }
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
 WEEK, MONTHS = Period(NOW - timedelta(days=7), NOW), Period(NOW - timedelta(days=90), NOW)
+MOMENT = f"TIMESTAMP '{NOW:%Y-%m-%d %H:%M:%S}'"
 JSON_IN_POSTGRES = ["events_deduplicated"]  # jsonb there: same values, other text
 TEXT_OF_JSON = ["extras"]  # selects that text
 
@@ -94,13 +96,24 @@ def test_days_of_it(lake, name):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_saved_query(lake, name):
-    assert lake.ask(SAVED[name], postgres=True, ordered=True)
+    """At one moment, because the engines are asked one after another."""
+    assert lake.ask(SAVED[name].replace("current_timestamp", MOMENT), postgres=True, ordered=True)
 
 
-@pytest.mark.parametrize("period", [WEEK, MONTHS], ids=["week", "months"])
-@pytest.mark.parametrize("name", queries(WEEK))
+def test_panels_of_grafana_answer_as_their_saved_queries(lake):
+    if lake.output_format == "PARQUET":
+        for panel in grafana.panels("athena"):
+            texts = grafana.statement(panel), SAVED[grafana.query(panel)]
+            filtered, saved = (lake.athena.answer(text.replace("current_timestamp", MOMENT)) for text in texts)
+            assert filtered == saved, panel["title"]
+
+
+@pytest.mark.parametrize(
+    "period", [pytest.param(WEEK, id="week"), pytest.param(MONTHS, id="months", marks=pytest.mark.nightly)]
+)
+@pytest.mark.parametrize("name", queries(WEEK, 500))
 def test_statement_of_the_report(lake, name, period):
-    assert lake.ask(queries(period)[name], postgres=name not in TEXT_OF_JSON)
+    assert lake.ask(queries(period, 500, tuple(DIMENSIONS))[name], postgres=name not in TEXT_OF_JSON)
 
 
 def test_newest_day_of_the_report(lake):

@@ -93,6 +93,7 @@ DAY = {
 SETTINGS = {
     "pollers": 5,
     "alarms": 13,
+    "secrets": 2,
     "memory_megabytes": {"ingest": 256, "process": 1024, "maintenance": 3008},
 }
 
@@ -127,7 +128,7 @@ def test_what_a_month_costs_after_a_year():
     assert cost == pytest.approx(
         {
             "load balancer, hours": 730 * 0.0225,
-            "alarms, metrics, secret": 1.3 + 21 * 0.3 + 0.4,
+            "alarms, metrics, secrets": 1.3 + 22 * 0.3 + 2 * 0.4,
             "load balancer, bytes": days * 8_000 / 90_000 * 0.008,
             "ingest": days * (8_000 * 0.0000002 + 800 * 256 / 1024 * 0.0000166667),
             "process": days * (5_000 * 0.0000002 + processed * 0.0000166667),

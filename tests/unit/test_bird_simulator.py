@@ -43,6 +43,7 @@ def test_ledger_remembers_what_was_sent_over_runs(tmp_path):
     batches = [Batch("a", b"[1]", 1), Batch("b", b"\xff", 0), Batch("c", b"[]", 0)]
     for batch in batches:
         ledger.sending(batch)
+    ledger.failed(batches[0], 1, "503")
     ledger.done(batches[0], ACCEPTED)
     ledger.done(batches[0], GIVEN_UP)
     ledger.done(batches[1], GIVEN_UP)
@@ -128,6 +129,8 @@ def test_like_a_sender_it_sends_what_a_sender_has():
     types = Counter(event["type"] for event in events)
     assert types["delivery"] > 20 * types["bounce"] > 0
     assert types["delivery"] > 200 * types["spam_complaint"]
+    complaints = {event["mailbox_provider"] for event in events if event["type"] == "spam_complaint"}
+    assert complaints <= {"Microsoft", "Yahoo", "Orange", "GMX"}  # Google reports none
     campaigns = Counter(
         event["campaign_id"] for event in events if event["type"] == "delivery" and "campaign_id" in event
     )
@@ -138,6 +141,22 @@ def test_like_a_sender_it_sends_what_a_sender_has():
     assert ahead > len(opens) / 2
     hours = Counter(int(event["timestamp"]) // 3600 % 24 for event in events)
     assert hours[9] > 5 * hours[3]
+
+
+def test_troubles_are_planted_with_the_mail_around_them():
+    maker = BatchMaker(3, START, like_a_sender=True)
+    batches = list(maker.troubles(events=1000))
+    assert batches == list(maker.troubles(events=1000))
+    events = [event for batch in batches for _, event in events_of(batch)]
+    assert Counter((event["type"], event.get("bounce_class")) for event in events) == {
+        ("delivery", None): 170 + 1500 + 550,
+        ("bounce", "51"): 340,
+        ("spam_complaint", None): 50,
+        ("out_of_band", "10"): 550,
+    }
+    assert len({event["event_id"] for event in events}) == len(events)
+    assert len({event["message_id"] for event in events}) == 510 + 1500 + 550
+    assert all(0 < START.timestamp() - int(event["timestamp"]) <= 3 * 86_400 for event in events)
 
 
 class LakeOf(Lake):

@@ -10,7 +10,8 @@ from bird_webhooks.arguments import MAX_REPORT_DAYS, parser
 from report.app import MAX_DAYS
 
 COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "list-export"]
-COMMANDS[-1:] = ["close", "files", "check-lake", "reload", "list-export", "report", "import", "compare", "simulate"]
+COMMANDS[-1:] = ["close", "files", "completeness", "check-lake", "reload", "backfill"]
+COMMANDS += ["list-export", "report", "import", "compare", "simulate"]
 ADDRESS = ["--address", "name@example.com"]
 # What a command cannot do without.
 REQUIRED = {
@@ -20,6 +21,7 @@ REQUIRED = {
     "close": ["--register"],
     "files": ["--since", "7d"],
     "reload": ["--since", "7d"],
+    "backfill": ["--since", "7d"],
     "import": ["s3://old-bucket/prefix"],
     "compare": ["--with", "s3://old-bucket/prefix", "--since", "2d"],
 }

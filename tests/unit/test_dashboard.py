@@ -13,6 +13,7 @@ import load_postgres.metrics
 import process.maintenance
 import process.metrics
 import publish_events.metrics
+import reconcile.metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
@@ -47,6 +48,7 @@ STACKS = {
     "ALB with events on a bus": {"UseAlb", "UsePublishEvents"},
     "ALB with PostgreSQL": {"UseAlb", "LoadPostgres"},
     "ALB with a daily report": {"UseAlb", "MakeDailyReport"},
+    "ALB that compares with Bird": {"UseAlb", "UseReconcile"},
 }
 
 
@@ -98,6 +100,8 @@ def is_emitted(namespace: str, name: str, dimensions: dict) -> bool:
             return name in OF_INGEST and (by_reason or len(dimensions) == 1)
         if function in ("${PublishEventsFunction}", {"Ref": "PublishEventsFunction"}):
             return name in publish_events.metrics.COUNTED and len(dimensions) == 1
+        if function in ("${ReconcileFunction}", {"Ref": "ReconcileFunction"}):
+            return name in reconcile.metrics.COUNTED and len(dimensions) == 1
         if function in ("${LoadPostgresFunction}", {"Ref": "LoadPostgresFunction"}):
             return name in load_postgres.metrics.COUNTED and len(dimensions) == 1
         if function in ("${TableMaintenanceFunction}", {"Ref": "TableMaintenanceFunction"}):
@@ -126,6 +130,8 @@ def test_every_metric_that_costs_money_is_shown():
     assert with_bus > {*publish_events.metrics.COUNTED}
     with_postgres = {name for _, name, _ in metrics_shown({*STACKS["ALB"], "LoadPostgres"})}
     assert with_postgres > {*load_postgres.metrics.COUNTED}
+    compared = {name for _, name, _ in metrics_shown(STACKS["ALB that compares with Bird"])}
+    assert compared > {*reconcile.metrics.COUNTED}
     reasons = {dimensions["Reason"] for _, _, dimensions in metrics_shown(STACKS["ALB"]) if "Reason" in dimensions}
     assert reasons == {*ingest.metrics.REASONS, "other"}
 
@@ -181,7 +187,7 @@ def test_section_says_it_all_in_the_same_order(name):
 
 def test_links_of_the_runbook_lead_somewhere():
     text = (ROOT / "docs/runbook.md").read_text()
-    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    headings = re.findall(r"^#{2,3} (.+)$", text, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
 

@@ -101,6 +101,15 @@ def test_an_event_without_a_time_has_that_of_its_batch():
     assert entry("1", timestamp=None).time == datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
 
 
+def test_an_event_that_was_fetched_from_bird_says_so():
+    """A rule leaves them out with {"detail": {"backfilled": [{"exists": false}]}}."""
+    fetched = json.loads(entry("1", batch_id="backfill-20261126T10-bounce-0123").detail)
+    assert (fetched["backfilled"], fetched["batch_id"]) == (True, "backfill-20261126T10-bounce-0123")
+    assert "backfilled" not in json.loads(entry("1").detail)
+    large = entry("1", batch_id="backfill-1", raw_reason="x" * MAX_BYTES)
+    assert json.loads(large.detail)["backfilled"] is True
+
+
 def test_size_is_counted_as_eventbridge_does():
     small = entry("1")
     assert small.size == 14 + len("bird-webhooks") + len("Bird Email Event") + len(ARN) + len(small.detail)

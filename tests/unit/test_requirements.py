@@ -35,7 +35,7 @@ def test_the_program_asks_for_what_is_tested():
     assert project["requires-python"] == f">={oldest}"
 
 
-@pytest.mark.parametrize("package", ["ingest", "process", "load_postgres", "publish_events", "report"])
+@pytest.mark.parametrize("package", ["ingest", "process", "load_postgres", "publish_events", "reconcile", "report"])
 def test_shipped_versions_are_the_tested_ones(package):
     tested = pins(ROOT / "requirements-dev.txt")
     shipped = pins(ROOT / f"functions/{package}/requirements.txt")

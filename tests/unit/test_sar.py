@@ -84,6 +84,7 @@ RESETS = {
     "BirdEventTypes": "refused",  # Bird would send unwanted types
     "BirdSubaccount": "refused",  # a second webhook, of the whole account
     "BirdApiUrl": "refused",  # the key would go past the proxy
+    "Reconcile": "hours are compared with Bird again, if the key may",
     "OutputFormat": "refused",  # rows would move to another format
     "CloseDays": "refused",  # dates would be closed that were to stay as they are
     "CloseAfterHours": "dates are closed 10 hours after their end; those that are closed stay so",
@@ -113,11 +114,15 @@ RESETS = {
     "SilenceHours": "silence fires by the default, or not at all",
     "PostgresTls": "the database has to prove who it is: files wait if it cannot",
     "PostgresMaximumConcurrency": "files are loaded two at a time",
+    "PostgresRetentionMonths": "no month is dropped any more",
     "DailyReport": "no new report is written; those written stay",
+    "ReportTimezone": "the report's days are those of UTC",
+    "DeliverabilityThresholds": "the report names what is over the default thresholds",
     "IngestMemoryMegabytes": "the function has the default's memory",
     "ProcessMemoryMegabytes": "the function has the default's memory",
     "IngestReservedConcurrency": "no executions are set apart",
     "ProcessMaximumConcurrency": "files are processed with the default's concurrency",
+    "PermissionsBoundaryArn": "roles lose the boundary, or the account refuses the update; no data moves",
 }
 
 

@@ -80,6 +80,15 @@ def test_every_bounce_class_of_the_documents_is_that_of_the_table():
     assert re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (.+?) \| `(\w+)` \|", page, re.MULTILINE) == classes
 
 
+def test_a_bounce_class_whose_text_has_a_comma_without_quotation_marks_is_refused(tmp_path, monkeypatch):
+    line = "22,Mailbox Full,Soft,Full,count,it may be emptied, or it is abandoned,bounce\n"
+    file = tmp_path / "bounce_classes.csv"
+    file.write_text("bounce_class,name,bounce_group,meaning,action,because,counted_as\n" + line)
+    monkeypatch.setattr(sync_sql, "BOUNCE_CLASSES", file)
+    with pytest.raises(SystemExit, match="a comma needs quotation marks"):
+        sync_sql.bounce_classes_sql()
+
+
 def test_every_view_and_query_has_its_section_with_a_sample():
     pages = "".join((ROOT / f"docs/downstream/{name}.md").read_text() for name in ("suppression", "queries"))
     sections = {part.partition("\n")[0]: part for part in pages.split("\n## ")[1:]}

@@ -11,6 +11,8 @@ from samtranslator.yaml_helper import yaml_parse
 import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
 from maintain import check_template
+from maintain.sar.generate import generate
+from process import unshown
 
 RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values.txt"
 
@@ -18,6 +20,29 @@ RAW_PREFIX_INPUTS = check_template.ROOT / "tests/data/inputs/02-rawprefix-values
 @pytest.fixture(scope="module")
 def template():
     return yaml_parse(check_template.TEMPLATE.read_text())
+
+
+def test_without_a_front_door_nothing_of_one_is_made(template):
+    without = generate(template, {"FrontDoor": "NONE", "DomainName": "hooks.example.com"})
+    kinds = {resource["Type"] for resource in without["Resources"].values()}
+    doors = ("AWS::ElasticLoadBalancingV2::", "AWS::ApiGatewayV2::", "AWS::EC2::", "AWS::Route53::", "AWS::Certificate")
+    assert [kind for kind in kinds if kind.startswith(doors)] == []
+    assert without["Outputs"]["IngestFunctionArn"]["Value"] == {"Fn::GetAtt": ["IngestFunction", "Arn"]}
+
+
+def test_every_role_has_the_boundary_that_a_company_demands(template):
+    boundary = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    roles = {name: one for name, one in template["Resources"].items() if one["Type"] == "AWS::IAM::Role"}
+    assert len(roles) >= 9
+    assert {name: role["Properties"]["PermissionsBoundary"] for name, role in roles.items()} == dict.fromkeys(
+        roles, boundary
+    )
+
+
+def test_one_stack_name_in_two_regions_is_two_dashboards(template):
+    # dashboards are of all regions of an account
+    name = template["Resources"]["Dashboard"]["Properties"]["DashboardName"]
+    assert name == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
 
 
 def test_no_circular_dependency_after_the_sam_transform():
@@ -59,6 +84,8 @@ def test_report_may_look_up_the_database_default(template):
         "database/${GlueDatabase}",
         "database/default",
         "table/${GlueDatabase}/events*",
+        "table/${GlueDatabase}/mail_events",
+        "table/${GlueDatabase}/bounce_classes",
     ]
 
 
@@ -100,8 +127,10 @@ def test_rights_in_a_vpc_are_there_only_with_a_vpc(template):
     given = [
         p for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Role" for p in r["Properties"]["Policies"]
     ]
-    [conditional] = [policy["Fn::If"] for policy in given if "Fn::If" in policy]
-    assert [conditional[0], conditional[2]] == ["PostgresInVpc", {"Ref": "AWS::NoValue"}]
+    conditional = {policy["Fn::If"][0]: policy["Fn::If"][1:] for policy in given if "Fn::If" in policy}
+    assert conditional.keys() == {"PostgresInVpc", "LoadPostgres"}
+    assert OF_A_VPC[0] not in str(conditional["LoadPostgres"])
+    assert conditional["PostgresInVpc"][1] == {"Ref": "AWS::NoValue"}
     assert [p["PolicyName"] for p in given if "Fn::If" not in p and OF_A_VPC[0] in str(p)] == []
 
 
@@ -127,8 +156,8 @@ def test_every_statement_says_why_and_names_each_action_and_resource(template):
                 assert re.fullmatch(r"([A-Z][a-z]+){2,}", statement["Sid"]), name  # a verb and what it is done to
                 actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
                 assert [action for action in actions if "*" in action or not re.match(r"[a-z0-9]+:[A-Z]", action)] == []
-                # Only what EC2 describes has no narrower resource, and interfaces that Lambda is yet to make.
-                unbounded = ["ec2:DescribeSecurityGroupRules", *OF_A_VPC]
+                # What EC2 and CloudWatch describe has no narrower resource, nor have interfaces that are not made yet.
+                unbounded = ["ec2:DescribeSecurityGroupRules", "cloudwatch:GetMetricStatistics", *OF_A_VPC]
                 assert statement["Resource"] != "*" or set(actions) <= set(unbounded), name
                 assert statement["Effect"] == "Allow" or statement["Sid"] == "DenyNetworkToOurCode"
     assert checked >= 9
@@ -190,6 +219,12 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert [(r["Condition"], r["Properties"]["Principal"]) for r in invokers] == [
         ("UseAlb", "elasticloadbalancing.amazonaws.com"),
         ("UseHttpApi", "apigateway.amazonaws.com"),
+        ("DropOldMonths", "events.amazonaws.com"),
+        ("UseReconcile", "events.amazonaws.com"),
+    ]
+    assert [invoker["Properties"]["FunctionName"] for invoker in invokers[2:]] == [
+        {"Ref": "LoadPostgresFunction"},
+        {"Ref": "ReconcileFunction"},
     ]
     assert conditions["UseHttpApi"] == {"Fn::Equals": [{"Ref": "FrontDoor"}, "HTTP_API"]}
     assert "AWS::Lambda::Url" not in {r["Type"] for r in template["Resources"].values()}
@@ -333,6 +368,8 @@ DEPLOYMENTS = [
     pytest.param({"FrontDoor": "HTTP_API"}, None, id="HTTP API"),
     pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1"}, "VpcId needs SubnetIds", id="VPC without subnets"),
     pytest.param({"FrontDoor": "HTTP_API", "VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}, None, id="VPC"),
+    pytest.param({"FrontDoor": "NONE", "DomainName": "a.example.com"}, None, id="own load balancer"),
+    pytest.param({"FrontDoor": "NONE"}, "FrontDoor NONE needs DomainName", id="own load balancer without a name"),
     pytest.param(OAUTH2 | ISSUER, None, id="OAuth2"),
     pytest.param(OAUTH2 | ISSUER | {"FrontDoor": "HTTP_API"}, OAUTH2_NEEDS_ALB, id="OAuth2 without a load balancer"),
     pytest.param(OAUTH2, OAUTH2_NEEDS_ALB, id="OAuth2 without an issuer"),
@@ -419,6 +456,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
         "IngestFunction",
         "Dashboard",
         "ListExportView",
+        "VerdictsTable",
         "LoadPostgresFunction",
         "WebhookListenerRule",
         "HealthCheckListenerRule",
@@ -611,21 +649,35 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     )
 
 
-def test_the_key_of_tombstones_is_read_by_no_function_and_outlives_the_stack(template):
+def test_the_key_of_tombstones_is_read_by_what_brings_events_in_and_outlives_the_stack(template):
     key = template["Resources"]["TombstoneKey"]
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert "Condition" not in key
-    others = {name: one for name, one in template["Resources"].items() if name != "TombstoneKey"}
-    assert "TombstoneKey" not in json.dumps(others)
+    others = {name for name, one in template["Resources"].items() if "TombstoneKey" in json.dumps(one)}
+    assert others == {"ReconcileFunction", "ReconcileRole"}
 
 
-def test_no_rule_deletes_tombstones(template):
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("erased/0123", None),
+        (unshown.SINCE, None),
+        (unshown.FIELDS, None),
+        (unshown.of_process("2026-11-24", "0"), "ExpireUnshown"),
+        (unshown.of_closing("2026-11-24", "0001-0", "0"), "ExpireUnshownOfDates"),
+        ("maintenance/put-back/2026-11-24T00:00:00Z/raw/a.json", "ExpirePutBack"),
+    ],
+)
+def test_what_erase_goes_by_lasts_as_long_as_what_it_tells_of(template, key, rule):
     rules = template["Resources"]["LakeBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    expiring = [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule]
-    assert not [
-        prefix for prefix in expiring if "erased/".startswith(prefix) or "maintenance/unshown/".startswith(prefix)
-    ]
+    conditional = {one["Fn::If"][1]["Id"]: one["Fn::If"] for one in rules if "Fn::If" in one}
+    always = [one for one in rules if "Fn::If" not in one]
+    expiring = [one for one in [*always, *(one[1] for one in conditional.values())] if "ExpirationInDays" in one]
+    assert [one["Id"] for one in expiring if key.startswith(one["Prefix"])] == [rule] * bool(rule)
+    if rule:
+        assert conditional[rule][0] == "RawBatchesExpire"
+        assert conditional[rule][1]["ExpirationInDays"] == {"Ref": "RawRetentionDays"}
 
 
 def test_what_the_erasing_tool_puts_back_is_not_announced(template):

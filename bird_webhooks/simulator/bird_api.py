@@ -1,7 +1,8 @@
-"""A stand-in for Bird's Webhooks API, written from https://docs.bird.com/api/email-api/webhooks.
+"""A stand-in for Bird's API: webhooks, events and metrics, written from https://docs.bird.com/api/email-api/webhooks.
 
-It checks the API key, keeps webhooks, calls the target when a webhook is created or its target changes, and sends
-batches with the webhook's credentials. `reach` is its DNS: where it finds a target. Tests can make it fail.
+It checks the API key and its grants, keeps webhooks, calls the target when a webhook is created or its target changes,
+sends batches with the webhook's credentials, and answers for what `recording` has. `reach` is its DNS: where it finds a
+target. It can be made to fail, and to misbehave (bird_events.Misbehaviour).
 """
 
 import base64
@@ -14,17 +15,24 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-SAMPLES = Path(__file__).resolve().parent.parent / "events/samples/all-27-events-distinct-ids.json"
+from bird_webhooks.data import folder
+from bird_webhooks.simulator.bird_events import Recording, WrongParameterError
+
+SAMPLES = folder("events/samples")
 PREFIX = "/api/v1"
 PROBE = b'[{"msys":{}}]'
 TEST_BATCH_ID = "77c2b630-d712-11e4-9642-efc2723b99c1"
 NAME_CHARACTERS = 24
 TARGET_TIMEOUT_SECONDS = 10
 NOBODY = 503  # stands for a target that does not exist
+GRANTS = {
+    "webhooks": "Webhooks: Read-only",
+    "events": "Events Search: Read-only",
+    "metrics": "Metrics: Read-only",
+}
 
 Json = dict[str, Any]
 
@@ -34,12 +42,14 @@ class Answer(Exception):  # noqa: N818
 
     def __init__(self, status: int, message: str, **more: Any) -> None:
         self.status, self.error = status, {"message": message, **more}
+        self.text: str | None = None  # in place of JSON
+        self.headers: dict[str, str] = {}
 
 
 def event_types() -> dict[str, list[str]]:
     """The types that Bird documents, by class."""
     found: dict[str, list[str]] = {}
-    for element in json.loads(SAMPLES.read_text()):
+    for element in json.loads((SAMPLES / "all-27-events-distinct-ids.json").read_text()):
         for event_class, event in element["msys"].items():
             found.setdefault(event_class, []).append(event["type"])
     return found
@@ -57,10 +67,23 @@ class Bird:
         self.headers: list[dict[str, str]] = []
         self.probes: list[str] = []  # targets
         self.failures: list[Answer] = []
+        self.recording = Recording()
+        self.grants = set(GRANTS.values())
+        self.down: set[str] = set()  # of GRANTS: these answer 503
+        self.under_way = self.most_at_once = 0  # requests
 
     def fail(self, times: int, status: int, message: str, **more: Any) -> None:
         """The next requests are answered like that, whatever they ask."""
         self.failures += [Answer(status, message, **more)] * times
+
+    def overload(self, times: int, status: int = 502, *, retry_after: str | None = None) -> None:
+        """The next requests are answered as under load: 429 without a code, or a text that is not JSON."""
+        answer = Answer(status, "Too many requests")
+        if status != 429:
+            answer.text = f"Could not proceed ({status} error)"
+        if retry_after is not None:
+            answer.headers["retry-after"] = retry_after
+        self.failures += [answer] * times
 
     def send(self, webhook_id: str, body: bytes, batch_id: str | None = None) -> int:
         """A batch to the webhook's target, with its credentials."""
@@ -90,32 +113,48 @@ class Bird:
     def answer(self, method: str, path: str, key: str | None, content: Json | None) -> tuple[int, Json | None]:
         if self.failures:
             raise self.failures.pop(0)
-        parts = path.removeprefix(PREFIX).strip("/").split("/")
+        asked = urlsplit(path)
+        parts = asked.path.removeprefix(PREFIX).strip("/").split("/")
+        query = dict(parse_qsl(asked.query.replace("+", "%2B")))
         if parts == ["webhooks", "events", "documentation"] and method == "GET":  # public
-            described = {name: {"events": {kind: {} for kind in kinds}} for name, kinds in event_types().items()}
+            described: Json = {name: {"events": {kind: {} for kind in kinds}} for name, kinds in event_types().items()}
             return 200, {"results": described}
         if key != self.key:
             raise Answer(401, "Unauthorized.")
+        if parts[0] in self.down:
+            raise Answer(503, "Service Unavailable")
+        if GRANTS.get(parts[0]) not in self.grants | {None}:
+            words = "You do not have permission to access this resource"
+            raise Answer(403, "permission denied", description=words, code="1100")
+        try:
+            match method, parts:
+                case "GET", ["events", "message" | "ingest" as kind]:
+                    return 200, self.recording.search(kind, query, asked.path)
+                case "GET", ["metrics", "deliverability", "time-series"]:
+                    return 200, self.recording.time_series(query)
+        except WrongParameterError as error:
+            raise Answer(400, "invalid params", description=str(error), code="1200") from None
+        return self.webhook_answer(method, parts, content or {})
+
+    def webhook_answer(self, method: str, parts: list[str], content: Json) -> tuple[int, Json | None]:
         match method, parts:
             case "GET", ["webhooks"]:
                 return 200, {"results": [{"id": known, **webhook} for known, webhook in self.webhooks.items()]}
             case "POST", ["webhooks"]:
-                assert content is not None
                 known = self.create(content)
                 return 200, {"results": {"id": known, "links": []}}
             case "GET", ["webhooks", known] if known in self.webhooks:
                 return 200, {"results": self.webhooks[known]}
             case "GET", ["webhooks", known, "batch-status"] if known in self.webhooks:
-                return 200, {"results": self.batch_statuses}
+                return 200, {"results": self.batch_statuses + self.recording.batch_statuses()}
             case "PUT", ["webhooks", known] if known in self.webhooks:
-                assert content is not None
                 self.update(known, content)
                 return 200, {"results": {"id": known, "links": []}}
             case "DELETE", ["webhooks", known] if known in self.webhooks:
                 del self.webhooks[known]
                 return 204, None
             case "POST", ["webhooks", known, "validate"] if known in self.webhooks:
-                body = json.dumps(content["message"]).encode() if content and "message" in content else PROBE
+                body = json.dumps(content["message"]).encode() if "message" in content else PROBE
                 status = self.send(known, body, TEST_BATCH_ID)
                 return 200, {"results": {"msg": "Test POST to endpoint succeeded", "response": {"status": status}}}
         raise Answer(404, "Resource could not be found")
@@ -160,24 +199,39 @@ class Bird:
 def running(key: str, reach: Callable[[str], str | None], trust: ssl.SSLContext | None = None) -> Iterator[Bird]:
     """The stand-in at its own address, `url`, for a `with` block."""
     bird = Bird(key, reach, trust)
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def handle_request(self) -> None:
+            with lock:
+                bird.under_way += 1
+                bird.most_at_once = max(bird.most_at_once, bird.under_way)
+            try:
+                self.answer()
+            finally:
+                with lock:
+                    bird.under_way -= 1
+
+        def answer(self) -> None:
             bird.requests.append(f"{self.command} {self.path.removeprefix(PREFIX)}")
             bird.headers.append({name.lower(): value for name, value in self.headers.items()})
             length = int(self.headers.get("content-length", 0))
             content = json.loads(self.rfile.read(length)) if length else None
             answer: Json | None
+            text, headers = None, {"content-type": "application/json"}
             try:
                 status, answer = bird.answer(self.command, self.path, self.headers.get("authorization"), content)
             except Answer as refused:
-                status, answer = refused.status, {"errors": [refused.error]}
-            body = b"" if answer is None else json.dumps(answer).encode()
+                status, answer, text = refused.status, {"errors": [refused.error]}, refused.text
+                headers |= refused.headers
+            if text is None:  # as the simulator writes its batches, so that the bytes of metadata are the same
+                text = "" if answer is None else json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
+            body = text.encode()
             self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
+            for name, value in {**headers, "content-length": str(len(body))}.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: bird.recording.misbehaviour.cut_after_bytes])
 
         do_GET = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815
 

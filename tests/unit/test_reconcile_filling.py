@@ -1,0 +1,122 @@
+"""What finding and fetching costs, in calls; and what an address is. With an API of a few lines."""
+
+from bisect import bisect_left
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from process.tombstones import Tombstones
+from reconcile.as_webhook import Event
+from reconcile.filling import _middle, addresses, fill
+from reconcile.raw_batches import NothingStored
+
+MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+class Api:
+    """Bird, and what is here, with an event every so many milliseconds; a page has 10 events, Bird's has 10,000."""
+
+    per_page = 10
+
+    def __init__(self, every_milliseconds: int) -> None:
+        self.calls = Counter[str]()
+        step = timedelta(milliseconds=every_milliseconds)
+        self.times = [MIDNIGHT + number * step for number in range(DAY // step)]
+        self.lost: set[int] = set()
+
+    def lose(self, since: datetime, until: datetime) -> None:
+        self.lost |= set(range(*self.places(since, until)))
+
+    def places(self, since: datetime, until: datetime) -> tuple[int, int]:
+        return bisect_left(self.times, since), bisect_left(self.times, until)
+
+    def count(self, since, until, types, subaccounts=None) -> int:
+        self.calls["count"] += 1
+        first, last = self.places(since, until)
+        return last - first
+
+    def events(self, since, until, types, subaccounts=None):
+        first, last = self.places(since, until)
+        self.calls["page"] += -((first - last) // self.per_page)
+        for number in range(first, last):
+            fields = {"type": "open", "event_id": str(number), "timestamp": self.times[number].isoformat()}
+            fields["customer_id"] = "7"
+            yield Event.of({name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()})
+
+    def minutes(self, since, until, types):
+        first, last = self.places(since, until)
+        return Counter(
+            (self.times[number].replace(second=0, microsecond=0), "open")
+            for number in range(first, last)
+            if number not in self.lost
+        )
+
+    def keys(self, since, until, types):
+        first, last = self.places(since, until)
+        return {("7", "track_event", "open", str(n)) for n in range(first, last) if n not in self.lost}
+
+
+def filled(api: Api):
+    nobody = Tombstones(b"", {})
+    return fill(api, api, NothingStored(), lambda: nobody, MIDNIGHT, MIDNIGHT + DAY, ["open"])
+
+
+# A page of 10 events here is one of 10,000 at Bird: an event here stands for a thousand.
+ONE_MILLION, HUNDRED_MILLION = 86_400, 864
+
+
+@pytest.mark.parametrize(
+    ("every_milliseconds", "lost", "counts", "pages"),
+    [
+        pytest.param(ONE_MILLION, timedelta(0), 1, 0, id="1 million a day, nothing"),
+        pytest.param(HUNDRED_MILLION, timedelta(0), 1, 0, id="100 million a day, nothing"),
+        pytest.param(ONE_MILLION, timedelta(seconds=90), 9, 1, id="1 million, a batch"),
+        pytest.param(HUNDRED_MILLION, timedelta(seconds=1), 12, 7, id="100 million, a batch"),
+        pytest.param(ONE_MILLION, 8 * HOUR, 18, 41, id="1 million, eight hours"),
+        pytest.param(HUNDRED_MILLION, HOUR, 68, 420, id="100 million, an hour"),
+    ],
+)
+def test_what_is_equal_costs_its_count_and_what_differs_as_many_pages_as_it_fills(
+    every_milliseconds, lost, counts, pages
+):
+    api = Api(every_milliseconds)
+    api.lose(MIDNIGHT + 13 * HOUR + 7 * MINUTE, MIDNIGHT + 13 * HOUR + 7 * MINUTE + lost)
+    found = filled(api)
+    assert (found.stored, found.left) == (len(api.lost), False)
+    assert bool(api.lost) == bool(lost)
+    assert api.calls["count"] <= counts
+    assert api.calls["page"] <= pages
+
+
+def test_a_window_is_halved_on_whole_hours_and_then_on_minutes():
+    assert _middle(MIDNIGHT, MIDNIGHT + DAY) == MIDNIGHT + 12 * HOUR
+    assert _middle(MIDNIGHT + 30 * MINUTE, MIDNIGHT + 3 * HOUR) == MIDNIGHT + HOUR
+    assert _middle(MIDNIGHT, MIDNIGHT + HOUR) == MIDNIGHT + 30 * MINUTE
+    assert _middle(MIDNIGHT, MIDNIGHT + 3 * MINUTE) == MIDNIGHT + MINUTE
+    begin, end = MIDNIGHT + 59 * MINUTE, MIDNIGHT + 3 * HOUR + MINUTE
+    while end - begin > MINUTE:
+        middle = _middle(begin, end)
+        assert begin < middle < end
+        begin = middle
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("person@example.com", {"person@example.com"}),
+        ("550 5.1.1 <Person@Example.com>: unknown", {"Person@Example.com"}),
+        ("https://x.example/?to=person%40example.com&b=1", {"person@example.com"}),
+        (["a", {"b": "person@example.com"}], {"person@example.com"}),
+        ({"person@example.com": 1}, {"person@example.com"}),
+        ("mailto:person@example.com?subject=Hi", {"person@example.com"}),
+        ("p\u00e9rson@example.com", {"p\u00e9rson@example.com"}),
+        ("no address at all", set()),
+        (None, set()),
+        (7, set()),
+    ],
+)
+def test_addresses_are_found_wherever_they_stand(value, expected):
+    assert addresses(msgspec.json.encode({"msys": {"track_event": {"x": value}}})) == expected

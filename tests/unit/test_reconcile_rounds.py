@@ -1,0 +1,628 @@
+"""One run over an account and a lake that are lists: what is counted, judged, filled, warned of, and remembered."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from reconcile import calibration
+from reconcile.as_webhook import CLASS_OF_TYPE, Event
+from reconcile.cells import Times
+from reconcile.counting import Here
+from reconcile.events_api import BatchStatus, CallsSpentError, NoAnswerError, NoGrantError, UntrustedError, Webhook
+from reconcile.filling import Filled
+from reconcile.proved import ALL, State, proved_until, sentence
+from reconcile.rounds import Bounds, Round
+from reconcile.verdicts import Verdicts
+
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+TEN = datetime(2026, 11, 25, 10, tzinfo=UTC)
+SETTLED = TEN + HOUR + timedelta(hours=9, minutes=10)
+TYPES = ("bounce", "delivery", "open", "relay_delivery", "sms_status")
+
+
+class Memory(dict):
+    def read(self, key):
+        return self.get(key)
+
+    def write(self, key, body):
+        self[key] = body
+
+
+def event(event_id, at, kind="delivery"):
+    fields = {
+        "type": kind,
+        "event_id": str(event_id),
+        "timestamp": f"{at:%Y-%m-%dT%H:%M:%S}.000Z",
+        "customer_id": "1",
+        "rcpt_to": "one@example.com",
+    }
+    return Event.of({name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()})
+
+
+@dataclass
+class Bird:
+    """The account's events, and what was asked of it."""
+
+    has: list = field(default_factory=list)
+    statuses: list = field(default_factory=list)
+    fails: Exception | None = None
+    fails_after: int = 10_000
+    asked: list = field(default_factory=list)
+    types: tuple = TYPES
+    calls: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(spent=0))
+
+    def spend(self, what):
+        self.asked.append(what)
+        self.calls.spent += 1
+        if self.fails and len(self.asked) > self.fails_after:
+            raise self.fails
+
+    def webhook(self, webhook_id):
+        self.asked.append("webhook")
+        return Webhook(webhook_id, self.types)
+
+    def batch_status(self, webhook_id):
+        self.asked.append("batch status")
+        return self.statuses
+
+    def within(self, since, until, types):
+        return [one for one in self.has if since <= one.at < until and one.type in types]
+
+    def count_sent(self, webhook, since, until, types):
+        self.spend(("count", since, tuple(types)))
+        return len(self.within(since, until, types))
+
+    def events(self, since, until, types, subaccounts=None):
+        self.spend(("events", since, tuple(types)))
+        yield from self.within(since, until, types)
+
+    def metrics(self, since, until, precision, metrics):
+        raise NoGrantError("Metrics: Read-only")
+
+
+@dataclass
+class Lake:
+    """Our events, as (id, second, type)."""
+
+    has: list = field(default_factory=list)
+    statements: int = 0
+
+    def counts_of(self, windows):
+        self.statements += 1
+        return Counter(
+            (at.replace(minute=0, second=0), kind)
+            for _, at, kind in set(self.has)
+            if any(since <= at < until for since, until in windows)
+        )
+
+    def events_of(self, windows, types):
+        self.statements += 1
+        return [
+            Here(CLASS_OF_TYPE.get(kind, "x"), kind, str(event_id), at, "batch")
+            for event_id, at, kind in set(self.has)
+            if kind in types and any(since <= at < until for since, until in windows)
+        ]
+
+
+@dataclass
+class World:
+    bird: Bird = field(default_factory=Bird)
+    lake: Lake = field(default_factory=Lake)
+    files: Memory = field(default_factory=Memory)
+    held: str | None = None
+    stored: set = field(default_factory=set)
+    erased: set = field(default_factory=set)
+    fills: list = field(default_factory=list)
+    fill_helps: bool = True
+    handed_over: list = field(default_factory=list)
+    postgres_answers: bool = True
+    begins_at: datetime | None = TEN  # None: the run finds it out
+
+    def happened(self, *events, lost=(), kind="delivery"):
+        for event_id, at in events:
+            self.bird.has.append(event(event_id, at, kind))
+            if event_id not in lost:
+                self.lake.has.append((event_id, at, kind))
+
+    def calibrated(self):
+        Verdicts(self.files).write_calibration({"passed": True, "at": TEN.isoformat()})
+        return self
+
+    def fill(self, since, until, types, events):
+        self.fills.append((since, until, tuple(types), events))
+        here = {str(event_id) for event_id, _, _ in self.lake.has}
+        absent = [one for one in self.bird.within(since, until, types) if one.event_id not in here]
+        erased = [one for one in absent if one.event_id in self.erased]
+        new = [one for one in absent if one not in erased][:events]
+        if self.fill_helps:
+            self.lake.has += [(one.event_id, one.at, one.type) for one in new]
+        return Filled(len(new), 1 if new else 0, len(erased), left=len(new) == events)
+
+    def hand_over(self, cells):
+        self.handed_over.append([(cell.hour, cell.type) for cell in cells])
+        return self.postgres_answers
+
+    def run(self, now=SETTLED, **more):
+        verdicts = Verdicts(self.files)
+        if self.begins_at and not verdicts.state():
+            begins = self.begins_at.isoformat()
+            verdicts.write_state({"begins_at": begins, "types_since": dict.fromkeys(self.bird.types, begins)})
+        one = Round(
+            self.bird,
+            self.lake,
+            verdicts,
+            self.fill,
+            lambda here: {
+                "type": here.type,
+                "event_id": here.event_key,
+                "timestamp": str(int(here.at.timestamp())),
+                "customer_id": "1",
+                "rcpt_to": "one@example.com",
+            },
+            lambda batch_id: batch_id in self.stored,
+            lambda: self.held,
+            self.hand_over,
+            "webhook",
+            now,
+            **more,
+        )
+        return one.run()
+
+    def cell(self, hour=TEN, kind="delivery"):
+        return Verdicts(self.files).cells(TEN - 300 * HOUR, TEN + 300 * HOUR).get((hour, kind))
+
+    def cells(self):
+        return list(Verdicts(self.files).cells(TEN - 300 * HOUR, TEN + 300 * HOUR).values())
+
+    def state(self):
+        return Verdicts(self.files).state()
+
+
+def at(minute, second=0, hour=0):
+    return TEN + timedelta(hours=hour, minutes=minute, seconds=second)
+
+
+def test_a_settled_hour_is_proved_type_by_type():
+    world = World()
+    world.happened((1, at(0)), (2, at(5)))
+    world.happened((3, at(5)), kind="open")
+    world.run()
+    states = {cell.type: (cell.state, cell.ours) for cell in world.cells() if cell.hour == TEN}
+    assert states == {
+        "bounce": (State.PROVED, 0),
+        "delivery": (State.PROVED, 2),
+        "open": (State.PROVED, 1),
+    }
+    assert sentence(world.cells(), SETTLED) == "proved complete until 25 November, 11:00 UTC"
+
+
+def test_hours_that_are_not_settled_are_counted_as_a_whole():
+    world = World()
+    world.happened((1, at(0, hour=3)), (2, at(1, hour=4)), lost=[2])
+    world.run()
+    assert world.cell(TEN + 3 * HOUR, ALL).state == State.PROVISIONAL
+    assert world.cell(TEN + 4 * HOUR, ALL).state == State.LATE
+    assert world.fills == []
+
+
+def test_rows_of_types_that_cannot_be_proved_are_shown_and_hold_nothing_up():
+    world = World()
+    world.lake.has = [
+        (1, at(0), "relay_delivery"),
+        (2, at(0), "sms_status"),
+        (3, at(0), "made_up"),
+        (4, at(0), "made_up2"),
+    ]
+    world.bird.has = [event(9, at(0, hour=9))]
+    world.run()
+    found = {cell.type: (cell.state, cell.ours) for cell in world.cells() if cell.state is State.UNPROVABLE}
+    assert found == {
+        "relay_delivery": (State.UNPROVABLE, 1),
+        "sms_status": (State.UNPROVABLE, 1),
+        "other types": (State.UNPROVABLE, 2),
+    }
+    assert proved_until(world.cells(), SETTLED) == TEN + HOUR
+
+
+def test_a_lost_batch_is_a_gap_and_is_filled_and_counted_again():
+    world = World().calibrated()
+    world.happened((1, at(0)), (2, at(5)), (3, at(6)), lost=[2, 3])
+    facts = world.run()
+    assert (world.cell().state, world.cell().missing) == (State.GAP, 2)
+    assert world.fills == [(TEN, TEN + HOUR, ("delivery",), 200_000)]
+    assert (facts["missing_events"], facts["filled_events"]) == (2, 2)
+    facts = world.run(SETTLED + HOUR)
+    assert (world.cell().state, world.cell().filled) == (State.FILLED, 2)
+    assert facts["missing_events"] == 0
+    assert len(world.fills) == 1
+
+
+def test_nothing_is_filled_before_calibration_has_passed():
+    world = World()
+    world.happened((1, at(0)), lost=[1])
+    facts = world.run()
+    assert world.cell().state == State.GAP
+    assert (world.fills, facts["waits_for_calibration"]) == ([], 1)
+
+
+def test_calibration_of_a_calm_hour_lets_the_gaps_of_the_same_run_be_filled():
+    world = World()
+    world.happened((1, at(0)), lost=[1])
+    world.happened((2, at(0, hour=1)), (3, at(1, hour=1)))
+    world.run(SETTLED + HOUR)
+    assert Verdicts(world.files).calibration()["passed"] is True
+    assert len(world.fills) == 1
+
+
+def test_filling_that_does_not_help_is_counted():
+    world = World(fill_helps=False).calibrated()
+    world.happened((1, at(0)), lost=[1])
+    world.run()
+    facts = world.run(SETTLED + HOUR)
+    assert facts["filling_did_not_help"] == 1
+    assert world.cell().state == State.GAP
+
+
+def test_an_erased_person_does_not_return_and_is_no_gap():
+    world = World(erased={"1"}).calibrated()
+    world.happened((1, at(0)), (2, at(1)), lost=[1])
+    facts = world.run()
+    assert world.cell().state == State.ERASED
+    assert facts["erased_left_out"] == 1
+    world.run(SETTLED + HOUR)
+    assert (world.cell().state, len(world.fills)) == (State.ERASED, 1)
+
+
+def test_a_forged_event_is_a_surplus_and_is_never_proved():
+    world = World()
+    world.happened((1, at(0)))
+    world.lake.has.append(("forged", at(1), "delivery"))
+    facts = world.run()
+    assert (world.cell().state, world.cell().strange) == (State.SURPLUS, 1)
+    assert facts["surplus_events"] == 1
+    assert proved_until(world.cells(), SETTLED) is None
+
+
+def test_a_loss_hidden_by_a_forged_event_is_not_proved():
+    world = World()
+    world.happened((1, at(0)), (2, at(1)), lost=[2])
+    world.lake.has.append(("forged", at(1), "delivery"))
+    world.run()
+    found = world.cell()
+    assert (found.ours, found.theirs, found.state, found.missing, found.strange) == (2, 2, State.GAP, 1, 1)
+
+
+def test_a_shift_between_two_hours_is_no_gap():
+    world = World()
+    world.happened((1, at(1)), (2, at(1, hour=1)))
+    world.bird.has.append(event(3, at(59, 59)))
+    world.lake.has.append((3, at(0, 0, hour=1), "delivery"))
+    world.run(SETTLED + HOUR)
+    assert {world.cell(TEN + number * HOUR).state for number in (0, 1)} == {State.PROVED}
+
+
+def test_a_shift_between_two_large_hours_is_no_gap():
+    world = World()
+    world.happened(
+        *((number, at(1)) for number in range(1500)), *((number, at(1, hour=1)) for number in range(1500, 3000))
+    )
+    world.bird.has.append(event("x", at(59, 59)))
+    world.lake.has.append(("x", at(0, 0, hour=1), "delivery"))
+    world.run(SETTLED + HOUR)
+    first, second = (world.cell(TEN + number * HOUR) for number in (0, 1))
+    assert (first.state, first.note, first.proof) == (State.PROVED, "-1 at the edge of the hour", "count")
+    assert (second.state, second.note) == (State.PROVED, "+1 at the edge of the hour")
+
+
+def test_a_large_gap_beside_a_large_surplus_is_no_shift():
+    world = World()
+    world.happened(
+        *((number, at(1)) for number in range(1500)),
+        *((number, at(1, hour=1)) for number in range(1500, 3000)),
+        lost=[7],
+    )
+    world.lake.has.append(("forged", at(2, hour=1), "delivery"))
+    world.run(SETTLED + HOUR)
+    assert [world.cell(TEN + number * HOUR).state for number in (0, 1)] == [State.GAP, State.SURPLUS]
+
+
+def test_while_bird_does_not_answer_no_verdict_moves():
+    world = World().calibrated()
+    world.happened((1, at(0)), (2, at(1)), lost=[2])
+    world.happened((3, at(0)), kind="open")
+    world.run()
+    before = {cell.type: cell for cell in world.cells() if cell.hour == TEN}
+    world.bird.fails, world.bird.fails_after = NoAnswerError("HTTP 503"), 0
+    facts = {}
+    for number in range(1, 7):
+        facts = world.run(SETTLED + number * HOUR)
+    after = {cell.type: cell for cell in world.cells() if cell.hour == TEN}
+    assert after == before
+    assert facts["no_answer"] == 1
+    assert world.cell(TEN + 9 * HOUR, ALL).state in (State.PROVISIONAL, State.UNKNOWN)
+
+
+def test_an_hour_that_was_never_counted_is_unknown_and_counted_when_bird_answers_again():
+    world = World()
+    world.happened((1, at(0)))
+    world.bird.fails, world.bird.fails_after = NoAnswerError("HTTP 503"), 0
+    world.run()
+    assert world.cell(kind=ALL).state == State.UNKNOWN
+    world.bird.fails = None
+    world.run(SETTLED + HOUR)
+    assert world.cell().state == State.PROVED
+    assert world.cell(kind=ALL) is None
+
+
+def test_an_index_that_is_empty_by_a_fault_is_no_answer():
+    world = World()
+    world.lake.has = [(1, at(0), "delivery")]
+    facts = world.run()
+    assert world.cell().state == State.UNKNOWN
+    assert facts["no_answer"] == 1
+
+
+def test_nothing_is_judged_while_process_has_work():
+    world = World(held="2 dead letters")
+    world.happened((1, at(0)), lost=[1])
+    facts = world.run()
+    assert world.cells() == []
+    assert facts["held_by_process"] == 1
+    assert world.state()["held_by"] == "2 dead letters"
+
+
+def test_a_missing_grant_is_named_and_no_alarm():
+    world = World()
+    world.bird.fails, world.bird.fails_after = NoGrantError("Events Search: Read-only"), 0
+    facts = world.run()
+    assert world.state()["no_grant"] == "Events Search: Read-only"
+    assert "access_failures" not in facts
+    assert "no_answer" not in facts
+
+
+def test_an_answer_that_cannot_be_trusted_moves_no_verdict():
+    world = World()
+    world.happened((1, at(0)))
+    world.run()
+    before = world.cells()
+    world.bird.fails, world.bird.fails_after = UntrustedError("a next page at another host"), 0
+    facts = world.run(SETTLED + timedelta(days=2))
+    assert facts["access_failures"] == 1
+    assert [cell for cell in world.cells() if cell.hour == TEN] == [cell for cell in before if cell.hour == TEN]
+
+
+def test_a_run_that_is_cut_goes_on():
+    world = World()
+    for number in range(6):
+        world.happened((number, at(0, hour=number)))
+    world.bird.fails, world.bird.fails_after = CallsSpentError("12 calls are spent"), 12
+    facts = world.run(SETTLED + 6 * HOUR)
+    assert facts["bounds_reached"] == 1
+    done = proved_until(world.cells(), SETTLED)
+    assert TEN < done < TEN + 6 * HOUR
+    for _ in range(8):
+        world.bird.asked.clear()
+        world.run(SETTLED + 6 * HOUR)
+    assert proved_until(world.cells(), SETTLED) == TEN + 7 * HOUR
+
+
+def test_filling_is_bounded_and_goes_on():
+    world = World().calibrated()
+    world.happened((1, at(0)), (2, at(1)), (3, at(2)), lost=[1, 2, 3])
+    facts = world.run(bounds=Bounds(events_a_run=2))
+    assert (facts["filled_events"], facts["bounds_reached"]) == (2, 1)
+    facts = world.run(SETTLED + HOUR, bounds=Bounds(events_a_run=2))
+    assert facts["filled_events"] == 1
+    world.run(SETTLED + 2 * HOUR)
+    assert world.cell().state == State.FILLED
+
+
+def test_filling_is_bounded_by_the_day():
+    world = World().calibrated()
+    world.happened((1, at(0)), (2, at(1)), lost=[1, 2])
+    world.run(bounds=Bounds(events_a_day=1))
+    assert world.state()["filled"] == {"2026-11-25": 1}
+    facts = world.run(SETTLED + HOUR, bounds=Bounds(events_a_day=1))
+    assert (facts.get("filled_events", 0), facts["bounds_reached"]) == (0, 1)
+
+
+def test_the_oldest_gaps_are_filled_first():
+    world = World().calibrated()
+    world.happened((1, at(0)), (2, at(0, hour=1)), lost=[1, 2])
+    world.run(SETTLED + HOUR)
+    assert [since for since, *_ in world.fills] == [TEN, TEN + HOUR]
+
+
+def test_day_two_takes_one_call_where_nothing_has_changed():
+    world = World()
+    world.happened((1, at(0)))
+    world.run()
+    world.bird.asked.clear()
+    world.run(TEN + HOUR + timedelta(days=2))
+    assert [what for what in world.bird.asked if what[0] == "count" and what[1] == TEN] == [
+        ("count", TEN, ("bounce", "delivery", "open"))
+    ]
+    assert (world.cell().stage, world.cell().state) == ("day 2", State.PROVED)
+
+
+def test_birds_own_backlog_is_found_on_day_two():
+    world = World()
+    world.happened((1, at(0)))
+    world.run()
+    world.happened((2, at(1)), lost=[2])
+    world.run(TEN + HOUR + timedelta(days=2))
+    assert (world.cell().state, world.cell().missing) == (State.GAP, 1)
+
+
+def test_the_number_of_calls_does_not_grow_with_the_number_of_events():
+    numbers = []
+    for events in (1, 900):
+        world = World()
+        world.happened(*((number, at(number % 60)) for number in range(events)))
+        world.run(TEN + HOUR + timedelta(hours=9, minutes=10))
+        numbers.append(world.bird.calls.spent)
+    assert numbers[0] == numbers[1]
+
+
+def test_a_run_asks_two_statements():
+    world = World().calibrated()
+    world.happened(*((number, at(number)) for number in range(5)))
+    world.run()
+    assert world.lake.statements == 2
+
+
+def test_what_was_not_proved_in_ten_days_is_expired_and_holds_nothing_up():
+    world = World(fill_helps=False)
+    world.happened((1, at(0)), (2, at(0, hour=1)), lost=[1])
+    world.run(SETTLED + HOUR)
+    world.run(TEN + timedelta(days=10, hours=2))
+    assert world.cell().state == State.EXPIRED
+    assert "can no longer be proved" in sentence(world.cells(), TEN + timedelta(days=10, hours=2))
+
+
+def test_the_first_run_begins_with_the_first_whole_hour_that_has_events():
+    world = World(begins_at=None)
+    world.happened((1, at(30)), (2, at(10, hour=1)))
+    one = world.run(SETTLED + HOUR)
+    assert one["proof_age_seconds"] == int((SETTLED + HOUR - (TEN + 2 * HOUR)).total_seconds())
+    assert world.state()["begins_at"] == (TEN + HOUR).isoformat()
+
+
+def test_a_type_that_the_webhook_gets_later_is_compared_from_then_on():
+    world = World(begins_at=TEN - 2 * HOUR)
+    world.happened((1, at(0)))
+    world.run()
+    world.bird.types = (*TYPES, "click")
+    world.bird.has.append(event(5, at(3), "click"))
+    world.run(TEN + HOUR + timedelta(days=2))
+    assert world.cell(kind="click").state == State.BEFORE
+
+
+def test_verdicts_that_postgresql_did_not_take_are_handed_over_again():
+    world = World(postgres_answers=False)
+    world.happened((1, at(0)))
+    world.run()
+    assert world.state()["to_hand_over"] == ["2026-11-25"]
+    world.postgres_answers = True
+    world.run(SETTLED + timedelta(minutes=15))
+    assert (TEN, "delivery") in world.handed_over[-1]
+    assert world.state()["to_hand_over"] == []
+
+
+# --- Early warning ---
+
+
+def status(batch_id="b", attempts=3, code="413", age=HOUR):
+    return BatchStatus(batch_id, SETTLED - age, attempts, code, "", 350)
+
+
+def test_a_batch_that_failed_three_times_is_warned_of_with_birds_code():
+    world = World()
+    world.bird.statuses = [status(), status("c", attempts=2)]
+    facts = world.run()
+    assert facts["batches_failing"] == 1
+    assert world.state()["failing"] == [{"batch_id": "b", "attempts": 3, "code": "413"}]
+
+
+def test_a_batch_that_bird_calls_delivered_and_that_is_not_here_is_lost():
+    world = World(stored={"here"})
+    world.bird.statuses = [status("here", 1, "200"), status("gone", 1, "200")]
+    facts = world.run()
+    assert facts["batches_lost"] == 1
+    assert world.state()["lost"][0]["batch_id"] == "gone"
+
+
+@pytest.mark.parametrize(("attempts", "age"), [(12, HOUR), (5, timedelta(hours=8))])
+def test_the_minutes_of_a_batch_that_bird_gave_up_are_fetched_at_once(attempts, age):
+    world = World(begins_at=TEN + 9 * HOUR).calibrated()
+    made = SETTLED - age
+    world.happened((1, made - timedelta(minutes=2)), lost=[1])
+    world.bird.statuses = [status("b", attempts, "503", age)]
+    facts = world.run()
+    assert (facts["batches_given_up"], facts["filled_events"]) == (1, 1)
+    minute = made.replace(second=0)
+    assert world.fills[0][:2] == (minute - timedelta(minutes=15), minute + timedelta(minutes=1))
+    world.run(SETTLED + timedelta(minutes=15))
+    assert len(world.fills) == 1
+
+
+def test_a_batch_that_is_here_is_not_given_up_whatever_bird_thinks():
+    world = World(stored={"b"})
+    world.bird.statuses = [status("b", 12, "timeout")]
+    assert world.run()["batches_given_up"] == 0
+
+
+# --- Calibration ---
+
+
+def calibrated(theirs, ours, sent=None):
+    chosen = calibration.Sample(TEN, TEN + HOUR, ("delivery",))
+    plain = {
+        "type": "delivery",
+        "timestamp": str(int(TEN.timestamp())),
+        "customer_id": "1",
+        "rcpt_to": "one@example.com",
+    }
+    return calibration.compare(
+        chosen, theirs, ours, sent or (lambda here: {**plain, "event_id": here.event_key}), [], SETTLED
+    )
+
+
+def here(event_id=1, when=TEN):
+    return Here("message_event", "delivery", str(event_id), when, "b")
+
+
+def test_equal_events_pass():
+    result = calibrated([event(1, TEN)], [here()])
+    assert result["passed"] is True
+    assert calibration.in_words(result) == "passed with 1 events of 2026-11-25 10:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "name"),
+    [
+        ([event(1, TEN), event(2, TEN)], [here()], "only_at_bird"),
+        ([event(1, TEN)], [here(), here(2)], "only_here"),
+        ([event(1, TEN)], [here(when=TEN + SECOND)], "other_second"),
+    ],
+)
+def test_what_differs_does_not_pass(theirs, ours, name):
+    result = calibrated(theirs, ours)
+    assert (result["passed"], result[name]) == (False, 1)
+
+
+def test_a_field_with_another_value_does_not_pass_and_is_named():
+    sent = {"type": "delivery", "event_id": "1", "timestamp": str(int(TEN.timestamp())), "customer_id": "1"}
+    result = calibrated([event(1, TEN)], [here()], lambda one: {**sent, "rcpt_to": "two@example.com"})
+    assert (result["passed"], result["fields_different"]) == (False, {"rcpt_to": 1})
+    assert "NOT passed" in calibration.in_words(result)
+    assert "rcpt_to" in calibration.in_words(result)
+
+
+def test_nothing_is_established_by_events_whose_raw_batches_are_gone():
+    assert calibrated([event(1, TEN)], [here()], lambda one: None)["passed"] is False
+
+
+def test_a_calm_hour_is_chosen_and_of_a_busy_one_a_part():
+    world = World()
+    world.happened((1, at(0)), (2, at(0, hour=1)), lost=[1])
+    world.run(SETTLED + HOUR)
+    cells = world.cells()
+    assert calibration.sample(cells, SETTLED + HOUR) == (TEN + HOUR, TEN + 2 * HOUR, ("delivery",))
+    busy = [replace(cell, ours=10_000, theirs=10_000) if cell.type == "delivery" else cell for cell in cells]
+    assert calibration.sample(busy, SETTLED + HOUR).until == TEN + HOUR + timedelta(minutes=30)
+
+
+def test_calibration_is_weekly_and_daily_until_it_passes():
+    assert calibration.is_due({}, SETTLED)
+    for passed, days, due in [(True, 6, False), (True, 7, True), (False, 1, True), (False, 0, False)]:
+        last = {"passed": passed, "at": (SETTLED - timedelta(days=days)).isoformat()}
+        assert calibration.is_due(last, SETTLED) is due
+
+
+def test_times_are_those_of_the_documentation():
+    assert (Times().total, Times().types) == (timedelta(minutes=80), timedelta(hours=9, minutes=10))
