@@ -448,9 +448,7 @@ def test_a_run_that_is_cut_after_any_request_is_finished_by_the_next(aws, run, t
     assert len(aws.raw()) == 3
 
 
-def test_a_batch_that_was_copied_in_parts_is_found_and_an_imported_one_that_nobody_handed_over(
-    aws, run, tmp_path, monkeypatch
-):
+def test_what_no_queue_was_told_of_is_found(aws, run, tmp_path, monkeypatch):
     stack = Stack("bird-webhooks", aws.client, 0)
     monkeypatch.setattr(unannounced, "without_rows", lambda stack, ids: [one for one in ids if one != "replayed"])
     assert unannounced.unannounced(stack) == ([], [], True)
