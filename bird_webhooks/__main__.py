@@ -10,7 +10,9 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
@@ -18,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from bird_webhooks import report_page
 from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
+from bird_webhooks.moving import compare, importing, sources
 from bird_webhooks.operate import (
     backfill,
     batches,
@@ -40,7 +43,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
-LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "completeness")
+LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "completeness", "compare")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 
@@ -231,9 +234,36 @@ def run(options: argparse.Namespace) -> int:
             )
         case "report":
             report(options)
+        case "import":
+            stack = the_stack(options)
+            importing.run(
+                stack,
+                sources.source(options.source, source_s3(stack, options)),
+                importing.Choice(
+                    account=options.account,
+                    publish=options.publish,
+                    beyond_retention=options.beyond_retention,
+                    dry_run=options.dry_run,
+                    wait=not options.no_wait,
+                    as_json=options.json,
+                ),
+            )
+        case "compare":
+            stack = the_stack(options)
+            source = sources.source(options.source, source_s3(stack, options))
+            same = compare.run(stack, source, options.since, until, account=options.account, as_json=options.json)
+            return 0 if same else 1
         case "simulate":
             return 0 if simulate.simulate(None if options.url else the_stack(options), options) else 1
     return 0
+
+
+def source_s3(stack: Stack, options: argparse.Namespace) -> Callable[[], Any]:
+    """For the bucket that old batches come from, which may be of another account or region."""
+    if options.source_profile:
+        other = deployed("", options.source_region or options.region, options.source_profile)
+        return lambda: other.s3
+    return lambda: stack.client("s3", options.source_region) if options.source_region else stack.s3
 
 
 def given_address(text: str) -> str:

@@ -23,7 +23,7 @@ REPORT = Path("report.html")
 MAX_REPORT_DAYS = 90
 REPORT_BY = tuple(name for name in DIMENSIONS if name not in ("campaign", "provider"))  # those two are always there
 LINK_HOURS = 7 * 24  # the longest that S3 allows
-QUEUES = ("process", "postgres", "events")
+QUEUES = ("process", "import", "postgres", "events")
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 TIME_FORMAT = "30m, 2h or 3d ago, or 2026-11-24T10:30 in UTC"
 
@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     backfill(commands)
     list_export(commands)
     report(commands)
+    import_(commands)
+    compare(commands)
     simulate(commands)
     return whole
 
@@ -152,7 +154,7 @@ def redrive(commands: Commands) -> None:
         "--queue",
         choices=QUEUES,
         default="process",
-        help="whose: of process, of the load into PostgreSQL, or of the event bus (default: %(default)s)",
+        help="whose: of process, of imports, of the load into PostgreSQL, or of the event bus (default: %(default)s)",
     )
     add_dry_run_and_yes(to)
 
@@ -371,6 +373,39 @@ def report(commands: Commands) -> None:
     )
 
 
+def import_(commands: Commands) -> None:
+    text = (
+        "bring in what was stored before: old raw batches, exports, pages of Bird's Events API; each event counts once"
+    )
+    to = command(commands, "import", text, json=True)
+    add_source(to, "source")
+    to.add_argument(
+        "--account",
+        type=account,
+        metavar="ID",
+        help="the account at Bird (customer_id) of events that do not name it; default: the only one in the rows",
+    )
+    to.add_argument("--publish", action="store_true", help="publish the events on the bus too, if they are not too old")
+    to.add_argument(
+        "--beyond-retention",
+        action="store_true",
+        help="also bring in batches older than RawRetentionDays; their copies are kept for as long again",
+    )
+    to.add_argument("--no-wait", action="store_true", help="end when all is handed over, before it is rows")
+    to.add_argument("--dry-run", action="store_true", help="read everything and say what would be done; change nothing")
+
+
+def compare(commands: Commands) -> None:
+    text = "compare the events of a time in an old source with the rows of the stack, event by event and value by value"
+    to = command(commands, "compare", text, json=True)
+    add_source(to, "--with")
+    to.add_argument(
+        "--since", type=time, required=True, metavar="TIME", help=f"of the events themselves; {TIME_FORMAT}"
+    )
+    to.add_argument("--until", type=time, metavar="TIME", help="default: now")
+    to.add_argument("--account", type=account, metavar="ID", help="as with import")
+
+
 def simulate(commands: Commands) -> None:
     text = "send batches as Bird does, then check that every event arrived exactly once"
     to = command(commands, "simulate", text, json=True)
@@ -415,6 +450,14 @@ def simulate(commands: Commands) -> None:
 def add_times(to: argparse.ArgumentParser, default: str) -> None:
     to.add_argument("--since", type=time, metavar="TIME", help=f"{TIME_FORMAT}; default: {default}")
     to.add_argument("--until", type=time, metavar="TIME", help="default: now")
+
+
+def add_source(to: argparse.ArgumentParser, name: str) -> None:
+    text = "s3://bucket/prefix, a folder, a file, or - for the standard input; it is only read"
+    required = {"required": True, "dest": "source"} if name.startswith("-") else {}
+    to.add_argument(name, metavar="SOURCE", help=text, **required)  # type: ignore[arg-type]
+    to.add_argument("--source-profile", metavar="NAME", help="a profile for the bucket of another account")
+    to.add_argument("--source-region", metavar="REGION", help="the region of that bucket; default: that of the stack")
 
 
 def add_dry_run_and_yes(to: argparse.ArgumentParser) -> None:

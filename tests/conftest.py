@@ -70,7 +70,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cached += [process.app._raw_area, process.app._raw_retention_days, process.queue.sqs]
     cached += [process.maintenance.lake_files, process.maintenance.settings, process.maintenance.glue]
     cached += [process.maintenance.sns, process.lake_files._s3, process.lake_files._store]
-    cached += [publish_events.app.bus, publish_events.app.event_types]
+    cached += [publish_events.app.bus, publish_events.app.event_types, publish_events.app._maximum_age_days]
     for function in cached:
         function.cache_clear()
     yield

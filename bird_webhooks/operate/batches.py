@@ -1,4 +1,5 @@
-"""The raw batches by the time they were stored, also where an erasure has put them back since.
+"""The raw batches by the time they were stored, also where an erasure has put them back since. Of an imported batch it
+is the time at which its source got it, which its name says.
 
 Counted by the rows: each has the id of its batch and the time. A batch without a row, because all of it was quarantined
 or process has not read it yet, is found by listing only. S3 lists by key, not by time: every listing reads all keys, a
@@ -14,6 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from bird_webhooks.errors import OperateError
+from bird_webhooks.moving import names
 from bird_webhooks.operate import put_back
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
@@ -47,7 +49,9 @@ class Listing:
             self.listed += len(page)
             progress.show(f"listing: {self.listed:,} objects, {self.requests:,} requests")
             for item in page:
-                stored_at = put_back_since.get(item["Key"], item["LastModified"])
+                name = item["Key"].removeprefix(self.prefix).removesuffix(".json")
+                before = names.received_at(name) or put_back_since.get(item["Key"])
+                stored_at = before or item["LastModified"]
                 if self.since <= stored_at < self.until and not item["Key"].endswith("/"):
                     yield RawBatch(item["Key"], stored_at, item["Size"])
         progress.done()

@@ -25,6 +25,7 @@ TEN: dict[str, Any] = {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 1}
 # By the name that --queue takes: the outputs with the dead letters and with their queue, and what a message names.
 QUEUES = {
     "process": ("ProcessDeadLetterQueueUrl", "ProcessQueueUrl", "raw batches"),
+    "import": ("ImportDeadLetterQueueUrl", "ImportQueueUrl", "raw batches"),
     "postgres": ("PostgresDeadLetterQueueUrl", "PostgresQueueUrl", "files of rows"),
     "events": ("PublishEventsDeadLetterQueueUrl", "PublishEventsQueueUrl", "files of rows"),
 }

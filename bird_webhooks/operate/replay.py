@@ -16,6 +16,7 @@ from urllib.parse import quote_plus
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
+from bird_webhooks.moving import names
 from bird_webhooks.operate.batches import Listing
 from bird_webhooks.operate.parts import store_parts
 from bird_webhooks.operate.quarantine import clean, records
@@ -45,16 +46,33 @@ def keys_by_time(stack: Stack, since: datetime, until: datetime) -> Iterator[str
 
 
 def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
-    """The key as ingest makes it. Errors: OperateError for a batch that is not there."""
+    """The key as ingest makes it, and those under which an import has stored a batch of that id.
+
+    Errors: OperateError for a batch that is not there.
+    """
     for one in ids:
-        key = f"{stack.raw_prefix}/{batch_id(Request('POST', {BATCH_ID_HEADER: [one]}, b'')).name}.json"
+        if names.received_at(one):  # the id of an imported batch, as its rows have it
+            name, imported = one, list[str]()
+        else:
+            name = batch_id(Request("POST", {BATCH_ID_HEADER: [one]}, b"")).name
+            imported = imported_keys(stack, name)
+        key = f"{stack.raw_prefix}/{name}.json"
         try:
             stack.s3.head_object(Bucket=stack.output("RawBucketName"), Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] in GONE:
+            if error.response["Error"]["Code"] not in GONE:
+                raise
+            if not imported:
                 raise OperateError(f"there is no raw batch {key}") from error
-            raise
-        yield key
+        else:
+            yield key
+        yield from imported
+
+
+def imported_keys(stack: Stack, name: str) -> list[str]:
+    prefix = f"{stack.raw_prefix}/{names.PREFIX}{name}/"
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.output("RawBucketName"), Prefix=prefix)
+    return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
 def keys_quarantined(stack: Stack, since: datetime, until: datetime) -> Iterator[str]:
@@ -171,7 +189,12 @@ def send(stack: Stack, keys: Sequence[str], bucket: str, queue: str) -> list[str
 
 def message(bucket: str, key: str) -> str:
     """As S3 announces a new object; a space in a key is a +."""
-    record: dict[str, Any] = {
+    return json.dumps({"Records": [record(bucket, key)]})
+
+
+def record(bucket: str, key: str) -> dict[str, Any]:
+    """One object of a message."""
+    return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
         "eventTime": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -183,4 +206,3 @@ def message(bucket: str, key: str) -> str:
             "object": {"key": quote_plus(key, safe="/")},
         },
     }
-    return json.dumps({"Records": [record]})

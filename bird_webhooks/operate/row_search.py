@@ -149,7 +149,7 @@ class RowSearch:
     def _id(self, key: str) -> str:
         """The batch's id in the rows; one that no row has for a key that ingest does not make."""
         name = key.removeprefix(f"{self.stack.raw_prefix}/")
-        return name.removesuffix(".json") if name != key and "/" not in name and name.endswith(".json") else "/"
+        return name.removesuffix(".json") if name != key and name.endswith(".json") else "/"
 
     @cached_property
     def _since(self) -> datetime:

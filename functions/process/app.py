@@ -174,7 +174,8 @@ class Run:
                     logger.warning("no time left for raw batches", extra={"raw_batches": len(some)})
                     self.failed += some
                     continue
-                reads = [pool.submit(read_batch, raw, bounds, allow_http=_allow_http()) for raw in some]
+                prefix = _raw_area()[1]
+                reads = [pool.submit(read_batch, raw, prefix, bounds, allow_http=_allow_http()) for raw in some]
                 wait(reads)  # or reading and making rows would take the one processor from each other
                 for raw, read in zip(some, reads, strict=True):
                     error = read.exception()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import obstore
@@ -44,13 +43,14 @@ class ReadBatch(NamedTuple):
     damaged: list[Quarantined]
 
 
-def read_batch(raw: RawObject, bounds: Bounds, *, allow_http: bool) -> ReadBatch:
+def read_batch(raw: RawObject, prefix: str, bounds: Bounds, *, allow_http: bool) -> ReadBatch:
     """Whether it is gzip, the body's own bytes say: labels are wrong where a proxy has unpacked it, and lost by some.
 
+    `prefix` is that of all raw batches, without slashes at its ends.
     Errors: UnreadableObjectError (deleted, archived, too large, damaged gzip), StorageUnavailableError.
     """
     now = _milliseconds(datetime.now(UTC))
-    batch = StoredBatch(PurePosixPath(raw.key).name.removesuffix(".json"), raw.key, now, b"")
+    batch = StoredBatch(raw.batch_id(prefix), raw.key, now, b"")
     try:
         result = obstore.get(_store(raw.bucket, allow_http), raw.key)
         stored_at = _milliseconds(result.meta["last_modified"])

@@ -22,6 +22,10 @@ class RawObject(NamedTuple):
         """A principal who may send to the queue may name any object. `prefix` is without slashes at its ends."""
         return self.bucket == bucket and self.key.startswith(f"{prefix}/")
 
+    def batch_id(self, prefix: str) -> str:
+        """The key below the prefix, by which `replay` and `erase` find the object from a row."""
+        return self.key.removeprefix(f"{prefix}/").removesuffix(".json")
+
 
 class Message(NamedTuple):
     """A queue's message (`message_id`) or a bare S3 event (None), with its body still to be read."""

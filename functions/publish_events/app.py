@@ -19,6 +19,7 @@ from publish_events.bus import Bus, connect
 from publish_events.columns import BIRD_TYPES
 from publish_events.delivery import Outcome, publish
 from publish_events.entries import Entry, entry_of
+from publish_events.holding_back import is_held_back
 from publish_events.notification import LakeFile, UnreadableMessageError, announced
 from publish_events.quarantine import Refused, quarantine_object
 from publish_events.rows import Row, UnreadableFileError, rows_of_types
@@ -58,12 +59,18 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
     unreadable: set[LakeFile] = set()
     refused_events: dict[LakeFile, list[Refused]] = defaultdict(list)
     seen: set[str | None] = set()
+    held_back = 0
+    now = datetime.now(UTC)
 
     def entries() -> Iterator[Entry]:
         """The entries of all files, so that requests are full even if each file has few events to publish."""
+        nonlocal held_back
         for file in files:
             try:
                 for row in _rows(file, seen):
+                    if is_held_back(row, now, _maximum_age_days()):
+                        held_back += 1
+                        continue
                     try:
                         entry = entry_of(row, file, f"{os.environ['LAKE_BUCKET_ARN']}/{file.key}")
                     except Exception as error:
@@ -84,7 +91,8 @@ def _publish(files: Sequence[LakeFile], names_refused: int) -> set[LakeFile]:
         refused_events[entry.file].append(Refused(entry.row, f"EventBridge refused the event: {code}"))
     failed = unfinished | unreadable | outcome.incomplete | _quarantine(refused_events)
     if files or names_refused:
-        _log(outcome, len(files) - len(failed), len(failed), sum(map(len, refused_events.values())), names_refused)
+        refused = sum(map(len, refused_events.values()))
+        _log(outcome, len(files) - len(failed), len(failed), refused, names_refused, held_back)
     if seen:
         _warn_of_types_without_events(event_types() - BIRD_TYPES - seen)
     return failed
@@ -112,7 +120,7 @@ def _quarantine(refused_events: Mapping[LakeFile, Sequence[Refused]]) -> set[Lak
     return failed
 
 
-def _log(outcome: Outcome, files: int, failed: int, refused: int, names_refused: int) -> None:
+def _log(outcome: Outcome, files: int, failed: int, refused: int, names_refused: int, held_back: int) -> None:
     facts = {
         "files": files,
         "files_failed": failed,
@@ -120,6 +128,7 @@ def _log(outcome: Outcome, files: int, failed: int, refused: int, names_refused:
         "shortened": outcome.shortened,
         "not_published": outcome.not_published,
         "refused": refused,
+        "held_back": held_back,
         "names_refused": names_refused,
         "refusals": dict(outcome.refusals),
     }
@@ -149,6 +158,12 @@ def bus() -> Bus:
 @cache
 def event_types() -> frozenset[str]:
     return frozenset(name.strip() for name in os.environ["EVENT_TYPES"].split(",") if name.strip())
+
+
+@cache
+def _maximum_age_days() -> int:
+    """0: events of any age are published."""
+    return int(os.environ.get("MAXIMUM_AGE_DAYS", "0"))
 
 
 def _allow_http() -> bool:

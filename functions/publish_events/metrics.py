@@ -9,7 +9,7 @@ from typing import Any
 
 NAMESPACE = "BirdWebhooks"
 COUNTED = dict.fromkeys(
-    ("files_failed", "published", "shortened", "not_published", "refused", "names_refused"), "Count"
+    ("files_failed", "published", "shortened", "not_published", "refused", "held_back", "names_refused"), "Count"
 )
 
 

@@ -24,7 +24,7 @@ COUNTED = {
 
 def counted(facts: Mapping[str, Any], function_name: str, now: datetime) -> dict[str, Any]:
     """The fields of a log line; those in COUNTED become metrics too."""
-    metrics = [{"Name": name, "Unit": unit} for name, unit in COUNTED.items()]
+    metrics = [{"Name": name, "Unit": unit} for name, unit in COUNTED.items() if name in facts]
     directive = {"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics}
     envelope = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
     return {**facts, "FunctionName": function_name, "_aws": envelope}

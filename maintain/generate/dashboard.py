@@ -309,6 +309,7 @@ PUBLISHED: dict[str, Any] = {
         metric(OURS, "files_failed", FUNCTION, PUBLISH_EVENTS, "files to be retried"),
         metric(OURS, "not_published", FUNCTION, PUBLISH_EVENTS, "refused, to be retried"),
         metric(OURS, "refused", FUNCTION, PUBLISH_EVENTS, "refused for good"),
+        metric(OURS, "held_back", FUNCTION, PUBLISH_EVENTS, "held back: too old, or imported"),
         metric(OURS, "names_refused", FUNCTION, PUBLISH_EVENTS, NAMES_REFUSED),
         metric(
             SQS,

@@ -42,7 +42,7 @@ postgres, postgres_secret = deployed.postgres, deployed.postgres_secret
 
 @pytest.fixture(scope="session")
 def stack(emulator: Emulator, postgres_secret: str) -> Deployed:
-    parameters = {"PublishEvents": "true", "PostgresSecretArn": postgres_secret}
+    parameters = {"PublishEvents": "true", "PublishedMaximumAgeDays": "0", "PostgresSecretArn": postgres_secret}
     made = local_stack.create_or_update(emulator, STACK, parameters)
     hurry(made)
     return made

@@ -57,7 +57,9 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "DropFields": "sms_text",
         "HashFields": "remote_addr",
         "PublishEvents": "true",
+        "PublishedMaximumAgeDays": "0",  # Bird's samples are of 2016
         "DailyReport": "true",
+        "DeliverabilityAlerts": "HOURLY",
         "PostgresSecretArn": postgres_secret,
         **registration,
     }

@@ -11,7 +11,7 @@ from report.app import MAX_DAYS
 
 COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "list-export"]
 COMMANDS[-1:] = ["close", "files", "completeness", "check-lake", "reload", "backfill"]
-COMMANDS += ["list-export", "report", "simulate"]
+COMMANDS += ["list-export", "report", "import", "compare", "simulate"]
 ADDRESS = ["--address", "name@example.com"]
 # What a command cannot do without.
 REQUIRED = {
@@ -22,6 +22,8 @@ REQUIRED = {
     "files": ["--since", "7d"],
     "reload": ["--since", "7d"],
     "backfill": ["--since", "7d"],
+    "import": ["s3://old-bucket/prefix"],
+    "compare": ["--with", "s3://old-bucket/prefix", "--since", "2d"],
 }
 
 

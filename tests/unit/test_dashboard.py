@@ -218,6 +218,7 @@ def test_dead_letters_alarm_stays_though_their_queue_reports_nothing_more():
     assert of_dead_letters == {
         "DeadLettersAlarm": "ignore",
         "EventsNotPublishedAlarm": "ignore",
+        "ImportFailedAlarm": "ignore",
         "PostgresDeadLettersAlarm": "ignore",
     }
 

@@ -84,6 +84,8 @@ def test_report_may_look_up_the_database_default(template):
         "database/${GlueDatabase}",
         "database/default",
         "table/${GlueDatabase}/events*",
+        "table/${GlueDatabase}/completeness",
+        "table/${GlueDatabase}/verdicts",
         "table/${GlueDatabase}/mail_events",
         "table/${GlueDatabase}/bounce_classes",
     ]
@@ -219,9 +221,13 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert [(r["Condition"], r["Properties"]["Principal"]) for r in invokers] == [
         ("UseAlb", "elasticloadbalancing.amazonaws.com"),
         ("UseHttpApi", "apigateway.amazonaws.com"),
+        ("DropOldMonths", "events.amazonaws.com"),
         ("UseReconcile", "events.amazonaws.com"),
     ]
-    assert invokers[2]["Properties"]["FunctionName"] == {"Ref": "ReconcileFunction"}
+    assert [invoker["Properties"]["FunctionName"] for invoker in invokers[2:]] == [
+        {"Ref": "LoadPostgresFunction"},
+        {"Ref": "ReconcileFunction"},
+    ]
     assert conditions["UseHttpApi"] == {"Fn::Equals": [{"Ref": "FrontDoor"}, "HTTP_API"]}
     assert "AWS::Lambda::Url" not in {r["Type"] for r in template["Resources"].values()}
 
@@ -637,7 +643,7 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
     assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
-    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}]
+    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}, {"Ref": "ImportRole"}]
     [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Action"], statement["Resource"]) == (
         "secretsmanager:GetSecretValue",

@@ -1,0 +1,233 @@
+"""`bird-webhooks compare`: whether an old source and the stack have the same events of a time, and the same values.
+
+What process would make of the source is held against the rows of the lake, by hour and type of the events' own time, so
+that it does not matter when either of them got an event. Both are kept on the disk meanwhile.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from bird_webhooks.moving import forms, splitting
+from bird_webhooks.moving.accounts import OnlyAccount
+from bird_webhooks.moving.forms import Found, Refusal
+from bird_webhooks.moving.lake_rows import ORIGIN, LakeRows, Row, canonical
+from bird_webhooks.moving.sources import Entry, NotReadError, Source
+from bird_webhooks.operate.quarantine import clean
+from bird_webhooks.stack import Stack
+from bird_webhooks.terminal import Progress, print_json
+
+SHOWN = 20
+ROWS_AT_ONCE = 500
+HOUR = timedelta(hours=1)
+WITHOUT = (*ORIGIN, "event_key")
+OLD, NEW = "old", "new"
+
+
+class Missing(NamedTuple):
+    """An event that one side alone has; `batch` as that side names it."""
+
+    hour: str
+    type: str
+    event: str
+    batch: str
+
+
+class Differing(NamedTuple):
+    event: str
+    column: str
+    old: str
+    new: str
+
+
+@dataclass
+class Answer:
+    both: Counter[tuple[str, str]] = field(default_factory=Counter)
+    only_old: list[Missing] = field(default_factory=list)
+    only_new: list[Missing] = field(default_factory=list)
+    differing: list[Differing] = field(default_factory=list)
+    # Values that one side alone has, by column: a connector lacks some, and Bird's API has one more than the webhook.
+    values_only_old: Counter[str] = field(default_factory=Counter)
+    values_only_new: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    untimed: int = 0
+
+    @property
+    def equal(self) -> bool:
+        return not (self.only_old or self.only_new or self.differing or self.refused)
+
+    @property
+    def sentence(self) -> str:
+        both = sum(self.both.values())
+        if self.equal:
+            return f"equal: both have the same {both:,} events" if both else "nothing to compare: neither has an event"
+        parts = [f"{both:,} events are in both", f"{len(self.only_old):,} only in the old source"]
+        parts += [f"{len(self.only_new):,} only in the stack", f"{len(self.differing):,} values differ"]
+        refused = f"; {len(self.refused):,} objects or events of the source cannot be compared" if self.refused else ""
+        return f"not equal: {', '.join(parts)}{refused}"
+
+
+def run(stack: Stack, source: Source, since: datetime, until: datetime, *, account: str | None, as_json: bool) -> bool:
+    """Whether both are equal; the answer is printed."""
+    answer = compared(stack, source, since, until, account)
+    if as_json:
+        print_json(document(answer))
+    else:
+        for line in lines(answer):
+            print(line)
+    return answer.equal
+
+
+def compared(stack: Stack, source: Source, since: datetime, until: datetime, account: str | None) -> Answer:
+    answer, lake = Answer(), LakeRows(stack)
+    with closing(sqlite3.connect("")) as database:
+        for side in (OLD, NEW):
+            database.execute(
+                f"CREATE TABLE {side} (id BLOB PRIMARY KEY, hour TEXT, type TEXT, event TEXT, batch TEXT, said TEXT)"
+            )
+        _fill(database, OLD, _of_source(stack, source, since, until, account, answer))
+        days = range((until.date() - since.date()).days + 1)
+        rows = (row for number in days for row in lake.of_date(since.date() + timedelta(days=number)))
+        inside = (row for row in rows if row.get("timestamp") and since <= row["timestamp"] < until)
+        _fill(database, NEW, ((row, row["batch_id"] or "") for row in inside))
+        _judge(database, answer)
+    return answer
+
+
+def _of_source(
+    stack: Stack, source: Source, since: datetime, until: datetime, account: str | None, answer: Answer
+) -> Iterator[tuple[Row, str]]:
+    """Rows of the source, with the object that each is in. An object is written after its events happened."""
+    only, lake, progress = OnlyAccount(stack, account), LakeRows(stack), Progress()
+    for number, entry in enumerate(source.entries(), 1):
+        progress.show(f"reading the source: {number:,} objects")
+        if entry.is_marker or (entry.modified and entry.modified < since - HOUR):
+            continue
+        some: list[bytes] = []
+        for found in _events(source, entry, only, answer):
+            if found.timestamp is None:
+                answer.untimed += 1
+            elif since.timestamp() <= found.timestamp / 1000 < until.timestamp():
+                some.append(found.element)
+            if len(some) == ROWS_AT_ONCE:
+                yield from ((row, entry.name) for row in lake.of_elements(some, until))
+                some = []
+        yield from ((row, entry.name) for row in lake.of_elements(some, until))
+    progress.done()
+
+
+def _events(source: Source, entry: Entry, only: OnlyAccount, answer: Answer) -> Iterator[Found]:
+    try:
+        opened = source.open(entry)
+        for item in forms.read(opened.chunks, only, splitting.row_of(opened.metadata, entry.batch_id)):
+            if isinstance(item, Found):
+                yield item
+            elif isinstance(item, Refusal):
+                answer.refused.append((entry.name, item.reason))
+    except NotReadError as error:
+        answer.refused.append((entry.name, str(error)))
+
+
+def _fill(database: sqlite3.Connection, side: str, rows: Iterable[tuple[Row, str]]) -> None:
+    for row, batch in rows:
+        said = {name: _text(value) for name, value in canonical(row, WITHOUT).items()}
+        key = row["event_id"] or hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        parts = (row["customer_id"] or "", row["event_class"], row["type"] or "", key)
+        values = (
+            hashlib.sha256("\n".join(parts).encode()).digest()[:16],
+            f"{row['timestamp']:%Y-%m-%dT%H}",
+            row["type"] or "",
+            key,
+            batch,
+            json.dumps(said),
+        )
+        database.execute(f"INSERT OR IGNORE INTO {side} VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _judge(database: sqlite3.Connection, answer: Answer) -> None:
+    for side, other, found in ((OLD, NEW, answer.only_old), (NEW, OLD, answer.only_new)):
+        sql = f"SELECT hour, type, event, batch FROM {side} WHERE id NOT IN (SELECT id FROM {other}) ORDER BY 1, 2, 3"  # noqa: S608
+        found += [Missing(*row) for row in database.execute(sql)]
+    sql = "SELECT old.hour, old.type, old.event, old.said, new.said FROM old JOIN new USING (id) ORDER BY 1, 2, 3"
+    for hour, kind, event, old, new in database.execute(sql):
+        answer.both[hour, kind] += 1
+        if old != new:
+            _compare_values(event, json.loads(old), json.loads(new), answer)
+
+
+def _compare_values(event: str, old: dict[str, str], new: dict[str, str], answer: Answer) -> None:
+    answer.values_only_old.update(old.keys() - new.keys())
+    answer.values_only_new.update(new.keys() - old.keys())
+    for column in sorted(old.keys() & new.keys()):
+        if old[column] != new[column]:
+            answer.differing.append(Differing(event, column, _shown(old[column]), _shown(new[column])))
+
+
+def _shown(text: str) -> str:
+    """No address is printed."""
+    return "(an address)" if "@" in text else text[:200]
+
+
+def by_hour(answer: Answer) -> list[dict[str, Any]]:
+    old = Counter((one.hour, one.type) for one in answer.only_old)
+    new = Counter((one.hour, one.type) for one in answer.only_new)
+    return [
+        {
+            "hour": hour,
+            "type": kind,
+            "both": answer.both[hour, kind],
+            "only_old": old[hour, kind],
+            "only_new": new[hour, kind],
+        }
+        for hour, kind in sorted({*answer.both, *old, *new})
+    ]
+
+
+def lines(answer: Answer) -> Iterator[str]:
+    found = by_hour(answer)
+    if found:
+        yield f"{'hour (UTC)':<14}{'type':<22}{'both':>12}{'only old':>12}{'only new':>12}"
+    for line in found:
+        counts = f"{line['both']:>12,}{line['only_old']:>12,}{line['only_new']:>12,}"
+        yield f"{line['hour']:<14}{line['type']:<22}{counts}"
+    for where, missing in (("old source", answer.only_old), ("stack", answer.only_new)):
+        for one in missing[:SHOWN]:
+            yield f"only in the {where}: {clean(one.event)} ({clean(one.type)}, {one.hour}) in {clean(one.batch)}"
+        if len(missing) > SHOWN:
+            yield f"and {len(missing) - SHOWN:,} more only in the {where}: --json lists all"
+    for value in answer.differing[:SHOWN]:
+        both = f"{clean(value.old)} in the old source, {clean(value.new)} in the stack"
+        yield f"{value.column} of {clean(value.event)} differs: {both}"
+    for where, columns in (("old source", answer.values_only_old), ("stack", answer.values_only_new)):
+        for column, count in sorted(columns.items()):
+            yield f"{column}: {count:,} values only in the {where}"
+    for name, reason in answer.refused[:SHOWN]:
+        yield f"not compared: {clean(name)}: {reason}"
+    if answer.untimed:
+        yield f"{answer.untimed:,} events of the source have no time of their own, and are not compared"
+    yield answer.sentence
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    return {
+        "equal": answer.equal,
+        "sentence": answer.sentence,
+        "by_hour": by_hour(answer),
+        "only_old": [one._asdict() for one in answer.only_old],
+        "only_new": [one._asdict() for one in answer.only_new],
+        "differing": [one._asdict() for one in answer.differing],
+        "values_only_old": dict(answer.values_only_old),
+        "values_only_new": dict(answer.values_only_new),
+        "not_compared": [{"object": name, "reason": reason} for name, reason in answer.refused],
+        "untimed": answer.untimed,
+    }

@@ -1,0 +1,87 @@
+"""`compare`: what an old source and the stack have of a time, event by event and value by value."""
+
+import json
+
+import pytest
+
+from bird_webhooks import __main__ as operate
+from maintain.generate.events import created, sqs
+from process import app
+from tests.integration.test_import import CORPUS, RAW, aws  # noqa: F401  # the fixture
+
+SINCE, UNTIL = "2025-11-03T09:00", "2025-11-03T10:00"
+
+
+def element(event_id: str, moment: int = 1762160400, **fields) -> dict:
+    common = {"type": "bounce", "customer_id": "7", "event_id": event_id, "timestamp": str(moment)}
+    return {"msys": {"message_event": {**common, **fields}}}
+
+
+@pytest.fixture
+def compare(aws, capsys, tmp_path):  # noqa: F811
+    def command(old: list[dict], new: list[dict], *arguments: str) -> tuple[int, list[str]]:
+        (tmp_path / "old.json").write_text(json.dumps(old))
+        aws.s3.put_object(Bucket=RAW, Key="raw/new.json", Body=json.dumps(new))
+        app.lambda_handler(sqs({"Records": [created("raw/new.json")]}), None)
+        given = ["--with", str(tmp_path), "--since", SINCE, "--until", UNTIL, *arguments]
+        status = operate.main(["compare", *given])
+        return status, capsys.readouterr().out.splitlines()
+
+    return command
+
+
+def test_equal_events_are_counted_by_hour_and_type(compare):
+    both = [element("1"), element("2"), element("3", type="delivery")]
+    assert compare(both, both) == (
+        0,
+        [
+            "hour (UTC)    type                          both    only old    only new",
+            "2025-11-03T09 bounce                           2           0           0",
+            "2025-11-03T09 delivery                         1           0           0",
+            "equal: both have the same 3 events",
+        ],
+    )
+
+
+def test_what_one_side_lacks_is_named_with_its_batch(compare, tmp_path):
+    status, said = compare([element("1"), element("2")], [element("1"), element("3")])
+    assert status == 1
+    assert said[2:] == [
+        f"only in the old source: 2 (bounce, 2025-11-03T09) in {tmp_path}/old.json",
+        "only in the stack: 3 (bounce, 2025-11-03T09) in new",
+        "not equal: 1 events are in both, 1 only in the old source, 1 only in the stack, 0 values differ",
+    ]
+
+
+def test_a_value_that_differs_is_shown_but_no_address(compare):
+    old = element("1", reason="gone", rcpt_to="first@example.com", rcpt_meta={"a": 1, "b": 2})
+    new = element("1", reason="away", rcpt_to="second@example.com", rcpt_meta={"b": 2, "a": 1}, subject="Hello")
+    status, said = compare([old], [new])
+    assert status == 1
+    assert said[2:] == [
+        "rcpt_to of 1 differs: (an address) in the old source, (an address) in the stack",
+        "reason of 1 differs: gone in the old source, away in the stack",
+        "subject: 1 values only in the stack",
+        "not equal: 1 events are in both, 0 only in the old source, 0 only in the stack, 2 values differ",
+    ]
+
+
+def test_the_edges_are_judged_by_the_events_own_time(compare):
+    inside, before, at_the_end = element("1"), element("2", 1762160399), element("3", 1762164000)
+    status, said = compare([inside, before], [inside, at_the_end])
+    assert (status, said[-1]) == (0, "equal: both have the same 1 events")
+
+
+def test_what_cannot_be_read_is_no_proof(compare, tmp_path):
+    (tmp_path / "guide.csv").write_bytes((CORPUS / "refused--guide.csv").read_bytes())
+    status, said = compare([element("1")], [element("1")])
+    assert status == 1
+    assert said[-2].startswith(f"not compared: {tmp_path}/guide.csv: columns do not fit the header")
+
+
+def test_as_json(compare):
+    status, said = compare([element("1")], [], "--json")
+    document = json.loads("\n".join(said))
+    assert (status, document["equal"]) == (1, False)
+    assert document["by_hour"] == [{"hour": "2025-11-03T09", "type": "bounce", "both": 0, "only_old": 1, "only_new": 0}]
+    assert document["only_old"][0]["event"] == "1"
