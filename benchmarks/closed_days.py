@@ -49,7 +49,6 @@ def measure(run: Run) -> list[Measures]:
         made = list(pool.map(lambda one: make(one, settings, folder / str(one.events)), senders))
     days = dict(zip((one.name for one in senders), made, strict=True))
     run.details["senders"] = {"settings": settings, "days": days}
-    COUNTS.write_text(json.dumps({"settings": settings, "days": days}, indent=1) + "\n")  # for benchmarks.monthly
     run.progress("lake: what questions read")
     smallest = made[0]
     for span in SPANS:
@@ -59,6 +58,8 @@ def measure(run: Run) -> list[Measures]:
             rows = questions(day, scans, span, folder / str(sender.events))
             run.details.setdefault("questions", {}).setdefault(sender.name, {})[span] = rows
             run.tables.append(table(sender, rows, span))
+    counts = {"settings": settings, "days": days, "questions": run.details["questions"]}
+    COUNTS.write_text(json.dumps(counts, indent=1) + "\n")  # for benchmarks.monthly
     run.progress(f"lake: {BOUNCES} in DuckDB")
     measures = goals(run, smallest, views, folder)
     rmtree(folder)

@@ -2,13 +2,13 @@
 
 python -m benchmarks.monthly [.local/bench/counts.json]
 
-writes the tables of docs/cost.md; with a file, counts.json first. What is assumed and not counted stands below in
-capitals, and in that page.
+writes the tables of docs/cost.md, and that of what questions read in docs/performance.md; with a file, counts.json
+first. What is assumed and not counted stands below in capitals, and in docs/cost.md.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,23 @@ from benchmarks.costs import (
 from benchmarks.events import ROOT
 
 COUNTS = Path(__file__).with_name("counts.json")
-PAGE = ROOT / "docs/cost.md"
+PAGE, READS = ROOT / "docs/cost.md", ROOT / "docs/performance.md"
 BEGIN, END = "<!-- python -m benchmarks.monthly -->\n", "<!-- end -->\n"
+# Questions of the documents, as the benchmark names them.
+SPAN = "90"
+PRICED = {
+    "bounces by day": "bounces by day",
+    "`complaint_rate_by_campaign`": "complaint_rate_by_campaign",
+    "`recipient_engagement`": "recipient_engagement",
+    "`list_export`": "list-export",
+    "the report, all queries": "the report, all queries",
+}
+READ = {
+    "bounces by day": "bounces by day",
+    "`opens_and_clicks_by_campaign`": "opens_and_clicks_by_campaign",
+    "`list_export`": "list-export",
+    "the report, all queries": "the report, all queries",
+}
 
 HOURS = 730
 DAYS = HOURS / 24
@@ -55,8 +70,19 @@ def main() -> None:
     if len(sys.argv) > 1:
         counts = kept(json.loads(Path(sys.argv[1]).read_text()))
         COUNTS.write_text(json.dumps(counts, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + tables(json.loads(COUNTS.read_text())) + END + rest.partition(END)[2])
+    counts = json.loads(COUNTS.read_text())
+    rewrite(PAGE, [tables(counts), priced(counts)])
+    rewrite(READS, [read(counts)])
+
+
+def rewrite(page: Path, written: list[str]) -> None:
+    """Put each text between the next pair of marks."""
+    done, rest = "", page.read_text()
+    for text in written:
+        before, _, rest = rest.partition(BEGIN)
+        done += before + BEGIN + text + END
+        rest = rest.partition(END)[2]
+    page.write_text(done + rest)
 
 
 def kept(counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,11 +93,20 @@ def kept(counts: Mapping[str, Any]) -> dict[str, Any]:
     }
     for sender, day in counts["days"].items():
         days[sender]["closed"]["sample_pages"] = ceil(day["made"]["files"] / LIST_PAGE)
-    return {"settings": counts["settings"], "days": days}
+    wanted = {*PRICED.values(), *READ.values()}
+    questions = {
+        sender: {name: rounded_all(spans[SPAN][name]) for name in sorted(wanted)}
+        for sender, spans in counts["questions"].items()
+    }
+    return {"settings": counts["settings"], "days": days, "questions": questions}
+
+
+def rounded_all(layouts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {layout: {what: rounded(value) for what, value in one.items()} for layout, one in layouts.items()}
 
 
 def rounded(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    return float(f"{value:.4g}") if isinstance(value, float) and not value.is_integer() else value
 
 
 # --- The model --------------------------------------------------------------------------------------------------------
@@ -211,6 +246,39 @@ def paid(counts: Mapping[str, Any], prices: Mapping[str, Any]) -> str:
             lines += row(f"{name}, without closing", without)
     lines += row("**in all**", [f"**{amount(sum(one.values()))}**" for one in both[True]])
     return lines + row("**in all, without closing**", [f"**{amount(sum(one.values()))}**" for one in both[False]])
+
+
+def priced(counts: Mapping[str, Any]) -> str:
+    questions = counts["questions"]
+    lines = row("USD a question, before closing → after", questions) + row("---", ["--:"] * len(questions))
+    for shown, name in PRICED.items():
+        lines += row(shown, [arrow(one[name], lambda read: dollars(read["price"])) for one in questions.values()])
+    return f"\n{lines}\n"
+
+
+def read(counts: Mapping[str, Any]) -> str:
+    columns = ["scans", "objects", "MB read", "requests"]
+    lines = row(f"{SPAN} days, computed: before → after", columns) + row("---", ["--:"] * len(columns))
+    for sender, found in counts["questions"].items():
+        for shown, name in READ.items():
+            first = f"{sender.removesuffix(' a day')}: {shown}" if shown == next(iter(READ)) else shown
+            one = found[name]
+            cells = [
+                arrow(one, lambda read: whole(read["objects"])),
+                arrow(one, lambda read: whole(read["bytes"] / 1e6)),
+                arrow(one, lambda read: whole(read["gets"] + read["lists"])),
+            ]
+            lines += row(first, [whole(next(iter(one.values()))["scans"]), *cells])
+    return f"\n{lines}\n"
+
+
+def arrow(layouts: Mapping[str, Any], shown: Callable[[Mapping[str, float]], str]) -> str:
+    """Of small files and of closed ones, in this order."""
+    return " → ".join(shown(one) for one in layouts.values())
+
+
+def dollars(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.02 else f"{value:.1g}"
 
 
 def row(first: str, rest: Any) -> str:

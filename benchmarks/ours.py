@@ -22,6 +22,8 @@ def files(batches: Iterable[tuple[str, int, bytes]], output: str) -> Iterator[tu
         rows.add(StoredBatch(batch_id, f"raw/{batch_id}.json", received_at, body))
         if rows.body_bytes >= FLUSH_BODY_BYTES:
             yield from ((day, write(table)) for day, table, _ in rows.take_days())
+        elif rows.many_wait():
+            rows.make_columns()
     yield from ((day, write(table)) for day, table, _ in rows.take_days())
     if rows.quarantined:
         raise RuntimeError("generated events went to quarantine")

@@ -20,13 +20,15 @@ from typing import Any
 from benchmarks.events import Input, prepare
 from benchmarks.measure import BUILT, Measures, Run, child, environment
 
-OURS = "ours: Parquet, staging, ON CONFLICT"
-AGAIN = "ours, every row there already"
+OURS = "ours: from Parquet to committed rows"
+STAGED = "ours, one row of each file there already: staging, ON CONFLICT"
+KNOWN_ROWS = "ours, every row there already, in other files"
+AGAIN = "ours, the same files again"
 COPY = "plain COPY of ready-made CSV"
 COPY_BARE = "the same, no index on the table"
 WRITE_ROW = "Python rows by write_row, staging, ON CONFLICT"
 EXECUTEMANY = "executemany, ON CONFLICT"
-CONTENDERS = [OURS, AGAIN, COPY, COPY_BARE, WRITE_ROW, EXECUTEMANY]
+CONTENDERS = [OURS, STAGED, KNOWN_ROWS, AGAIN, COPY, COPY_BARE, WRITE_ROW, EXECUTEMANY]
 
 
 def measure(run: Run) -> list[Measures]:
@@ -80,6 +82,10 @@ def lake_files(paths: list[str], arrivals: list[int]) -> list[tuple[date, bytes,
     ]
 
 
+def key_of(day: date, number: int) -> str:
+    return f"events/event_date={day}/{number}.parquet"
+
+
 class Bench:
     def __init__(self, server: Any, files: list[tuple[date, bytes, int]]) -> None:
         from load_postgres.database import Database
@@ -88,10 +94,11 @@ class Bench:
         secret = server.secret()
         self.files = files
         self.database = Database(lambda: secret, "bench", verify=True)
-        self.csv = [(day, rows_of("a.parquet", body)) for day, body, _ in files]
+        self.csv = [(day, rows_of(key_of(day, 0), body)) for day, body, _ in files]
         self.database.load(*self.csv[0])  # makes the table
         self.connection = server.connect()
-        self.names = ", ".join(self.csv[0][1].columns)
+        self.columns = self.csv[0][1].columns[:-1]  # without event_date, which is not in the files
+        self.names = ", ".join(self.columns)
         self.connection.execute("CREATE TABLE bench.bare (LIKE bench.events)")
         self.connection.execute("CREATE TEMPORARY TABLE staging (LIKE bench.events) ON COMMIT DELETE ROWS")
         self.connection.execute("ALTER TABLE staging ALTER event_date DROP NOT NULL")
@@ -101,12 +108,18 @@ class Bench:
         self.connection.close()
 
     def time(self, name: str) -> float:
-        """Seconds for all files, into a table that is empty except for AGAIN."""
-        self.connection.execute("TRUNCATE bench.events, bench.bare")
-        if name == AGAIN:
+        """Seconds for all files, into a table that is empty but for what the name says."""
+        self.connection.execute("TRUNCATE bench.events, bench.bare, bench.files_loaded")
+        if name in (AGAIN, KNOWN_ROWS):
             self.ours()
+        if name == STAGED:
+            self.last_rows()
+        if name != AGAIN:
+            self.connection.execute("TRUNCATE bench.files_loaded")
         run: dict[str, Callable[[], None]] = {
             OURS: self.ours,
+            STAGED: self.ours,
+            KNOWN_ROWS: self.ours,
             AGAIN: self.ours,
             COPY: partial(self.copy, "bench.events"),
             COPY_BARE: partial(self.copy, "bench.bare"),
@@ -118,16 +131,25 @@ class Bench:
         return time.perf_counter() - began
 
     def ours(self) -> None:
+        """As the handler does, with the files at hand."""
         from load_postgres.rows import rows_of
+        from load_postgres.table import Mark
 
-        for day, body, _ in self.files:
-            self.database.load(day, rows_of("a.parquet", body))
+        for number, (day, body, _) in enumerate(self.files):
+            mark = Mark(key_of(day, number), "etag")
+            if not self.database.is_loaded(day, mark):
+                self.database.load(day, rows_of(mark.file, body), mark=mark)
+
+    def last_rows(self) -> None:
+        """The last row of each file alone: the most expensive place for one that is there already."""
+        from load_postgres.rows import from_table, read_table
+
+        for day, body, count in self.files:
+            self.database.load(day, from_table(read_table(body).slice(count - 1, 1), day))
 
     def copy(self, table: str) -> None:
-        for day, rows in self.csv:
-            # The file has no event_date, because it is in the folder's name.
-            self.connection.execute(f"ALTER TABLE {table} ALTER event_date SET DEFAULT '{day}'")
-            statement = f"COPY {table} ({self.names}) FROM STDIN (FORMAT csv, NULL '{rows.null}')"
+        for _, rows in self.csv:
+            statement = f"COPY {table} ({', '.join(rows.columns)}) FROM STDIN (FORMAT csv, NULL '{rows.null}')"
             with self.connection.cursor().copy(statement) as to_server:
                 to_server.write(rows.copy_data)
 
@@ -142,7 +164,7 @@ class Bench:
 
     def executemany(self) -> None:
         for day, values in self.values():
-            places = ", ".join(["%s"] * len(self.csv[0][1].columns))
+            places = ", ".join(["%s"] * len(self.columns))
             new = f"VALUES ({places}, '{day}') ON CONFLICT DO NOTHING"
             statement = f"INSERT INTO bench.events ({self.names}, event_date) {new}"
             with self.connection.transaction():

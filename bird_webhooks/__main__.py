@@ -43,7 +43,7 @@ from bird_webhooks.simulator import simulate
 from bird_webhooks.stack import Stack, deployed, local
 from report.athena import QueryFailedError
 
-LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "compare", "completeness")
+LOOK_BACK = ("backfill", "batches", "replay", "quarantine", "completeness", "compare")
 PERMISSIONS = "docs/operating.md lists the permissions"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
+import psycopg
 from botocore.exceptions import ClientError
 from psycopg.rows import dict_row
 
@@ -15,7 +16,8 @@ from bird_webhooks.errors import OperateError
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import say, step
-from report import quarantine
+from report import completeness, quarantine
+from report.athena import QueryFailedError
 from report.figures import Figures, figures
 from report.page import render
 from report.queries import Period, latest_day, queries
@@ -108,11 +110,22 @@ def write(
         step("counting what is in quarantine")
         set_aside = quarantine.count(stack.s3, stack.output("LakeBucketName"), period)
     found = figures(period, answers, set_aside, by=by, thresholds=thresholds)
-    page = render(found, made_at=datetime.now(UTC), title=stack.name or engine.name, source=engine.name)
+    now = datetime.now(UTC)
+    complete = compared_with_bird(engine, period, now)
+    page = render(found, made_at=now, title=stack.name or engine.name, source=engine.name, completeness=complete)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page)
     step(f"{found.events:,} events, {len(page.encode()) / 1000:,.0f} kB")
     return found
+
+
+def compared_with_bird(engine: Engine, period: Period, now: datetime) -> completeness.Section | None:
+    """None where nothing was compared, or where an older release made the database."""
+    try:
+        rows = engine.rows({"completeness": completeness.query(period.since)})["completeness"]
+    except (QueryFailedError, psycopg.errors.UndefinedTable):
+        return None
+    return completeness.section(rows, now)
 
 
 def link(stack: Stack, *, hours: int) -> None:

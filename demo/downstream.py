@@ -23,7 +23,7 @@ from local_aws.query import poll, query, table
 
 BATCHES, EVENTS_A_BATCH = 120, 150
 FORTNIGHT = timedelta(days=14)
-PLANTED = [sender_mix.DOMAIN_THAT_RETURNS, sender_mix.BLOCKING_PROVIDER, sender_mix.CAMPAIGN_WITH_COMPLAINTS]
+PLANTED = {sender_mix.DOMAIN_THAT_RETURNS, sender_mix.BLOCKING_PROVIDER, sender_mix.CAMPAIGN_WITH_COMPLAINTS}
 TIMEOUT_SECONDS = 120
 COUNTS = "SELECT event_class, type, count(*) AS events FROM {} GROUP BY event_class, type ORDER BY event_class, type"
 CANDIDATES = "rcpt_to, subaccount_id, reason, bounce_class, campaign_id, events, scope"
@@ -81,7 +81,7 @@ def show(downstream: Downstream, stack: Deployed, recorded: int) -> bool:
     step(f"the report of the last seven days: {path}; what needs attention on it:")
     for one in found:
         step(f"  {one.verdict}: {one.dimension} {one.name}, {one.rate.part:,} of {one.rate.whole:,} {one.rule.what}")
-    return agree and same and [one.name for one in found] == PLANTED
+    return agree and same and {one.name for one in found} == PLANTED
 
 
 def listen(stack: Deployed, name: str, detail: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ PROGRAM, FUNCTIONS = "bird_webhooks", "bird_webhooks/_functions"
 PACKAGES = ("ingest", "load_postgres", "process", "reconcile", "register_webhook", "report")
 IMPORT = re.compile(rf"^( *from )({'|'.join(PACKAGES)})((?:\.\w+)?) import (.*)$", re.MULTILINE)
 DATA = {
+    "functions/report/completeness.html": f"{FUNCTIONS}/report",
     "functions/report/page.css": f"{FUNCTIONS}/report",
     "functions/report/page.html": f"{FUNCTIONS}/report",
     "functions/report/page.js": f"{FUNCTIONS}/report",

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import tombstone
+from bird_webhooks.operate import completeness, tombstone
 from bird_webhooks.operate.verify import BIRD_APIS
 from bird_webhooks.simulator.verify import Lake
 from bird_webhooks.stack import Stack
@@ -30,6 +30,7 @@ from reconcile.events_api import (
 from reconcile.filling import Covers, Filled, Limits, Store, fill
 from reconcile.raw_batches import NothingStored, RawBatches
 from reconcile.tombstones import Erased, Tombstones, UnknownKeyError
+from reconcile.verdicts import Verdicts
 from register_webhook.webhook import UnusableSettingError, api_key
 
 RETENTION = timedelta(days=10)  # of Bird's Events API
@@ -77,6 +78,9 @@ def backfill(
     except UnknownKeyError as error:
         raise OperateError(f"{error}: who was erased cannot be told, so nothing is filled in") from None
     seconds = time.monotonic() - began
+    if not (dry_run or types or filled.left):
+        # From here on the stack compares with Bird what is older than its webhook, too.
+        Verdicts(completeness.LakeFiles(stack)).write_imported(begin)
     if as_json:
         facts: dict[str, Any] = {**vars(filled), "calls": api.calls.spent, "seconds": round(seconds, 1)}
         print_json({"since": begin, "until": end, "types": chosen, "dry_run": dry_run, **facts})
@@ -118,7 +122,8 @@ def events_api(stack: Stack, calls: int) -> EventsApi:
         raise OperateError(str(error)) from None
     url = parameters.get("BirdApiUrl") or BIRD_APIS[parameters.get("BirdRegion", "US")]
     subaccount = parameters.get("BirdSubaccount", "")
-    return EventsApi(url, key, calls=CallBudget(calls), wait=pause(stack), subaccount=subaccount)
+    account = Verdicts(completeness.LakeFiles(stack)).calibration().get("account")  # whose events were the webhook's
+    return EventsApi(url, key, CallBudget(calls), pause(stack), account, subaccount)
 
 
 def chosen_types(webhook: Webhook, types: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The rows of a person in PostgreSQL: PostgreSQL passes over most rows, and Python decides on the others."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -14,6 +14,7 @@ from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import say
 from load_postgres.retention import KEPT
+from load_postgres.schema import CLOSED_FILES, LOADED_FILES
 
 # Only texts can name an address. Of jsonb that is its texts and names: as a text, its numbers may be longer than
 # PostgreSQL can hold (1e131071 is stored in some bytes and written with 131,072 digits).
@@ -51,7 +52,9 @@ GROUP BY candidate.it"""
 ADDRESS = r"""([^[:space:]<>()\[\]{}"',;:=\\]+@[^[:space:]<>()\[\]{}"',;:=\\@]+)"""
 DELETE = """
 DELETE FROM {events} AS e USING unnest(%(partitions)s::oid[], %(places)s::tid[]) AS gone(partition, place)
-WHERE e.tableoid = gone.partition AND e.ctid = gone.place"""
+WHERE e.tableoid = gone.partition AND e.ctid = gone.place
+RETURNING e.event_date"""
+FORGET = "DELETE FROM {marks} WHERE event_date = ANY(%s)"
 # PostgreSQL refuses DELETE in these: a publication sends their deletes, and nothing says by what.
 UNDELETABLE = """
 SELECT format('%%s.%%I', c.relnamespace::regnamespace, c.relname) FROM pg_class c
@@ -98,8 +101,8 @@ class Table:
     """
 
     def __init__(self, stack: Stack, where: str, schema: str) -> None:
-        self.events, self.kept = Identifier(schema, "events"), Identifier(schema, KEPT)
-        self.stack, self.where = stack, where
+        self.events = Identifier(schema, "events")
+        self.stack, self.where, self.schema = stack, where, schema
         with connected(stack, where) as connection:  # before hours go into looking elsewhere
             connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
             found = connection.execute(UNDELETABLE, {"events": self.events.as_string(connection)}).fetchall()
@@ -127,13 +130,16 @@ class Table:
                     yield from cursor.execute(statement, {"address": ADDRESS})
 
     def delete(self, *people: Erased) -> None:
-        """In one transaction: what was found is what goes."""
+        """In one transaction: what was found is what goes, and that files of its days were loaded."""
         with connected(self.stack, self.where) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            days: set[date] = set()
             for table in self._tables(connection):
                 found = list(self._of(connection, table, people))
                 places = {"partitions": [partition for partition, _ in found], "places": [place for _, place in found]}
-                connection.execute(SQL(DELETE).format(events=table), places)
+                days |= {day for (day,) in connection.execute(SQL(DELETE).format(events=table), places)}
+            for marks in self._there(connection, CLOSED_FILES, LOADED_FILES):
+                connection.execute(SQL(FORGET).format(marks=marks), [sorted(days)])
 
     def refresh_copies(self) -> None:
         """Make the copies of the rows in materialised views again.
@@ -153,9 +159,13 @@ class Table:
                     ) from error
 
     def _tables(self, connection: psycopg.Connection[Any]) -> list[Identifier]:
-        """A table of an older release keeps nothing beside it."""
-        [[kept]] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [self.kept.as_string(connection)])
-        return [self.events, self.kept] if kept else [self.events]
+        return [self.events, *self._there(connection, KEPT)]
+
+    def _there(self, connection: psycopg.Connection[Any], *names: str) -> list[Identifier]:
+        """Those that exist: an older release had none of them."""
+        tables = [Identifier(self.schema, name) for name in names]
+        exists = "SELECT to_regclass(%s) IS NOT NULL"
+        return [one for one in tables if connection.execute(exists, [one.as_string(connection)]).fetchone() == (True,)]
 
     def _of(
         self, connection: psycopg.Connection[Any], table: Identifier, people: Sequence[Erased]

@@ -32,7 +32,7 @@ from bird_webhooks.terminal import Progress, confirm, print_json, say
 from load_postgres.database import VIEW_PARAMETERS
 from load_postgres.retention import first_day
 from load_postgres.rows import rows_of
-from load_postgres.schema import CLOSED_FILES
+from load_postgres.schema import CLOSED_FILES, LOADED_FILES
 from process.addresses import normalised
 from process.tombstones import name
 
@@ -217,13 +217,12 @@ class Database:
             return dict(connection.execute(sql, [since, until or date.max]).fetchall())
 
     def forget(self, since: date, until: date | None) -> None:
-        """Which closed files of the days were loaded: what claims that would keep rows from being loaded again."""
-        sql = SQL("DELETE FROM {} WHERE event_date >= %s AND event_date <= %s").format(
-            Identifier(self.schema, CLOSED_FILES)
-        )
+        """Which files of the days were loaded: what claims that would keep rows from being loaded again."""
         with connected(self.stack, self.where) as connection:
-            if self._has(connection, CLOSED_FILES):
-                connection.execute(sql, [since, until or date.max])
+            for table in (CLOSED_FILES, LOADED_FILES):
+                if self._has(connection, table):
+                    sql = SQL("DELETE FROM {} WHERE event_date >= %s AND event_date <= %s")
+                    connection.execute(sql.format(Identifier(self.schema, table)), [since, until or date.max])
 
     def erased(self) -> list[Erased]:
         """Persons with a tombstone, of whom the table has a row of before."""

@@ -29,13 +29,13 @@ from load_postgres.closed import ClosedFile, files_with_rows_of, state_of
 from load_postgres.connection import secret_text, settings_of
 from load_postgres.database import VIEW_PARAMETERS, Database
 from load_postgres.errors import GoneError, NotNowError, PoisonError, UnavailableError, UnfinishedError
-from load_postgres.lake import read_closed_file, read_file, write_file
+from load_postgres.lake import read_closed_file, read_file, read_new_file, write_file
 from load_postgres.messages import Message, messages
 from load_postgres.notification import PREFIXES, LakeFile, UnreadableMessageError, announced
 from load_postgres.quarantine import quarantine_object
 from load_postgres.rows import Rejected, event_date_of, from_table, parts_of, rows_of
 from load_postgres.schema import columns
-from load_postgres.table import Loaded, Part, Quarantine
+from load_postgres.table import Loaded, Mark, Part, Quarantine
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -147,13 +147,19 @@ def load_file(file: LakeFile, done: list[Loaded], milliseconds_left: Callable[[]
     event_date = event_date_of(file.key)
     if not file.key.startswith(closed.PREFIX):
         try:
-            body = read_file(file, allow_http=_allow_http())
+            etag, body = read_new_file(
+                file, lambda etag: database().is_loaded(event_date, Mark(file.key, etag)), allow_http=_allow_http()
+            )
         except GoneError:
             if file.key.endswith(".csv"):  # CSV is never closed
                 raise
             logger.info("file gone: the closed files of its date are loaded instead", extra={"lake_key": file.key})
         else:
-            done.append(database().load(event_date, rows_of(file.key, body), quarantine_for(file)))
+            mark = Mark(file.key, etag) if etag else None
+            loaded = Loaded(0, 0)
+            if body is not None:
+                loaded = database().load(event_date, rows_of(file.key, body), quarantine_for(file), mark)
+            done.append(loaded)
             return
     for one in closed_files(file):
         done.append(load_closed_file(one, event_date, milliseconds_left))
@@ -185,7 +191,9 @@ def load_closed_file(one: ClosedFile, event_date: date, milliseconds_left: Calla
             if milliseconds_left() < MILLISECONDS_FOR_A_PART:
                 break
             part = Part(key, event_date, begin, end)
-            position, loaded = database().load_part(part, from_table(table), quarantine_for(one.file, begin))
+            position, loaded = database().load_part(
+                part, from_table(table, event_date), quarantine_for(one.file, begin)
+            )
             total = Loaded(*(sum(pair) for pair in zip(total, loaded, strict=True)))
         begin = end
     else:

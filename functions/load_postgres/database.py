@@ -60,11 +60,22 @@ class Database:
     _secret: Mapping[str, Any] | None = None
     _connection: Connection | None = None
 
-    def load(self, event_date: date, rows: Rows, quarantine: table.Quarantine = table.fail_on_rejected) -> table.Loaded:
+    def load(
+        self,
+        event_date: date,
+        rows: Rows,
+        quarantine: table.Quarantine = table.fail_on_rejected,
+        mark: table.Mark | None = None,
+    ) -> table.Loaded:
         """`quarantine` takes the rows that PostgreSQL refuses. Errors: PoisonError, NotNowError."""
-        loaded = self._retried(lambda to: table.load(to, self.schema, event_date, rows, quarantine, self.retention()))
+        kept = self.retention()
+        loaded = self._retried(lambda to: table.load(to, self.schema, event_date, rows, quarantine, kept, mark))
         refuse_hidden(loaded)
         return loaded
+
+    def is_loaded(self, event_date: date, mark: table.Mark) -> bool:
+        """Whether all rows of the file with this content are in the table. Errors: PoisonError, NotNowError."""
+        return self._retried(lambda to: table.is_loaded(to, self.schema, event_date, mark, self.retention()))
 
     def position(self, event_date: date, file: str, *, again: int = 0) -> int:
         """How many rows of a closed file are loaded. Errors: PoisonError, NotNowError."""

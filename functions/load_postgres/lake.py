@@ -1,6 +1,6 @@
 """Adapter: reads a file of the lake bucket whole, and writes one with the rows that PostgreSQL refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -28,6 +28,19 @@ def read_file(file: LakeFile, *, allow_http: bool) -> bytes:
         if result.meta["size"] > MAX_FILE_BYTES:
             raise PoisonError(f"the file is larger than {MAX_FILE_BYTES} bytes")
         return bytes(result.bytes())
+
+
+def read_new_file(file: LakeFile, is_known: Callable[[str], bool], *, allow_http: bool) -> tuple[str, bytes | None]:
+    """The file's ETag, and its body unless that ETag is known. Errors: as of read_file, and those of `is_known`."""
+    with _s3_errors():
+        result = obstore.get(_store(file.bucket, allow_http), file.key)
+        etag = result.meta["e_tag"] or ""
+        if result.meta["size"] > MAX_FILE_BYTES:
+            raise PoisonError(f"the file is larger than {MAX_FILE_BYTES} bytes")
+    if etag and is_known(etag):
+        return etag, None
+    with _s3_errors():
+        return etag, bytes(result.bytes())
 
 
 def read_closed_file(file: LakeFile, *, allow_http: bool) -> bytes:

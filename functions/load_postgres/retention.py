@@ -9,7 +9,6 @@ https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-DETAC
 
 import logging
 import time
-from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -17,11 +16,10 @@ from typing import NamedTuple
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from load_postgres.schema import (
-    CLOSED_FILES,
     LOCK,
     Connection,
     columns,
-    has_table,
+    forget_files,
     make_own_table,
     quoted,
     with_short_locks,
@@ -213,8 +211,7 @@ def drop_month(connection: Connection, schema: str, month: Month) -> None:
             return
     with connection.transaction():
         connection.execute(SQL("DROP TABLE {}").format(table))
-        for statement in forgotten(connection, schema, month.first, month.end):
-            connection.execute(statement)
+        forget_files(connection, schema, month.first, month.end)
     logger.info("month dropped", extra={"month": month.name})
 
 
@@ -239,14 +236,6 @@ def detach(connection: Connection, schema: str, table: Identifier) -> None:
         return
     with limits(connection, lock="0"):
         connection.execute(SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(events, table))
-
-
-def forgotten(connection: Connection, schema: str, first: date, end: date) -> Iterator[Composed]:
-    """Statements that forget which files of these days were loaded: a month that is gone has no rows of them."""
-    if has_table(connection, schema, CLOSED_FILES):
-        yield SQL("DELETE FROM {} WHERE event_date >= {} AND event_date < {}").format(
-            Identifier(schema, CLOSED_FILES), Literal(first), Literal(end)
-        )
 
 
 def next_month(first: date) -> date:

@@ -14,7 +14,7 @@ from io import BytesIO, StringIO
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from arro3.core import Table
+from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_csv
 
 from load_postgres.errors import PoisonError
@@ -22,6 +22,7 @@ from load_postgres.errors import PoisonError
 MAGIC = b"PAR1"
 # Of a closed file: a few MB of memory, and seconds of PostgreSQL's time.
 ROWS_AT_ONCE = 10_000
+EVENT_DATE_COLUMN = "event_date"  # which files do not have: it is in the name of their folder
 EVENT_DATE = re.compile(r"/event_date=(\d{4}-\d{2}-\d{2})/")
 # What stands for null. The writer quotes neither these nor an empty text, so it must be something that no value
 # contains: mostly the first, because mail does not contain it.
@@ -40,7 +41,8 @@ LONGEST_FIELD = 2**30  # what PostgreSQL's text can hold; the default limit of P
 class Rows(NamedTuple):
     """`copy_data` has no header; an unquoted field that equals `null` is null.
 
-    `big_exponents`: it may contain a number whose exponent has three digits or more.
+    The last column may be `event_date`, the same for all rows. `big_exponents`: it may contain a number whose exponent
+    has three digits or more.
     """
 
     columns: tuple[str, ...]
@@ -73,7 +75,7 @@ def rows_of(key: str, body: bytes) -> Rows:
     if key.endswith(".csv"):
         return from_csv(body)
     if key.endswith(".parquet"):
-        return from_parquet(body)
+        return from_table(read_table(body), event_date_of(key))
     raise PoisonError("the file is neither Parquet nor CSV")
 
 
@@ -103,11 +105,9 @@ def decoded(rest: bytes) -> bytes:
     return text.getvalue().encode()
 
 
-def from_parquet(body: bytes) -> Rows:
-    return from_table(read_table(body))
-
-
-def from_table(table: Table) -> Rows:
+def from_table(table: Table, event_date: date) -> Rows:
+    days = Array([str(event_date)] * table.num_rows, DataType.utf8())
+    table = table.append_column(EVENT_DATE_COLUMN, days)
     nulls = sum(column.null_count for column in table.columns)
     marks = iter(NULL_MARKS)
     while True:

@@ -28,6 +28,8 @@ STAGING = Identifier("pg_temp", "bird_staging")
 # How far each closed file was loaded: many messages may ask for one, and one may take longer than an invocation.
 CLOSED_FILES = "closed_files_loaded"
 CLOSED_FILES_COMMENT = "How many rows of each closed file of the lake load_postgres has loaded"
+# Which other files were loaded whole, so that what announces one again sends no row of it.
+LOADED_FILES = "files_loaded"
 IDENTITY_INDEX = "events_account_identity"
 # Each index takes about a tenth of a load's time.
 INDEXES = {
@@ -88,11 +90,13 @@ def prepare(connection: Connection, schema: str) -> None:
     wanted = {column.name for column in columns()}
     if not wanted <= existing_columns(connection, schema):
         with_short_locks(connection, lambda: make_or_extend_table(connection, schema))
+    make_loaded_files(connection, schema)
     # JSON is text in the staging table: the insertion handles what jsonb does not accept.
     staged = [
         SQL("{} {}").format(Identifier(column.name), SQL("text" if column.type == "jsonb" else column.type))
         for column in columns()
     ]
+    staged.append(SQL("{} date").format(Identifier("event_date")))
     connection.execute(
         SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
             STAGING, SQL(", ").join(staged)
@@ -212,13 +216,24 @@ def make_partition(connection: Connection, schema: str, day: date) -> None:
                 events, partition, Literal(first), Literal(next_first)
             )
         )
-        # A month that was dropped has no rows of them any more.
-        if has_table(connection, schema, CLOSED_FILES):
-            connection.execute(
-                SQL("DELETE FROM {} WHERE event_date >= {} AND event_date < {}").format(
-                    Identifier(schema, CLOSED_FILES), Literal(first), Literal(next_first)
-                )
-            )
+        forget_files(connection, schema, first, next_first)  # a month that was dropped has no rows of them any more
+
+
+def forget_files(connection: Connection, schema: str, first: date, end: date) -> None:
+    """Which files of the days before `end` were loaded."""
+    for table in (CLOSED_FILES, LOADED_FILES):
+        if has_table(connection, schema, table):
+            days = SQL("DELETE FROM {} WHERE event_date >= %s AND event_date < %s").format(Identifier(schema, table))
+            connection.execute(days, [first, end])
+
+
+def make_loaded_files(connection: Connection, schema: str) -> None:
+    """Errors: ForeignObjectError."""
+    definition = (
+        "(file text PRIMARY KEY, etag text NOT NULL, event_date date NOT NULL, loaded_at timestamptz DEFAULT now())"
+    )
+    comment = "Files of the lake that load_postgres has loaded whole (bird-webhooks)"
+    make_own_table(connection, schema, LOADED_FILES, definition, comment)
 
 
 def make_closed_files(connection: Connection, schema: str) -> None:

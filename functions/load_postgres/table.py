@@ -1,7 +1,9 @@
 """The rows of one file -> the table, in one transaction: all or none. Rows that exist already are left unchanged.
 
-A file is inserted with one statement. If PostgreSQL refuses it, the rows are inserted one by one, in one transaction
-too, and those that PostgreSQL refuses are quarantined before the others are committed.
+A file is copied straight into the table. If one of its rows is there already, or is not what the table takes as it is,
+the file is copied into a staging table and inserted from there with one statement. If PostgreSQL refuses that, the rows
+are inserted one by one, in one transaction too, and those that PostgreSQL refuses are quarantined before the others are
+committed.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +17,16 @@ from load_postgres import retention
 from load_postgres.errors import NotNowError, PoisonError
 from load_postgres.identity import Identity, identity_of
 from load_postgres.retention import Place, Retention
-from load_postgres.rows import Rejected, Rows, records_of
-from load_postgres.schema import CLOSED_FILES, STAGING, Connection, columns, make_closed_files, make_partition
+from load_postgres.rows import EVENT_DATE_COLUMN, Rejected, Rows, records_of
+from load_postgres.schema import (
+    CLOSED_FILES,
+    LOADED_FILES,
+    STAGING,
+    Connection,
+    columns,
+    make_closed_files,
+    make_partition,
+)
 
 TEXTS = Identifier("bird_texts")
 # A number whose exponent has three digits or more. jsonb writes all its digits out: nine kB of `1e131071` become a text
@@ -79,6 +89,13 @@ EVERYTHING = Retention()
 type Quarantine = Callable[[Sequence[Rejected]], None]
 
 
+class Mark(NamedTuple):
+    """What a file that was loaded is known by."""
+
+    file: str
+    etag: str
+
+
 class Loaded(NamedTuple):
     """How many rows a file had, how many of them were new, and how many PostgreSQL refused.
 
@@ -104,17 +121,19 @@ def load(
     rows: Rows,
     quarantine: Quarantine = fail_on_rejected,
     kept: Retention = EVERYTHING,
+    mark: Mark | None = None,
 ) -> Loaded:
     """`quarantine` gets the rows that PostgreSQL refuses, before the others are committed; its errors pass.
 
+    With a `mark`, a file of which all rows are in the table afterwards is known by is_loaded.
     Errors: NotNowError, PoisonError, psycopg.Error.
     """
-    known = {column.name for column in columns()}
+    known = {EVENT_DATE_COLUMN, *(column.name for column in columns())}
     if unknown := [name for name in rows.columns if name not in known]:
         # During an update, process may know columns that this function does not know yet.
         raise NotNowError(f"a newer version wrote the file: {len(unknown)} columns are not known here")
     place = make_place(connection, schema, event_date, kept)
-    insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema), place, kept)
+    insertion = Insertion(connection, schema, event_date, rows, identity_of(connection, schema), place, kept, mark)
     try:
         return insertion.whole_file()
     except PERMANENT_ERRORS as error:
@@ -129,6 +148,13 @@ def make_place(connection: Connection, schema: str, event_date: date, kept: Rete
     if place.in_table:
         make_partition(connection, schema, event_date)
     return place
+
+
+def is_loaded(connection: Connection, schema: str, event_date: date, mark: Mark, kept: Retention = EVERYTHING) -> bool:
+    """Whether all rows of the file with this content are in the table, as far as we know."""
+    make_place(connection, schema, event_date, kept)  # a month that was dropped is made here, and its marks go
+    sql = SQL("SELECT count(*) FROM {} WHERE file = %s AND etag = %s").format(Identifier(schema, LOADED_FILES))
+    return bool(connection.execute(sql, mark).fetchall()[0][0])
 
 
 class Part(NamedTuple):
@@ -199,17 +225,43 @@ class Insertion(NamedTuple):
     identity: Identity
     place: Place
     kept: Retention
+    mark: Mark | None
 
     def whole_file(self) -> Loaded:
         with self.connection.transaction():
             self._hold()
-            count = self._copy()
-            try:
-                with self.connection.transaction():
-                    new = self._insert(CAREFUL_JSONB if self.rows.big_exponents else QUICK_JSONB)
-            except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
-                new = self._insert(SAFE_JSONB)
-            return self._loaded(STAGING, count, new)
+            loaded = self._directly() or self._through_staging()
+            if self.mark and self.place.in_table and not loaded.hidden:
+                self._set(self.mark)
+            return loaded
+
+    def _directly(self) -> Loaded | None:
+        """Most files have only rows that are new, and nothing that jsonb refuses: these need no staging."""
+        alone = self.place == Place() and not self.identity.old and not self.rows.big_exponents
+        if not alone or self.rows.columns[-1] != EVENT_DATE_COLUMN:
+            return None
+        try:
+            with self.connection.transaction():
+                count = self._copy(Identifier(self.schema, "events"))
+        except PERMANENT_ERRORS:
+            return None
+        return Loaded(count, count)
+
+    def _through_staging(self) -> Loaded:
+        count = self._copy(STAGING)
+        try:
+            with self.connection.transaction():
+                new = self._insert(CAREFUL_JSONB if self.rows.big_exponents else QUICK_JSONB)
+        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
+            new = self._insert(SAFE_JSONB)
+        return self._loaded(STAGING, count, new)
+
+    def _set(self, mark: Mark) -> None:
+        sql = SQL(
+            "INSERT INTO {} (file, etag, event_date) VALUES (%s, %s, %s) "
+            "ON CONFLICT (file) DO UPDATE SET etag = EXCLUDED.etag, loaded_at = now()"
+        )
+        self.connection.execute(sql.format(Identifier(self.schema, LOADED_FILES)), [*mark, self.event_date])
 
     def row_by_row(self, quarantine: Quarantine) -> Loaded:
         """Insert each row in its own subtransaction, on the server."""
@@ -228,9 +280,8 @@ class Insertion(NamedTuple):
             *refused, (_, _, _, new) = self.connection.execute("SELECT * FROM pg_temp.bird_insert_rows()").fetchall()
             for index, state, place, _ in refused:
                 values = zip(self.rows.columns, values_at[index], strict=True)
-                rejected.append(
-                    Rejected(index, {name: value for name, value in values if value}, rejection_reason(state, place))
-                )
+                given = {name: value for name, value in values if value and name != EVENT_DATE_COLUMN}
+                rejected.append(Rejected(index, given, rejection_reason(state, place)))
             loaded = self._loaded(TEXTS, len(records) - len(refused), new)
             if rejected:
                 quarantine(sorted(rejected))
@@ -254,9 +305,9 @@ class Insertion(NamedTuple):
             return Loaded(count, 0, too_old=count)
         return Loaded(count, new, hidden=self.identity.hidden(self.connection, self.schema, source, self.event_date))
 
-    def _copy(self) -> int:
+    def _copy(self, table: Identifier) -> int:
         names = SQL(", ").join(map(Identifier, self.rows.columns))
-        statement = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL {})").format(STAGING, names, Literal(self.rows.null))
+        statement = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL {})").format(table, names, Literal(self.rows.null))
         cursor = self.connection.cursor()
         with cursor.copy(statement) as to_server:
             to_server.write(self.rows.copy_data)
@@ -264,15 +315,16 @@ class Insertion(NamedTuple):
 
     def _copy_texts(self, records: Sequence[tuple[int, list[str | None]]]) -> None:
         """All values as text, so that a value that is not a number or a time rejects its own row only."""
-        texts = [SQL("{} text").format(Identifier(column.name)) for column in columns()]
+        names = [*(column.name for column in columns()), EVENT_DATE_COLUMN]
+        texts = [SQL("{} text").format(Identifier(name)) for name in names]
         self.connection.execute(
             SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (bird_index int, {}) ON COMMIT DELETE ROWS").format(
                 TEXTS, SQL(", ").join(texts)
             )
         )
-        names = SQL(", ").join(map(Identifier, self.rows.columns))
+        given = SQL(", ").join(map(Identifier, self.rows.columns))
         with self.connection.cursor().copy(
-            SQL("COPY {} (bird_index, {}) FROM STDIN").format(TEXTS, names)
+            SQL("COPY {} (bird_index, {}) FROM STDIN").format(TEXTS, given)
         ) as to_server:
             for index, values in records:
                 to_server.write_row((index, *values))
@@ -290,7 +342,8 @@ class Insertion(NamedTuple):
     def _statement(self, source: Identifier, as_jsonb: SQL, *, one: bool) -> Composed:
         types = {column.name: column.type for column in columns()}
         values: list[Composed | Identifier] = []
-        for name in self.rows.columns:
+        given = [name for name in self.rows.columns if name != EVENT_DATE_COLUMN]
+        for name in given:
             column = Identifier(name)
             if types[name] == "jsonb":
                 values.append(as_jsonb.format(column, Literal(f"[0-9]{BIG_EXPONENT}")))
@@ -298,7 +351,7 @@ class Insertion(NamedTuple):
                 values.append(SQL("{}::{}").format(column, SQL(types[name])) if one else column)
         return SQL("INSERT INTO {} ({}, event_date) SELECT {}, {}::date FROM {} {} ON CONFLICT ({}) DO NOTHING").format(
             Identifier(self.schema, "events"),
-            SQL(", ").join(map(Identifier, self.rows.columns)),
+            SQL(", ").join(map(Identifier, given)),
             SQL(", ").join(values),
             Literal(self.event_date),
             source,

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from psycopg.sql import SQL, Composed, Identifier
 
 from load_postgres.identity import OLD_INDEX, has_index
-from load_postgres.schema import IDENTITY_INDEX, INDEXES, LOCK, Connection, partition_name, quoted
+from load_postgres.schema import IDENTITY_INDEX, INDEXES, LOADED_FILES, LOCK, Connection, partition_name, quoted
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -26,6 +26,8 @@ REPLACED = {OLD_INDEX: IDENTITY_INDEX, "events_campaign_id": "events_campaign", 
 LOCK_TIMEOUT = "2s"
 MIN_SECONDS = 20
 ANALYZE_AFTER = timedelta(days=7)
+# A message is in the queue for 14 days at most, and as long in the dead-letter queue.
+OLD_MARKS = "DELETE FROM {} WHERE loaded_at < now() - interval '30 days'"
 LATE_EVENTS = timedelta(days=2)  # a month is over when it has been for this long
 
 
@@ -84,7 +86,12 @@ def last_analyzed(connection: Connection, schema: str) -> datetime | None:
 
 
 def tend_statistics(connection: Connection, schema: str, ends: float, now: datetime) -> None:
-    """Vacuum the months that are over and have changed since they last were, then analyze the table."""
+    """Vacuum the months that are over and have changed since they last were, then analyze the table.
+
+    Files that nothing announces again are forgotten.
+    """
+    with limits(connection, lock=LOCK_TIMEOUT):
+        connection.execute(SQL(OLD_MARKS).format(Identifier(schema, LOADED_FILES)))
     for month in unvacuumed_months(connection, schema, partition_name((now - LATE_EVENTS).date())):
         left = ends - time.monotonic()
         if left < MIN_SECONDS:

@@ -143,6 +143,8 @@ class Run:
                 if self.rows.body_bytes >= FLUSH_BODY_BYTES:
                     self._write(inputs.hexdigest(), gathered)
                     gathered = []
+                elif self.rows.many_wait() and not self._succeeds(self.rows.make_columns, gathered):
+                    gathered = []
         self._write(inputs.hexdigest(), gathered)
 
     def process_apart(self, raws: Sequence[RawObject]) -> None:
@@ -200,10 +202,13 @@ class Run:
 
     def _write(self, part: str, gathered: Sequence[RawObject]) -> None:
         """On failure all of `gathered` has failed."""
-        if not gathered:
-            return
+        if gathered:
+            self._succeeds(lambda: self._store(_files(self.rows, part[:32])), gathered)
+
+    def _succeeds(self, work: Callable[[], None], gathered: Sequence[RawObject]) -> bool:
+        """Whether work on the rows of `gathered` did; otherwise none of them is left."""
         try:
-            self._store(_files(self.rows, part[:32]))
+            work()
         except StorageUnavailableError as error:
             self._not_written(gathered, error)
         except BaseException as error:  # some batch of them; each by itself, then
@@ -212,6 +217,9 @@ class Run:
             logger.error("rows not made", extra={"raw_batches": len(gathered), "reason": type(error).__name__})
             self.rows.forget()
             self.process_apart(gathered)
+        else:
+            return True
+        return False
 
     def _not_written(self, raws: Sequence[RawObject], error: StorageUnavailableError) -> None:
         logger.error("rows not written", extra={"raw_batches": len(raws), "reason": str(error)})
@@ -302,6 +310,9 @@ def _work_on(group: Group) -> Callable[[Callable[[Any], None]], None]:
                 send(None)
                 for file in _files(rows, inputs.hexdigest()[:32]):
                     send(file)
+            elif rows.many_wait():
+                send(None)
+                rows.make_columns()
         send(None)
         for file in _files(rows, inputs.hexdigest()[:32]):
             send(file)

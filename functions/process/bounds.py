@@ -15,14 +15,14 @@ class Bounds(NamedTuple):
     elements: int
     types: int  # pairs of class and type
     days: int  # each is a file
-    groups: int  # types of a day, each of its own day: each takes a millisecond to become columns
+    groups: int  # pairs of a type and a day
     quarantined: int  # elements that are not events, or were repaired
 
 
 LIMITS = Bounds(
     body_bytes=16 * MEBIBYTE,  # 30 times Bird's, and more than a front door lets through: 1 MB (ALB), 6 MB (HTTP API)
     elements=10_000,  # 28 times Bird's; a row takes up to 3 kB until it is written
-    types=200,  # 7 times what Bird documents; each is 109 columns to be merged with the others
+    types=200,  # 7 times what Bird documents
     days=100,  # Bird gives up after 8 hours; a history that is imported has one batch a day or more
     groups=1_000,  # 12 times 27 types of 3 days
     quarantined=1_000,  # all elements of a batch, if Bird changes its format

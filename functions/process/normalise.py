@@ -33,7 +33,6 @@ _FIRST_SECOND, _LAST_SECOND = -2_208_988_800, 7_258_118_399
 # otherwise read as a double, and round.
 _NEVER = Annotated[float, Meta(gt=0, lt=0)]
 INT64 = Annotated[int, Meta(ge=-_MAX_INT64 - 1, le=_MAX_INT64)] | _NEVER
-UNIX_SECONDS = Annotated[int, Meta(ge=_FIRST_SECOND, le=_LAST_SECOND)] | _NEVER
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -69,7 +68,7 @@ _raw_object = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
 _number = msgspec.json.Decoder(int | float)
 _bigint: msgspec.json.Decoder[int] = msgspec.json.Decoder(INT64, strict=False)
-_boolean = msgspec.json.Decoder(bool, strict=False)
+read_boolean = msgspec.json.Decoder(bool, strict=False).decode
 # An object becomes its members, repeated ones too; numbers stay text, for Python takes no more than 4,300 digits.
 _pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str)
 
@@ -200,7 +199,7 @@ def _convert_into(values: dict[str, Any], column: Column, raw: Raw) -> bool:
         return False
 
 
-def _to_text(raw: Raw) -> str:
+def _to_text(raw: Raw | bytes) -> str:
     try:
         return _string.decode(raw)
     except msgspec.ValidationError:
@@ -208,7 +207,8 @@ def _to_text(raw: Raw) -> str:
         return _text(raw)
 
 
-def _to_bigint(raw: Raw) -> int:
+def read_bigint(raw: Raw | bytes) -> int:
+    """Errors: UnfitValueError, msgspec.DecodeError."""
     try:
         return _bigint.decode(raw)
     except msgspec.DecodeError:
@@ -300,9 +300,9 @@ def json_object(members: Mapping[str, str]) -> str:
 
 _CONVERTERS: dict[ColumnType, Callable[[Raw], Any]] = {
     TEXT: _to_text,
-    BIGINT: _to_bigint,
+    BIGINT: read_bigint,
     DOUBLE: read_double,
-    BOOLEAN: _boolean.decode,
+    BOOLEAN: read_boolean,
     JSON: _text,
 }
 

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from arro3.core import RecordBatch, Table
+from arro3.core import Table
 from msgspec.structs import astuple
 
 from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
@@ -24,13 +24,23 @@ from process.normalise import (
     normalise,
 )
 from process.protection import Protection
-from process.table import RowsInOrder, columns_of_events, columns_of_values, merged, record_batch, table
+from process.table import (
+    Columns,
+    add_ours,
+    columns_of_events,
+    columns_of_values,
+    in_order,
+    milliseconds,
+    together,
+)
 
 _NO_TIMESTAMP = -(2**63)  # before all others
 # Least memory of a row and of a group, whatever the size of their JSON. Bird's events are larger than that.
 MIN_ROW_BYTES = 800
-MIN_GROUP_BYTES = 8 * 1024
-MERGED_AT_ONCE = 64
+MIN_GROUP_BYTES = 1024
+# So many rows become columns at once: few enough for their values to be in the processor's cache still, and for little
+# memory; and enough for the cost of an Arrow array, 7 µs, to be little beside that of its values.
+ROWS_AT_ONCE = 1_000
 MAX_TOGETHER = 64  # elements that are decoded at once, in a batch of which one element did not fit
 MAX_KEY_CHARACTERS = 64  # of a key that is remembered for the whole invocation; a longer key's hash is remembered
 # At most so many names of fields without a column are counted, because a stranger may invent any number.
@@ -39,22 +49,55 @@ OTHER_FIELDS = "(others)"
 REPAIRABLE = ("not UTF-8", "not JSON")
 
 
-class GroupKey(NamedTuple):
-    """Of events that become columns together; `layout` is None if they went the lenient way (values by column)."""
+# What an event's key is unique in: class, type and account.
+type Kind = tuple[str, str | None, str | None]
+# Rows that are counted and sorted together: day (since 1970), class and type.
+type GroupKey = tuple[int, str, str | None]
 
-    day: int
-    event_class: str
-    event_type: str | None
+
+class Group(NamedTuple):
+    """Numbers of rows in `Gathered`, and their timestamps in Unix milliseconds."""
+
+    numbers: list[int]
+    timestamps: list[int]
+
+
+@dataclass
+class Gathered:
+    """Rows of one layout, in the order in which they came; or those that went the lenient way (`layout` is None).
+
+    The first rows are columns already (`parts`). Of the others the values are gathered field by field (`fields`, by
+    position in the layout), those of the lenient way event by event (`events`, by column). `batches` says how many
+    rows each brought.
+    """
+
     layout: Layout | None
+    rows: int = 0
+    parts: list[Columns] = field(default_factory=list)
+    fields: list[list[Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    event_classes: list[str] = field(default_factory=list)
+    event_keys: list[str] = field(default_factory=list)
+    batches: list[tuple[StoredBatch, int]] = field(default_factory=list)
+    groups: dict[GroupKey, Group] = field(default_factory=lambda: defaultdict(lambda: Group([], [])))
 
-
-class Gathered(NamedTuple):
-    """Parallel lists, timestamps in Unix milliseconds."""
-
-    events: list[Any]
-    event_keys: list[str]
-    timestamps: list[int | None]
-    batches: list[StoredBatch]
+    def add(self, batch: StoredBatch, found: "Found") -> None:
+        first, self.rows = self.rows, self.rows + len(found.events)
+        if self.layout is None:
+            self.events += found.events
+        else:
+            by_field = zip(*map(astuple, found.events), strict=True)
+            self.fields = self.fields or [[] for _ in self.layout.members.struct.__struct_fields__]
+            for values, more in zip(self.fields, by_field, strict=True):
+                values += more
+        self.event_classes += found.event_classes
+        self.event_keys += found.event_keys
+        self.batches.append((batch, len(found.events)))
+        timestamps = [_NO_TIMESTAMP if timestamp is None else timestamp for timestamp in found.timestamps]
+        for key, rows in found.groups.items():
+            group = self.groups[key]
+            group.numbers.extend([first + row for row in rows])
+            group.timestamps.extend(_picked(rows, timestamps))
 
 
 class Day(NamedTuple):
@@ -90,8 +133,8 @@ class Counts:
             self.extra_fields[name if known else OTHER_FIELDS] += count
 
 
-# Events that went the lenient way, by group and account: values by column, the event's key, its place in the batch.
-type Lenient = dict[tuple[GroupKey, str | None], list[tuple[dict[str, Any], str, int]]]
+# Events that went the lenient way: class, values by column, the event's key, its place in the batch.
+type Lenient = list[tuple[str, dict[str, Any], str, int]]
 
 
 class ReadElements(NamedTuple):
@@ -106,26 +149,44 @@ class ReadElements(NamedTuple):
     lenient: Lenient
 
 
-class Found(NamedTuple):
-    """Events of one batch, account and type: parallel lists in the batch's order, and which rows are of which day.
+@dataclass
+class Found:
+    """Events of one batch that went one way: parallel lists in the batch's order, times in Unix milliseconds.
 
-    `places` in the batch are known if its events went different ways; `later_copies` then are the rows whose key an
-    event at an earlier place has.
+    `places` in the batch are known if its events went different ways.
     """
 
-    group: GroupKey
-    account: str | None
-    events: Sequence[Any]
-    event_keys: Sequence[str]
-    timestamps: Sequence[int | None]
-    by_day: Mapping[int, Sequence[int]]
+    layout: Layout | None
+    received_at: int
+    events: list[Any]
+    event_classes: list[str]
+    types: list[str | None]
+    accounts: list[str | None]
+    event_keys: list[str]
+    timestamps: list[int | None]
     places: Sequence[int] = ()
-    later_copies: Set[int] = frozenset()
+    kinds: dict[Kind, list[int]] = field(init=False)
+    groups: dict[GroupKey, list[int]] = field(init=False)
 
-    @property
-    def kind(self) -> tuple[str | None, str, str | None]:
-        """What an event's key is unique in."""
-        return self.account, self.group.event_class, self.group.event_type
+    def __post_init__(self) -> None:
+        self.kinds = defaultdict(list)
+        for row, (kind, _) in enumerate(self.identities()):
+            self.kinds[kind].append(row)
+        days = _event_days(self.timestamps, self.received_at)
+        self.groups = defaultdict(list)
+        for (event_class, event_type, _), rows in self.kinds.items():
+            if isinstance(days, int):
+                self.groups[days, event_class, event_type] += rows
+            else:
+                for row in rows:
+                    self.groups[days[row], event_class, event_type].append(row)
+
+    def identities(self) -> Iterator[tuple[Kind, str]]:
+        return zip(zip(self.event_classes, self.types, self.accounts, strict=True), self.event_keys, strict=True)
+
+    def picked(self, rows: Sequence[int]) -> "Found":
+        lists = (self.events, self.event_classes, self.types, self.accounts, self.event_keys, self.timestamps)
+        return Found(self.layout, self.received_at, *(_picked(rows, values) for values in lists))
 
 
 @dataclass
@@ -137,27 +198,31 @@ class BatchFound:
     repaired: list[Quarantined] = field(default_factory=list)
     extra_fields: Counter[str] = field(default_factory=Counter)
 
-    def mark_later_copies(self) -> None:
-        """Of two events with one key the first in the batch becomes the row, whichever way each of them went."""
-        first: dict[tuple[Any, str], int] = {}
+    def drop_later_copies(self) -> int:
+        """Of two events with one key the first in the batch becomes the row, whichever way each of them went.
+
+        Returns how many went.
+        """
+        first: dict[tuple[Kind, str], int] = {}
         for one in self.events:
-            for key, place in zip(one.event_keys, one.places, strict=True):
-                first[one.kind, key] = min(place, first.get((one.kind, key), place))
+            for key, place in zip(one.identities(), one.places, strict=True):
+                first[key] = min(place, first.get(key, place))
+        before = sum(len(one.events) for one in self.events)
         for number, one in enumerate(self.events):
-            keys_and_places = enumerate(zip(one.event_keys, one.places, strict=True))
-            later = {row for row, (key, place) in keys_and_places if first[one.kind, key] < place}
-            self.events[number] = one._replace(later_copies=later)
+            places = enumerate(zip(one.identities(), one.places, strict=True))
+            kept = [row for row, (key, place) in places if first[key] == place]
+            if len(kept) < len(one.events):
+                self.events[number] = one.picked(kept)
+        return before - sum(len(one.events) for one in self.events)
 
     def check(self, bounds: Bounds) -> None:
         """Errors: BeyondBoundsError."""
         _check_elements(sum(len(found.events) for found in self.events) + len(self.quarantined), bounds)
-        if len({(found.group.event_class, found.group.event_type) for found in self.events}) > bounds.types:
+        groups = {key for found in self.events for key in found.groups}
+        if len({key[1:] for key in groups}) > bounds.types:
             raise BeyondBoundsError(f"more than {bounds.types} types")
-        if len({day for found in self.events for day in found.by_day}) > bounds.days:
+        if len({day for day, _, _ in groups}) > bounds.days:
             raise BeyondBoundsError(f"more than {bounds.days} days")
-        groups = {
-            (found.group.event_class, found.group.event_type, day) for found in self.events for day in found.by_day
-        }
         if len(groups) > bounds.groups:
             raise BeyondBoundsError(f"more than {bounds.groups} pairs of type and day")
         if len(self.quarantined) + len(self.repaired) > bounds.quarantined:
@@ -178,8 +243,8 @@ class Rows:
     quarantined: list[Quarantined] = field(default_factory=list)
     # Ids of batches of which not every event is a row with that id: some are quarantined, or rows of another batch.
     unshown: set[str] = field(default_factory=set)
-    _seen: dict[tuple[str | None, str, str | None], set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
-    _gathered: dict[GroupKey, Gathered] = field(default_factory=lambda: defaultdict(_nothing_gathered))
+    _seen: dict[Kind, set[str | bytes]] = field(default_factory=lambda: defaultdict(set))
+    _gathered: dict[Layout | None, Gathered] = field(default_factory=dict)
 
     def add(self, batch: StoredBatch, bounds: Bounds = LIMITS) -> None:
         """Errors: BeyondBoundsError; then nothing of the batch was added."""
@@ -203,26 +268,44 @@ class Rows:
         self.unshown.add(quarantined.batch.batch_id)
 
     def forget(self) -> None:
-        """After rows were not written: their duplicates must not be dropped again."""
+        """After rows were not written: nothing of them is left, and their duplicates must not be dropped again."""
         self._seen.clear()
+        self._gathered.clear()
+        self.body_bytes = 0
+        self.take_quarantined()
+        self.take_unshown()
+
+    def many_wait(self) -> bool:
+        """Whether there are enough rows for `make_columns`."""
+        return any(len(gathered.event_keys) >= ROWS_AT_ONCE for gathered in self._gathered.values())
+
+    def make_columns(self) -> None:
+        """Of all rows so far, whatever batch they are of. Those that are left `take_days` makes."""
+        for gathered in self._gathered.values():
+            if gathered.event_keys:
+                gathered.parts.append(self._to_columns(gathered))
+                gathered.fields, gathered.events, gathered.event_classes = [], [], []
+                gathered.event_keys, gathered.batches = [], []
 
     def take_days(self) -> Iterator[Day]:
         """Hand over the rows gathered so far; forget them."""
-        gathered, self._gathered = self._gathered, defaultdict(_nothing_gathered)
+        self.make_columns()
+        taken, self._gathered = list(self._gathered.values()), {}
         self.body_bytes = 0
-        by_day: dict[int, dict[str | None, list[GroupKey]]] = defaultdict(lambda: defaultdict(list))
-        for group in gathered:
-            by_day[group.day][group.event_type].append(group)
+        if not taken:
+            return
+        by_day: dict[int, dict[str | None, list[tuple[str, Group]]]] = defaultdict(lambda: defaultdict(list))
+        before = 0
+        for gathered in taken:
+            for (day, event_class, event_type), group in gathered.groups.items():
+                moved = group._replace(numbers=[before + number for number in group.numbers]) if before else group
+                by_day[day][event_type].append((event_class, moved))
+            before += gathered.rows
+        rows = together([part for gathered in taken for part in gathered.parts])
         for day, by_type in sorted(by_day.items()):
-            sizes = [
-                (group.event_class, kind, len(gathered[group].events)) for kind in by_type for group in by_type[kind]
-            ]
-            parts: list[RecordBatch] = []
-            for event_type in sorted(by_type, key=_nulls_first):
-                parts.append(merged([self._to_columns(group, gathered.pop(group)) for group in by_type[event_type]]))
-                if len(parts) == MERGED_AT_ONCE:  # a hundred columns take 100 kB, however few rows they have
-                    parts = table(parts).combine_chunks().to_batches()
-            yield Day(day, table(parts), sizes)
+            order = [number for kind in sorted(by_type, key=_nulls_first) for number in _by_time(by_type[kind])]
+            sizes = [(one, kind, len(group.numbers)) for kind, groups in by_type.items() for one, group in groups]
+            yield Day(day, in_order(rows, order), sizes)
 
     def take_quarantined(self) -> list[Quarantined]:
         taken, self.quarantined = self.quarantined, []
@@ -237,7 +320,7 @@ class Rows:
 
         Errors: BeyondBoundsError.
         """
-        read = ReadElements(DecodedBatch([], []), [], [], defaultdict(list))
+        read = ReadElements(DecodedBatch(self.layouts.layout, [], []), [], [], [])
         waiting: list[tuple[int, bytes]] = []
         together = 1
         try:
@@ -260,15 +343,16 @@ class Rows:
             found.quarantined.append(Quarantined(batch, None, str(error), batch.body))
             return
         self._find_singly(found, batch, read, waiting, bounds)
-        for (group, account), rows in read.lenient.items():
-            events, event_keys, places = map(list, zip(*rows, strict=True))
-            timestamps = [values.get("timestamp") for values in events]
-            by_day = _rows_by_day(timestamps, batch.received_at)
-            found.events.append(Found(group, account, events, event_keys, timestamps, by_day, places))
-        quick_body = b"[%b]" % b",".join(read.quick_raws)
-        self._find_decoded(found, batch, read.quick, quick_body, read.quick_places)
-        if read.lenient and read.quick.events:
-            found.mark_later_copies()
+        if read.lenient:
+            event_classes, values, event_keys, places = map(list, zip(*read.lenient, strict=True))
+            types, accounts, timestamps = (
+                [one.get(name) for one in values] for name in ("type", "customer_id", "timestamp")
+            )
+            lists = values, event_classes, types, accounts, event_keys, timestamps
+            found.events.append(Found(None, batch.received_at, *lists, places))
+        if read.quick.events:
+            quick_body = b"[%b]" % b",".join(read.quick_raws)
+            self._find_decoded(found, batch, read.quick, quick_body, read.quick_places)
 
     def _find_singly(
         self,
@@ -300,11 +384,10 @@ class Rows:
         except UnreadableElementError as error:
             return str(error)
         values, extra_fields = normalise(event)
-        group = GroupKey(0, event.event_class, values.get("type"), None)
-        self.layouts.observe(group.event_type, event.fields)
+        self.layouts.observe(event.fields)
         found.extra_fields.update(extra_fields)
         event_key = values.get("event_id") or content_key(event.raw)
-        read.lenient[group, values.get("customer_id")].append((values, event_key, position))
+        read.lenient.append((event.event_class, values, event_key, position))
         return None
 
     def _find_quickly(self, read: ReadElements, elements: Sequence[tuple[int, bytes]]) -> bool:
@@ -324,33 +407,23 @@ class Rows:
     ) -> None:
         """`body` is what the events were decoded from, `places` are theirs in the batch."""
         events = decoded.events
-        by_kind: dict[tuple[str, Any, str | None], list[int]] = defaultdict(list)
-        for number, kind in enumerate(
-            zip(decoded.event_classes, map(type, events), map(_account, events), strict=True)
-        ):
-            by_kind[kind].append(number)
-        raws: Mapping[int, bytes] = {}
-        for (event_class, struct, account), numbers in by_kind.items():
-            layout = self.layouts.by_struct[struct]
-            self.layouts.use(layout.event_type)
-            some = _picked(numbers, events)
-            event_keys = list(map(_event_id, some))
-            if not all(event_keys):
-                raws = raws or raw_events(body, events)
-                event_keys = [key or content_key(raws[id(event)]) for key, event in zip(event_keys, some, strict=True)]
-            timestamps = [None if seconds is None else seconds * 1000 for seconds in map(_timestamp, some)]
-            by_day = _rows_by_day(timestamps, batch.received_at)
-            group = GroupKey(0, event_class, layout.event_type, layout)
-            # Structs become tuples here, while they are in the processor's cache: later it takes twice as long.
-            tuples = list(map(astuple, some))
-            of_these = _picked(numbers, places) if places else ()
-            found.events.append(Found(group, account, tuples, event_keys, timestamps, by_day, of_these))
+        event_keys = list(map(_event_id, events))
+        if not all(event_keys):
+            raws = raw_events(body, events)
+            event_keys = [key or content_key(raws[place]) for place, key in enumerate(event_keys)]
+        timestamps = milliseconds(list(map(_timestamp, events)))
+        types, accounts = list(map(_type, events)), list(map(_account, events))
+        lists = events, decoded.event_classes, types, accounts, event_keys, timestamps
+        found.events.append(Found(decoded.layout, batch.received_at, *lists, places))
 
     def _keep(self, batch: StoredBatch, found: BatchFound) -> None:
-        groups, rows = len(self._gathered), self.counts.rows
+        groups, rows = self._number_of_groups(), self.counts.rows
         without_body = batch._replace(body=b"")
+        self.counts.events += sum(len(one.events) for one in found.events)
+        if len(found.events) > 1 and (dropped := found.drop_later_copies()):
+            self._count_duplicates(batch, dropped)
         for one in found.events:
-            self._keep_group(without_body, one)
+            self._keep_events(without_body, one)
         for quarantined in found.quarantined:
             self.quarantine(quarantined)
         self.quarantined += found.repaired
@@ -360,56 +433,56 @@ class Rows:
         self.counts.count_extra(found.extra_fields)
         self.body_bytes += max(
             len(batch.body),
-            (self.counts.rows - rows) * MIN_ROW_BYTES + (len(self._gathered) - groups) * MIN_GROUP_BYTES,
+            (self.counts.rows - rows) * MIN_ROW_BYTES + (self._number_of_groups() - groups) * MIN_GROUP_BYTES,
         )
 
-    def _keep_group(self, batch: StoredBatch, found: Found) -> None:
-        group, _, events, event_keys, timestamps, by_day, _, later_copies = found
-        self.counts.events += len(events)
-        seen = self._seen[found.kind]
-        keys = event_keys if max(map(len, event_keys)) <= MAX_KEY_CHARACTERS else [_short(key) for key in event_keys]
-        distinct = set(keys)
-        if len(distinct) < len(keys) or later_copies or not seen.isdisjoint(distinct):
-            rows_of_keys = reversed(list(enumerate(keys)))
-            first = {key: row for row, key in rows_of_keys if key not in seen and row not in later_copies}
-            fresh = sorted(first.values())
-            self.counts.duplicates += len(events) - len(fresh)
-            self.unshown.add(batch.batch_id)
-            if not fresh:
-                return
-            events, event_keys, timestamps = (
-                _picked(fresh, events),
-                _picked(fresh, event_keys),
-                _picked(fresh, timestamps),
-            )
-            by_day = _rows_by_day(timestamps, batch.received_at)
-        seen |= distinct
-        self.counts.rows += len(events)
-        for day, rows in by_day.items():
-            gathered = self._gathered[group._replace(day=day)]
-            gathered.events.extend(events if len(by_day) == 1 else _picked(rows, events))
-            gathered.event_keys.extend(event_keys if len(by_day) == 1 else _picked(rows, event_keys))
-            gathered.timestamps.extend(timestamps if len(by_day) == 1 else _picked(rows, timestamps))
-            gathered.batches.extend([batch] * len(rows))
+    def _keep_events(self, batch: StoredBatch, found: Found) -> None:
+        event_keys: Sequence[str | bytes] = found.event_keys
+        if max(map(len, event_keys), default=0) > MAX_KEY_CHARACTERS:
+            event_keys = list(map(_short, found.event_keys))
+        repeated: set[int] = set()
+        for kind, rows in found.kinds.items():
+            keys, seen = _picked(rows, event_keys), self._seen[kind]
+            distinct = set(keys)
+            if len(distinct) < len(keys) or not seen.isdisjoint(distinct):
+                for row, key in zip(rows, keys, strict=True):
+                    if key in seen:
+                        repeated.add(row)
+                    seen.add(key)
+            else:
+                seen |= distinct
+        if repeated:
+            self._count_duplicates(batch, len(repeated))
+            found = found.picked([row for row in range(len(event_keys)) if row not in repeated])
+        if found.events:
+            self.counts.rows += len(found.events)
+            if found.layout not in self._gathered:
+                self._gathered[found.layout] = Gathered(found.layout)
+            self._gathered[found.layout].add(batch, found)
 
-    def _to_columns(self, group: GroupKey, gathered: Gathered) -> RowsInOrder:
-        timestamps = [_NO_TIMESTAMP if timestamp is None else timestamp for timestamp in gathered.timestamps]
-        order = sorted(range(len(timestamps)), key=timestamps.__getitem__)
-        events = _picked(order, gathered.events)
-        if group.layout is None:
-            columns = columns_of_values(events)
+    def _count_duplicates(self, batch: StoredBatch, count: int) -> None:
+        self.counts.duplicates += count
+        self.unshown.add(batch.batch_id)
+
+    def _number_of_groups(self) -> int:
+        return sum(len(gathered.groups) for gathered in self._gathered.values())
+
+    def _to_columns(self, gathered: Gathered) -> Columns:
+        if gathered.layout is None:
+            columns = columns_of_values(gathered.events)
         else:
-            columns, extra_fields = columns_of_events(group.layout, events)
+            columns, extra_fields = columns_of_events(gathered.layout, gathered.fields)
             self.counts.count_extra(extra_fields)
         if self.protection:
             self.protection.apply(columns)
-        event_keys, batches = _picked(order, gathered.event_keys), _picked(order, gathered.batches)
-        return RowsInOrder(record_batch(columns, group.event_class, event_keys, batches), _picked(order, timestamps))
+        add_ours(columns, gathered.event_classes, gathered.event_keys, gathered.batches)
+        return columns
 
 
 _account = attrgetter("customer_id")
 _event_id = attrgetter("event_id")
 _timestamp = attrgetter("timestamp")
+_type = attrgetter("type")
 
 
 def _check_size(body: bytes, bounds: Bounds) -> None:
@@ -436,20 +509,13 @@ def _short(key: str) -> str | bytes:
     return key if len(key) <= MAX_KEY_CHARACTERS else hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
-def _nothing_gathered() -> Gathered:
-    return Gathered([], [], [], [])
-
-
-def _rows_by_day(timestamps: Sequence[int | None], received_at: int) -> Mapping[int, Sequence[int]]:
-    """Days since 1970, and which of the timestamps fall on each."""
-    if None not in timestamps:  # mostly of one day, which the first and the last of them tell
+def _event_days(timestamps: Sequence[int | None], received_at: int) -> int | list[int]:
+    """Days since 1970: one if all are of it, as they mostly are; otherwise one for each."""
+    if timestamps and None not in timestamps:
         first, last = _event_day(min(timestamps), received_at), _event_day(max(timestamps), received_at)  # type: ignore[type-var]
         if first == last:
-            return {first: range(len(timestamps))}
-    by_day: dict[int, list[int]] = defaultdict(list)
-    for row, timestamp in enumerate(timestamps):
-        by_day[_event_day(timestamp, received_at)].append(row)
-    return by_day
+            return first
+    return [_event_day(timestamp, received_at) for timestamp in timestamps]
 
 
 def _event_day(timestamp: int | None, received_at: int) -> int:
@@ -459,6 +525,13 @@ def _event_day(timestamp: int | None, received_at: int) -> int:
         return arrival
     day = timestamp // DAY_MILLISECONDS
     return day if FIRST_EVENT_DAY <= day <= arrival + 1 else arrival
+
+
+def _by_time(groups: Sequence[tuple[str, Group]]) -> list[int]:
+    """The numbers of all rows."""
+    timestamps = [timestamp for _, group in groups for timestamp in group.timestamps]
+    numbers = [number for _, group in groups for number in group.numbers]
+    return _picked(sorted(range(len(timestamps)), key=timestamps.__getitem__), numbers)
 
 
 def _picked[T](rows: Sequence[int], values: Sequence[T]) -> list[T]:

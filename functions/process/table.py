@@ -3,10 +3,11 @@
 import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
@@ -14,9 +15,17 @@ from arro3.io import write_csv, write_parquet
 from msgspec import DecodeError, Raw, json
 from msgspec.structs import astuple
 
-from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, ColumnType
-from process.layouts import ABSENT, UNIX_TIMES, Layout, Members
-from process.normalise import StoredBatch, UnfitValueError, json_object, read_double, read_timestamp
+from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
+from process.layouts import UNIX_TIMES, Layout, Members
+from process.normalise import (
+    StoredBatch,
+    UnfitValueError,
+    json_object,
+    read_bigint,
+    read_boolean,
+    read_double,
+    read_timestamp,
+)
 
 _UTC_MILLISECONDS = DataType.timestamp("ms", tz="UTC")
 _UTC_SECONDS = DataType.timestamp("s", tz="UTC")
@@ -37,6 +46,9 @@ ROWS_FOR_DICTIONARIES = 500
 BYTES_TO_COMPRESS = 32 * 1024
 # Hardly ever the same twice: a dictionary of their values costs a quarter of the writing and makes the file larger.
 _WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash")
+
+# So many values of a column tell whether most are null.
+SAMPLE = 32
 
 _SHORT = r"-?+(?:0|[1-9][0-9]{0,6}+)(?:\.[0-9]{1,8}+)?+"  # no two numbers of up to 15 digits are the same double
 _SHORT_DOUBLES = re.compile(rf'(?:(?:{_SHORT}|"{_SHORT}"|null),)*+')
@@ -59,19 +71,14 @@ type Columns = dict[str, Array]
 type Extras = dict[int, dict[str, str]]
 
 
-class RowsInOrder(NamedTuple):
-    rows: RecordBatch
-    timestamps: list[int]
-
-
-def columns_of_events(layout: Layout, events: Sequence[tuple[Any, ...]]) -> tuple[Columns, Counter[str]]:
-    """Structs of one layout, as tuples -> its columns, and how often which field went into `extra`."""
-    columns: Columns = {"type": _constant(layout.event_type, len(events))}
+def columns_of_events(layout: Layout, fields: Sequence[Sequence[Any]]) -> tuple[Columns, Counter[str]]:
+    """Values of one layout, by position -> the columns with values, and how often which field went into `extra`."""
+    columns: Columns = {}
     extras: Extras = {}
-    _add_members(layout.members, events, columns, extras)
+    _add_members(layout.members, fields, columns, extras)
     if extras:
         columns["extra"] = _text_array(
-            [json_object(extras[row]) if row in extras else None for row in range(len(events))]
+            [json_object(extras[row]) if row in extras else None for row in range(len(fields[0]))]
         )
     return columns, Counter(name for found in extras.values() for name in found)
 
@@ -86,32 +93,45 @@ def columns_of_values(rows: Sequence[Mapping[str, Any]]) -> Columns:
     }
 
 
-def record_batch(
-    columns: Columns, event_class: str, event_keys: Sequence[str], batches: Sequence[StoredBatch]
-) -> RecordBatch:
-    """All of COLUMNS, in their order; `batches` says which brought each event."""
-    length = len(event_keys)
-    columns["event_class"] = _constant(event_class, length)
+def add_ours(
+    columns: Columns,
+    event_classes: Sequence[str],
+    event_keys: Sequence[str],
+    batches: Sequence[tuple[StoredBatch, int]],
+) -> None:
+    """The columns that Bird's events do not have; `batches` with the number of rows that each brought."""
+    columns["event_class"] = _texts(event_classes)
     columns["event_key"] = _text_array(event_keys)
-    columns["batch_id"] = _text_array([batch.batch_id for batch in batches])
-    columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch in batches])
+    numbers = array("I")
+    for number, (_, rows) in enumerate(batches):
+        numbers.extend(array("I", [number]) * rows)
+    batch_of_row = Array.from_buffer(numbers)
+    columns["batch_id"] = _text_array([batch.batch_id for batch, _ in batches]).take(batch_of_row)
+    columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch, _ in batches]).take(batch_of_row)
+
+
+def together(parts: Sequence[Columns]) -> RecordBatch:
+    """The rows of one after those of the other, in the columns that any of them has."""
+    named = {name for part in parts for name in part}
+    columns = [column for column in COLUMNS if column.name in named]
+    fields = Schema([_field(column) for column in columns])
+    batches = [RecordBatch.from_arrays(_arrays(part, columns, len(part["event_key"])), schema=fields) for part in parts]
+    if len(batches) == 1:
+        return batches[0]
+    return Table.from_batches(batches, schema=fields).combine_chunks().to_batches()[0]
+
+
+def in_order(rows: RecordBatch, order: Sequence[int]) -> Table:
+    """These rows in this order, in all of COLUMNS."""
+    some = rows.take(Array.from_buffer(array("I", order)))
+    columns = dict(zip(some.column_names, some.columns, strict=True))
+    whole = RecordBatch.from_arrays(_arrays(columns, COLUMNS, len(order)), schema=schema())
+    return Table.from_batches([whole], schema=schema())
+
+
+def _arrays(columns: Columns, wanted: Iterable[Column], length: int) -> list[Array]:
     nulls = {column_type: _nulls(column_type, length) for column_type in ColumnType}
-    arrays = [columns.get(column.name, nulls[column.type]) for column in COLUMNS]
-    return RecordBatch.from_arrays(arrays, schema=schema())
-
-
-def merged(parts: Sequence[RowsInOrder]) -> RecordBatch:
-    """One batch of several that are each in the order of their timestamps."""
-    if len(parts) == 1:
-        return parts[0].rows
-    timestamps = [timestamp for part in parts for timestamp in part.timestamps]
-    order = array("I", sorted(range(len(timestamps)), key=timestamps.__getitem__))
-    (whole,) = table([part.rows for part in parts]).combine_chunks().to_batches()
-    return whole.take(Array.from_buffer(order))
-
-
-def table(batches: Sequence[RecordBatch]) -> Table:
-    return Table.from_batches(batches, schema=schema())
+    return [columns.get(column.name, nulls[column.type]) for column in wanted]
 
 
 def to_parquet(rows: Table, *, compression: str = "zstd(1)", rows_per_row_group: int = ROWS_PER_ROW_GROUP) -> bytes:
@@ -178,52 +198,121 @@ def _encoded_text(text: str) -> str:
     return ENCODED + _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
 
 
-def _add_members(members: Members, rows: Sequence[tuple[Any, ...]], columns: Columns, extras: Extras) -> None:
-    by_position = list(zip(*rows, strict=True))
+def _add_members(members: Members, by_position: Sequence[Sequence[Any]], columns: Columns, extras: Extras) -> None:
     for position, column in members.columns:
         values = by_position[position]
-        if column.type is JSON:
-            columns[column.name] = _json_array(values)
-        elif column.type is DOUBLE:
-            columns[column.name] = _double_array(values, (column.field or column.name).rpartition(".")[2], extras)
-        elif column.type is TEXT:
-            columns[column.name] = _texts(values)
-        elif column.type is not TIMESTAMP:
-            columns[column.name] = Array(values, _ARROW_TYPES[column.type])
-        elif column.field in UNIX_TIMES:
-            columns[column.name] = Array(values, DataType.int64()).cast(_UTC_SECONDS).cast(_UTC_MILLISECONDS)
-        else:
-            columns[column.name] = _time_array(values, column.field or column.name, extras)
+        if not any(values) and values.count(None) == len(values):
+            continue
+        name = (column.field or column.name).rpartition(".")[2]
+        some = values[:: 1 + len(values) // SAMPLE]
+        if column.type is TEXT or some.count(None) * 2 < len(some):
+            columns[column.name] = _ARRAYS[column.type](values, name, extras)
+        else:  # a null costs as much as a value, but for text
+            rows = [row for row, value in enumerate(values) if value is not None]
+            rest: Extras = {}
+            few = _ARRAYS[column.type]([*(values[row] for row in rows), None], name, rest)
+            columns[column.name] = few.take(_places(rows, len(values)))
+            for place, found in rest.items():
+                extras.setdefault(rows[place], {}).update(found)
     for position, name, inner in members.nested:
         _add_nested(name, inner, by_position[position], columns, extras)
     for position, name in members.unknown:
-        for row, value in enumerate(by_position[position]):
-            if value is not None:
-                extras.setdefault(row, {})[name] = str(value, "utf-8")
+        values = by_position[position]
+        if any(values):
+            for row, value in enumerate(values):
+                if value is not None:
+                    extras.setdefault(row, {})[name] = str(value, "utf-8")
 
 
 def _add_nested(name: str, inner: Members, objects: Sequence[Any], columns: Columns, extras: Extras) -> None:
     """The members of an object as columns of their own; what has none goes into `extra` as an object of that name."""
-    missing = astuple(inner.struct())
+    if not any(objects):
+        return
+    rows = [row for row, value in enumerate(objects) if value is not None]
+    few: Columns = {}
     rest: Extras = {}
-    _add_members(inner, [missing if value is None else astuple(value) for value in objects], columns, rest)
-    for row, found in rest.items():
-        extras.setdefault(row, {})[name] = json_object(found)
+    tuples = [*(astuple(objects[row]) for row in rows), astuple(inner.struct())]
+    _add_members(inner, list(zip(*tuples, strict=True)), few, rest)
+    places = _places(rows, len(objects))
+    columns |= {column: values.take(places) for column, values in few.items()}
+    for place, found in rest.items():
+        extras.setdefault(rows[place], {})[name] = json_object(found)
 
 
-def _time_array(texts: Sequence[str | None], name: str, extras: Extras) -> Array:
-    """ISO 8601: all at once if all are written as Bird writes them, otherwise one by one."""
-    if None not in texts and _are_milliseconds(texts):  # type: ignore[arg-type]
-        times = _text_array(texts).cast(_UTC_MILLISECONDS)
-        if not times.null_count:
+def _places(rows: Sequence[int], length: int) -> Array:
+    """Where each of all rows has its value, if only those of some rows became an array, and after them a null."""
+    places = array("I", [len(rows)]) * length
+    for place, row in enumerate(rows):
+        places[row] = place
+    return Array.from_buffer(places)
+
+
+def _bigint_array(values: Sequence[int | str | None], name: str, extras: Extras) -> Array:
+    """At once if all are text, as Bird writes them, or all are numbers; otherwise one by one."""
+    with suppress(TypeError):
+        texts = _text_array(values)
+        numbers = texts.cast(DataType.int64())
+        if numbers.cast(DataType.utf8()) == texts:  # not so with +5 and 007, which arrow takes for numbers
+            return numbers
+    with suppress(TypeError):
+        return Array(values, DataType.int64())
+    return _array(BIGINT, _one_by_one(read_bigint, values, name, extras))
+
+
+def _boolean_array(values: Sequence[bool | int | str | None], name: str, extras: Extras) -> Array:
+    with suppress(TypeError):
+        return Array(values, DataType.bool())
+    with suppress(KeyError):
+        return _array(BOOLEAN, list(map(_FLAGS.__getitem__, values)))
+    return _array(BOOLEAN, _one_by_one(read_boolean, values, name, extras))
+
+
+def _one_by_one(read: Callable[[bytes], Any], values: Sequence[Any], name: str, extras: Extras) -> list[Any]:
+    """Each as the lenient way reads it; what does not fit goes into `extras`."""
+    found: list[Any] = []
+    for row, value in enumerate(values):
+        raw = json.encode(value)
+        try:
+            found.append(None if value is None else read(raw))
+        except (DecodeError, UnfitValueError):
+            found.append(None)
+            extras.setdefault(row, {})[name] = raw.decode()
+    return found
+
+
+def _time_array(values: Sequence[int | str | None], name: str, extras: Extras) -> Array:
+    """At once if all are written as Bird writes them, ISO 8601 or Unix seconds; otherwise one by one."""
+    texts = [value for value in values if value is not None]
+    if name in UNIX_TIMES:
+        if are_seconds(texts):
+            return _text_array(values).cast(DataType.int64()).cast(_UTC_SECONDS).cast(_UTC_MILLISECONDS)
+    elif _are_milliseconds(texts):  # type: ignore[arg-type]
+        times = _text_array(values).cast(_UTC_MILLISECONDS)
+        if times.null_count == len(values) - len(texts):
             return times
-    values: list[int | None] = []
-    for row, text in enumerate(texts):
-        timestamp, whole = (None, True) if text is None else read_timestamp(text)
-        values.append(timestamp)
+    timestamps: list[int | None] = []
+    for row, value in enumerate(values):
+        timestamp, whole = (None, True) if value is None else read_timestamp(str(value))
+        timestamps.append(timestamp)
         if not whole:
-            extras.setdefault(row, {})[name] = json.encode(text).decode()
-    return _array(TIMESTAMP, values)
+            extras.setdefault(row, {})[name] = json.encode(value).decode()
+    return _array(TIMESTAMP, timestamps)
+
+
+def milliseconds(values: Sequence[int | str | None]) -> list[int | None]:
+    """Of a column of Unix seconds, as _time_array reads them."""
+    if are_seconds(values):
+        return [int(text) * 1000 for text in values]  # type: ignore[arg-type]
+    return [None if value is None else read_timestamp(str(value))[0] for value in values]
+
+
+def are_seconds(values: Sequence[Any]) -> bool:
+    """Whether all are text of ten digits, which begin with 1 to 6: the years 2001 to 2191."""
+    try:
+        joined = "".join(values)
+    except TypeError:
+        return False
+    return set(map(len, values)) == {10} and joined.isascii() and joined.isdigit() and not joined[::10].strip("123456")
 
 
 def _are_milliseconds(texts: Sequence[str]) -> bool:
@@ -246,8 +335,9 @@ def _are_milliseconds(texts: Sequence[str]) -> bool:
     )
 
 
-def _double_array(raws: Sequence[Raw], name: str, extras: Extras) -> Array:
+def _double_array(some_raws: Sequence[Raw | None], name: str, extras: Extras) -> Array:
     """At once if all are short enough to be exact, otherwise one by one; what does not fit goes into `extras`."""
+    raws = _null_raws(some_raws)
     joined = b",".join([*raws, b""]).decode()
     if _SHORT_DOUBLES.fullmatch(joined):
         texts = joined.replace('"', "").split(",")[:-1]
@@ -255,21 +345,25 @@ def _double_array(raws: Sequence[Raw], name: str, extras: Extras) -> Array:
     values: list[float | None] = []
     for row, raw in enumerate(raws):
         try:
-            values.append(None if raw == ABSENT else read_double(raw))
+            values.append(None if raw == _NULL_RAW else read_double(raw))
         except (DecodeError, UnfitValueError):
             values.append(None)
             extras.setdefault(row, {})[name] = str(raw, "utf-8")
     return _array(DOUBLE, values)
 
 
-def _json_array(raws: Sequence[Raw]) -> Array:
-    texts: list[str | None] = b"\0".join(raws).decode().split("\0")  # type: ignore[assignment]  # no JSON has it
+def _json_array(raws: Sequence[Raw | None], name: str, extras: Extras) -> Array:
+    texts: list[str | None] = b"\0".join(_null_raws(raws)).decode().split("\0")  # type: ignore[assignment]  # no JSON has it
     if "null" in texts:
         texts = [None if text == "null" else text for text in texts]
     return _text_array(texts)
 
 
-def _texts(values: Sequence[str | None]) -> Array:
+def _null_raws(raws: Sequence[Raw | None]) -> Sequence[Raw]:
+    return [_NULL_RAW if raw is None else raw for raw in raws]
+
+
+def _texts(values: Sequence[str | None], name: str = "", extras: Extras | None = None) -> Array:
     """At once if all are the same, as the account and the domain mostly are."""
     first = values[0]
     if first is not None and first == values[-1] and values.count(first) == len(values):
@@ -277,7 +371,8 @@ def _texts(values: Sequence[str | None]) -> Array:
     return _text_array(values)
 
 
-def _text_array(values: Sequence[str | None]) -> Array:
+def _text_array(values: Sequence[Any]) -> Array:
+    """Errors: TypeError, if any is neither text nor None."""
     return Array(values, DataType.utf8())
 
 
@@ -305,7 +400,25 @@ def _many_nulls(column_type: ColumnType, length: int) -> Array:
     return _array(column_type, [None] * length)
 
 
+_FLAGS: dict[Any, bool | None] = {None: None, "1": True, "0": False, "true": True, "false": False}
+_FLAGS |= {True: True, False: False}  # and the numbers 1 and 0, which are equal to them
+_NULL_RAW = Raw(b"null")
+_ARRAYS: dict[ColumnType, Callable[[Sequence[Any], str, Extras], Array]] = {
+    TEXT: _texts,
+    BIGINT: _bigint_array,
+    DOUBLE: _double_array,
+    BOOLEAN: _boolean_array,
+    TIMESTAMP: _time_array,
+    JSON: _json_array,
+}
+
+
 @cache
 def schema() -> Schema:
     """All of COLUMNS, in their order; all may be null."""
-    return Schema([Field(column.name, _ARROW_TYPES[column.type], nullable=True) for column in COLUMNS])
+    return Schema(list(map(_field, COLUMNS)))
+
+
+@cache
+def _field(column: Column) -> Field:
+    return Field(column.name, _ARROW_TYPES[column.type], nullable=True)

@@ -28,7 +28,10 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 PAGES_OF_AN_EMPTY_HOUR = 5
 # A row's second may be Bird's millisecond rounded in either direction, or a clock's difference.
 MARGIN = timedelta(minutes=1)
-_ADDRESS = re.compile(r"[^\s\"<>()\[\],:;=?&/]+@[^\s\"<>()\[\],:;=?&/]+")
+_BETWEEN = r"\s\"<>()\[\],:;=?&/@"
+# From the beginning of a run of characters on, so that a long one is looked through once.
+_ADDRESS = re.compile(rf"(?<![^{_BETWEEN}])[^{_BETWEEN}]++@[^{_BETWEEN}]++")
+_QUOTES = "'`*_~|.!{}"
 
 type Key = tuple[str, str, str, str]  # customer_id (empty if absent), event_class, type, event_key
 
@@ -256,14 +259,18 @@ class _Filling:
 
 
 def addresses(body: bytes) -> set[str]:
-    """All that looks like an email address in an event's values, in percent-encoding too."""
+    """All that looks like an email address in an event's values, as it stands and without quotes, encoded or not."""
     found: set[str] = set()
-    waiting: list[Any] = [msgspec.json.decode(body)]
+    try:
+        waiting: list[Any] = [msgspec.json.decode(body)]
+    except RecursionError:  # nested too deeply, by the sender of the mail
+        waiting = [body.decode(errors="replace")]
     while waiting:
         match waiting.pop():
             case str(text) if "@" in text or "%40" in text:
-                found.update(_ADDRESS.findall(text))
-                found.update(_ADDRESS.findall(unquote(text)) if "%" in text else ())
+                for way in {text, unquote(text)}:
+                    named = _ADDRESS.findall(way)
+                    found.update([way] if way.count("@") == 1 else [], named, (one.strip(_QUOTES) for one in named))
             case dict(members):
                 waiting += [*members.keys(), *members.values()]
             case list(values):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from reconcile import calibration, early_warning
 from reconcile.as_webhook import CLASS_OF_TYPE, Event
 from reconcile.calibration import Metric, Sent
-from reconcile.cells import TOTAL, TYPES, UNPROVABLE, Counted, Ids, Known, Times, due, expired, judge, windows
+from reconcile.cells import TOTAL, TYPES, UNPROVABLE, Counted, Ids, Known, Times, due, expired, hours, judge, windows
 from reconcile.counting import Here, Ours
 from reconcile.early_warning import Warned, warned
 from reconcile.events_api import (
@@ -138,8 +138,12 @@ class Round:
             self.state["types_since"] = dict.fromkeys(webhook.types, self.state["begins_at"])
         since = {kind: self.state["types_since"].get(kind, hour.isoformat()) for kind in webhook.types}
         self.state["types_since"] = since
+        begins_at, imported = datetime.fromisoformat(self.state["begins_at"]), self.verdicts.imported_since()
         times = {kind: datetime.fromisoformat(when) for kind, when in since.items()}
-        return Known(datetime.fromisoformat(self.state["begins_at"]), times)
+        if imported is not None and (whole := next(hours(imported, self.now), begins_at)) < begins_at:
+            times = {kind: whole if when == begins_at else when for kind, when in times.items()}
+            begins_at = whole
+        return Known(begins_at, times)
 
     # --- Early warning ---
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from reconcile.proved import Cell, State
 
 CELLS, STATE, CALIBRATION = "completeness/cells/", "completeness/state.json", "completeness/calibration.json"
+IMPORTED = "completeness/imported.json"  # by `bird-webhooks backfill`: since when all types are here
 TIMES = ("hour", "counted_at", "filled_at")
 
 
@@ -61,6 +62,16 @@ class Verdicts:
 
     def write_calibration(self, result: Mapping[str, Any]) -> None:
         self.files.write(CALIBRATION, json.dumps(result, sort_keys=True, indent=1).encode())
+
+    def imported_since(self) -> datetime | None:
+        """From when on everything was fetched by hand, also what is older than the webhook."""
+        found = self._json(IMPORTED)
+        return datetime.fromisoformat(found["since"]) if found else None
+
+    def write_imported(self, since: datetime) -> None:
+        before = self.imported_since()
+        body = {"since": min(since, before or since).isoformat()}
+        self.files.write(IMPORTED, json.dumps(body).encode())
 
     def _json(self, key: str) -> dict[str, Any]:
         body = self.files.read(key)

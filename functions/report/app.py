@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import boto3
 
-from report import quarantine
-from report.athena import Athena
+from report import completeness, quarantine
+from report.athena import Athena, QueryFailedError
 from report.figures import figures
 from report.page import render
 from report.queries import Period, queries
@@ -37,7 +37,8 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
     s3 = boto3.client("s3")
     answers = athena.rows(queries(period, given.least_volume, by))
     found = figures(period, answers, quarantine.count(s3, bucket, period), by=by, thresholds=given)
-    page = render(found, made_at=now, title=name, source="Athena").encode()
+    complete = compared_with_bird(athena, period, now)
+    page = render(found, made_at=now, title=name, source="Athena", completeness=complete).encode()
     keys = [f"reports/{period.last_day}.html"]
     if "until" not in event:  # a report of older days is not the latest
         keys.append("reports/latest.html")
@@ -48,6 +49,16 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
         )
     logger.info("report written", extra={"events": found.events, "page_bytes": len(page), "key": keys[0]})
     return {"key": keys[0]}
+
+
+def compared_with_bird(athena: Athena, period: Period, now: datetime) -> completeness.Section | None:
+    """None where nothing was compared. The page does without it if its question fails."""
+    try:
+        rows = athena.rows({"completeness": completeness.query(period.since)})["completeness"]
+    except QueryFailedError as error:
+        logger.warning("completeness not shown", extra={"reason": str(error)})
+        return None
+    return completeness.section(rows, now)
 
 
 def whole_days(event: Mapping[str, Any], now: datetime) -> Period:

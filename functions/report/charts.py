@@ -13,6 +13,7 @@ HEIGHT = 150
 PLACE, BAR = 10, 8
 GAP = 1  # between the parts of a bar, so that each has the paper beside it
 MAX_LABELS = 7  # that have room on a phone
+LAST_LABEL = 90  # percent of the width: a later one would not fit on a phone
 MAX_LINES = 4
 
 Slots = Sequence[Mapping[str, Any]]
@@ -74,7 +75,8 @@ def day_labels(slots: Slots) -> list[tuple[float, str]]:
     if len(days) < 3 < len(starts):
         days = [place for place, start in enumerate(starts) if start.hour % 6 == 0]
     every = -(-len(days) // MAX_LABELS) or 1
-    return [(100 * place / len(starts), label(starts[place])) for place in days[::every]]
+    places = [(100 * place / len(starts), label(starts[place])) for place in days[::every]]
+    return [(percent, text) for percent, text in places if percent <= LAST_LABEL]
 
 
 def label(start: datetime) -> str:

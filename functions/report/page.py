@@ -16,30 +16,18 @@ from pathlib import Path
 import jinja2
 
 from report.charts import HEIGHT, Chart, chart
+from report.completeness import Section
 from report.counts import FEW, Counts, Rate
 from report.figures import Figures, Lag
 from report.queries import Period, rows_of
-from report.rules import ACT, FINE, LEAST_COMPARED, WATCH, Finding, Rule, Thresholds, beyond_chance
+from report.rules import ACT, FINE, LEAST_COMPARED, NAMES, WATCH, Finding, Rule, Thresholds, beyond_chance
 
 HERE = Path(__file__).resolve().parent
 EN_DASH = "\N{EN DASH}"
 
-NAMES = {
-    "all": "All mail",
-    "campaign": "Campaign",
-    "provider": "Mailbox provider",
-    "sending_domain": "Sending domain",
-    "recipient_domain": "Recipient domain",
-    "ip": "Sending IP",
-    "ip_pool": "IP pool",
-    "subaccount": "Subaccount",
-    "template": "Template",
-    "ab_version": "A/B version",
-}
 
-
-def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> str:
-    """`title` names the stack, `source` the database that was queried."""
+def render(figures: Figures, *, made_at: datetime, title: str, source: str, completeness: Section | None = None) -> str:
+    """`title` names the stack, `source` the database that was queried. `completeness`: None if it is not known."""
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
     policy = (
         f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
@@ -49,6 +37,7 @@ def render(figures: Figures, *, made_at: datetime, title: str, source: str) -> s
     shown = Period(figures.period.since, min(figures.period.until, made_at.astimezone(figures.period.since.tzinfo)))
     return template().render(
         figures=figures,
+        completeness=completeness,
         now=figures.everything.now,
         before=figures.everything.before,
         rules=figures.thresholds.by_name,

@@ -181,7 +181,7 @@ def queries(period: Period, least_volume: int, by: Sequence[str] = ()) -> dict[s
               count(extra) FILTER (WHERE {now}) AS with_extra, count("timestamp") FILTER (WHERE {now}) AS timed,
               {", ".join(f"{arrived_within(lag, now)} AS within_{lag}" for lag in LAGS)}
             FROM events_deduplicated WHERE {days(both)} AND {within(both)}""",
-        "groups": groups(period, tuple(dict.fromkeys((*WATCHED, *by))), least_volume),
+        "groups": groups(period, least_volume, by),
         "overlaps": overlaps(period),
         "hours": f"""
             SELECT {hour} AS hour, {counted("delivered", "metric = 'delivered'")}, {counted("bounced", BOUNCED)},
@@ -226,12 +226,13 @@ def latest_day() -> str:
     return "SELECT max(event_date) AS latest FROM events"
 
 
-def groups(period: Period, dimensions: Sequence[str], least_volume: int) -> str:
+def groups(period: Period, least_volume: int, by: Sequence[str] = ()) -> str:
     """The measures of all mail (dimension 'all') and of each value of each dimension, now and in the period before.
 
     All dimensions are made in one pass over the messages. An answer has a dimension's largest groups, and all with
     `least_volume` messages.
     """
+    dimensions = tuple(dict.fromkeys((*WATCHED, *by)))
     sets = ", ".join(f"(account, {name})" if name == "campaign" else f"({name})" for name in dimensions)
     which = " ".join(f"WHEN GROUPING({name}) = 0 THEN CAST('{name}' AS varchar)" for name in dimensions)
     value = " ".join(f"WHEN GROUPING({name}) = 0 THEN {name}" for name in dimensions)
@@ -269,10 +270,12 @@ def overlaps(period: Period) -> str:
     values = ", ".join(WATCHED)
     sums = ", ".join(f"sum({what}) AS {name}" for name, what in TROUBLES.items())
     return f"""
-        WITH {messages(period, period.since, WATCHED)}
-        SELECT account, {values}, {sums} FROM messages
-        WHERE {" + ".join(TROUBLES.values())} > 0
-        GROUP BY account, {values} ORDER BY {" + ".join(f"sum({what})" for what in TROUBLES.values())} DESC, {values}
+        WITH {messages(period, period.since, WATCHED)},
+        summed AS (
+          SELECT account, {values}, {sums} FROM messages
+          WHERE {" + ".join(TROUBLES.values())} > 0 GROUP BY account, {values}
+        )
+        SELECT * FROM summed ORDER BY {" + ".join(TROUBLES)} DESC, account, {values}
         LIMIT {MAX_OVERLAPS}"""
 
 

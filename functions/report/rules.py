@@ -87,6 +87,18 @@ class Thresholds:
         return {rule.name: rule for rule in self.rules}
 
 
+NAMES = {
+    "all": "All mail",
+    "campaign": "Campaign",
+    "provider": "Mailbox provider",
+    "sending_domain": "Sending domain",
+    "recipient_domain": "Recipient domain",
+    "ip": "Sending IP",
+    "ip_pool": "IP pool",
+    "subaccount": "Subaccount",
+    "template": "Template",
+    "ab_version": "A/B version",
+}
 DEFAULTS = Thresholds()
 
 

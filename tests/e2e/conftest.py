@@ -59,6 +59,7 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "PublishEvents": "true",
         "PublishedMaximumAgeDays": "0",  # Bird's samples are of 2016
         "DailyReport": "true",
+        "DeliverabilityAlerts": "HOURLY",
         "PostgresSecretArn": postgres_secret,
         **registration,
     }

@@ -81,6 +81,17 @@ def test_function_writes_the_page_of_the_days_asked_for(filled):
     assert page.count('class="chart"') == 3
 
 
+def test_alerts_are_looked_for_with_the_role_of_their_function(filled):
+    """The recorded events are too few to need attention."""
+    answer = filled.emulator.client("lambda").invoke(
+        FunctionName=filled.resources()["DeliverabilityAlertsFunction"],
+        Payload=json.dumps({"hours": 168, "until": "2024-03-11T00:00"}).encode(),
+    )
+    assert json.loads(answer["Payload"].read()) == {"found": 0, "told": 0}
+    state = filled.emulator.client("s3").get_object(Bucket=filled.outputs["LakeBucketName"], Key="alerts/state.json")
+    assert json.loads(state["Body"].read()) == {}
+
+
 def test_daily_page_is_linked_to_by_the_tool(filled, run):
     s3, bucket = filled.emulator.client("s3"), filled.outputs["LakeBucketName"]
     s3.delete_object(Bucket=bucket, Key="reports/latest.html")

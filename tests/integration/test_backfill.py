@@ -172,6 +172,15 @@ def test_what_goes_wrong_is_said_in_one_line(command, bird, arguments, change, w
     assert KEY not in printed + said
 
 
+def test_events_of_another_account_than_the_webhooks_are_not_stored(command, bird, s3):
+    s3.put_object(Bucket="lake-bucket", Key="completeness/calibration.json", Body=b'{"passed": true, "account": "8"}')
+    record(bird, 1, NOW - 2 * HOUR)
+    status, _, said = command("--since", "1d", "--yes")
+    assert status == 1
+    assert "fails a check and was not used: an event of another account" in said
+    assert stored(s3) == []
+
+
 def test_a_held_type_is_an_error_that_counts_it(command, bird):
     bird.webhooks["1"]["events"] = ["delivery", "brand_new"]
     record(bird, 1, NOW - 2 * HOUR)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,14 +20,16 @@ import boto3
 import psycopg
 import pytest
 from arro3.io import read_parquet, write_parquet
+from psycopg.conninfo import make_conninfo
 
 import load_postgres.app
 import process.app
 from bird_webhooks import __main__ as operate
-from bird_webhooks.operate import lists, reload
+from bird_webhooks.operate import erase_postgres, lists, reload
 from bird_webhooks.operate.mentions import Person, parquet_without
 from bird_webhooks.stack import Stack
 from load_postgres import schema as tables
+from load_postgres import upkeep
 from load_postgres.app import lambda_handler
 from load_postgres.database import Database
 from load_postgres.errors import NotNowError, UnavailableError
@@ -817,7 +820,8 @@ def test_loader_that_is_killed_in_mid_load_leaves_nothing(aws, server, database,
         "CREATE TRIGGER wait AFTER INSERT ON bird.events EXECUTE FUNCTION bird.wait()"
     )
     database.execute("SELECT pg_advisory_lock(42)")
-    path = tmp_path / "killed.parquet"
+    path = tmp_path / "event_date=2025-11-01/killed.parquet"
+    path.parent.mkdir()
     path.write_bytes(aws.body(killed[0]))
     loader = subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(server.secret()), path], cwd=FUNCTIONS)
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'"
@@ -1063,7 +1067,7 @@ def test_two_loaders_of_one_closed_date_share_it(aws, database, closed_day, serv
     body = aws.body(closed_day.keys()[0])
     day, name = closed_day.day, closed_day.keys()[0]
     first, second = (Database(server.secret, "bird", verify=True) for _ in range(2))
-    parts = [rows_from_table(part) for part in load_postgres.rows.parts_of(body)]
+    parts = [rows_from_table(part, day) for part in load_postgres.rows.parts_of(body)]
     with closing(first), closing(second):
         assert [one.position(day, name) for one in (first, second)] == [0, 0]
         assert first.load_part(Part(name, day, 0, 10), parts[0], fail_on_rejected) == (10, Loaded(10, 10))
@@ -1156,6 +1160,117 @@ def test_rows_of_a_closed_file_that_postgresql_refuses_are_kept_aside_with_their
     assert key.endswith(f"/{DAY}-{version}-0000-00.parquet-10.ndjson")
     record = json.loads(aws.body(key))
     assert (record["index"], record["original"]["event_id"], record["lake_key"]) == (15, "15", closed_day.keys()[0])
+
+
+# --- Files that were loaded before ---
+
+
+def no_row_may_be_sent(monkeypatch) -> None:
+    def refuse(*_):
+        raise AssertionError("rows were sent")
+
+    monkeypatch.setattr(load_postgres.table.Insertion, "_copy", refuse)
+    monkeypatch.setattr(load_postgres.table.Insertion, "_copy_texts", refuse)
+
+
+def test_a_file_that_was_loaded_is_passed_over_without_its_rows_being_sent(aws, database, monkeypatch):
+    keys = aws.process(event("1"), event("2", timestamp=str(NOVEMBER + 86_400)))
+    aws.announce(*keys)
+    assert aws.deliver() == 0
+    with monkeypatch.context() as patched:
+        no_row_may_be_sent(patched)
+        aws.announce(*keys)
+        assert aws.deliver() == 0
+    # Other rows under the same name are another file.
+    aws.s3.copy_object(
+        Bucket=LAKE_BUCKET, Key=keys[0], CopySource={"Bucket": LAKE_BUCKET, "Key": aws.process(event("3"))[0]}
+    )
+    aws.announce(keys[0])
+    assert aws.deliver() == 0
+    assert ids(database) == ["1", "2", "3"]
+    assert aws.messages(aws.queue) == aws.messages(aws.dead) == 0
+
+
+def test_a_file_of_which_a_row_was_refused_is_loaded_once_more(aws, database):
+    keys = aws.process(event("1"), event("2", subject="no"))
+    load_postgres.app.database().load(date(2025, 11, 1), rows_of("a.csv", b"event_key\n0\n"))  # makes the table
+    database.execute("ALTER TABLE bird.events ADD CONSTRAINT mine CHECK (subject <> 'no')")
+    aws.announce(*keys)
+    assert aws.deliver() == 0
+    database.execute("ALTER TABLE bird.events DROP CONSTRAINT mine; DELETE FROM bird.events WHERE event_key = '0'")
+    aws.announce(*keys)
+    assert aws.deliver() == 0
+    assert ids(database) == ["1", "2"]
+
+
+def test_one_row_that_is_there_already_costs_a_file_nothing_but_time(aws, database, monkeypatch):
+    aws.announce(*aws.process(event("5", subject="first")))
+    assert aws.deliver() == 0
+    aws.announce(*aws.process(*(event(str(one), subject="second") for one in range(10))))
+    assert aws.deliver() == 0
+    assert ids(database) == list("0123456789")
+    assert column(database, "SELECT subject FROM bird.events WHERE event_id = '5'") == ["first"]
+    # Most files have no such row, and need no staging.
+    monkeypatch.setattr(load_postgres.table.Insertion, "_through_staging", None)
+    aws.announce(*aws.process(event("10", rcpt_meta={"a": [1, None]}), event("11", extra_field="x")))
+    assert aws.deliver() == 0
+    found = "SELECT rcpt_meta, extra, event_date FROM bird.events WHERE event_id IN ('10', '11') ORDER BY event_id"
+    assert database.execute(found).fetchall() == [
+        ({"a": [1, None]}, None, date(2025, 11, 1)),
+        (None, {"extra_field": "x"}, date(2025, 11, 1)),
+    ]
+
+
+def test_files_that_nothing_announces_any_more_are_forgotten(aws, database):
+    aws.announce(*aws.process(event("1")), *aws.process(event("2")))
+    assert aws.deliver() == 0
+    database.execute("UPDATE bird.files_loaded SET loaded_at = now() - interval '31 days' WHERE ctid = '(0,1)'")
+    upkeep.keep_up(load_postgres.app.database()._connection, "bird", 60, datetime.now(UTC) + timedelta(days=8))
+    assert column(database, "SELECT count(*) FROM bird.files_loaded") == [1]
+
+
+@pytest.mark.parametrize("seed", range(20 if os.environ.get("NIGHTLY") else 1))
+def test_a_reload_restores_every_row_whatever_went_before(aws, database, closed_day, reload_days, server, seed):
+    """Months dropped by the retention and by hand, persons erased, rows deleted, files announced again."""
+    chance = random.Random(seed)  # noqa: S311
+    files = fill_days(aws, closed_day)
+    october = str(NOVEMBER - 86_400)
+    files += aws.process(event("6", timestamp=october, rcpt_to=PERSON), event("7", timestamp=october, type="bounce"))
+    files += closed_day.keys()
+    where = make_conninfo(
+        "", host=server.host, port=server.port, user=server.username, password=server.password, dbname=server.dbname
+    )
+    function = load_postgres.app.database()
+
+    def drop_old_months() -> None:
+        function.retention_months = 1
+        assert load_postgres.app.lambda_handler({}, Context()) == {}
+        function.retention_months = 0
+
+    def erase() -> None:
+        erase_postgres.Table(Stack("", lambda *_: None, 0), where, "bird").delete(erase_postgres.Erased(Person(PERSON)))
+
+    def announce() -> None:
+        aws.announce(*chance.sample(files, 3))
+        assert aws.deliver() == 0
+
+    steps = [
+        drop_old_months,
+        erase,
+        announce,
+        lambda: database.execute("DROP TABLE IF EXISTS bird.events_2025_11"),
+        lambda: database.execute("TRUNCATE bird.events"),
+        lambda: database.execute("DROP TABLE bird.events CASCADE; DROP TABLE bird.suppression_events_kept CASCADE"),
+    ]
+    for round_ in range(3):
+        aws.announce(*files)
+        assert aws.deliver() == 0
+        for step in chance.sample(steps[: 4 + round_], 3):
+            step()
+            function._connected()  # makes the table again
+        load_postgres.app.database().close()
+        assert reload_days("--since", "2025-10-01", "--yes")[0] == 0
+        assert ids(database) == ["1", "2", "3", "4", "5", "6", "7"]
 
 
 # --- bird-webhooks reload ---
@@ -1359,3 +1474,35 @@ def pg(program: str, server: Postgres, *arguments: str) -> None:
         where.append(server.dbname)
     environment = {**os.environ, "PGPASSWORD": server.password}
     subprocess.run([local_postgres.programs() / program, *where, *arguments], env=environment, check=True)
+
+
+VERDICT = {
+    "hour": "2026-11-25 10:00:00",
+    "type": "*",
+    "state": "provisional",
+    "ours": 5,
+    "theirs": None,
+    "stage": "total",
+    "counted_at": "2026-11-25 12:20:00",
+    "missing": 0,
+    "strange": 0,
+    "proof": "count",
+    "filled": 0,
+    "erased": 0,
+    "filled_at": None,
+    "note": "",
+}
+
+
+def test_verdicts_replace_those_of_their_hours(aws, database):
+    of_types = [{**VERDICT, "type": kind, "state": "proved", "theirs": 5} for kind in ("click", "open")]
+    later = {**VERDICT, "hour": "2026-11-25 11:00:00"}
+    for verdicts in ([VERDICT, later], of_types, of_types):
+        assert lambda_handler({"verdicts": verdicts}, Context()) == {"written": len(verdicts)}
+    sql = "SELECT to_char(hour, 'HH24'), type, state, theirs FROM bird.completeness ORDER BY hour, type"
+    assert database.execute(sql).fetchall() == [
+        ("10", "click", "proved", 5),
+        ("10", "open", "proved", 5),
+        ("11", "*", "provisional", None),
+    ]
+    assert lambda_handler({"verdicts": []}, Context()) == {"written": 0}

@@ -14,6 +14,8 @@ import psycopg
 import pytest
 
 from maintain.generate import sql
+from report.counts import Counts, Rate
+from report.queries import Period, groups
 from tests import grafana
 from tests.integration.engines import in_duckdb, in_postgres
 from tests.known_events import TODAY, ago
@@ -510,3 +512,24 @@ def test_a_panel_of_grafana_shows_what_is_chosen(ask):
     assert [figures(row, "mailbox_provider", "sending_domain", "sent") for row in found] == [
         ("Yahoo", "angry.example.com", 1000)
     ]
+
+
+ON_THE_PAGE = {"likely_scanners": "scanned", "opened_by_proxy": "by_proxy_only"}
+
+
+def test_the_report_counts_each_campaign_alike(ask):
+    """But by event: an open within the days counts whenever its message was delivered."""
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    rows = ask(groups(Period(end - timedelta(days=30), end), 1))
+    found = {row["name"]: Counts.of(row) for row in rows if row["dimension"] == "campaign"}
+    for name, figures in BY_CAMPAIGN:
+        wanted = {key: value for key, value in figures.items() if not key.endswith("rate")}
+        if name == "older":
+            wanted["opened"] = 1
+        counted = {key: getattr(found[name], ON_THE_PAGE.get(key, key)) for key in wanted}
+        assert (name, counted) == (name, wanted)
+    assert (found["cancelled"].stopped, found["cancelled"].targeted) == (3, 4)
+    assert (found["delays"].attempts_delayed, found["delays"].waiting) == (3, 0)
+    assert (found["holiday"].replies, found["mixed"].complaint_rate) == (1, Rate(2, 1000))
+    assert found["only-gmail"].reported == 0
+    assert "push" not in found

@@ -11,6 +11,7 @@ import pytest
 from arro3.io import read_parquet
 
 import process.app
+import process.rows
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from process.rows import Rows
@@ -134,10 +135,11 @@ def test_what_came_back_is_learnt_from(s3, queue):
 
 
 @pytest.mark.parametrize("fate", [end, hang, fill_memory, fail])
-@pytest.mark.parametrize("stage", ["add", "take_days"])
+@pytest.mark.parametrize("stage", ["add", "make_columns", "take_days"])
 def test_a_batch_that_ends_its_process_takes_nobody_along(s3, queue, monkeypatch, caplog, fate, stage):
     # GIVEN ten batches that came back, one of which ends whatever makes rows of it
     monkeypatch.setattr(process.app, "CHILD_SECONDS", 3)
+    monkeypatch.setattr(process.rows, "ROWS_AT_ONCE", 3 if stage == "make_columns" else 1_000)
     original = getattr(Rows, stage)
 
     def deadly(rows, *arguments):
@@ -198,6 +200,22 @@ def test_any_exception_over_one_object_fails_that_object_alone(s3, monkeypatch, 
     [record] = logged(caplog, "raw batch not processed")
     assert record.reason.startswith("ZeroDivisionError in fail, line ")
     assert "example.com" not in caplog.text
+
+
+def test_an_exception_over_columns_fails_its_culprit_alone(s3, monkeypatch):
+    monkeypatch.setattr(process.rows, "ROWS_AT_ONCE", 2)
+    original = Rows.make_columns
+    monkeypatch.setattr(
+        Rows,
+        "make_columns",
+        lambda rows: fail() if any("2" in one.event_keys for one in rows._gathered.values()) else original(rows),
+    )
+    for name, event_id in (("a", "1"), ("b", "2"), ("c", "3")):
+        put(s3, name, event_id)
+    s3.put_object(Bucket=RAW_BUCKET, Key="raw/a-odd.json", Body=b"[7]")
+    assert failures(lambda_handler(announce("a", "a-odd", "b", "c"), None)) == ["b"]
+    assert event_ids(s3) == ["1", "3"]
+    assert [one["raw_key"] for one in quarantined(s3)] == ["raw/a-odd.json"]
 
 
 def test_an_exception_over_a_file_fails_its_culprit_alone(s3, monkeypatch):

@@ -54,8 +54,10 @@ PURE = [
     "reconcile/metrics.py",
     "reconcile/proved.py",
     "report/charts.py",
+    "report/completeness.py",
     "report/counts.py",
     "report/figures.py",
+    "report/proved.py",
     "report/queries.py",
     "report/rules.py",
 ]
@@ -70,6 +72,7 @@ COPIES = [
     ),
     ("load_postgres/notification.py", "publish_events/notification.py"),
     ("report/athena.py", "reconcile/athena.py"),
+    ("reconcile/proved.py", "report/proved.py"),
     ("register_webhook/webhook.py:api_key", "reconcile/api_key.py:api_key"),
     ("load_postgres/lake.py:_store", "process/lake.py:_store", "publish_events/lake.py:_store"),
     ("process/addresses.py", "reconcile/addresses.py"),

@@ -150,7 +150,10 @@ def test_what_a_month_costs_after_a_year():
 
 
 def test_the_documented_costs_are_those_of_the_counts():
-    assert monthly.tables(json.loads(monthly.COUNTS.read_text())) in monthly.PAGE.read_text()
+    counts = json.loads(monthly.COUNTS.read_text())
+    assert monthly.tables(counts) in monthly.PAGE.read_text()
+    assert monthly.priced(counts) in monthly.PAGE.read_text()
+    assert monthly.read(counts) in monthly.READS.read_text()
 
 
 def test_athena_charges_ten_megabytes_at_least():

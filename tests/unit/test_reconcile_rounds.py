@@ -513,6 +513,17 @@ def test_verdicts_that_postgresql_did_not_take_are_handed_over_again():
     assert world.state()["to_hand_over"] == []
 
 
+def test_what_was_imported_from_before_the_webhook_is_compared_and_proved_too():
+    world = World(begins_at=TEN + 3 * HOUR)
+    world.happened((1, at(0)), (2, at(0, hour=1)), lost=[2])
+    world.run(SETTLED + 3 * HOUR)
+    assert world.cell() is None
+    Verdicts(world.files).write_imported(TEN - timedelta(minutes=20))
+    world.run(SETTLED + 3 * HOUR)
+    assert (world.cell().state, world.cell(TEN + HOUR).state) == (State.PROVED, State.GAP)
+    assert world.state()["begins_at"] == (TEN + 3 * HOUR).isoformat()
+
+
 # --- Early warning ---
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from report import completeness
 from report.counts import Rate
 from report.figures import Lag, Quarantine, figures
 from report.page import change, compared, duration, late, percent, period_label, render
@@ -309,3 +310,14 @@ def test_late():
 def test_period_label(since, until, shown):
     moments = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (since, until)]
     assert period_label(Period(*moments)) == shown
+
+
+def test_completeness_has_its_section_where_it_is_known(ordinary):
+    row = {"hour": "2026-11-20 10:00:00", "type": "open", "state": "proved", "ours": "5", "theirs": "5", "note": None}
+    more = {"missing": "0", "strange": "0", "proof": "ids", "filled": "0", "erased": "0"}
+    found = completeness.section([row | more | {"counted_at": "2026-11-20 20:10:00"}], MADE)
+    shown = render(
+        figures(WEEK, ANSWERS, None), made_at=MADE, title="bird-webhooks", source="Athena", completeness=found
+    )
+    assert "Proved complete until 20 November, 11:00 UTC." in words(shown)
+    assert "Completeness" not in words(ordinary)

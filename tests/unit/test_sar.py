@@ -116,6 +116,7 @@ RESETS = {
     "PostgresMaximumConcurrency": "files are loaded two at a time",
     "PostgresRetentionMonths": "no month is dropped any more",
     "DailyReport": "no new report is written; those written stay",
+    "DeliverabilityAlerts": "no new alert is sent; what was told stays in the lake bucket",
     "ReportTimezone": "the report's days are those of UTC",
     "DeliverabilityThresholds": "the report names what is over the default thresholds",
     "IngestMemoryMegabytes": "the function has the default's memory",
@@ -166,11 +167,29 @@ def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
     assert set(too_early) - EARLY_BUT_HARMLESS == set()
 
 
+def test_an_update_from_sar_that_resets_the_alerts_deletes_no_data(template):
+    """What was told is in the lake bucket, which does not depend on the setting."""
+    assert template["Parameters"]["DeliverabilityAlerts"]["Default"] == "OFF"
+    of_alerts = {
+        name: resource["Type"]
+        for name, resource in template["Resources"].items()
+        if resource.get("Condition") == "AlertDeliverability"
+    }
+    assert of_alerts == {
+        "DeliverabilityAlertsFunction": "AWS::Serverless::Function",
+        "DeliverabilityAlertsRole": "AWS::IAM::Role",
+        "DeliverabilityAlertsLogGroup": "AWS::Logs::LogGroup",
+        "DeliverabilityAlertsErrorsAlarm": "AWS::CloudWatch::Alarm",
+    }
+
+
 EARLY_BUT_HARMLESS = {
     # A reset makes their condition false: they are deleted at the end, or not at all.
     *("Certificate", "AddressRecord", "HttpApiDomain", "AlarmEmailSubscription", "BirdWebhookRole", "LoadPostgresRole"),
     # Used by ingest and by BirdWebhook, which wait.
     *("WebhookCredentials", "BirdWebhookFunction"),
+    # Without the bus they tell the alarm topic only.
+    *("DeliverabilityAlertsFunction", "DeliverabilityAlertsRole"),
     # A query of these seconds may fail; no row is written by them.
     *("EventsTable", "EventsDeduplicatedView"),
 }

@@ -84,6 +84,8 @@ def test_report_may_look_up_the_database_default(template):
         "database/${GlueDatabase}",
         "database/default",
         "table/${GlueDatabase}/events*",
+        "table/${GlueDatabase}/completeness",
+        "table/${GlueDatabase}/verdicts",
         "table/${GlueDatabase}/mail_events",
         "table/${GlueDatabase}/bounce_classes",
     ]
