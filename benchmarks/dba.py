@@ -139,8 +139,8 @@ class Bench:
         retention.make_tables(self.connection, "bird")
         self.fill()
         apply_views(self.connection, "bird", views_sql(VIEW_PARAMETERS))
-        self.connection.execute("CREATE MATERIALIZED VIEW engagement AS SELECT * FROM bird.recipient_engagement")
         self.connection.execute("VACUUM (ANALYZE) bird.events")
+        self.connection.execute("CREATE MATERIALIZED VIEW engagement AS SELECT * FROM bird.recipient_engagement")
         schemas = {OURS: "bird"}
         if self.wanted["before"]:
             schemas[BEFORE] = "before"
