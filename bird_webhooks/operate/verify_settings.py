@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.operate import unannounced
 from bird_webhooks.operate.findings import Advice, failed, not_tried, warning
+from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from load_postgres.connection import region_of
 
@@ -32,6 +34,7 @@ def checks(stack: Stack) -> Iterator[tuple[str, Callable[[Stack], str]]]:
         ("setting encryption", encryption),
         ("setting event sources", event_sources),
         ("setting concurrency", concurrency),
+        ("setting raw batches", raw_batches),
     )
 
 
@@ -75,6 +78,11 @@ ADVICE = {
         "The account lets few functions run at once: process and the loaders can starve ingest, and Bird hears 502",
         "ask AWS for a higher quota 'Concurrent executions' of Lambda",
         "docs/runbook.md#albrefusedbatchesalarm",
+    ),
+    "setting raw batches": Advice(
+        "S3 has not announced them, because they were uploaded or copied in parts: they are no rows",
+        "`replay --batch` those that are named; give `import` again for what an import has stored",
+        "docs/runbook.md#batches-without-rows",
     ),
 }
 
@@ -270,3 +278,13 @@ def logical(stack: Stack, name: str) -> str:
 def _arn_of_queue(stack: Stack, url: str) -> str:
     answer = stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return str(answer["Attributes"]["QueueArn"])
+
+
+def raw_batches(stack: Stack) -> str:
+    found = unannounced.unannounced(stack)
+    parts = [f"{len(found.copies):,} copied in parts, such as {clean(found.copies[0])}"] if found.copies else []
+    if found.imported:
+        parts.append(f"{len(found.imported):,} stored by an import and not handed over")
+    if parts:
+        raise warning(f"no rows of {', '.join(parts)}")
+    return "none was left unannounced" + ("" if found.listed_all else f" of the first {unannounced.MOST_LISTED:,}")

@@ -58,6 +58,7 @@ def on_queue(operation: str, queue: str = "{ProcessQueue}", may_answer: str = ""
 READ_HASH_KEY = Call("secretsmanager", "get_secret_value", {"SecretId": "{HashKey}"})
 READ_RAW = get("{RawBucket}", "raw/by-a-test.json")
 WRITE_RAW = put("{RawBucket}", "raw/by-a-test.json")
+READ_IMPORTED = get("{RawBucket}", "raw/import/by-a-test.json")
 LIST_RAW = Call("s3", "list_objects_v2", {"Bucket": "{RawBucket}"})
 WRITE_ROWS = put("{LakeBucket}", "events/by-a-test")
 WRITE_CSV_ROWS = put("{LakeBucket}", "events-csv/by-a-test")
@@ -90,6 +91,25 @@ SEE_STACK = Call("cloudformation", "describe_stacks", {"StackName": "{StackId}"}
 
 MUST: dict[str, list[Call]] = {
     "BirdWebhookRole": [read_secret("{BirdApiKeySecret}"), read_secret(), SEE_STACK],
+    "ImportRole": [
+        READ_IMPORTED,
+        LIST_RAW,
+        WRITE_ROWS,
+        WRITE_CSV_ROWS,
+        WRITE_QUARANTINE,
+        WRITE_UNSHOWN,
+        READ_HASH_KEY,
+        on_queue("receive_message", "{ImportQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
+        on_queue("get_queue_attributes", "{ImportQueue}", AttributeNames=["QueueArn"]),
+        on_queue("delete_message", "{ImportQueue}", ReceiptHandle="none", may_answer=NO_HANDLE),
+        on_queue(
+            "change_message_visibility",
+            "{ImportQueue}",
+            ReceiptHandle="none",
+            VisibilityTimeout=0,
+            may_answer=NO_HANDLE,
+        ),
+    ],
     "IngestRole": [WRITE_RAW, READ_RAW],
     "LoadPostgresRole": [
         READ_ROWS,
@@ -245,6 +265,8 @@ MAY_NOT: list[Call] = [
     on_queue("purge_queue"),
     on_queue("delete_queue"),
     on_queue("receive_message", "{ProcessDeadLetterQueue}"),
+    on_queue("send_message", "{ImportQueue}", MessageBody="by a test"),
+    on_queue("receive_message", "{ImportDeadLetterQueue}"),
     on_queue("send_message", "{ProcessDeadLetterQueue}", MessageBody="by a test"),
     on_queue("receive_message", "{PostgresQueue}", MaxNumberOfMessages=1, VisibilityTimeout=0),
     on_queue("send_message", "{PostgresQueue}", MessageBody="by a test"),
@@ -296,7 +318,8 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     """
     s3 = stack.emulator.client("s3")
     found = stack.resources()
-    s3.put_object(Bucket=found["RawBucket"], Key="raw/by-a-test.json", Body=b"[]")
+    for key in ("raw/by-a-test.json", "raw/import/by-a-test.json"):
+        s3.put_object(Bucket=found["RawBucket"], Key=key, Body=b"[]")
     for key in ("events/by-a-test", "events-csv/by-a-test", "closed/by-a-test", "maintenance/days/by-a-test"):
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
@@ -304,6 +327,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     yield {**found, **secrets, "StackId": described["StackId"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
+        ("RawBucket", "raw/import/by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),
         ("LakeBucket", "events-csv/by-a-test"),
         ("LakeBucket", "quarantine/by-a-test"),

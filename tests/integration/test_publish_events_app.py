@@ -109,7 +109,7 @@ def test_what_process_writes_is_published(s3, queue, monkeypatch, output_format,
     assert (line.files, line.published, line.shortened, line.not_published) == (2, 2, 0, 0)
     [directive] = line._aws["CloudWatchMetrics"]
     assert [metric["Name"] for metric in directive["Metrics"]] == [
-        "files_failed", "published", "shortened", "not_published", "refused", "names_refused",
+        "files_failed", "published", "shortened", "not_published", "refused", "held_back", "names_refused",
     ]  # fmt: skip
 
 

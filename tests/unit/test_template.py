@@ -103,7 +103,7 @@ def test_template_has_no_control_character(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 10
+    assert len(functions) == 11
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]

@@ -1,0 +1,56 @@
+"""Raw batches that no queue was told of: S3 announces Put, Post and Copy, and not what is uploaded in parts.
+
+The AWS CLI and others upload and copy in parts from 8 MB on. Such an object has a hyphen in its ETag, under every
+encryption. `erase` and `import` write so on purpose, and leave word of it.
+"""
+
+from itertools import batched, islice
+from typing import NamedTuple
+
+from bird_webhooks.moving import names
+from bird_webhooks.moving.ledger import Ledger
+from bird_webhooks.operate import put_back
+from bird_webhooks.stack import Stack
+
+# So many keys are listed, by a hundred requests.
+MOST_LISTED = 100_000
+# Of so many copies the rows are asked for their batch.
+MOST_ASKED = 1_000
+IDS_AT_ONCE = 500
+
+
+class Unannounced(NamedTuple):
+    """Batch ids: copies without a row, and imported batches that no message has named. `listed_all` of the bucket."""
+
+    copies: list[str]
+    imported: list[str]
+    listed_all: bool
+
+
+def unannounced(stack: Stack) -> Unannounced:
+    """Errors: OperateError, QueryFailedError."""
+    prefix = f"{stack.raw_prefix}/"
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.output("RawBucketName"), Prefix=prefix)
+    items = list(islice((item for page in pages for item in page.get("Contents", [])), MOST_LISTED + 1))
+    in_parts = [item["Key"] for item in items[:MOST_LISTED] if "-" in item["ETag"]]
+    if not in_parts:
+        return Unannounced([], [], len(items) <= MOST_LISTED)
+    before = put_back.times(stack)
+    ids = [key.removeprefix(prefix).removesuffix(".json") for key in in_parts if key not in before]
+    imported = [one for one in ids if names.identity(one)]
+    copies = [one for one in ids if not names.identity(one)]
+    handed = Ledger.read(stack).identities if imported else set()
+    return Unannounced(
+        without_rows(stack, copies[:MOST_ASKED]),
+        [one for one in imported if names.identity(one) not in handed],
+        len(items) <= MOST_LISTED,
+    )
+
+
+def without_rows(stack: Stack, ids: list[str]) -> list[str]:
+    found: set[str] = set()
+    for some in batched(ids, IDS_AT_ONCE):
+        listed = ", ".join("'" + one.replace("'", "''") + "'" for one in some)
+        sql = f"SELECT DISTINCT batch_id FROM events WHERE batch_id IN ({listed})"  # noqa: S608
+        found |= {str(row["batch_id"]) for row in stack.athena().stream(sql)}
+    return [one for one in ids if one not in found]
