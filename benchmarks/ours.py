@@ -9,6 +9,11 @@ from typing import Any
 HANDLERS = {"ingest": "ingest.app", "process": "process.app"}
 
 
+def imported() -> None:
+    """Import what the handler does when its process begins."""
+    import process.app  # noqa: F401
+
+
 def files(batches: Iterable[tuple[str, int, bytes]], output: str) -> Iterator[tuple[int, bytes]]:
     """(batch id, arrival in Unix milliseconds, body) -> (day, file), written as often as the handler does."""
     from process.app import FLUSH_BODY_BYTES, layouts

@@ -84,7 +84,7 @@ def types_in(conditions: list[str]) -> list[str] | None:
     allowed: set[str] | None = None
     for condition in conditions:
         for part in re.split(r" AND ", condition):
-            found = _TYPES.fullmatch(part.strip().removeprefix("optional: "))
+            found = _TYPES.fullmatch(part.strip().lstrip("(").removeprefix("optional: "))
             if found:
                 some = set(re.findall(r"'([^']*)'", found[1]))
                 allowed = some if allowed is None else allowed & some

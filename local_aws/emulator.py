@@ -104,7 +104,10 @@ def _session() -> boto3.session.Session:
 @cache
 def _client(emulator: Emulator, service: str, login: tuple[tuple[str, str], ...]) -> Any:
     verify = str(emulator.certificate) if emulator.auth else None
-    config = Config(signature_version="s3v4") if service == "s3" else None
+    # As many connections as the operator's program uses at once: those beyond are closed by the garbage collector.
+    config = Config(max_pool_connections=32)
+    if service == "s3":
+        config = config.merge(Config(signature_version="s3v4"))
     return _session().client(  # type: ignore[call-overload]
         service, endpoint_url=emulator.endpoint_url, verify=verify, config=config, **dict(login)
     )

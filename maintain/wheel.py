@@ -53,7 +53,7 @@ def modules(root: Path) -> dict[str, str]:
         name, path = wanted.popitem()
         found[name] = path.read_text()
         for _, package, module, names in IMPORT.findall(found[name]):
-            parts = [module[1:]] if module else re.findall(r"\w+", names)
+            parts = [module[1:]] if module else re.findall(r"(\w+)(?: as \w+)?", names)
             for part in ("__init__", *parts):
                 file = f"{package}/{part}.py"
                 if f"{FUNCTIONS}/{file}" not in found:

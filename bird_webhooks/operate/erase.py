@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import batched, chain
@@ -370,13 +371,14 @@ def look_into(stack: Stack, person: Person, stored: Stored) -> Remainder | None:
         if stored.place == OTHER and COMPRESSED.search(stored.key):
             return NOT_READ
         answer = get(stack, stored)
-        if stored.place in (RESULTS, OTHER):
-            chunks = answer["Body"].iter_chunks(CHUNK_BYTES)
-            first = next(chunks, b"")
-            if stored.place == OTHER and first.startswith(COMPRESSED_STARTS):
-                return NOT_READ
-            return MENTIONED if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
-        remainder = without(answer["Body"].read(), stored, person)
+        with closing(answer["Body"]) as body:  # it is not always read to its end
+            if stored.place in (RESULTS, OTHER):
+                chunks = body.iter_chunks(CHUNK_BYTES)
+                first = next(chunks, b"")
+                if stored.place == OTHER and first.startswith(COMPRESSED_STARTS):
+                    return NOT_READ
+                return MENTIONED if person.in_any(chain([first], chunks)) or is_opaque(stored) else None
+            remainder = without(body.read(), stored, person)
         if remainder is None and stored.place == RAW and mentioned(answer["Metadata"], person):
             return MENTIONED
     except ClientError as error:
@@ -501,6 +503,7 @@ def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = T
             return
         answer = get(stack, stored)
         if stored.place in (RESULTS, WORK):
+            answer["Body"].close()
             delete(stack, stored, answer["ETag"])
             return
         body = answer["Body"].read()

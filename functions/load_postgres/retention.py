@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import NamedTuple
 
+import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from load_postgres.schema import (
@@ -166,7 +167,11 @@ def drop_months(connection: Connection, schema: str, kept_from: date, seconds: f
             if left < MIN_SECONDS:
                 break
             with limits(connection, statement=f"{left:.0f}s", lock=LOCK_TIMEOUT):
-                drop_month(connection, schema, month)
+                try:
+                    drop_month(connection, schema, month)
+                except psycopg.errors.DependentObjectsStillExist as error:  # younger months can go
+                    reason = f"{type(error).__name__}: something of a user's needs {month.name}"
+                    logger.error("months not dropped yet", extra={"reason": reason})
         remaining = months(connection, schema, kept_from)
         if mine and not remaining:  # so no month is made for a day before them
             with connection.transaction():

@@ -40,7 +40,7 @@ MIN_ROW_BYTES = 800
 MIN_GROUP_BYTES = 1024
 # So many rows become columns at once: few enough for their values to be in the processor's cache still, and for little
 # memory; and enough for the cost of an Arrow array, 7 µs, to be little beside that of its values.
-ROWS_AT_ONCE = 1_000
+ROWS_AT_ONCE = 2_000
 MAX_TOGETHER = 64  # elements that are decoded at once, in a batch of which one element did not fit
 MAX_KEY_CHARACTERS = 64  # of a key that is remembered for the whole invocation; a longer key's hash is remembered
 # At most so many names of fields without a column are counted, because a stranger may invent any number.

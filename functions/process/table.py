@@ -44,10 +44,13 @@ ROWS_PER_ROW_GROUP = 20_000
 ROWS_FOR_DICTIONARIES = 500
 # One or two events: each column is a few bytes, which zstd makes no shorter, and takes 30 µs for.
 BYTES_TO_COMPRESS = 32 * 1024
-# Hardly ever the same twice: a dictionary of their values costs a quarter of the writing and makes the file larger.
-_WITHOUT_DICTIONARY = ("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash")
+# Hardly ever the same twice: a dictionary of their values costs a third of the writing and makes the file larger.
+_WITHOUT_DICTIONARY = (
+    *("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash", "rcpt_meta"),
+    *("injection_time", "queue_time", "msg_size"),
+)
 
-# So many values of a column tell whether most are null.
+# So many values of a column tell whether most are null, and that not all are the same.
 SAMPLE = 32
 
 _SHORT = r"-?+(?:0|[1-9][0-9]{0,6}+)(?:\.[0-9]{1,8}+)?+"  # no two numbers of up to 15 digits are the same double
@@ -110,22 +113,23 @@ def add_ours(
     columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch, _ in batches]).take(batch_of_row)
 
 
-def together(parts: Sequence[Columns]) -> RecordBatch:
+def together(parts: Sequence[Columns]) -> Columns:
     """The rows of one after those of the other, in the columns that any of them has."""
+    if len(parts) == 1:
+        return parts[0]
     named = {name for part in parts for name in part}
     columns = [column for column in COLUMNS if column.name in named]
     fields = Schema([_field(column) for column in columns])
     batches = [RecordBatch.from_arrays(_arrays(part, columns, len(part["event_key"])), schema=fields) for part in parts]
-    if len(batches) == 1:
-        return batches[0]
-    return Table.from_batches(batches, schema=fields).combine_chunks().to_batches()[0]
+    (whole,) = Table.from_batches(batches, schema=fields).combine_chunks().to_batches()
+    return dict(zip(whole.column_names, whole.columns, strict=True))
 
 
-def in_order(rows: RecordBatch, order: Sequence[int]) -> Table:
+def in_order(columns: Columns, order: Sequence[int]) -> Table:
     """These rows in this order, in all of COLUMNS."""
-    some = rows.take(Array.from_buffer(array("I", order)))
-    columns = dict(zip(some.column_names, some.columns, strict=True))
-    whole = RecordBatch.from_arrays(_arrays(columns, COLUMNS, len(order)), schema=schema())
+    rows = Array.from_buffer(array("I", order))
+    taken = {name: column.take(rows) for name, column in columns.items()}
+    whole = RecordBatch.from_arrays(_arrays(taken, COLUMNS, len(order)), schema=schema())
     return Table.from_batches([whole], schema=schema())
 
 
@@ -366,7 +370,8 @@ def _null_raws(raws: Sequence[Raw | None]) -> Sequence[Raw]:
 def _texts(values: Sequence[str | None], name: str = "", extras: Extras | None = None) -> Array:
     """At once if all are the same, as the account and the domain mostly are."""
     first = values[0]
-    if first is not None and first == values[-1] and values.count(first) == len(values):
+    some = values[:: 1 + len(values) // SAMPLE]
+    if first is not None and some.count(first) == len(some) and values.count(first) == len(values):
         return _constant(first, len(values))
     return _text_array(values)
 

@@ -20,7 +20,7 @@ from reconcile.proved import ALL, HOUR, Cell, State
 
 MOST_EVENTS = 5000
 EVERY, RETRY = timedelta(days=7), timedelta(days=1)
-NOT_OLDER_THAN = timedelta(days=3)
+NOT_OLDER_THAN = timedelta(days=9)  # Bird forgets after ten
 MAX_NAMES = 20
 # What the webhook sends of an event, by its fields; None where its raw batch is gone.
 Sent = Callable[[Here], Mapping[str, Any] | None]

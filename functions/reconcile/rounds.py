@@ -95,6 +95,7 @@ class Round:
             logger.warning("the bound of this run is reached; the next one goes on", extra={"reason": str(error)})
         except NoAnswerError as error:
             self.facts["no_answer"] = 1
+            self.unknown()
             logger.warning("Bird did not answer: no verdict changes", extra={"reason": str(error)})
         except NoGrantError as error:
             self.state["no_grant"] = error.grant
@@ -120,11 +121,7 @@ class Round:
         # What is known to be missing first, because Bird forgets it; then again with what was found.
         self.fill_marked(webhook)
         self.fill_gaps()
-        try:
-            self.count(webhook, known)
-        except NoAnswerError:
-            self.unknown(known)
-            raise
+        self.count(webhook, known)
         self.calibrate(webhook)
         self.fill_marked(webhook)
         self.fill_gaps()
@@ -277,12 +274,13 @@ class Round:
         self, wanted: Iterable[tuple[datetime, str]], ours: Counter[Any], webhook: Webhook
     ) -> dict[datetime, list[Here]]:
         """Our events of hours that have few, with those at their edges; one statement for all."""
-        kinds, left, chosen = set(provable(webhook)), IDS_A_RUN, []
+        kinds: set[str] = set()
+        chosen: list[datetime] = []
         for hour, stage in wanted:
-            numbers = [number for (when, kind), number in ours.items() if when == hour and kind in kinds]
-            few = sum(number for number in numbers if number <= COMPARED_BY_ID)
-            if stage != TOTAL and few and sum(numbers) <= left:
-                left -= sum(numbers)
+            few = {kind for kind in provable(webhook) if 0 < ours[(hour, kind)] <= COMPARED_BY_ID}
+            read = sum(ours[(when, kind)] for when in (*chosen, hour) for kind in kinds | few)
+            if stage != TOTAL and few and read <= IDS_A_RUN:
+                kinds |= few
                 chosen.append(hour)
         edges = [(hour - EDGE, hour + HOUR + EDGE) for hour in chosen]
         found = self.ours.events_of(edges, kinds) if chosen else []
@@ -418,8 +416,11 @@ class Round:
             self.cells[(cell.hour, cell.type)] = cell
             self.changed.add(cell.hour)
 
-    def unknown(self, known: Known) -> None:
+    def unknown(self) -> None:
         """Hours that are due and were never counted: no verdict, and said so."""
+        if "begins_at" not in self.state:
+            return
+        known = Known(datetime.fromisoformat(self.state["begins_at"]))
         judged = {hour for hour, _ in self.cells}
         for hour, _ in due(self.cells.values(), self.first_hour(known), self.now, self.times):
             if hour not in judged:

@@ -19,6 +19,7 @@ PARTS = {
     "ingest, requests a second": set(INGEST),
     "process": set(CONTENDERS),
     "process, after an outage": {"ours, the handler with S3"},
+    "process, cold": {"process", "ingest", "empty handler (the floor)"},
     "process, how it grows": set(GROWTH),
     "lake": {
         "ours (100 batches an invocation)",
@@ -58,6 +59,9 @@ def test_bench_has_a_row_for_every_contender():
     for measure in report["results"]:
         found.setdefault(measure["part"], set()).update(measure["contenders"])
     assert found == PARTS
+    assert " of 1.20  3 batches of 350, fresh process: speed beside " in result.stdout
+    assert " of 0.50  3 batches of 350, warm process: speed beside orjson.loads alone, results kept" in result.stdout
+    assert "  obstore\n" in result.stdout
     missing = [name for contenders in PARTS.values() for name in contenders if name not in result.stdout]
     assert missing == []
     questions = report["details"]["questions"]

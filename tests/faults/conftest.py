@@ -15,10 +15,13 @@ from local_aws import emulator as local_emulator
 from local_aws.deploy import Deployed
 from local_aws.emulator import Emulator
 from local_aws.faults import FaultProxy
+from tests import deployed
 from tests.faults.harness import FunctionProcess
 
 ROWS_TIMEOUT_SECONDS = 90
 seeds = count(1)
+
+postgres, postgres_secret = deployed.postgres, deployed.postgres_secret
 
 
 @pytest.fixture(scope="session")

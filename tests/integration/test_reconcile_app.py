@@ -15,7 +15,6 @@ import process.app
 import reconcile.app
 from bird_webhooks.simulator import bird_api
 from bird_webhooks.simulator.batches import BatchMaker
-from maintain.generate.columns import view_sql
 from reconcile.proved import State, proved_until, sentence
 from reconcile.verdicts import Verdicts
 from tests.integration.conftest import LambdaContext
@@ -50,12 +49,12 @@ class InDuckdb:
 
     def files(self, connection):
         for item in self.s3.list_objects_v2(Bucket=LAKE_BUCKET, Prefix="events/").get("Contents", []):
-            path = self.folder / item["Key"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.s3.get_object(Bucket=LAKE_BUCKET, Key=item["Key"])["Body"].read())
+            path = self.folder / f"{item['Key'].removesuffix('.parquet')}-{item['ETag'].strip('"')}.parquet"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self.s3.get_object(Bucket=LAKE_BUCKET, Key=item["Key"])["Body"].read())
         pattern = f"{self.folder}/events/*/*.parquet"
         connection.execute(f"CREATE VIEW events AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = true)")  # noqa: S608
-        connection.execute(f"CREATE VIEW events_deduplicated AS {view_sql(csv=False)}")
 
 
 class Lake:

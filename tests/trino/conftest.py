@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -241,4 +240,4 @@ def load(stack: Deployed, server: local_postgres.Postgres) -> None:
         for item in sorted((item for page in pages for item in page["Contents"]), key=itemgetter("LastModified")):
             body = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
             day = date.fromisoformat(item["Key"].partition("event_date=")[2][:10])
-            database.load(day, rows_of(Path(item["Key"]).name, body))
+            database.load(day, rows_of(item["Key"], body))

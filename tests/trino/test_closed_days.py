@@ -1,5 +1,9 @@
-"""Days are closed while mail arrives, runs are killed and Trino asks: none of its answers is wrong, none fails."""
+"""Days are closed while mail arrives, runs are killed and Trino asks: none of its answers is wrong, none fails.
 
+By night for longer, and a person is erased meanwhile.
+"""
+
+import os
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +12,8 @@ from local_aws import deploy as local_stack
 from tests.stress import Row, Stress
 from tests.trino.athena import text
 
-DAYS, ROUNDS, HOURS = 2, 14, 5
+NIGHTLY = bool(os.environ.get("NIGHTLY"))
+DAYS, ROUNDS, HOURS, ERASE_AT = (6, 50, 4, 25) if NIGHTLY else (2, 14, 5, -1)
 BATCHES = 5
 
 
@@ -26,8 +31,9 @@ def test_every_answer_is_right_while_days_are_closed(emulator, engine, tmp_path)
             stress.arrivals(),
             stress.readers(lambda: stress.ask_view(ask), lambda: stress.ask_table(ask)),
         ):
-            stress.rounds(ROUNDS, batches=BATCHES, hours=HOURS)
+            stress.rounds(ROUNDS, batches=BATCHES, hours=HOURS, erase_at=ERASE_AT)
     figures = f"{dict(stress.answers)} answers, {dict(stress.done)}, {stress.killed} killed, {len(stress.files)} files"
     assert (stress.wrong, figures) == ([], figures)
     assert min(stress.answers["view"], stress.answers["table"]) >= 3, figures
     assert stress.done["closed"] >= DAYS, figures
+    assert stress.done["erased"] == len(stress.erased) >= 5 * NIGHTLY, figures

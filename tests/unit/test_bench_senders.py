@@ -35,6 +35,8 @@ def test_types_that_a_scan_allows():
     assert questions.types_in(["(type = 'bounce')"]) == ["bounce"]
     assert questions.types_in(["optional: (type IN ('open', 'click'))"]) == ["click", "open"]
     assert questions.types_in(["(type IN ('open', 'click')) AND (type = 'open')"]) == ["open"]
+    both = "(optional: (type IN ('open', 'click')) AND optional: (type IN ('click', 'bounce')))"
+    assert questions.types_in([both]) == ["click"]
     assert questions.types_in(["((type != 'bounce') OR (fbtype = 'x'))"]) is None
     assert questions.types_in(["((type = 'bounce') OR (transactional = 'x'))"]) is None
 

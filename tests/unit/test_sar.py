@@ -189,7 +189,7 @@ EARLY_BUT_HARMLESS = {
     # Used by ingest and by BirdWebhook, which wait.
     *("WebhookCredentials", "BirdWebhookFunction"),
     # Without the bus they tell the alarm topic only.
-    *("DeliverabilityAlertsFunction", "DeliverabilityAlertsRole"),
+    *("DeliverabilityAlertsFunction", "DeliverabilityAlertsBusPolicy"),
     # A query of these seconds may fail; no row is written by them.
     *("EventsTable", "EventsDeduplicatedView"),
 }
