@@ -103,7 +103,7 @@ def test_template_has_no_control_character(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 11
+    assert len(functions) == 12
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -456,6 +456,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
     waited_for = set(re.findall(r'"Ref": "(\w+)"', json.dumps(webhook["Properties"]["WaitsFor"]))) - {"AWS::NoValue"}
     assert waited_for == {
         "IngestFunction",
+        "ImportFunction",
         "Dashboard",
         "ListExportView",
         "VerdictsTable",
