@@ -100,6 +100,7 @@ def test_saved_query(lake, name):
     assert lake.ask(SAVED[name].replace("current_timestamp", MOMENT), postgres=True, ordered=True)
 
 
+@pytest.mark.nightly  # 26 statements; tests/integration asks them of PostgreSQL with every change
 def test_panels_of_grafana_answer_as_their_saved_queries(lake):
     if lake.output_format == "PARQUET":
         for panel in grafana.panels("athena"):
