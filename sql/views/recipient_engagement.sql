@@ -24,9 +24,28 @@
 --   last_engaged timestamp: when a human last opened or clicked
 --   last_machine_open timestamp: when a machine last opened a message
 --   scanner_clicks bigint: messages of clicks whose clicks all look like a link scanner's: within 10 seconds of the delivery, or several links within 5 seconds
-WITH messages AS (
+WITH metrics AS ( -- by metric first: PostgreSQL would work out the metric of an event for each column that names it
   SELECT
     COALESCE(customer_id, '') AS customer_id,
+    recipient,
+    subaccount_id,
+    message,
+    metric,
+    min(seen) AS first_seen,
+    max(seen) AS last_seen,
+    min(target_link_url) AS one_link,
+    max(target_link_url) AS other_link
+  FROM mail_events
+  WHERE type IN (
+      'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
+      'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
+    )
+    AND recipient <> ''
+  GROUP BY COALESCE(customer_id, ''), recipient, subaccount_id, message, metric
+),
+messages AS (
+  SELECT
+    customer_id,
     recipient,
     subaccount_id,
     max(CASE WHEN metric = 'delivered' THEN 1 ELSE 0 END) AS delivered,
@@ -37,21 +56,16 @@ WITH messages AS (
     max(CASE WHEN metric = 'clicked_by_machine' THEN 1 ELSE 0 END) AS clicked_by_machine,
     max(CASE WHEN metric = 'unsubscribed' THEN 1 ELSE 0 END) AS unsubscribed,
     max(CASE WHEN metric = 'complained' THEN 1 ELSE 0 END) AS complained,
-    min(CASE WHEN metric = 'delivered' THEN seen END) AS first_delivery,
-    max(CASE WHEN metric = 'delivered' THEN seen END) AS last_delivery,
-    max(CASE WHEN metric IN ('opened', 'opened_by_proxy') THEN seen END) AS last_open,
-    max(CASE WHEN metric = 'prefetched' THEN seen END) AS last_machine_open,
-    min(CASE WHEN metric = 'clicked' THEN seen END) AS first_click,
-    max(CASE WHEN metric = 'clicked' THEN seen END) AS last_click,
-    min(CASE WHEN metric = 'clicked' THEN target_link_url END) AS one_link,
-    max(CASE WHEN metric = 'clicked' THEN target_link_url END) AS other_link
-  FROM mail_events
-  WHERE type IN (
-      'delivery', 'open', 'initial_open', 'amp_open', 'amp_initial_open', 'click', 'amp_click',
-      'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
-    )
-    AND recipient <> ''
-  GROUP BY COALESCE(customer_id, ''), recipient, subaccount_id, message
+    min(CASE WHEN metric = 'delivered' THEN first_seen END) AS first_delivery,
+    max(CASE WHEN metric = 'delivered' THEN last_seen END) AS last_delivery,
+    max(CASE WHEN metric IN ('opened', 'opened_by_proxy') THEN last_seen END) AS last_open,
+    max(CASE WHEN metric = 'prefetched' THEN last_seen END) AS last_machine_open,
+    min(CASE WHEN metric = 'clicked' THEN first_seen END) AS first_click,
+    max(CASE WHEN metric = 'clicked' THEN last_seen END) AS last_click,
+    min(CASE WHEN metric = 'clicked' THEN one_link END) AS one_link,
+    max(CASE WHEN metric = 'clicked' THEN other_link END) AS other_link
+  FROM metrics
+  GROUP BY customer_id, recipient, subaccount_id, message
 )
 SELECT
   recipient AS rcpt_to,
