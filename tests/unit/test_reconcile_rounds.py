@@ -12,7 +12,15 @@ from reconcile import calibration
 from reconcile.as_webhook import CLASS_OF_TYPE, Event
 from reconcile.cells import Times
 from reconcile.counting import Here
-from reconcile.events_api import BatchStatus, CallsSpentError, NoAnswerError, NoGrantError, UntrustedError, Webhook
+from reconcile.events_api import (
+    BatchStatus,
+    CallsSpentError,
+    NoAnswerError,
+    NoGrantError,
+    RefusedError,
+    UntrustedError,
+    Webhook,
+)
 from reconcile.filling import Filled
 from reconcile.proved import ALL, State, proved_until, sentence
 from reconcile.rounds import Bounds, Round
@@ -51,6 +59,7 @@ class Bird:
     statuses: list = field(default_factory=list)
     fails: Exception | None = None
     fails_after: int = 10_000
+    bad: list = field(default_factory=list)  # hours and types with an event in an unknown form in their middle
     asked: list = field(default_factory=list)
     types: tuple = TYPES
     calls: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(spent=0))
@@ -69,6 +78,10 @@ class Bird:
         self.asked.append("batch status")
         return self.statuses
 
+    def check(self, since, until, types):
+        if any(since <= hour + HOUR / 2 < until and kind in types for hour, kind in self.bad):
+            raise UntrustedError("an event without an id")
+
     def within(self, since, until, types):
         return [one for one in self.has if since <= one.at < until and one.type in types]
 
@@ -78,6 +91,7 @@ class Bird:
 
     def events(self, since, until, types, subaccounts=None):
         self.spend(("events", since, tuple(types)))
+        self.check(since, until, types)
         yield from self.within(since, until, types)
 
     def metrics(self, since, until, precision, metrics):
@@ -134,6 +148,7 @@ class World:
 
     def fill(self, since, until, types, events):
         self.fills.append((since, until, tuple(types), events))
+        self.bird.check(since, until, types)
         here = {str(event_id) for event_id, _, _ in self.lake.has}
         absent = [one for one in self.bird.within(since, until, types) if one.event_id not in here]
         erased = [one for one in absent if one.event_id in self.erased]
@@ -342,7 +357,7 @@ def test_while_bird_does_not_answer_no_verdict_moves():
         facts = world.run(SETTLED + number * HOUR)
     after = {cell.type: cell for cell in world.cells() if cell.hour == TEN}
     assert after == before
-    assert facts["no_answer"] == 1
+    assert facts["no_answer"] == 5
     assert world.cell(TEN + 9 * HOUR, ALL).state in (State.PROVISIONAL, State.UNKNOWN)
 
 
@@ -391,8 +406,79 @@ def test_an_answer_that_cannot_be_trusted_moves_no_verdict():
     before = world.cells()
     world.bird.fails, world.bird.fails_after = UntrustedError("a next page at another host"), 0
     facts = world.run(SETTLED + timedelta(days=2))
-    assert facts["access_failures"] == 1
+    assert facts["access_failures"] == 5
     assert [cell for cell in world.cells() if cell.hour == TEN] == [cell for cell in before if cell.hour == TEN]
+
+
+def test_a_gap_that_cannot_be_fetched_keeps_no_other_from_its_turn():
+    world = World().calibrated()
+    world.happened(*((number, at(30, hour=number)) for number in range(7)), lost=range(7))
+    world.happened((9, at(30)), kind="open")
+    world.run(SETTLED + 6 * HOUR, bounds=Bounds(events_a_run=0))
+    world.bird.bad = [(TEN, "delivery")]
+    facts = world.run(SETTLED + 6 * HOUR + timedelta(minutes=15))
+    assert facts["access_failures"] == 1
+    assert facts["filled_events"] == 6
+    world.fills.clear()
+    world.run(SETTLED + 7 * HOUR)
+    assert [world.cell(TEN + number * HOUR).state for number in (0, 1, 6)] == [State.GAP, State.FILLED, State.FILLED]
+    assert world.fills == [(TEN, TEN + HOUR, ("delivery",), 200_000)]
+
+
+def test_many_gaps_that_cannot_be_fetched_let_the_hours_be_counted():
+    world = World().calibrated()
+    world.happened(*((number, at(30, hour=number)) for number in range(12)), lost=range(12))
+    world.run(SETTLED + 11 * HOUR, bounds=Bounds(events_a_run=0))
+    world.bird.bad = [(TEN + number * HOUR, "delivery") for number in range(12)]
+    for quarter in range(1, 5):
+        world.run(SETTLED + 11 * HOUR + quarter * timedelta(minutes=15))
+    assert world.cell(TEN + 12 * HOUR).state == State.PROVED
+    assert set(world.fills) == {
+        (TEN + number * HOUR, TEN + (number + 1) * HOUR, ("delivery",), 200_000) for number in range(12)
+    }
+
+
+def test_a_type_that_cannot_be_compared_is_unknown_and_the_others_of_its_hour_and_the_later_hours_are_judged():
+    world = World()
+    world.happened((1, at(30)), (2, at(30, hour=1)))
+    world.happened((3, at(30)), (4, at(40)), kind="open", lost=[4])
+    world.bird.bad = [(TEN, "delivery")]
+    facts = world.run(SETTLED + HOUR)
+    assert (world.cell().state, world.cell(kind="open").state) == (State.UNKNOWN, State.GAP)
+    assert world.cell(TEN + HOUR).state == State.PROVED
+    assert facts["access_failures"] == 1
+    world.bird.bad = []
+    world.run(SETTLED + HOUR + timedelta(minutes=15))
+    assert world.cell().state == State.PROVED
+
+
+def test_a_type_that_cannot_be_compared_on_day_two_is_compared_later():
+    world = World()
+    world.happened((1, at(30)))
+    world.run()
+    world.bird.bad = [(TEN, "delivery")]
+    world.bird.has.append(event(2, at(31)))
+    world.run(TEN + HOUR + timedelta(days=2))
+    assert world.cell().state == State.PROVED
+    world.bird.bad = []
+    for quarter in range(1, 3):
+        world.run(TEN + HOUR + timedelta(days=2) + quarter * timedelta(minutes=15))
+    assert (world.cell().state, world.cell().missing) == (State.GAP, 1)
+
+
+def test_a_key_that_is_refused_ends_the_run_at_once():
+    world = World()
+    world.bird.fails, world.bird.fails_after = RefusedError(401, "Unauthorized."), 0
+    facts = world.run(SETTLED + 6 * HOUR)
+    assert (facts["access_failures"], facts["calls"]) == (1, 1)
+    assert world.state()["refused"] == "Unauthorized. (HTTP 401)"
+
+
+def test_failures_in_a_row_end_the_run():
+    world = World()
+    world.bird.fails, world.bird.fails_after = NoAnswerError("HTTP 503"), 0
+    facts = world.run(SETTLED + 20 * HOUR)
+    assert (facts["no_answer"], facts["calls"]) == (5, 5)
 
 
 def test_a_run_that_is_cut_goes_on():
