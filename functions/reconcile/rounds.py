@@ -88,6 +88,7 @@ class Round:
     failed_before: dict[str, str] = field(default_factory=dict)  # in earlier runs
     last_ones: bool = False  # whether it is the turn of these
     in_a_row: int = 0
+    index_answers: dict[bool, bool] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """The facts of the run, for the log and the metrics. Whatever Bird answers, it is no error of the run."""
@@ -276,6 +277,8 @@ class Round:
         theirs = self.api.count_sent(webhook, hour, hour + HOUR, provable(webhook))
         if theirs != sum(cell.theirs or 0 for cell in settled):
             return False
+        if not theirs and not self.index_has_events(webhook, here=False):
+            return False
         for cell in last.values():
             self.put(replace(cell, stage=stage, counted_at=self.now))
         return True
@@ -297,8 +300,8 @@ class Round:
             if theirs[kind] is None:
                 with self.tolerated(key):
                     theirs[kind], ids[kind] = self.theirs(hour, kind, counts.get(kind, 0), by_id.get(hour), webhook)
-        nothing_there = not any(theirs.values()) and any(counts.get(kind) for kind in kinds)
-        if nothing_there and not self.index_has_events(webhook):
+        here = any(counts.get(kind) for kind in kinds)
+        if kinds and not any(theirs.values()) and not self.index_has_events(webhook, here=here):
             theirs, ids = dict.fromkeys(kinds), {}
             self.facts["no_answer"] = 1
         for kind in kinds:
@@ -335,10 +338,17 @@ class Round:
             note = "" if kind in UNPROVABLE else "not among the types of the webhook"
             self.put(replace(cell, state=State.UNPROVABLE, note=note))
 
-    def index_has_events(self, webhook: Webhook) -> bool:
-        """Whether Bird's index has anything of the last day. If not, its zero proves nothing."""
-        until = self.now.replace(microsecond=0)
-        return self.api.count_sent(webhook, until - timedelta(days=1), until, provable(webhook)) > 0
+    def index_has_events(self, webhook: Webhook, *, here: bool) -> bool:
+        """Whether Bird's index has anything at all. If not, its zero proves nothing.
+
+        `here`: events of the hour are here, so that it must have some of the last day. Else nothing may have been sent
+        for days, and it is asked for nearly all that it keeps.
+        """
+        if here not in self.index_answers:
+            until = self.now.replace(microsecond=0)
+            since = until - (timedelta(days=1) if here else self.times.retention - timedelta(days=1))
+            self.index_answers[here] = self.api.count_sent(webhook, since, until, provable(webhook)) > 0
+        return self.index_answers[here]
 
     # --- Comparing by id ---
 

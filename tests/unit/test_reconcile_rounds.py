@@ -381,6 +381,33 @@ def test_an_index_that_is_empty_by_a_fault_is_no_answer():
     assert facts["no_answer"] == 1
 
 
+def test_an_index_that_is_empty_by_a_fault_proves_nothing_where_nothing_is_here():
+    world = World()
+    facts = world.run(SETTLED + HOUR)
+    assert {cell.state for cell in world.cells() if cell.type != ALL} == {State.UNKNOWN}
+    assert sentence(world.cells(), SETTLED).startswith("nothing is proved yet")
+    assert facts["no_answer"] > 0
+    asked = [what for what in world.bird.asked if what[0] == "count" and what[1] == SETTLED + HOUR - timedelta(days=9)]
+    assert len(asked) == 1
+
+
+def test_a_weekend_without_events_is_proved():
+    world = World(begins_at=TEN - 70 * HOUR)
+    world.happened((1, at(0, hour=-70)))
+    world.run()
+    world.run()
+    assert world.cell().state == State.PROVED
+
+
+def test_an_index_that_is_empty_on_day_two_confirms_nothing():
+    world = World(begins_at=TEN - HOUR)
+    world.happened((1, at(0, hour=-1)))
+    world.run()
+    world.bird.has.clear()
+    world.run(TEN + HOUR + timedelta(days=2))
+    assert (world.cell().state, world.cell().stage) == (State.PROVED, "types")
+
+
 def test_nothing_is_judged_while_process_has_work():
     world = World(held="2 dead letters")
     world.happened((1, at(0)), lost=[1])
