@@ -31,7 +31,7 @@ from reconcile.events_api import (
     Webhook,
 )
 from reconcile.filling import Filled
-from reconcile.proved import ALL, HOUR, Cell, State, proved_until
+from reconcile.proved import ALL, HOUR, NEW_TYPE, Cell, State, proved_until
 from reconcile.verdicts import Verdicts
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,11 @@ class Round:
     def wanted(self, known: Known) -> list[tuple[datetime, str]]:
         since = self.first_hour(known)
         if not self.last_ones:
-            hours_due = due(self.cells.values(), since, self.now, self.times)
+            # What a later version will know is counted again by that one, and not every hour until then.
+            cells = [
+                replace(cell, state=State.UNPROVABLE) if is_new(cell.type) else cell for cell in self.cells.values()
+            ]
+            hours_due = due(cells, since, self.now, self.times)
             return [(hour, stage) for hour, stage in hours_due if self.has_turn(hour.isoformat())]
         failed = [
             (hour, stage)
@@ -314,6 +318,7 @@ class Round:
                     theirs[kind] = there
             self.judged(hour, kind, Counted(number, theirs[kind], moved, ids.get(kind)), known)
         self.others(hour, counts, webhook, known)
+        self.new_types(hour, counts, webhook, known)
         self.cells.pop((hour, ALL), None)
 
     def theirs(
@@ -328,7 +333,7 @@ class Round:
 
     def others(self, hour: datetime, counts: dict[str, int], webhook: Webhook, known: Known) -> None:
         """Types that cannot be proved: each of Bird's, and all others as one, because anybody may invent some."""
-        kinds = provable(webhook)
+        kinds = {*provable(webhook), *new_types(webhook)}
         found: Counter[str] = Counter()
         for kind, number in counts.items():
             if kind not in kinds:
@@ -337,6 +342,22 @@ class Round:
             cell = judge(hour, kind, Counted(number, None), known, self.times, self.now)
             note = "" if kind in UNPROVABLE else "not among the types of the webhook"
             self.put(replace(cell, state=State.UNPROVABLE, note=note))
+
+    def new_types(self, hour: datetime, counts: dict[str, int], webhook: Webhook, known: Known) -> None:
+        """Types of the webhook that this version does not know: their events cannot be fetched, so none is proved."""
+        for kind in new_types(webhook):
+            ours, theirs = counts.get(kind, 0), None
+            try:
+                theirs = self.api.count_sent(webhook, hour, hour + HOUR, [kind])
+            except RefusedError as error:  # Bird's Events API may not know it either
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    raise
+            before = known.before(hour, kind)
+            missing = 0 if before else max(0, (theirs or 0) - ours)
+            stage = self.times.stage(hour, self.now) or TOTAL
+            state = State.BEFORE if before else State.UNKNOWN
+            self.put(Cell(hour, kind, state, ours, theirs, stage, self.now, missing, note=NEW_TYPE))
+            self.facts["events_held"] += missing
 
     def index_has_events(self, webhook: Webhook, *, here: bool) -> bool:
         """Whether Bird's index has anything at all. If not, its zero proves nothing.
@@ -571,6 +592,15 @@ class Round:
 def provable(webhook: Webhook) -> list[str]:
     """The webhook's types that the Events API has, with ids."""
     return sorted(kind for kind in webhook.types if kind in CLASS_OF_TYPE and kind not in UNPROVABLE)
+
+
+def new_types(webhook: Webhook) -> list[str]:
+    return sorted(kind for kind in set(webhook.types) if is_new(kind))
+
+
+def is_new(kind: str) -> bool:
+    """Whether Bird has a type that this version does not know."""
+    return kind not in CLASS_OF_TYPE and kind not in UNPROVABLE and kind not in (ALL, NOT_KNOWN_HERE)
 
 
 def gap_of(cell: Cell) -> str:

@@ -13,6 +13,8 @@ HOUR = timedelta(hours=1)
 RETENTION = timedelta(days=10)  # of Bird's Events API
 # The cell of an hour whose types were not counted one by one yet.
 ALL = "*"
+# The note of an unknown cell whose type this version does not know.
+NEW_TYPE = "a type that this version does not know"
 
 
 class State(StrEnum):
@@ -89,8 +91,12 @@ def sentence(cells: Sequence[Cell], now: datetime) -> str:
 def exceptions(cells: Iterable[Cell]) -> list[str]:
     """What is not proved and will not be without help, each kind in a few words."""
     found: dict[State, list[Cell]] = defaultdict(list)
+    new = set()
     for cell in cells:
-        found[cell.state].append(cell)
+        if cell.state is State.UNKNOWN and cell.note == NEW_TYPE:
+            new.add(cell.type)
+        else:
+            found[cell.state].append(cell)
     said = []
     for state in REMARKABLE:
         if these := found[state]:
@@ -106,6 +112,8 @@ def exceptions(cells: Iterable[Cell]) -> list[str]:
                     said.append(f"{hours:,} hour{'s' if hours > 1 else ''} can no longer be proved")
                 case _:
                     said.append(f"no answer from Bird {places.replace('in ', 'for ')}")
+    if new:
+        said.append(f"not known to this version: {', '.join(sorted(new))}")
     return said
 
 

@@ -60,6 +60,7 @@ class Bird:
     fails: Exception | None = None
     fails_after: int = 10_000
     bad: list = field(default_factory=list)  # hours and types with an event in an unknown form in their middle
+    refuses: str = ""  # a type
     asked: list = field(default_factory=list)
     types: tuple = TYPES
     calls: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(spent=0))
@@ -87,6 +88,8 @@ class Bird:
 
     def count_sent(self, webhook, since, until, types):
         self.spend(("count", since, tuple(types)))
+        if self.refuses in types:
+            raise RefusedError(400, "Invalid event")
         return len(self.within(since, until, types))
 
     def events(self, since, until, types, subaccounts=None):
@@ -241,6 +244,31 @@ def test_rows_of_types_that_cannot_be_proved_are_shown_and_hold_nothing_up():
         "other types": (State.UNPROVABLE, 2),
     }
     assert proved_until(world.cells(), SETTLED) == TEN + HOUR
+
+
+def test_a_type_of_the_webhook_that_is_not_known_here_is_not_proved_and_is_an_alarm():
+    world = World(bird=Bird(types=("delivery", "brand_new")))
+    world.happened((1, at(0)))
+    world.happened((2, at(0)), (3, at(1)), (4, at(2)), kind="brand_new", lost=[3, 4])
+    facts = world.run()
+    found = world.cell(kind="brand_new")
+    assert (found.state, found.ours, found.theirs, found.missing) == (State.UNKNOWN, 1, 3, 2)
+    assert found.note == "a type that this version does not know"
+    assert facts["events_held"] == 2
+    assert world.cell().state == State.PROVED
+    assert sentence(world.cells(), SETTLED) == "nothing is proved yet; not known to this version: brand_new"
+    world.bird.asked.clear()
+    world.run(SETTLED + timedelta(minutes=59))
+    assert [what for what in world.bird.asked if what[1:2] == (TEN,)] == []
+
+
+def test_a_new_type_that_the_events_api_does_not_know_either_is_not_proved():
+    world = World(bird=Bird(types=("delivery", "brand_new")))
+    world.happened((1, at(0)))
+    world.bird.refuses = "brand_new"
+    facts = world.run()
+    assert (world.cell(kind="brand_new").state, world.cell(kind="brand_new").theirs) == (State.UNKNOWN, None)
+    assert "access_failures" not in facts
 
 
 def test_a_lost_batch_is_a_gap_and_is_filled_and_counted_again():
