@@ -101,7 +101,7 @@ def exceptions(cells: Iterable[Cell]) -> list[str]:
     for state in REMARKABLE:
         if these := found[state]:
             hours = len({cell.hour for cell in these})
-            places = f"in {hours:,} hour{'s' if hours > 1 else ''}"
+            places = f"in {in_hours(hours)}"
             missing, strange = sum(cell.missing for cell in these), sum(cell.strange for cell in these)
             match state:
                 case State.GAP:
@@ -109,12 +109,21 @@ def exceptions(cells: Iterable[Cell]) -> list[str]:
                 case State.SURPLUS:
                     said.append(f"{events(strange)} that Bird does not have {places}")
                 case State.EXPIRED:
-                    said.append(f"{hours:,} hour{'s' if hours > 1 else ''} can no longer be proved")
+                    lost = {cell.hour for cell in these if cell.missing}
+                    if lost:
+                        are = "is" if missing == 1 else "are"
+                        said.append(f"{events(missing)} {are} missing for good in {in_hours(len(lost))}")
+                    if hours > len(lost):
+                        said.append(f"{in_hours(hours - len(lost))} can no longer be proved")
                 case _:
                     said.append(f"no answer from Bird {places.replace('in ', 'for ')}")
     if new:
         said.append(f"not known to this version: {', '.join(sorted(new))}")
     return said
+
+
+def in_hours(number: int) -> str:
+    return f"{number:,} hour{'' if number == 1 else 's'}"
 
 
 def events(number: int) -> str:

@@ -622,7 +622,7 @@ def test_what_was_not_proved_in_ten_days_is_expired_and_holds_nothing_up():
     world.run(SETTLED + HOUR)
     world.run(TEN + timedelta(days=10, hours=2))
     assert world.cell().state == State.EXPIRED
-    assert "can no longer be proved" in sentence(world.cells(), TEN + timedelta(days=10, hours=2))
+    assert "1 event is missing for good in 1 hour" in sentence(world.cells(), TEN + timedelta(days=10, hours=2))
 
 
 def test_the_first_run_begins_with_the_first_whole_hour_that_has_events():
