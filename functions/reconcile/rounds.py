@@ -107,6 +107,7 @@ class Round:
             logger.warning("the bound of this run is reached; the next one goes on", extra={"reason": str(error)})
         except NoGrantError as error:
             self.state["no_grant"] = error.grant
+            self.facts["access_failures"] += self.has_compared()
             logger.warning("the API key lacks a grant: nothing is compared", extra={"grant": error.grant})
         except (NoAnswerError, RefusedError, UntrustedError) as error:
             self.failure(error)
@@ -578,15 +579,21 @@ class Round:
             for cell in cells
             if cell.state in (State.GAP, State.UNKNOWN, State.LATE) and cell.hour < self.now - OLD
         ]
-        return {
+        facts: dict[str, Any] = {
             **self.facts,
             "missing_events": sum(cell.missing for cell in cells if cell.state is State.GAP),
             "surplus_events": sum(cell.strange for cell in cells if cell.state is State.SURPLUS),
             "unproved_old_hours": len({cell.hour for cell in old}),
-            # Without the grant nothing can be proved, and that is no alarm.
-            "proof_age_seconds": 0 if self.state["no_grant"] else max(0, round((self.now - until).total_seconds())),
             "calls": self.api.calls.spent,
         }
+        # A key that never had the grant was not meant for this, and that is no alarm.
+        if self.state["no_grant"] and not self.has_compared():
+            return facts
+        return facts | {"proof_age_seconds": max(0, round((self.now - until).total_seconds()))}
+
+    def has_compared(self) -> bool:
+        """Whether the key has had the grant: Bird has answered once."""
+        return bool(self.verdicts.calibration()) or any(cell.theirs is not None for cell in self.cells.values())
 
 
 def provable(webhook: Webhook) -> list[str]:

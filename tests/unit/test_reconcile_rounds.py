@@ -450,8 +450,23 @@ def test_a_missing_grant_is_named_and_no_alarm():
     world.bird.fails, world.bird.fails_after = NoGrantError("Events Search: Read-only"), 0
     facts = world.run()
     assert world.state()["no_grant"] == "Events Search: Read-only"
-    assert "access_failures" not in facts
+    assert not facts["access_failures"]
     assert "no_answer" not in facts
+    assert "proof_age_seconds" not in facts
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_a_grant_that_was_taken_away_is_an_alarm(calibrated):
+    world = World()
+    world.happened((1, at(0)))
+    if calibrated:
+        world.calibrated()
+    else:
+        world.run()
+    world.bird.fails, world.bird.fails_after = NoGrantError("Events Search: Read-only"), 0
+    facts = world.run(SETTLED + timedelta(days=2))
+    assert facts["access_failures"] == 1
+    assert facts["proof_age_seconds"] > 36 * 3600
 
 
 def test_an_answer_that_cannot_be_trusted_moves_no_verdict():
