@@ -17,7 +17,7 @@ from reconcile import calibration, early_warning
 from reconcile.as_webhook import CLASS_OF_TYPE, Event
 from reconcile.calibration import Metric, Sent
 from reconcile.cells import TOTAL, TYPES, UNPROVABLE, Counted, Ids, Known, Times, due, expired, hours, judge, windows
-from reconcile.counting import Here, Ours
+from reconcile.counting import Here, Ours, Whose
 from reconcile.early_warning import Warned, warned
 from reconcile.events_api import (
     DOUBTFUL_METRIC_OF_TYPE,
@@ -127,6 +127,7 @@ class Round:
             self.facts["held_by_process"] = 1
             logger.warning("nothing is judged", extra={"reason": reason})
             return
+        self.ours.whose = Whose(self.verdicts.calibration().get("account"), webhook.subaccount, webhook.exceptions)
         for self.last_ones in (False, True):
             # What is known to be missing first, because Bird forgets it; then again with what was found.
             self.fill_marked(webhook)
@@ -229,6 +230,7 @@ class Round:
         wanted = self.wanted(known)[:HOURS_A_RUN]
         if not wanted:
             return
+        self.learn_account(webhook)
         ours = self.ours.counts_of(windows([hour for hour, _ in wanted]))
         by_id = self.small(wanted, ours, webhook)
         for hour, stage in wanted:
@@ -242,6 +244,14 @@ class Round:
                 self.facts["hours_counted"] += 1
             if all(when != hour for when, _ in self.cells):
                 self.judged(hour, ALL, Counted(0, None), known)
+
+    def learn_account(self, webhook: Webhook) -> None:
+        """Before calibration, from the first event that Bird answers with: the key is of that account."""
+        if self.ours.whose.account is None:
+            with self.tolerated("account"):
+                self.index_has_events(webhook, here=False)
+                self.failed.pop("account", None)
+            self.ours.whose = replace(self.ours.whose, account=self.api.account)
 
     def wanted(self, known: Known) -> list[tuple[datetime, str]]:
         since = self.first_hour(known)

@@ -11,7 +11,7 @@ import pytest
 from reconcile import calibration
 from reconcile.as_webhook import CLASS_OF_TYPE, Event
 from reconcile.cells import Times
-from reconcile.counting import Here
+from reconcile.counting import Here, Whose
 from reconcile.events_api import (
     BatchStatus,
     CallsSpentError,
@@ -63,6 +63,7 @@ class Bird:
     refuses: str = ""  # a type
     asked: list = field(default_factory=list)
     types: tuple = TYPES
+    account: str | None = None
     calls: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(spent=0))
 
     def spend(self, what):
@@ -90,7 +91,10 @@ class Bird:
         self.spend(("count", since, tuple(types)))
         if self.refuses in types:
             raise RefusedError(400, "Invalid event")
-        return len(self.within(since, until, types))
+        found = self.within(since, until, types)
+        if found:
+            self.account = found[0].customer_id
+        return len(found)
 
     def events(self, since, until, types, subaccounts=None):
         self.spend(("events", since, tuple(types)))
@@ -106,13 +110,18 @@ class Lake:
     """Our events, as (id, second, type)."""
 
     has: list = field(default_factory=list)
+    of_others: list = field(default_factory=list)  # of another account
+    whose: Whose = field(default_factory=Whose)
     statements: int = 0
+
+    def all(self):
+        return set(self.has if self.whose.account == "1" else self.has + self.of_others)
 
     def counts_of(self, windows):
         self.statements += 1
         return Counter(
             (at.replace(minute=0, second=0), kind)
-            for _, at, kind in set(self.has)
+            for _, at, kind in self.all()
             if any(since <= at < until for since, until in windows)
         )
 
@@ -120,7 +129,7 @@ class Lake:
         self.statements += 1
         return [
             Here(CLASS_OF_TYPE.get(kind, "x"), kind, str(event_id), at, "batch")
-            for event_id, at, kind in set(self.has)
+            for event_id, at, kind in self.all()
             if kind in types and any(since <= at < until for since, until in windows)
         ]
 
@@ -328,6 +337,15 @@ def test_a_forged_event_is_a_surplus_and_is_never_proved():
     assert (world.cell().state, world.cell().strange) == (State.SURPLUS, 1)
     assert facts["surplus_events"] == 1
     assert proved_until(world.cells(), SETTLED) is None
+
+
+def test_events_of_another_account_are_no_surplus_and_hide_no_loss():
+    world = World()
+    world.happened((1, at(0)), (2, at(1)), lost=[2])
+    world.lake.of_others.append(("other", at(1), "delivery"))
+    world.run()
+    found = world.cell()
+    assert (found.ours, found.theirs, found.state, found.missing, found.strange) == (1, 2, State.GAP, 1, 0)
 
 
 def test_a_loss_hidden_by_a_forged_event_is_not_proved():
