@@ -28,8 +28,10 @@ from bird_webhooks.operate import tombstone
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json, say
+from process.elements import repaired
 from process.normalise import DAY_MILLISECONDS, FIRST_EVENT_DAY
 from process.tombstones import Tombstones
+from reconcile.filling import addresses
 
 AT_ONCE = 8
 # Larger ones are read one at a time.
@@ -219,7 +221,7 @@ class Import:
         if not self.erased.erased_at:
             return False
         moment = None if found.timestamp is None else datetime.fromtimestamp(found.timestamp / 1000, UTC)
-        return any(self.erased.covers(address, moment) for address in found.addresses)
+        return any(self.erased.covers(address, moment) for address in {*found.addresses, *_addresses(found.element)})
 
     # --- All objects, in their order ---
 
@@ -313,6 +315,14 @@ class Import:
         while left := self.raw.left():
             self.progress.show(f"waiting: {left:,} messages in the import queue")
             time.sleep(self.stack.poll_seconds)
+
+
+def _addresses(element: bytes) -> set[str]:
+    """All in it, as filling finds them: a person is not only in rcpt_to."""
+    try:
+        return addresses(element)
+    except ValueError:  # what process repairs, as it will read it
+        return addresses(repaired(element))
 
 
 def _month(found: Found, batch: Batch) -> str:
