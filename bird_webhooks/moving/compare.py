@@ -18,7 +18,7 @@ from bird_webhooks.moving import forms, splitting
 from bird_webhooks.moving.accounts import OnlyAccount
 from bird_webhooks.moving.forms import Found, Refusal
 from bird_webhooks.moving.lake_rows import ORIGIN, LakeRows, Row, canonical
-from bird_webhooks.moving.sources import Entry, NotReadError, Source
+from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
@@ -132,6 +132,10 @@ def _events(source: Source, entry: Entry, only: OnlyAccount, answer: Answer) -> 
                 answer.refused.append((entry.name, item.reason))
     except NotReadError as error:
         answer.refused.append((entry.name, str(error)))
+    except STACK_ERRORS:
+        raise
+    except Exception as error:
+        answer.refused.append((entry.name, forms.fault(error).reason))
 
 
 def _fill(database: sqlite3.Connection, side: str, rows: Iterable[tuple[Row, str]]) -> None:

@@ -29,6 +29,7 @@ from process.rows import REPAIRABLE
 WHOLE_BYTES = 16 * MEBIBYTE
 _HEADER_BYTES = 64 * 1024
 _MAX_NESTED = 5
+_MAX_DIGITS = 15  # of Unix milliseconds, and of what counts elements: all are exact
 _MSYS = re.compile(rb'\s*+\{\s*+"msys"\s*+:')
 _BATCH_ID_IN_HEAD = re.compile(rf"{BATCH_ID_HEADER}\W{{1,6}}([\w.-]+)", re.IGNORECASE)
 # Where tables and connectors have the event, or a whole batch of them.
@@ -77,6 +78,11 @@ class Refusal(NamedTuple):
 
 
 type Item = Found | Probe | Refusal
+
+
+def fault(error: Exception) -> Refusal:
+    """What nobody foresaw costs one object. Of the error its kind alone is shown, because its text may hold values."""
+    return Refusal(f"cannot be read, by a fault of this program: {type(error).__name__}", None)
 
 
 class _Inner(msgspec.Struct):
@@ -233,7 +239,12 @@ def _of_value(raw: bytes, account: Account, row: Row, nested: int) -> Iterator[I
     elif first == b"[":
         yield from _of_array(raw, account, row)
     elif first == b'"':
-        yield from _of_text(_string.decode(raw), account, row, nested)
+        try:
+            text = _string.decode(raw)
+        except ValueError:
+            yield Refusal("not UTF-8", None)
+            return
+        yield from _of_text(text, account, row, nested)
     elif first == b"{":
         yield from _of_object(raw, account, row, nested)
     else:
@@ -329,7 +340,7 @@ def _of_request(members: Mapping[str, Raw], account: Account, row: Row, nested: 
 
 def _numeric(members: Mapping[str, Raw]) -> list[Raw]:
     """PHP makes an object of an array with a gap; others add members that begin with an @."""
-    numbers = [name for name in members if name.isascii() and name.isdecimal()]
+    numbers = [name for name in members if name.isascii() and name.isdecimal() and len(name) <= _MAX_DIGITS]
     others = members.keys() - set(numbers)
     if not numbers or any(not name.startswith("@") for name in others):
         return []
@@ -349,10 +360,10 @@ def _moment(raw: Raw) -> datetime | None:
     if _first(raw) == b"{":
         try:
             return _moment(_members.decode(raw).get("$date", Raw(b"null")))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     text = _text(raw).removesuffix(" UTC")
-    if text.isdecimal() and len(text) >= 12:  # milliseconds
+    if text.isdecimal() and 12 <= len(text) <= _MAX_DIGITS:  # milliseconds
         text = str(int(text) / 1000)
     found = read_timestamp(text)[0]
     return None if found is None else datetime.fromtimestamp(found / 1000, UTC)

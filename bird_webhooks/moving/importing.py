@@ -21,7 +21,7 @@ from bird_webhooks.moving.forms import Found, Probe, Refusal
 from bird_webhooks.moving.ledger import Done, Ledger
 from bird_webhooks.moving.listing import Entries
 from bird_webhooks.moving.raw_batches import RawBatches
-from bird_webhooks.moving.sources import Entry, NotReadError, Source
+from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source
 from bird_webhooks.moving.splitting import Batch, Splitting
 from bird_webhooks.moving.twins import Twins
 from bird_webhooks.operate import tombstone
@@ -173,6 +173,10 @@ class Import:
                 self._store(batch, outcome)
         except NotReadError as error:
             outcome.refusals.append(Refusal(str(error), None))
+        except STACK_ERRORS:
+            raise
+        except Exception as error:
+            outcome.refusals.append(forms.fault(error))
         return outcome
 
     def _with_key(self, found: Found, outcome: Outcome) -> Found | None:
