@@ -60,7 +60,7 @@ def test_a_value_that_differs_is_shown_but_no_address(compare):
     status, said = compare([old], [new])
     assert status == 1
     assert said[2:] == [
-        "rcpt_to of 1 differs: (an address) in the old source, (an address) in the stack",
+        "rcpt_to of 1 differs: <address> in the old source, <address> in the stack",
         "reason of 1 differs: gone in the old source, away in the stack",
         "subject: 1 values only in the stack",
         "not equal: 1 events are in both, 0 only in the old source, 0 only in the stack, 2 values differ",
