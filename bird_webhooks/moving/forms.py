@@ -43,6 +43,10 @@ INSTEAD = "bring the webhook's batches or events of Bird's Events API instead"
 SEGMENT = f"a call of Segment, which keeps no event_id: {INSTEAD}"
 METRICS = f"metrics, which are counts and not events: {INSTEAD}"
 NOT_AN_EVENT = "not an event of Bird's"
+LARGE_TABLE = (
+    f"a table of single columns larger than {WHOLE_BYTES // MEBIBYTE} MB, of which a row far down may show that the "
+    "columns shift: split it into smaller files, each with the header, or bring JSON lines or Parquet"
+)
 COPY_TEXT = "made by COPY in text format, which changes backslashes: export it with `csv header`"
 
 
@@ -396,18 +400,23 @@ def _table(first: bytes) -> str | None:
 
 def _of_table(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterator[Item]:
     whole, chunks = begin(chunks, WHOLE_BYTES + 1)
-    rows = _of_csv(chunks, delimiter, account)
-    yield from list(rows) if len(whole) <= WHOLE_BYTES else rows
+    if len(whole) <= WHOLE_BYTES:
+        yield from list(_of_csv(chunks, delimiter, account, is_whole=True))
+    else:
+        yield from _of_csv(chunks, delimiter, account, is_whole=False)
 
 
-def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterator[Item]:
-    """Errors: UnreadableError."""
+def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account, *, is_whole: bool) -> Iterator[Item]:
+    """`is_whole`: if any row is shifted, none of them is brought in. Errors: UnreadableError."""
     csv.field_size_limit(MAX_VALUE_BYTES)
     lines = _Lines(TextIOWrapper(byte_stream(chunks), encoding="utf-8-sig", newline=""))
     records = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         names = [name.strip() for name in next(records)]
         _check_header(names)
+        has_payload = not {*names}.isdisjoint(_PAYLOADS)
+        if not has_payload and not is_whole:
+            raise UnreadableError(LARGE_TABLE)
         for place, record in enumerate(records, 1):
             lines.bytes_of_record = 0
             if not record:
@@ -415,7 +424,7 @@ def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterat
             if len(record) != len(names):
                 raise ShiftedError
             row = dict(zip(names, record, strict=True))
-            if any(name in _PAYLOADS for name in names):
+            if has_payload:
                 members = {name: Raw(msgspec.json.encode(text)) for name, text in row.items() if text}
             else:
                 members = flat.from_texts(row)
