@@ -59,14 +59,15 @@ class Choice:
 
 
 class Stored(NamedTuple):
-    """A batch of an object. Without `new`, an earlier run, or another object, has handed it over."""
+    """A batch of an object. Another object may have the same."""
 
     name: str
     identity: str
     day: date
     size: int
     events: int
-    new: bool
+    odd_dates: int
+    by_month: Counter[tuple[str, str]]  # and type
 
 
 @dataclass
@@ -80,8 +81,6 @@ class Outcome:
     probes: int = 0
     here: int = 0  # events
     erased: int = 0
-    odd_dates: int = 0
-    by_month: Counter[tuple[str, str]] = field(default_factory=Counter)
     oldest: datetime | None = None
 
 
@@ -208,18 +207,19 @@ class Import:
         if name.identity in self.ledger.identities:
             outcome.here += count
             return
-        kept = [found.element for found in batch.found if not self._is_erased(found)]
+        kept = [found for found in batch.found if not self._is_erased(found)]
         outcome.erased += count - len(kept)
         if not kept:
             return
-        for found in batch.found:
-            outcome.by_month[_month(found, batch), found.type] += 1
-            outcome.odd_dates += _is_odd(found, batch)
         outcome.oldest = min(batch.received_at, outcome.oldest or batch.received_at)
-        body = b"[%b]" % b",".join(kept)
+        body = b"[%b]" % b",".join(found.element for found in kept)
         if not self.choice.dry_run:
             self.raw.put_once(name.text, body, batch.received_at, outcome.entry.name)
-        outcome.batches.append(Stored(name.text, name.identity, batch.day, len(body), len(kept), new=True))
+        by_month = Counter((_month(found, batch), found.type) for found in kept)
+        odd_dates = sum(_is_odd(found, batch) for found in kept)
+        outcome.batches.append(
+            Stored(name.text, name.identity, batch.day, len(body), len(kept), odd_dates, by_month),
+        )
 
     def _is_erased(self, found: Found) -> bool:
         if not self.erased.erased_at:
@@ -259,11 +259,12 @@ class Import:
                 "refused": outcome.refused_events,
             }
         )
-        books.by_month.update(outcome.by_month)
+        for stored in new:
+            books.by_month.update(stored.by_month)
         books.batches += len(new)
         books.body_bytes += sum(stored.size for stored in new)
         books.read_bytes += entry.size
-        books.odd_dates += outcome.odd_dates
+        books.odd_dates += sum(stored.odd_dates for stored in new)
         if outcome.oldest:
             books.oldest = min(outcome.oldest, books.oldest or outcome.oldest)
         for refusal in outcome.refusals:

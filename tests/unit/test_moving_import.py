@@ -126,3 +126,14 @@ def test_an_error_of_the_stack_ends_the_import(tmp_path, monkeypatch):
     monkeypatch.setattr(Import, "_store", denied)
     with pytest.raises(ClientError):
         imported(tmp_path, {"b.json": GOOD})
+
+
+# --- Counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_months_count_each_event_once_and_no_erased_person(tmp_path):
+    body = event(type="open") + b"\n" + event(type="click", event_id="2", rcpt_to="gone@example.com")
+    old = event(type="open", event_id="3", timestamp="1262304000")  # 2010
+    books = imported(tmp_path, {"a.jsonl": body, "b.jsonl": body, "c.jsonl": old, "d.jsonl": old}, GONE)
+    assert books.by_month == {("2025-11", "open"): 1, ("2010-01", "open"): 1}
+    assert (books.events["imported"], books.odd_dates) == (2, 1)
