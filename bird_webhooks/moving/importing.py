@@ -5,6 +5,7 @@ content. A message of the import queue names up to some hundred batches of a day
 file of them. A cut at any moment leaves batches that no message named; the next run finds them and hands them over.
 """
 
+import json
 import time
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -326,8 +327,8 @@ def _addresses(element: bytes) -> set[str]:
     """All in it, as filling finds them: a person is not only in rcpt_to."""
     try:
         return addresses(element)
-    except ValueError:  # what process repairs, as it will read it
-        return addresses(repaired(element))
+    except ValueError:  # what process repairs, as it will read it; or a number that is too large for msgspec
+        return addresses(json.dumps(json.loads(repaired(element), parse_int=str, parse_float=str)).encode())
 
 
 def _month(found: Found, batch: Batch) -> str:

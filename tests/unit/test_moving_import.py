@@ -56,6 +56,9 @@ def element(**fields: Any) -> bytes:
         # What process repairs.
         b'[{"msys":{"message_event":{"type":"delivery","subaccount_id":007,"msg_from":"gone\\u0040example.com"}}}]',
         element(type="delivery", subject="A", msg_from="gone@example.com").replace(b'"A"', b'"\xff"'),
+        # What no number holds.
+        element(type="delivery", subject="A", msg_from="gone@example.com").replace(b'"A"', b"1e999"),
+        element(type="delivery", subject="A", msg_from="gone@example.com").replace(b'"A"', b"9" * 5_000),
     ],
 )
 def test_an_erased_person_is_left_out_wherever_an_event_names_them(tmp_path, body):
