@@ -11,7 +11,7 @@ def test_dashboard_shows_the_alarms_and_functions_of_the_stack(stack):
     [shown] = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
     alarms = {alarm["AlarmArn"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
     ours = {arn for arn, alarm in alarms.items() if alarm["AlarmActions"] == [stack.resources()["AlarmTopic"]]}
-    assert len(ours) == 26
+    assert len(ours) == 38
     assert set(shown) == ours
     named = {metric[3] for widget in widgets for metric in widget["properties"].get("metrics", []) if len(metric) > 3}
     assert {stack.resources()["IngestFunction"], stack.resources()["ProcessFunction"]} <= named
