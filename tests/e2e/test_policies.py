@@ -177,6 +177,27 @@ MUST: dict[str, list[Call]] = {
         Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
         PUBLISH,
     ],
+    "ReconcileRole": [
+        read_secret("{BirdApiKeySecret}"),
+        READ_TOMBSTONE_KEY,
+        ASK_ATHENA,
+        READ_TABLE,
+        Call("glue", "get_partitions", A_TABLE),
+        READ_ROWS,
+        READ_CSV_ROWS,
+        READ_CLOSED,
+        LIST_LAKE,
+        LIST_RAW,
+        WRITE_RESULTS,
+        get("{LakeBucket}", "athena-results/by-a-test"),
+        put("{LakeBucket}", "completeness/by-a-test"),
+        get("{LakeBucket}", "completeness/by-a-test"),
+        READ_RAW,
+        put("{RawBucket}", "raw/backfill-by-a-test.json"),
+        on_queue("get_queue_attributes", AttributeNames=["QueueArn"]),
+        on_queue("get_queue_attributes", "{ProcessDeadLetterQueue}", AttributeNames=["QueueArn"]),
+        Call("lambda", "invoke", {"FunctionName": "{LoadPostgresFunction}", "Payload": b'{"verdicts": []}'}),
+    ],
     "ReportRole": [
         ASK_ATHENA,
         READ_TABLE,
@@ -279,6 +300,7 @@ MAY_NOT: list[Call] = [
     Call("lambda", "list_functions", {}),
     Call("lambda", "invoke", {"FunctionName": "{IngestFunction}", "Payload": b"{}"}),
     Call("lambda", "invoke", {"FunctionName": "{ProcessFunction}", "Payload": b"{}"}),
+    Call("lambda", "invoke", {"FunctionName": "{LoadPostgresFunction}", "Payload": b"{}"}),
     Call("lambda", "get_function", {"FunctionName": "{IngestFunction}"}),
     Call("lambda", "update_function_configuration", {"FunctionName": "{IngestFunction}", "Description": "by a test"}),
     ASK_ATHENA,
@@ -296,7 +318,7 @@ def same(one: Call, other: Call) -> bool:
     """Whether both ask for the same thing, whatever they bring along."""
 
     def about(call: Call) -> list[Any]:
-        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId", "Entries", "WorkGroup", "Name")
+        names = ("Bucket", "Key", "QueueUrl", "SecretId", "GroupId", "Entries", "WorkGroup", "Name", "FunctionName")
         return [call.service, call.operation, *(call.arguments.get(name) for name in names)]
 
     return about(one) == about(other)
@@ -320,7 +342,13 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     found = stack.resources()
     for key in ("raw/by-a-test.json", "raw/import/by-a-test.json"):
         s3.put_object(Bucket=found["RawBucket"], Key=key, Body=b"[]")
-    for key in ("events/by-a-test", "events-csv/by-a-test", "closed/by-a-test", "maintenance/days/by-a-test"):
+    for key in (
+        "events/by-a-test",
+        "events-csv/by-a-test",
+        "closed/by-a-test",
+        "maintenance/days/by-a-test",
+        "alerts/by-a-test",
+    ):
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
     secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
@@ -328,6 +356,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("RawBucket", "raw/import/by-a-test.json"),
+        ("RawBucket", "raw/backfill-by-a-test.json"),
         ("LakeBucket", "events/by-a-test"),
         ("LakeBucket", "events-csv/by-a-test"),
         ("LakeBucket", "quarantine/by-a-test"),
@@ -336,6 +365,8 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
         ("LakeBucket", "closed/by-a-test"),
         ("LakeBucket", "maintenance/by-a-test"),
         ("LakeBucket", "maintenance/days/by-a-test"),
+        ("LakeBucket", "alerts/by-a-test"),
+        ("LakeBucket", "completeness/by-a-test"),
     ]:
         s3.delete_object(Bucket=found[bucket], Key=key)
 
@@ -402,7 +433,7 @@ def test_nobody_may_speak_plain_http_to_what_holds_data():
         for resource in TEMPLATE["Resources"].values()
         if resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
     ]
-    assert len(policies) == 5
+    assert len(policies) == 6
     for policy in policies:
         refusals = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert json.dumps([s["Condition"] for s in refusals]) == '[{"Bool": {"aws:SecureTransport": false}}]'
