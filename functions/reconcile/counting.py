@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from reconcile.athena import Athena
+from reconcile.events_api import ALL_SUBACCOUNTS, PRIMARY_ONLY
 
 Window = tuple[datetime, datetime]
 Key = tuple[str, str, str, str]  # customer_id (empty if absent), event_class, type, event_key
@@ -31,7 +32,21 @@ class Here(NamedTuple):
     batch_id: str
 
 
+@dataclass(frozen=True)
+class Whose:
+    """Of which account events are counted, and of which subaccounts, as the webhook sends them. None: of any account.
+
+    An event that names no account may be anybody's, and is counted.
+    """
+
+    account: str | None = None
+    subaccount: str = ALL_SUBACCOUNTS
+    exceptions: tuple[str, ...] = ()
+
+
 class Ours(Protocol):
+    whose: Whose  # whose events all but `keys` give
+
     def counts_of(self, windows: Sequence[Window]) -> Counter[tuple[datetime, str]]:
         """Events by the beginning of their hour (UTC) and their type."""
 
@@ -45,17 +60,18 @@ class Ours(Protocol):
         """Of events within this time, whichever of the dates from the day before to the day after has their row."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class AthenaOurs:
     """`read_file` reads an object by its s3:// address; `of_text`: in CSV all columns of `events` are text."""
 
     athena: Athena
     read_file: Any
     of_text: bool = False
+    whose: Whose = Whose()
 
     def counts_of(self, windows: Sequence[Window]) -> Counter[tuple[datetime, str]]:
         found: Counter[tuple[datetime, str]] = Counter()
-        for row in self._rows(counts_sql(windows, self.of_text)):
+        for row in self._rows(counts_sql(windows, self.of_text, whose=self.whose)):
             found[(moment(row["hour"]), row["type"])] += int(row["events"])
         return found
 
@@ -64,11 +80,11 @@ class AthenaOurs:
             return []
         return [
             Here(row["event_class"], row["type"], row["event_key"], moment(row["happened"]), row["batch_id"])
-            for row in self._rows(events_sql(windows, types, self.of_text))
+            for row in self._rows(events_sql(windows, types, self.of_text, self.whose))
         ]
 
     def minutes(self, since: datetime, until: datetime, types: Sequence[str]) -> Mapping[tuple[datetime, str], int]:
-        sql = counts_sql([(since, until)], self.of_text, period="minute", types=types)
+        sql = counts_sql([(since, until)], self.of_text, period="minute", types=types, whose=self.whose)
         return {(moment(row["hour"]), row["type"]): int(row["events"]) for row in self._rows(sql)} if types else {}
 
     def keys(self, since: datetime, until: datetime, types: Sequence[str]) -> set[Key]:
@@ -84,22 +100,27 @@ class AthenaOurs:
 
 
 def counts_sql(
-    windows: Sequence[Window], of_text: bool, *, period: str = "hour", types: Collection[str] | None = None
+    windows: Sequence[Window],
+    of_text: bool,
+    *,
+    period: str = "hour",
+    types: Collection[str] | None = None,
+    whose: Whose = Whose(),
 ) -> str:
     """A copy of an event may have come days after it; the first second that is told of it counts."""
     only = "" if types is None else f" AND type IN {texts(types)}"
     return f"""
         SELECT date_trunc('{period}', happened) AS hour, type, count(*) AS events FROM (
           SELECT {IDENTITY}, min("timestamp") AS happened FROM {relation(of_text)}
-          WHERE {within(windows)}{only} GROUP BY {IDENTITY}
+          WHERE {within(windows)}{only}{of(whose)} GROUP BY {IDENTITY}
         ) AS once
         GROUP BY date_trunc('{period}', happened), type"""
 
 
-def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool) -> str:
+def events_sql(windows: Sequence[Window], types: Collection[str], of_text: bool, whose: Whose = Whose()) -> str:
     return f"""
         SELECT event_class, type, event_key, min("timestamp") AS happened, min(batch_id) AS batch_id
-        FROM {relation(of_text)} WHERE {within(windows)} AND type IN {texts(types)} GROUP BY {IDENTITY}"""
+        FROM {relation(of_text)} WHERE {within(windows)} AND type IN {texts(types)}{of(whose)} GROUP BY {IDENTITY}"""
 
 
 def keys_sql(since: datetime, until: datetime, types: Collection[str], of_text: bool) -> str:
@@ -111,6 +132,18 @@ def keys_sql(since: datetime, until: datetime, types: Collection[str], of_text: 
 
 def relation(of_text: bool) -> str:
     return "events_deduplicated" if of_text else "events"
+
+
+def of(whose: Whose) -> str:
+    subaccount = f"coalesce(nullif(subaccount_id, ''), '{PRIMARY_ONLY}')"
+    parts = []
+    if whose.account is not None:
+        parts.append(f"coalesce(customer_id, '') IN {texts(['', whose.account])}")
+    if whose.subaccount != ALL_SUBACCOUNTS:
+        parts.append(f"{subaccount} IN {texts([whose.subaccount])}")
+    if whose.exceptions:
+        parts.append(f"{subaccount} NOT IN {texts(whose.exceptions)}")
+    return "".join(f" AND {part}" for part in parts)
 
 
 def within(windows: Sequence[Window]) -> str:

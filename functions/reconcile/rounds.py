@@ -1,21 +1,23 @@
 """One run: early warning, then what is due is counted and judged, gaps are filled, and the verdicts are written.
 
 A run may end anywhere: what it has judged is written, and the next one goes on with what is due. While Bird does not
-answer, no verdict changes.
+answer, no verdict changes. What failed comes last in the next run, so that one bad hour keeps no other from its turn.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from reconcile import calibration, early_warning
 from reconcile.as_webhook import CLASS_OF_TYPE, Event
 from reconcile.calibration import Metric, Sent
 from reconcile.cells import TOTAL, TYPES, UNPROVABLE, Counted, Ids, Known, Times, due, expired, hours, judge, windows
-from reconcile.counting import Here, Ours
+from reconcile.counting import Here, Ours, Whose
 from reconcile.early_warning import Warned, warned
 from reconcile.events_api import (
     DOUBTFUL_METRIC_OF_TYPE,
@@ -29,7 +31,7 @@ from reconcile.events_api import (
     Webhook,
 )
 from reconcile.filling import Filled
-from reconcile.proved import ALL, HOUR, Cell, State, proved_until
+from reconcile.proved import ALL, HOUR, NEW_TYPE, Cell, State, proved_until
 from reconcile.verdicts import Verdicts
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ EDGE = timedelta(seconds=5)  # how far a second may be off between the webhook a
 OLD = timedelta(days=8)  # two days are left to fill what Bird forgets after ten
 NOT_KNOWN_HERE = "other types"
 MOST_KEPT = 50  # batches that are named in the state
+FAILURES_IN_A_ROW = 5  # after them the run ends
+FORGOTTEN = timedelta(days=1)  # until what failed has its usual turn again
 
 
 class Fill(Protocol):
@@ -80,6 +84,11 @@ class Round:
     state: dict[str, Any] = field(default_factory=dict)
     facts: Counter[str] = field(default_factory=Counter)
     changed: set[datetime] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)  # what (an hour, a cell, a batch), and when
+    failed_before: dict[str, str] = field(default_factory=dict)  # in earlier runs
+    last_ones: bool = False  # whether it is the turn of these
+    in_a_row: int = 0
+    index_answers: dict[bool, bool] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """The facts of the run, for the log and the metrics. Whatever Bird answers, it is no error of the run."""
@@ -88,22 +97,22 @@ class Round:
         midnight = (self.now - LOOK_BACK).replace(hour=0, minute=0, second=0, microsecond=0)
         self.cells = self.verdicts.cells(midnight, self.now)
         self.state |= {"no_grant": "", "refused": "", "held_by": ""}
+        since = (self.now - FORGOTTEN).isoformat()
+        self.failed = {what: when for what, when in self.state.get("failed", {}).items() if when >= since}
+        self.failed_before = dict(self.failed)
         try:
             self.look()
         except CallsSpentError as error:
             self.facts["bounds_reached"] = 1
             logger.warning("the bound of this run is reached; the next one goes on", extra={"reason": str(error)})
-        except NoAnswerError as error:
-            self.facts["no_answer"] = 1
-            self.unknown()
-            logger.warning("Bird did not answer: no verdict changes", extra={"reason": str(error)})
         except NoGrantError as error:
             self.state["no_grant"] = error.grant
+            self.facts["access_failures"] += self.has_compared()
             logger.warning("the API key lacks a grant: nothing is compared", extra={"grant": error.grant})
-        except (RefusedError, UntrustedError) as error:
-            self.state["refused"] = str(error)
-            self.facts["access_failures"] = 1
-            logger.error("Bird's answer cannot be used", extra={"reason": str(error)})
+        except (NoAnswerError, RefusedError, UntrustedError) as error:
+            self.failure(error)
+            if isinstance(error, NoAnswerError):
+                self.unknown()
         finally:
             self.give_up_expired()
             self.write()
@@ -118,13 +127,55 @@ class Round:
             self.facts["held_by_process"] = 1
             logger.warning("nothing is judged", extra={"reason": reason})
             return
-        # What is known to be missing first, because Bird forgets it; then again with what was found.
-        self.fill_marked(webhook)
-        self.fill_gaps()
-        self.count(webhook, known)
-        self.calibrate(webhook)
-        self.fill_marked(webhook)
-        self.fill_gaps()
+        self.ours.whose = Whose(self.verdicts.calibration().get("account"), webhook.subaccount, webhook.exceptions)
+        for self.last_ones in (False, True):
+            # What is known to be missing first, because Bird forgets it; then again with what was found.
+            self.fill_marked(webhook)
+            self.fill_gaps()
+            self.count(webhook, known)
+            if self.has_turn("calibration"):
+                with self.tolerated("calibration"):
+                    self.calibrate(webhook)
+                    self.failed.pop("calibration", None)
+            self.fill_marked(webhook)
+            self.fill_gaps()
+
+    # --- Failures ---
+
+    @contextmanager
+    def tolerated(self, what: str) -> Iterator[None]:
+        """A bad answer is about this one thing, and the run goes on.
+
+        Errors: those that are about all of Bird: NoGrantError, CallsSpentError, a key that is refused, and any failure
+        after several in a row.
+        """
+        before, calls = self.in_a_row, self.api.calls.spent
+        try:
+            yield
+        except (NoAnswerError, RefusedError, UntrustedError) as error:
+            self.failed[what] = self.now.isoformat()
+            self.in_a_row += 1
+            key_refused = isinstance(error, RefusedError) and error.status == HTTPStatus.UNAUTHORIZED
+            if key_refused or self.in_a_row >= FAILURES_IN_A_ROW:
+                raise
+            self.failure(error, what)
+        else:
+            if self.in_a_row == before and self.api.calls.spent > calls:
+                self.in_a_row = 0
+
+    def failure(self, error: Exception, what: str = "all") -> None:
+        if isinstance(error, NoAnswerError):
+            self.facts["no_answer"] += 1
+            logger.warning("Bird did not answer: no verdict changes", extra={"of": what, "reason": str(error)})
+        else:
+            self.state["refused"] = str(error)
+            self.facts["access_failures"] += 1
+            logger.error("Bird's answer cannot be used", extra={"of": what, "reason": str(error)})
+
+    def has_turn(self, what: str) -> bool:
+        """What failed in an earlier run comes last, and what has failed in this one, not again."""
+        tried = self.failed.get(what) != self.failed_before.get(what)
+        return not tried and (what in self.failed_before) is self.last_ones
 
     def known(self, webhook: Webhook) -> Known:
         """Since when there is something to compare: the first whole hour with events of ours, or the first run."""
@@ -176,18 +227,47 @@ class Round:
     # --- Counting ---
 
     def count(self, webhook: Webhook, known: Known) -> None:
-        wanted = due(self.cells.values(), self.first_hour(known), self.now, self.times)[:HOURS_A_RUN]
+        wanted = self.wanted(known)[:HOURS_A_RUN]
         if not wanted:
             return
+        self.learn_account(webhook)
         ours = self.ours.counts_of(windows([hour for hour, _ in wanted]))
         by_id = self.small(wanted, ours, webhook)
         for hour, stage in wanted:
             counts = {kind: number for (when, kind), number in ours.items() if when == hour}
-            if stage == TOTAL:
-                self.total(hour, counts, webhook, known)
-            elif not self.confirmed(hour, stage, counts, webhook):
-                self.types(hour, counts, by_id, webhook, known)
-            self.facts["hours_counted"] += 1
+            self.failed.pop(hour.isoformat(), None)
+            with self.tolerated(hour.isoformat()):
+                if stage == TOTAL:
+                    self.total(hour, counts, webhook, known)
+                elif not self.confirmed(hour, stage, counts, webhook):
+                    self.types(hour, counts, by_id, webhook, known)
+                self.facts["hours_counted"] += 1
+            if all(when != hour for when, _ in self.cells):
+                self.judged(hour, ALL, Counted(0, None), known)
+
+    def learn_account(self, webhook: Webhook) -> None:
+        """Before calibration, from the first event that Bird answers with: the key is of that account."""
+        if self.ours.whose.account is None:
+            with self.tolerated("account"):
+                self.index_has_events(webhook, here=False)
+                self.failed.pop("account", None)
+            self.ours.whose = replace(self.ours.whose, account=self.api.account)
+
+    def wanted(self, known: Known) -> list[tuple[datetime, str]]:
+        since = self.first_hour(known)
+        if not self.last_ones:
+            # What a later version will know is counted again by that one, and not every hour until then.
+            cells = [
+                replace(cell, state=State.UNPROVABLE) if is_new(cell.type) else cell for cell in self.cells.values()
+            ]
+            hours_due = due(cells, since, self.now, self.times)
+            return [(hour, stage) for hour, stage in hours_due if self.has_turn(hour.isoformat())]
+        failed = [
+            (hour, stage)
+            for hour in hours(max(since, self.now - self.times.retention), self.now)
+            if self.has_turn(hour.isoformat()) and (stage := self.times.stage(hour, self.now))
+        ]
+        return sorted(failed, key=lambda item: self.failed_before[item[0].isoformat()])
 
     def first_hour(self, known: Known) -> datetime:
         """Hours from before the webhook are counted too if they were imported: then they have cells."""
@@ -212,6 +292,8 @@ class Round:
         theirs = self.api.count_sent(webhook, hour, hour + HOUR, provable(webhook))
         if theirs != sum(cell.theirs or 0 for cell in settled):
             return False
+        if not theirs and not self.index_has_events(webhook, here=False):
+            return False
         for cell in last.values():
             self.put(replace(cell, stage=stage, counted_at=self.now))
         return True
@@ -224,36 +306,45 @@ class Round:
         webhook: Webhook,
         known: Known,
     ) -> None:
-        kinds = provable(webhook)
+        kinds, key = provable(webhook), hour.isoformat()
         absent = [kind for kind in kinds if not counts.get(kind)]
-        theirs: dict[str, int | None] = dict.fromkeys(absent, 0)
-        ids: dict[str, Ids] = {}
-        if absent and self.api.count_sent(webhook, hour, hour + HOUR, absent):
-            theirs |= {kind: self.api.count_sent(webhook, hour, hour + HOUR, [kind]) for kind in absent}
+        nothing = not absent or not self.api.count_sent(webhook, hour, hour + HOUR, absent)
+        theirs: dict[str, int | None] = {kind: 0 if nothing and kind in absent else None for kind in kinds}
+        ids: dict[str, Ids | None] = {}
         for kind in kinds:
-            if number := counts.get(kind, 0):
-                if hour in by_id and number <= COMPARED_BY_ID:
-                    compared = self.compared(hour, kind, by_id[hour], webhook)
-                    if compared is not None:
-                        theirs[kind], ids[kind] = compared
-                        continue
-                theirs[kind] = self.api.count_sent(webhook, hour, hour + HOUR, [kind])
-        nothing_there = not any(theirs.values()) and any(counts.get(kind) for kind in kinds)
-        if nothing_there and not self.index_has_events(webhook):
+            if theirs[kind] is None:
+                with self.tolerated(key):
+                    theirs[kind], ids[kind] = self.theirs(hour, kind, counts.get(kind, 0), by_id.get(hour), webhook)
+        here = any(counts.get(kind) for kind in kinds)
+        if kinds and not any(theirs.values()) and not self.index_has_events(webhook, here=here):
             theirs, ids = dict.fromkeys(kinds), {}
             self.facts["no_answer"] = 1
         for kind in kinds:
             number, there = counts.get(kind, 0), theirs[kind]
             moved = 0
-            if kind not in ids and there is not None and there != number:
-                moved = self.crossed(hour, kind, webhook) - self.crossed(hour + HOUR, kind, webhook)
-            self.judged(hour, kind, Counted(number, there, moved, ids.get(kind)), known)
+            if ids.get(kind) is None and there is not None and there != number:
+                theirs[kind] = None
+                with self.tolerated(key):
+                    moved = self.crossed(hour, kind, webhook) - self.crossed(hour + HOUR, kind, webhook)
+                    theirs[kind] = there
+            self.judged(hour, kind, Counted(number, theirs[kind], moved, ids.get(kind)), known)
         self.others(hour, counts, webhook, known)
+        self.new_types(hour, counts, webhook, known)
         self.cells.pop((hour, ALL), None)
+
+    def theirs(
+        self, hour: datetime, kind: str, ours: int, here: list[Here] | None, webhook: Webhook
+    ) -> tuple[int, Ids | None]:
+        """How many Bird has; and how the ids differ, where there are few."""
+        if here is not None and 0 < ours <= COMPARED_BY_ID:
+            compared = self.compared(hour, kind, here, webhook)
+            if compared is not None:
+                return compared
+        return self.api.count_sent(webhook, hour, hour + HOUR, [kind]), None
 
     def others(self, hour: datetime, counts: dict[str, int], webhook: Webhook, known: Known) -> None:
         """Types that cannot be proved: each of Bird's, and all others as one, because anybody may invent some."""
-        kinds = provable(webhook)
+        kinds = {*provable(webhook), *new_types(webhook)}
         found: Counter[str] = Counter()
         for kind, number in counts.items():
             if kind not in kinds:
@@ -263,10 +354,33 @@ class Round:
             note = "" if kind in UNPROVABLE else "not among the types of the webhook"
             self.put(replace(cell, state=State.UNPROVABLE, note=note))
 
-    def index_has_events(self, webhook: Webhook) -> bool:
-        """Whether Bird's index has anything of the last day. If not, its zero proves nothing."""
-        until = self.now.replace(microsecond=0)
-        return self.api.count_sent(webhook, until - timedelta(days=1), until, provable(webhook)) > 0
+    def new_types(self, hour: datetime, counts: dict[str, int], webhook: Webhook, known: Known) -> None:
+        """Types of the webhook that this version does not know: their events cannot be fetched, so none is proved."""
+        for kind in new_types(webhook):
+            ours, theirs = counts.get(kind, 0), None
+            try:
+                theirs = self.api.count_sent(webhook, hour, hour + HOUR, [kind])
+            except RefusedError as error:  # Bird's Events API may not know it either
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    raise
+            before = known.before(hour, kind)
+            missing = 0 if before else max(0, (theirs or 0) - ours)
+            stage = self.times.stage(hour, self.now) or TOTAL
+            state = State.BEFORE if before else State.UNKNOWN
+            self.put(Cell(hour, kind, state, ours, theirs, stage, self.now, missing, note=NEW_TYPE))
+            self.facts["events_held"] += missing
+
+    def index_has_events(self, webhook: Webhook, *, here: bool) -> bool:
+        """Whether Bird's index has anything at all. If not, its zero proves nothing.
+
+        `here`: events of the hour are here, so that it must have some of the last day. Else nothing may have been sent
+        for days, and it is asked for nearly all that it keeps.
+        """
+        if here not in self.index_answers:
+            until = self.now.replace(microsecond=0)
+            since = until - (timedelta(days=1) if here else self.times.retention - timedelta(days=1))
+            self.index_answers[here] = self.api.count_sent(webhook, since, until, provable(webhook)) > 0
+        return self.index_answers[here]
 
     # --- Comparing by id ---
 
@@ -324,10 +438,17 @@ class Round:
         """Minutes of batches that Bird gave up, or that it calls delivered and that are not here: at once."""
         if not self.may_fill():
             return
-        for batch_id, (since, until) in sorted(self.state.get("marked", {}).items(), key=lambda item: item[1]):
+        marked = self.state.get("marked", {}).items()
+        for batch_id, (since, until) in sorted(marked, key=lambda item: (self.failed_before.get(item[0], ""), item[1])):
+            if not self.has_turn(batch_id):
+                continue
             window = datetime.fromisoformat(since), datetime.fromisoformat(until)
             too_old = window[0] < self.now - self.times.retention
-            found = None if too_old else self.filled(*window, provable(webhook))
+            found = None
+            if not too_old:
+                with self.tolerated(batch_id):
+                    found = self.filled(*window, provable(webhook))
+                    self.failed.pop(batch_id, None)
             if too_old or (found and not found.left):
                 del self.state["marked"][batch_id]
                 self.state["marks_done"] = sorted({*self.state["marks_done"], batch_id})
@@ -335,7 +456,8 @@ class Round:
     def fill_gaps(self) -> None:
         """The oldest first: Bird forgets them first."""
         gaps = sorted(
-            (cell for cell in self.cells.values() if cell.state is State.GAP), key=lambda cell: (cell.hour, cell.type)
+            (cell for cell in self.cells.values() if cell.state is State.GAP and self.has_turn(gap_of(cell))),
+            key=lambda cell: (self.failed_before.get(gap_of(cell), ""), cell.hour, cell.type),
         )
         for cell in gaps:
             if cell.filled_at and cell.counted_at <= cell.filled_at:
@@ -345,7 +467,11 @@ class Round:
                 return
             if cell.filled_at:
                 self.facts["filling_did_not_help"] += cell.missing
-            found = self.filled(cell.hour, cell.hour + HOUR, [cell.type])
+            with self.tolerated(gap_of(cell)):
+                found = self.filled(cell.hour, cell.hour + HOUR, [cell.type])
+                self.failed.pop(gap_of(cell), None)
+            if gap_of(cell) in self.failed:
+                continue
             if found is None:
                 return
             filled = replace(
@@ -447,6 +573,7 @@ class Round:
         self.verdicts.write(self.cells.values(), dates)
         waiting = sorted({*self.state.get("to_hand_over", []), *map(str, dates)})
         self.state["to_hand_over"] = waiting
+        self.state["failed"] = self.failed
         self.state["looked_at"] = self.now.isoformat()
         today = str(self.now.date())
         self.state["calls"] = {today: self.state.get("calls", {}).get(today, 0) + self.api.calls.spent}
@@ -467,20 +594,39 @@ class Round:
             for cell in cells
             if cell.state in (State.GAP, State.UNKNOWN, State.LATE) and cell.hour < self.now - OLD
         ]
-        return {
+        facts: dict[str, Any] = {
             **self.facts,
             "missing_events": sum(cell.missing for cell in cells if cell.state is State.GAP),
             "surplus_events": sum(cell.strange for cell in cells if cell.state is State.SURPLUS),
             "unproved_old_hours": len({cell.hour for cell in old}),
-            # Without the grant nothing can be proved, and that is no alarm.
-            "proof_age_seconds": 0 if self.state["no_grant"] else max(0, round((self.now - until).total_seconds())),
             "calls": self.api.calls.spent,
         }
+        # A key that never had the grant was not meant for this, and that is no alarm.
+        if self.state["no_grant"] and not self.has_compared():
+            return facts
+        return facts | {"proof_age_seconds": max(0, round((self.now - until).total_seconds()))}
+
+    def has_compared(self) -> bool:
+        """Whether the key has had the grant: Bird has answered once."""
+        return bool(self.verdicts.calibration()) or any(cell.theirs is not None for cell in self.cells.values())
 
 
 def provable(webhook: Webhook) -> list[str]:
     """The webhook's types that the Events API has, with ids."""
     return sorted(kind for kind in webhook.types if kind in CLASS_OF_TYPE and kind not in UNPROVABLE)
+
+
+def new_types(webhook: Webhook) -> list[str]:
+    return sorted(kind for kind in set(webhook.types) if is_new(kind))
+
+
+def is_new(kind: str) -> bool:
+    """Whether Bird has a type that this version does not know."""
+    return kind not in CLASS_OF_TYPE and kind not in UNPROVABLE and kind not in (ALL, NOT_KNOWN_HERE)
+
+
+def gap_of(cell: Cell) -> str:
+    return f"{cell.hour.isoformat()} {cell.type}"
 
 
 def said(found: Filled) -> str:

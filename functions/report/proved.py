@@ -13,6 +13,8 @@ HOUR = timedelta(hours=1)
 RETENTION = timedelta(days=10)  # of Bird's Events API
 # The cell of an hour whose types were not counted one by one yet.
 ALL = "*"
+# The note of an unknown cell whose type this version does not know.
+NEW_TYPE = "a type that this version does not know"
 
 
 class State(StrEnum):
@@ -89,13 +91,17 @@ def sentence(cells: Sequence[Cell], now: datetime) -> str:
 def exceptions(cells: Iterable[Cell]) -> list[str]:
     """What is not proved and will not be without help, each kind in a few words."""
     found: dict[State, list[Cell]] = defaultdict(list)
+    new = set()
     for cell in cells:
-        found[cell.state].append(cell)
+        if cell.state is State.UNKNOWN and cell.note == NEW_TYPE:
+            new.add(cell.type)
+        else:
+            found[cell.state].append(cell)
     said = []
     for state in REMARKABLE:
         if these := found[state]:
             hours = len({cell.hour for cell in these})
-            places = f"in {hours:,} hour{'s' if hours > 1 else ''}"
+            places = f"in {in_hours(hours)}"
             missing, strange = sum(cell.missing for cell in these), sum(cell.strange for cell in these)
             match state:
                 case State.GAP:
@@ -103,10 +109,21 @@ def exceptions(cells: Iterable[Cell]) -> list[str]:
                 case State.SURPLUS:
                     said.append(f"{events(strange)} that Bird does not have {places}")
                 case State.EXPIRED:
-                    said.append(f"{hours:,} hour{'s' if hours > 1 else ''} can no longer be proved")
+                    lost = {cell.hour for cell in these if cell.missing}
+                    if lost:
+                        are = "is" if missing == 1 else "are"
+                        said.append(f"{events(missing)} {are} missing for good in {in_hours(len(lost))}")
+                    if hours > len(lost):
+                        said.append(f"{in_hours(hours - len(lost))} can no longer be proved")
                 case _:
                     said.append(f"no answer from Bird {places.replace('in ', 'for ')}")
+    if new:
+        said.append(f"not known to this version: {', '.join(sorted(new))}")
     return said
+
+
+def in_hours(number: int) -> str:
+    return f"{number:,} hour{'' if number == 1 else 's'}"
 
 
 def events(number: int) -> str:

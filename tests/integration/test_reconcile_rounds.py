@@ -221,7 +221,7 @@ def test_six_hours_without_an_answer_move_no_verdict(world):
     world.bird.down.add("events")
     for _ in range(6):
         facts = world.run(1)
-        assert facts["no_answer"] == 1
+        assert facts["no_answer"] >= 1
         after = {key: (cell.state, cell.theirs) for key, cell in world.cells.items()}
         assert {key: after[key] for key in before} == before
         assert world.sentence.startswith("proved complete until 25 November, 12:00 UTC")

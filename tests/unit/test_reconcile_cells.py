@@ -189,6 +189,18 @@ def test_what_was_not_proved_in_ten_days_is_expired():
     assert cells.expired(cell(state=State.GAP), TEN + timedelta(days=9), TIMES).state == State.GAP
 
 
+def test_what_is_missing_when_bird_forgets_it_is_said_for_good():
+    gap = replace(cell(state=State.GAP), missing=500)
+    later = TEN + timedelta(days=11)
+    never = replace(cell(hour=TEN + HOUR, state=State.EXPIRED), ours=0)
+    forgotten = [cells.expired(gap, later, TIMES), never]
+    assert sentence(forgotten, later) == (
+        "proved complete until 25 November, 12:00 UTC; 500 events are missing for good in 1 hour; "
+        "1 hour can no longer be proved"
+    )
+    assert sentence([replace(forgotten[0], missing=1)], later).endswith("; 1 event is missing for good in 1 hour")
+
+
 # --- Proved until T ---
 
 

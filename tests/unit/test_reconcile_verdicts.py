@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlglot
 
-from reconcile.counting import AthenaOurs, Here, counts_sql, dates, events_sql, keys_sql
+from reconcile.counting import AthenaOurs, Here, Whose, counts_sql, dates, events_sql, keys_sql
 from reconcile.proved import Cell, State
 from reconcile.verdicts import Verdicts, encoded, from_row, key_of
 
@@ -156,11 +156,20 @@ def test_csv_is_counted_through_the_view_that_has_types():
     assert "FROM events " in counts_sql([(TEN, TEN + HOUR)], of_text=False).replace("\n", " ")
 
 
+def test_only_events_that_the_webhook_sends_are_counted():
+    statement = counts_sql([(TEN, TEN + HOUR)], of_text=False, whose=Whose("4711", "5"))
+    assert " AND coalesce(customer_id, '') IN ('', '4711')" in statement
+    assert " AND coalesce(nullif(subaccount_id, ''), '0') IN ('5') GROUP BY" in statement
+    statement = events_sql([(TEN, TEN + HOUR)], ["open"], of_text=False, whose=Whose(exceptions=("7", "8")))
+    assert " AND coalesce(nullif(subaccount_id, ''), '0') NOT IN ('7', '8') GROUP BY" in statement
+
+
 def test_the_statements_are_sql_of_both_engines():
     window = [(TEN, TEN + HOUR)]
     statements = [
         counts_sql(window, of_text=False),
         events_sql(window, ["open"], of_text=False),
+        events_sql(window, ["open"], of_text=False, whose=Whose("1", "0", ("7",))),
         keys_sql(TEN, TEN + HOUR, ["open"], of_text=False),
     ]
     for sql in statements:
