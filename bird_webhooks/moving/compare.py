@@ -18,12 +18,14 @@ from bird_webhooks.moving import forms, splitting
 from bird_webhooks.moving.accounts import OnlyAccount
 from bird_webhooks.moving.forms import Found, Refusal
 from bird_webhooks.moving.lake_rows import ORIGIN, LakeRows, Row, canonical
-from bird_webhooks.moving.sources import Entry, NotReadError, Source
+from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
+from report.figures import masked
 
 SHOWN = 20
+MAX_SHOWN_CHARACTERS = 150
 ROWS_AT_ONCE = 500
 HOUR = timedelta(hours=1)
 WITHOUT = (*ORIGIN, "event_key")
@@ -60,17 +62,25 @@ class Answer:
 
     @property
     def equal(self) -> bool:
-        return not (self.only_old or self.only_new or self.differing or self.refused)
+        """A stack that lacks a value, an event that was not looked at, and an empty comparison prove nothing."""
+        unequal = self.only_old or self.only_new or self.differing or self.values_only_old
+        return not (unequal or self.refused or self.untimed) and bool(self.both)
 
     @property
     def sentence(self) -> str:
         both = sum(self.both.values())
         if self.equal:
-            return f"equal: both have the same {both:,} events" if both else "nothing to compare: neither has an event"
+            return f"equal: both have the same {both:,} events"
+        if not (both or self.only_old or self.only_new or self.refused or self.untimed):
+            return "nothing to compare: neither has an event of this time; look at the source's prefix and the time"
         parts = [f"{both:,} events are in both", f"{len(self.only_old):,} only in the old source"]
         parts += [f"{len(self.only_new):,} only in the stack", f"{len(self.differing):,} values differ"]
-        refused = f"; {len(self.refused):,} objects or events of the source cannot be compared" if self.refused else ""
-        return f"not equal: {', '.join(parts)}{refused}"
+        more = {
+            "values that the old source has are missing in the stack": self.values_only_old.total(),
+            "events of the source have no time of their own, and are not compared": self.untimed,
+            "objects or events of the source cannot be compared": len(self.refused),
+        }
+        return "; ".join([f"not equal: {', '.join(parts)}", *(f"{n:,} {what}" for what, n in more.items() if n)])
 
 
 def run(stack: Stack, source: Source, since: datetime, until: datetime, *, account: str | None, as_json: bool) -> bool:
@@ -132,6 +142,10 @@ def _events(source: Source, entry: Entry, only: OnlyAccount, answer: Answer) -> 
                 answer.refused.append((entry.name, item.reason))
     except NotReadError as error:
         answer.refused.append((entry.name, str(error)))
+    except STACK_ERRORS:
+        raise
+    except Exception as error:
+        answer.refused.append((entry.name, forms.fault(error).reason))
 
 
 def _fill(database: sqlite3.Connection, side: str, rows: Iterable[tuple[Row, str]]) -> None:
@@ -170,12 +184,13 @@ def _compare_values(event: str, old: dict[str, str], new: dict[str, str], answer
     answer.values_only_new.update(new.keys() - old.keys())
     for column in sorted(old.keys() & new.keys()):
         if old[column] != new[column]:
-            answer.differing.append(Differing(event, column, _shown(old[column]), _shown(new[column])))
+            shown = (_shown(column, side[column]) for side in (old, new))
+            answer.differing.append(Differing(event, column, *shown))
 
 
-def _shown(text: str) -> str:
-    """No address is printed."""
-    return "(an address)" if "@" in text else text[:200]
+def _shown(column: str, text: str) -> str:
+    """No address is printed, however it is written; nor a telephone number or the text of a message."""
+    return "(not shown)" if column.startswith("sms_") else masked(text)[:MAX_SHOWN_CHARACTERS]
 
 
 def by_hour(answer: Answer) -> list[dict[str, Any]]:
@@ -213,8 +228,6 @@ def lines(answer: Answer) -> Iterator[str]:
             yield f"{column}: {count:,} values only in the {where}"
     for name, reason in answer.refused[:SHOWN]:
         yield f"not compared: {clean(name)}: {reason}"
-    if answer.untimed:
-        yield f"{answer.untimed:,} events of the source have no time of their own, and are not compared"
     yield answer.sentence
 
 

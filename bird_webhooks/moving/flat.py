@@ -94,10 +94,17 @@ def _wrapped(event_class: str, fields: dict[str, Raw], moment: datetime | None) 
 
 
 def _moment(raw: Raw | None) -> datetime | None:
-    """Of a time that is not Unix seconds, as the webhook has it: ISO 8601, also with a blank, or Unix milliseconds."""
+    """Of a time that is not Unix seconds, as the webhook has it: ISO 8601, also with a blank, or Unix milliseconds.
+
+    Errors: RefusedError, for a number that is none of these: as it stands, the event would lose its time.
+    """
     text = _text_of(raw)
     if text.isdecimal():
-        return datetime.fromtimestamp(int(text) / 1000, UTC) if int(text) > _SMALLEST_MILLISECONDS else None
+        try:
+            number = int(text)
+            return datetime.fromtimestamp(number / 1000, UTC) if number > _SMALLEST_MILLISECONDS else None
+        except (ValueError, OverflowError, OSError):
+            raise RefusedError("with a time that is neither in Unix seconds nor in milliseconds") from None
     try:
         float(text)
     except ValueError:

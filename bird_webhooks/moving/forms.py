@@ -29,6 +29,7 @@ from process.rows import REPAIRABLE
 WHOLE_BYTES = 16 * MEBIBYTE
 _HEADER_BYTES = 64 * 1024
 _MAX_NESTED = 5
+_MAX_DIGITS = 15  # of Unix milliseconds, and of what counts elements: all are exact
 _MSYS = re.compile(rb'\s*+\{\s*+"msys"\s*+:')
 _BATCH_ID_IN_HEAD = re.compile(rf"{BATCH_ID_HEADER}\W{{1,6}}([\w.-]+)", re.IGNORECASE)
 # Where tables and connectors have the event, or a whole batch of them.
@@ -42,6 +43,10 @@ INSTEAD = "bring the webhook's batches or events of Bird's Events API instead"
 SEGMENT = f"a call of Segment, which keeps no event_id: {INSTEAD}"
 METRICS = f"metrics, which are counts and not events: {INSTEAD}"
 NOT_AN_EVENT = "not an event of Bird's"
+LARGE_TABLE = (
+    f"a table of single columns larger than {WHOLE_BYTES // MEBIBYTE} MB, of which a row far down may show that the "
+    "columns shift: split it into smaller files, each with the header, or bring JSON lines or Parquet"
+)
 COPY_TEXT = "made by COPY in text format, which changes backslashes: export it with `csv header`"
 
 
@@ -77,6 +82,11 @@ class Refusal(NamedTuple):
 
 
 type Item = Found | Probe | Refusal
+
+
+def fault(error: Exception) -> Refusal:
+    """What nobody foresaw costs one object. Of the error its kind alone is shown, because its text may hold values."""
+    return Refusal(f"cannot be read, by a fault of this program: {type(error).__name__}", None)
 
 
 class _Inner(msgspec.Struct):
@@ -233,7 +243,12 @@ def _of_value(raw: bytes, account: Account, row: Row, nested: int) -> Iterator[I
     elif first == b"[":
         yield from _of_array(raw, account, row)
     elif first == b'"':
-        yield from _of_text(_string.decode(raw), account, row, nested)
+        try:
+            text = _string.decode(raw)
+        except ValueError:
+            yield Refusal("not UTF-8", None)
+            return
+        yield from _of_text(text, account, row, nested)
     elif first == b"{":
         yield from _of_object(raw, account, row, nested)
     else:
@@ -329,7 +344,7 @@ def _of_request(members: Mapping[str, Raw], account: Account, row: Row, nested: 
 
 def _numeric(members: Mapping[str, Raw]) -> list[Raw]:
     """PHP makes an object of an array with a gap; others add members that begin with an @."""
-    numbers = [name for name in members if name.isascii() and name.isdecimal()]
+    numbers = [name for name in members if name.isascii() and name.isdecimal() and len(name) <= _MAX_DIGITS]
     others = members.keys() - set(numbers)
     if not numbers or any(not name.startswith("@") for name in others):
         return []
@@ -349,10 +364,10 @@ def _moment(raw: Raw) -> datetime | None:
     if _first(raw) == b"{":
         try:
             return _moment(_members.decode(raw).get("$date", Raw(b"null")))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     text = _text(raw).removesuffix(" UTC")
-    if text.isdecimal() and len(text) >= 12:  # milliseconds
+    if text.isdecimal() and 12 <= len(text) <= _MAX_DIGITS:  # milliseconds
         text = str(int(text) / 1000)
     found = read_timestamp(text)[0]
     return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
@@ -385,18 +400,23 @@ def _table(first: bytes) -> str | None:
 
 def _of_table(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterator[Item]:
     whole, chunks = begin(chunks, WHOLE_BYTES + 1)
-    rows = _of_csv(chunks, delimiter, account)
-    yield from list(rows) if len(whole) <= WHOLE_BYTES else rows
+    if len(whole) <= WHOLE_BYTES:
+        yield from list(_of_csv(chunks, delimiter, account, is_whole=True))
+    else:
+        yield from _of_csv(chunks, delimiter, account, is_whole=False)
 
 
-def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterator[Item]:
-    """Errors: UnreadableError."""
+def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account, *, is_whole: bool) -> Iterator[Item]:
+    """`is_whole`: if any row is shifted, none of them is brought in. Errors: UnreadableError."""
     csv.field_size_limit(MAX_VALUE_BYTES)
     lines = _Lines(TextIOWrapper(byte_stream(chunks), encoding="utf-8-sig", newline=""))
     records = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         names = [name.strip() for name in next(records)]
         _check_header(names)
+        has_payload = not {*names}.isdisjoint(_PAYLOADS)
+        if not has_payload and not is_whole:
+            raise UnreadableError(LARGE_TABLE)
         for place, record in enumerate(records, 1):
             lines.bytes_of_record = 0
             if not record:
@@ -404,7 +424,7 @@ def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account) -> Iterat
             if len(record) != len(names):
                 raise ShiftedError
             row = dict(zip(names, record, strict=True))
-            if any(name in _PAYLOADS for name in names):
+            if has_payload:
                 members = {name: Raw(msgspec.json.encode(text)) for name, text in row.items() if text}
             else:
                 members = flat.from_texts(row)

@@ -5,6 +5,7 @@ content. A message of the import queue names up to some hundred batches of a day
 file of them. A cut at any moment leaves batches that no message named; the next run finds them and hands them over.
 """
 
+import json
 import time
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,15 +22,17 @@ from bird_webhooks.moving.forms import Found, Probe, Refusal
 from bird_webhooks.moving.ledger import Done, Ledger
 from bird_webhooks.moving.listing import Entries
 from bird_webhooks.moving.raw_batches import RawBatches
-from bird_webhooks.moving.sources import Entry, NotReadError, Source
+from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source
 from bird_webhooks.moving.splitting import Batch, Splitting
 from bird_webhooks.moving.twins import Twins
 from bird_webhooks.operate import tombstone
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json, say
+from process.elements import repaired
 from process.normalise import DAY_MILLISECONDS, FIRST_EVENT_DAY
 from process.tombstones import Tombstones
+from reconcile.filling import addresses
 
 AT_ONCE = 8
 # Larger ones are read one at a time.
@@ -57,14 +60,15 @@ class Choice:
 
 
 class Stored(NamedTuple):
-    """A batch of an object. Without `new`, an earlier run, or another object, has handed it over."""
+    """A batch of an object. Another object may have the same."""
 
     name: str
     identity: str
     day: date
     size: int
     events: int
-    new: bool
+    odd_dates: int
+    by_month: Counter[tuple[str, str]]  # and type
 
 
 @dataclass
@@ -78,8 +82,6 @@ class Outcome:
     probes: int = 0
     here: int = 0  # events
     erased: int = 0
-    odd_dates: int = 0
-    by_month: Counter[tuple[str, str]] = field(default_factory=Counter)
     oldest: datetime | None = None
 
 
@@ -171,6 +173,10 @@ class Import:
                 self._store(batch, outcome)
         except NotReadError as error:
             outcome.refusals.append(Refusal(str(error), None))
+        except STACK_ERRORS:
+            raise
+        except Exception as error:
+            outcome.refusals.append(forms.fault(error))
         return outcome
 
     def _with_key(self, found: Found, outcome: Outcome) -> Found | None:
@@ -202,24 +208,25 @@ class Import:
         if name.identity in self.ledger.identities:
             outcome.here += count
             return
-        kept = [found.element for found in batch.found if not self._is_erased(found)]
+        kept = [found for found in batch.found if not self._is_erased(found)]
         outcome.erased += count - len(kept)
         if not kept:
             return
-        for found in batch.found:
-            outcome.by_month[_month(found, batch), found.type] += 1
-            outcome.odd_dates += _is_odd(found, batch)
         outcome.oldest = min(batch.received_at, outcome.oldest or batch.received_at)
-        body = b"[%b]" % b",".join(kept)
+        body = b"[%b]" % b",".join(found.element for found in kept)
         if not self.choice.dry_run:
             self.raw.put_once(name.text, body, batch.received_at, outcome.entry.name)
-        outcome.batches.append(Stored(name.text, name.identity, batch.day, len(body), len(kept), new=True))
+        by_month = Counter((_month(found, batch), found.type) for found in kept)
+        odd_dates = sum(_is_odd(found, batch) for found in kept)
+        outcome.batches.append(
+            Stored(name.text, name.identity, batch.day, len(body), len(kept), odd_dates, by_month),
+        )
 
     def _is_erased(self, found: Found) -> bool:
         if not self.erased.erased_at:
             return False
         moment = None if found.timestamp is None else datetime.fromtimestamp(found.timestamp / 1000, UTC)
-        return any(self.erased.covers(address, moment) for address in found.addresses)
+        return any(self.erased.covers(address, moment) for address in {*found.addresses, *_addresses(found.element)})
 
     # --- All objects, in their order ---
 
@@ -253,11 +260,12 @@ class Import:
                 "refused": outcome.refused_events,
             }
         )
-        books.by_month.update(outcome.by_month)
+        for stored in new:
+            books.by_month.update(stored.by_month)
         books.batches += len(new)
         books.body_bytes += sum(stored.size for stored in new)
         books.read_bytes += entry.size
-        books.odd_dates += outcome.odd_dates
+        books.odd_dates += sum(stored.odd_dates for stored in new)
         if outcome.oldest:
             books.oldest = min(outcome.oldest, books.oldest or outcome.oldest)
         for refusal in outcome.refusals:
@@ -313,6 +321,14 @@ class Import:
         while left := self.raw.left():
             self.progress.show(f"waiting: {left:,} messages in the import queue")
             time.sleep(self.stack.poll_seconds)
+
+
+def _addresses(element: bytes) -> set[str]:
+    """All in it, as filling finds them: a person is not only in rcpt_to."""
+    try:
+        return addresses(element)
+    except ValueError:  # what process repairs, as it will read it; or a number that is too large for msgspec
+        return addresses(json.dumps(json.loads(repaired(element), parse_int=str, parse_float=str)).encode())
 
 
 def _month(found: Found, batch: Batch) -> str:

@@ -4,7 +4,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -21,15 +22,35 @@ QUEUE = "ImportQueueUrl"
 MOST_WAITING = 20
 MOST_FRESH_WAITING = {"ProcessQueueUrl": 500, "PostgresQueueUrl": 200, "PublishEventsQueueUrl": 200}
 MAX_ORIGIN_CHARACTERS = 512
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+IS_THERE = ("PreconditionFailed", "412")
+# Another request for the name has not ended, and may yet fail: S3 asks for all parts again.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+UNDER_WAY = ("ConditionalRequestConflict", "409")
+TRIES = 5
 
 
 @dataclass(frozen=True)
 class RawBatches:
     stack: Stack
+    wait: Callable[[float], None] = time.sleep
 
     def put_once(self, name: str, body: bytes, received_at: datetime, origin: str) -> bool:
         """False if it was there. In parts, which the bucket does not announce: the live queue must not get it."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                self._put(name, body, received_at, origin)
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in IS_THERE:
+                    return False
+                if code not in UNDER_WAY or attempt == TRIES:
+                    raise
+                self.wait(0.1 * 2**attempt)
+            else:
+                return True
+        raise AssertionError  # never reached: the last attempt returns or raises
+
+    def _put(self, name: str, body: bytes, received_at: datetime, origin: str) -> None:
         s3, place = self.stack.s3, {"Bucket": self.bucket, "Key": self.key(name)}
         metadata = {
             "batch-id": name.rpartition("/")[2],
@@ -46,15 +67,9 @@ class RawBatches:
             part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=body, ChecksumCRC32=checksum)
             parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1, "ChecksumCRC32": checksum}]}
             s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
-        except ClientError as error:
-            s3.abort_multipart_upload(**place, UploadId=upload)
-            if error.response["Error"]["Code"] not in TAKEN:
-                raise
-            return False
         except BaseException:
             s3.abort_multipart_upload(**place, UploadId=upload)
             raise
-        return True
 
     def hand_over(self, names: Sequence[str]) -> None:
         """One message for all of them, so that their rows are together whatever the order of the queue."""

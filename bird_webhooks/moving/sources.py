@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from bird_webhooks.errors import OperateError
 from process.notification import MARKERS
+from report.athena import QueryFailedError
 
 PIECE_BYTES = 1024 * 1024
 # Bird's batch ids: UUIDs, or hexadecimal digits without hyphens; and those that ingest makes.
@@ -26,6 +27,10 @@ _UNIX_TIME = re.compile(r"(?<![0-9a-zA-Z-])(1[4-9]\d{8})(?:\d{3})?(?![0-9a-zA-Z-
 
 class NotReadError(Exception):
     """An object that cannot be read now; the text is the reason. The next run tries it again."""
+
+
+# Not of an object, but of the stack or the machine: the next object would meet them, too.
+STACK_ERRORS = (OperateError, QueryFailedError, BotoCoreError, ClientError, OSError)
 
 
 class Entry(NamedTuple):

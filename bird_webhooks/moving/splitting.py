@@ -101,4 +101,6 @@ def row_of(metadata: dict[str, str], batch_id: str | None) -> Row:
         received_at = datetime.fromisoformat(metadata["received-at"])
     except (KeyError, ValueError):
         received_at = None
+    if received_at is not None and received_at.tzinfo is None:  # written by other tools: ingest gives the zone
+        received_at = received_at.replace(tzinfo=UTC)
     return Row(received_at, metadata.get("batch-id") or batch_id)

@@ -80,7 +80,9 @@ def backfill(
     seconds = time.monotonic() - began
     if not (dry_run or types or filled.left):
         # From here on the stack compares with Bird what is older than its webhook, too.
-        Verdicts(completeness.LakeFiles(stack)).write_imported(begin)
+        whole = Verdicts(completeness.LakeFiles(stack)).write_imported(begin, None if until is None else end)
+        if not whole:
+            say("these hours are not compared with Bird: those from --until to what is compared were left out")
     if as_json:
         facts: dict[str, Any] = {**vars(filled), "calls": api.calls.spent, "seconds": round(seconds, 1)}
         print_json({"since": begin, "until": end, "types": chosen, "dry_run": dry_run, **facts})

@@ -557,7 +557,7 @@ COMMENT ON COLUMN complaint_reporters.first_seen IS 'when the first of them happ
 COMMENT ON COLUMN complaint_reporters.last_seen IS 'when the latest of them happened';
 
 CREATE OR REPLACE VIEW recipient_engagement AS
-WITH metrics AS ( -- by metric first: PostgreSQL would work out the metric of an event for each column that names it
+WITH metrics AS (
   SELECT
     COALESCE(customer_id, '') AS customer_id,
     recipient,

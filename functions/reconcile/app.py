@@ -238,11 +238,12 @@ class Raw:
                 with gzip.open(BytesIO(body)) as unzipped:
                     body = unzipped.read(MOST_BYTES)
             elements = json.loads(body)
-        except (ClientError, OSError, EOFError, ValueError):  # gone, archived, damaged
+        except (ClientError, OSError, EOFError, ValueError, RecursionError):  # gone, archived, damaged, nested too deep
             return {}
         found: dict[tuple[str, str], Mapping[str, Any]] = {}
         for element in elements if isinstance(elements, list) else []:
-            for fields in element.get("msys", {}).values() if isinstance(element, dict) else ():
+            by_class = element.get("msys") if isinstance(element, dict) else None
+            for fields in by_class.values() if isinstance(by_class, dict) else ():
                 if isinstance(fields, dict):
                     found[(str(fields.get("type")), str(fields.get("event_id")))] = fields
         return found

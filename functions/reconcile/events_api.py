@@ -373,16 +373,19 @@ class EventsApi:
             return None
         if not isinstance(following, str):
             raise UntrustedError("a next page in a form that is not known")
-        parts, ours = urlsplit(following), urlsplit(self.host)
+        try:
+            parts, ours = urlsplit(following), urlsplit(self.host)
+        except ValueError:
+            raise UntrustedError("a next page in a form that is not known") from None
         if (parts.scheme or parts.netloc) and (parts.scheme, parts.netloc) != (ours.scheme, ours.netloc):
             raise UntrustedError("a next page at another host")
         if not parts.path.endswith(path):
             raise UntrustedError("a next page of another kind")
         # Not by parse_qs: a + in base64 would become a space.
-        [cursor] = [part[7:] for part in parts.query.split("&") if part.startswith("cursor=")] or [""]
-        if not cursor:
-            raise UntrustedError("a next page without a cursor")
-        return unquote(cursor)
+        cursors = [part[7:] for part in parts.query.split("&") if part.startswith("cursor=")]
+        if len(cursors) != 1 or not cursors[0]:
+            raise UntrustedError("a next page without a cursor, or with several")
+        return unquote(cursors[0])
 
     def _page(
         self,

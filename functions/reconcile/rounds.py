@@ -566,17 +566,22 @@ class Round:
             hour += HOUR
 
     def write(self) -> None:
-        """The state last: a run that ends before it counts some cells again."""
+        """The state after the verdicts: a run that ends before it counts some cells again. PostgreSQL, which may be
+        slow, last: a run that ends before hands them over again.
+        """
         dates = {hour.date() for hour in self.changed}
         self.verdicts.write(self.cells.values(), dates)
         waiting = sorted({*self.state.get("to_hand_over", []), *map(str, dates)})
-        cells = [cell for cell in self.cells.values() if str(cell.hour.date()) in waiting]
-        self.state["to_hand_over"] = [] if self.hand_over(cells) else waiting
+        self.state["to_hand_over"] = waiting
         self.state["failed"] = self.failed
         self.state["looked_at"] = self.now.isoformat()
         today = str(self.now.date())
         self.state["calls"] = {today: self.state.get("calls", {}).get(today, 0) + self.api.calls.spent}
         self.verdicts.write_state(self.state)
+        cells = [cell for cell in self.cells.values() if str(cell.hour.date()) in waiting]
+        if waiting and self.hand_over(cells):
+            self.state["to_hand_over"] = []
+            self.verdicts.write_state(self.state)
 
     # --- Metrics ---
 

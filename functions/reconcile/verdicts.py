@@ -68,10 +68,18 @@ class Verdicts:
         found = self._json(IMPORTED)
         return datetime.fromisoformat(found["since"]) if found else None
 
-    def write_imported(self, since: datetime) -> None:
-        before = self.imported_since()
-        body = {"since": min(since, before or since).isoformat()}
-        self.files.write(IMPORTED, json.dumps(body).encode())
+    def write_imported(self, since: datetime, until: datetime | None = None) -> bool:
+        """Whether nothing is left out between what was fetched, by default up to now, and what is compared already.
+
+        If something is, nothing is written: the hours between were not asked for, and would look like a loss.
+        """
+        begins_at, before = self.state().get("begins_at"), self.imported_since()
+        compared = [datetime.fromisoformat(begins_at)] if begins_at else []
+        compared += [before] if before else []
+        if until is not None and (not compared or until < min(compared)):
+            return False
+        self.files.write(IMPORTED, json.dumps({"since": min(since, before or since).isoformat()}).encode())
+        return True
 
     def _json(self, key: str) -> dict[str, Any]:
         body = self.files.read(key)

@@ -32,7 +32,7 @@ HOURLY_RULES, HOURLY_HOURS = ("blocked", "delayed"), 6
 FORGOTTEN_AFTER = timedelta(days=2)
 MAX_HOURS = 14 * 24
 MAX_ENTRIES = 10  # of EventBridge's PutEvents
-MAX_TOLD = 50  # of one run; the page has them all
+MAX_TOLD = 50  # by one run; the next one tells more, and the page has them all
 
 State = dict[str, dict[str, str]]
 
@@ -43,11 +43,11 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, int]:
     given = only(thresholds(os.environ["THRESHOLDS"]), rules)
     athena = Athena(boto3.client("athena"), os.environ["ATHENA_WORKGROUP"], os.environ["GLUE_DATABASE"])
     answers = athena.rows({"groups": groups(period, given.least_volume), "overlaps": overlaps(period)})
-    found = [one for one in found_in(answers, given) if one.verdict == ACT][:MAX_TOLD]
+    found = [one for one in found_in(answers, given) if one.verdict == ACT]
     s3, bucket = boto3.client("s3"), os.environ["LAKE_BUCKET"]
     before = read(s3, bucket)
-    state = after(before, found, rules, now)
-    new = [one for one in found if one.key not in before]
+    new = [one for one in found if one.key not in before][:MAX_TOLD]
+    state = after(before, [one for one in found if one.key in before] + new, rules, now)
     if new:
         publish(new, period, os.environ)
     s3.put_object(Bucket=bucket, Key=STATE, Body=json.dumps(state, indent=1).encode(), ContentType="application/json")

@@ -3,7 +3,8 @@
 -- One row per account, address and subaccount. Opens and clicks are messages, each counted once however often it was opened.
 -- An open is a machine's if Bird says prefetched: the pixel was fetched before anybody read. An image proxy that does not
 -- prefetch fetches when the recipient reads: that is a human open, whose client and place are the proxy's. A recipient with
--- machine opens only is unknown, not inactive: last_engaged stays NULL for most readers of Apple Mail.
+-- machine opens only is unknown, not inactive: last_engaged stays NULL for most readers of Apple Mail. Grouped by metric first:
+-- otherwise PostgreSQL works out the metric of an event for each column that names it.
 --
 -- Columns:
 --   rcpt_to varchar: the address, in lower case
@@ -24,7 +25,7 @@
 --   last_engaged timestamp: when a human last opened or clicked
 --   last_machine_open timestamp: when a machine last opened a message
 --   scanner_clicks bigint: messages of clicks whose clicks all look like a link scanner's: within 10 seconds of the delivery, or several links within 5 seconds
-WITH metrics AS ( -- by metric first: PostgreSQL would work out the metric of an event for each column that names it
+WITH metrics AS (
   SELECT
     COALESCE(customer_id, '') AS customer_id,
     recipient,

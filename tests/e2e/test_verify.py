@@ -371,6 +371,7 @@ def test_the_one_click_stack_is_proved_by_its_own_name(sar_stack, authority, run
     assert (status, failed(lines)) == (1, {"alarms are heard"}), said(document, "no alarm fires")
     assert said(document, "batch stored") == "through the front door"
     assert {name for name, found in lines.items() if found == "not tried"} == {
+        "completeness",
         "row in PostgreSQL",
         "report",
         "webhook at Bird",

@@ -110,6 +110,19 @@ def test_ten_days_are_stored_and_a_second_run_stores_nothing(command, bird, s3):
     assert len(stored(s3)) == 10
 
 
+def test_hours_before_the_webhook_that_until_leaves_out_stay_outside_of_the_comparison(command, bird, s3):
+    record(bird, 1, NOW - 9 * DAY - 12 * HOUR)
+    state = json.dumps({"begins_at": f"{NOW - DAY:%Y-%m-%dT%H:00:00+00:00}"})
+    s3.put_object(Bucket="lake-bucket", Key="completeness/state.json", Body=state.encode())
+    until = f"{NOW - 9 * DAY:%Y-%m-%dT%H:%M}"
+    status, printed, said = command("--since", "10d", "--until", until, "--yes")
+    assert (status, "stored    1 events" in printed) == (0, True), said
+    assert "these hours are not compared with Bird: those from --until to what is compared were left out" in said
+    assert "Contents" not in s3.list_objects_v2(Bucket="lake-bucket", Prefix="completeness/imported")
+    assert command("--since", "10d", "--yes")[0] == 0
+    assert "Contents" in s3.list_objects_v2(Bucket="lake-bucket", Prefix="completeness/imported")
+
+
 def test_a_dry_run_stores_nothing_and_asks_nothing(command, bird, s3):
     record(bird, 1, NOW - 2 * HOUR)
     status, printed, _ = command("--since", "1d", "--types", "delivery", "--dry-run")

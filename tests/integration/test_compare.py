@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bird_webhooks import __main__ as operate
+from bird_webhooks.moving import forms
 from maintain.generate.events import created, sqs
 from process import app
 from tests.integration.test_import import CORPUS, RAW, aws  # noqa: F401  # the fixture
@@ -59,7 +60,7 @@ def test_a_value_that_differs_is_shown_but_no_address(compare):
     status, said = compare([old], [new])
     assert status == 1
     assert said[2:] == [
-        "rcpt_to of 1 differs: (an address) in the old source, (an address) in the stack",
+        "rcpt_to of 1 differs: <address> in the old source, <address> in the stack",
         "reason of 1 differs: gone in the old source, away in the stack",
         "subject: 1 values only in the stack",
         "not equal: 1 events are in both, 0 only in the old source, 0 only in the stack, 2 values differ",
@@ -85,3 +86,13 @@ def test_as_json(compare):
     assert (status, document["equal"]) == (1, False)
     assert document["by_hour"] == [{"hour": "2025-11-03T09", "type": "bounce", "both": 0, "only_old": 1, "only_new": 0}]
     assert document["only_old"][0]["event"] == "1"
+
+
+def test_an_object_that_breaks_the_reading_is_named_and_not_equal(compare, tmp_path, monkeypatch):
+    def read(*given):
+        raise KeyError("person@example.com")
+
+    monkeypatch.setattr(forms, "read", read)
+    status, said = compare([element("1")], [])
+    assert status == 1
+    assert said[0] == f"not compared: {tmp_path}/old.json: cannot be read, by a fault of this program: KeyError"

@@ -111,6 +111,33 @@ def test_it_is_told_once_and_again_after_two_days_without_it(run, s3):
     assert run(TROUBLE, NOW + timedelta(hours=169))[0]["told"] == 1
 
 
+def many(first, last):
+    """Troubles of so many providers, each worse than the next."""
+    return {
+        "groups": [
+            group("all", "", delivered=50_000_000, in_band=60_000, block=60_000),
+            *(
+                group("provider", f"p{number}.example.com", delivered=200, in_band=900 - number, block=900 - number)
+                for number in range(first, last)
+            ),
+        ],
+        "overlaps": [],
+    }
+
+
+def test_fifty_lasting_troubles_hide_no_new_one(run):
+    assert run(many(0, 50))[0] == {"found": 50, "told": 50}
+    said, [message] = run(many(0, 51), NOW + timedelta(days=1))
+    assert said == {"found": 51, "told": 1}
+    assert message["Message"].startswith("Mailbox provider p50.example.com: ")
+
+
+def test_what_is_over_fifty_is_told_by_the_next_run(run):
+    assert run(many(0, 60))[0] == {"found": 60, "told": 50}
+    assert run(many(0, 60), NOW + timedelta(days=1))[0] == {"found": 60, "told": 10}
+    assert run(many(0, 60), NOW + timedelta(days=2))[0] == {"found": 60, "told": 0}
+
+
 def test_an_hourly_run_forgets_nothing_of_the_rules_that_it_does_not_ask(run):
     complaints = {
         "groups": [

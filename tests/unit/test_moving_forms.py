@@ -199,6 +199,25 @@ def test_an_event_that_never_has_an_id_is_told_apart_from_one_that_lost_it():
     assert refused == Refusal("without event_id: it can never be counted once", 2)
 
 
+def test_a_large_table_of_single_columns_is_refused_before_its_first_row(monkeypatch):
+    monkeypatch.setattr(forms, "WHOLE_BYTES", 1_000)
+    header, row = b"type,event_id,timestamp,customer_id\n", b"open,1,1762160400,7\n"
+    large = [header, *[row] * 100, b"open,1,7\n"]
+    [refusal] = forms.read(large, no_account)
+    assert refusal == Refusal(
+        "a table of single columns larger than 16 MB, of which a row far down may show that the columns shift: "
+        "split it into smaller files, each with the header, or bring JSON lines or Parquet",
+        None,
+    )
+    assert [item.type for item in forms.read([header, row], no_account)] == ["open"]
+
+
+def test_a_large_table_with_the_event_in_a_column_is_read(monkeypatch):
+    monkeypatch.setattr(forms, "WHOLE_BYTES", 1_000)
+    row = b'1,"{""msys"":{""track_event"":{""type"":""open"",""event_id"":""1""}}}"\n'
+    assert [item.type for item in forms.read([b"id,event\n", *[row] * 100], no_account)] == ["open"] * 100
+
+
 def test_rows_of_parquet_are_read():
     columns = {
         "event_id": ["1"], "type": ["click"], "customer_id": [7], "timestamp": ["2025-11-03T09:00:00Z"],

@@ -1,5 +1,6 @@
 """One run over an account and a lake that are lists: what is counted, judged, filled, warned of, and remembered."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -685,6 +686,16 @@ def test_verdicts_that_postgresql_did_not_take_are_handed_over_again():
     world.run(SETTLED + timedelta(minutes=15))
     assert (TEN, "delivery") in world.handed_over[-1]
     assert world.state()["to_hand_over"] == []
+
+
+def test_a_run_that_ends_while_it_hands_over_has_kept_what_it_knows():
+    world = World()
+    world.happened((1, at(0)))
+    world.hand_over = lambda cells: sys.exit("out of time")
+    with pytest.raises(SystemExit):
+        world.run()
+    assert world.state()["looked_at"] == SETTLED.isoformat()
+    assert world.state()["to_hand_over"] == ["2026-11-25"]
 
 
 def test_what_was_imported_from_before_the_webhook_is_compared_and_proved_too():

@@ -175,3 +175,19 @@ def test_the_statements_are_sql_of_both_engines():
     for sql in statements:
         for dialect in ("athena", "duckdb", "postgres"):
             assert sqlglot.parse_one(sql, dialect=dialect)
+
+
+def test_what_was_imported_is_known_only_if_it_reaches_what_is_compared():
+    verdicts = Verdicts(Memory())
+    assert not verdicts.write_imported(TEN - 9 * HOUR, TEN - 5 * HOUR)  # before the first run
+    verdicts.write_state({"begins_at": TEN.isoformat()})
+    assert not verdicts.write_imported(TEN - 9 * HOUR, TEN - timedelta(minutes=1))
+    assert verdicts.imported_since() is None
+    assert verdicts.write_imported(TEN - 5 * HOUR, TEN)
+    assert verdicts.imported_since() == TEN - 5 * HOUR
+    assert not verdicts.write_imported(TEN - 9 * HOUR, TEN - 6 * HOUR)
+    assert verdicts.imported_since() == TEN - 5 * HOUR
+    assert verdicts.write_imported(TEN - 9 * HOUR, TEN - 5 * HOUR)
+    assert verdicts.imported_since() == TEN - 9 * HOUR
+    assert verdicts.write_imported(TEN - 20 * HOUR)  # up to now
+    assert verdicts.imported_since() == TEN - 20 * HOUR

@@ -232,6 +232,20 @@ def test_nobody_gets_in_by_default_without_credentials(template):
     assert "AWS::Lambda::Url" not in {r["Type"] for r in template["Resources"].values()}
 
 
+def test_a_failed_comparison_with_bird_is_not_repeated_beside_the_next_one(template):
+    assert template["Resources"]["ReconcileInvokeConfig"] == {
+        "Type": "AWS::Lambda::EventInvokeConfig",
+        "Condition": "UseReconcile",
+        "Properties": {
+            "FunctionName": {"Ref": "ReconcileFunction"},
+            "Qualifier": "$LATEST",
+            "MaximumRetryAttempts": 0,
+            "MaximumEventAgeInSeconds": 60,
+        },
+    }
+    assert template["Resources"]["ReconcileErrorsAlarm"]["Properties"]["Threshold"] == 4  # runs of an hour
+
+
 def test_the_token_check_comes_before_ingest_and_can_ask_for_a_claim(template):
     with_token, without = template["Resources"]["WebhookListenerRule"]["Properties"]["Actions"]["Fn::If"][1:]
     assert [(action["Type"], action["Order"]) for action in with_token] == [("jwt-validation", 1), ("forward", 2)]

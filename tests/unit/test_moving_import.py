@@ -1,0 +1,142 @@
+"""`import` of one folder without AWS: whom it leaves out, what it refuses, and what it counts, in a dry run."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from bird_webhooks.moving import forms, splitting
+from bird_webhooks.moving.importing import Choice, Import
+from bird_webhooks.moving.ledger import Ledger
+from bird_webhooks.moving.sources import Folder
+from process.tombstones import Tombstones, name
+
+KEY = b"k" * 32
+GONE = Tombstones(KEY, {name("gone@example.com", KEY): datetime(2026, 1, 1, tzinfo=UTC)})
+NOBODY = Tombstones(KEY, {})
+
+
+class Stack:
+    """What a dry run asks a stack for."""
+
+    def parameters(self) -> dict[str, str]:
+        return {"RawRetentionDays": "0"}
+
+
+def imported(tmp_path, objects: dict[str, bytes], erased: Tombstones = NOBODY):
+    for one, body in objects.items():
+        (tmp_path / one).write_bytes(body)
+    stack: Any = Stack()
+    run = Import(stack, Folder(tmp_path), Choice(dry_run=True), Ledger(stack), erased)
+    run.run()
+    return run.books
+
+
+def event(**fields: Any) -> bytes:
+    return json.dumps({"event_id": "1", "customer_id": 7, "timestamp": 1764000000, **fields}).encode()
+
+
+def element(**fields: Any) -> bytes:
+    return b'{"msys":{"message_event":%b}}' % event(**fields)
+
+
+# --- Persons who were erased ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        element(type="relay_delivery", msg_from="gone@example.com"),
+        element(type="delivery", rcpt_to="x@example.com", rcpt_meta={"email": "gone@example.com"}),
+        element(type="click", target_link_url="https://example.com/?e=gone%40example.com"),
+        element(type="delivery", rcpt_to="Gone <gone@example.com>"),
+        event(type="delivery", rcpt_meta={"email": "gone@example.com"}),
+        # What process repairs.
+        b'[{"msys":{"message_event":{"type":"delivery","subaccount_id":007,"msg_from":"gone\\u0040example.com"}}}]',
+        element(type="delivery", subject="A", msg_from="gone@example.com").replace(b'"A"', b'"\xff"'),
+        # What no number holds.
+        element(type="delivery", subject="A", msg_from="gone@example.com").replace(b'"A"', b"1e999"),
+        element(type="delivery", subject="A", msg_from="gone@example.com").replace(b'"A"', b"9" * 5_000),
+    ],
+)
+def test_an_erased_person_is_left_out_wherever_an_event_names_them(tmp_path, body):
+    events = imported(tmp_path, {"one.json": body}, GONE).events
+    assert (events["erased"], events["imported"], events["refused"]) == (1, 0, 0)
+
+
+def test_what_an_erased_person_did_afterwards_is_imported(tmp_path):
+    later = event(type="delivery", msg_from="gone@example.com", timestamp=1768000000)
+    assert imported(tmp_path, {"one.json": later}, GONE).events["imported"] == 1
+
+
+# --- What is odd ------------------------------------------------------------------------------------------------------
+
+GOOD = event(type="delivery", event_id="2")
+NO_TIME = "with a time that is neither in Unix seconds nor in milliseconds"
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (event(type="delivery", timestamp=1764000000000000), NO_TIME),
+        (event(type="delivery", timestamp="1764000000000000000"), NO_TIME),
+        (event(type="delivery", timestamp="9" * 400), NO_TIME),
+        (event(type="delivery", timestamp="9" * 5_000), NO_TIME),
+        (b'"\xff"', "not UTF-8"),
+        (b'{"0":{"msys":{}},"%b":1}' % (b"9" * 5_000), "not an event of Bird's"),
+    ],
+)
+def test_an_odd_value_costs_its_line_and_not_the_import(tmp_path, odd, reason):
+    books = imported(tmp_path, {"a.jsonl": odd + b"\n" + GOOD, "b.jsonl": event(type="open", event_id="3")})
+    assert books.refused == [(str(tmp_path / "a.jsonl"), reason, 1)]
+    assert (books.events["imported"], books.objects["imported"], books.objects["refused"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "time", ['"%s"' % ("9" * 400), '"%s"' % ("9" * 5_000), "1764000000000000", '{"$date":' * 990 + "null" + "}" * 990]
+)
+def test_an_odd_time_of_a_row_says_nothing_of_when_it_came(time):
+    row = b'{"created_at":%b,"payload":[%b]}' % (time.encode(), element(type="open"))
+    [found] = forms.read([row], lambda: "7")
+    assert found.row.received_at is None
+
+
+def test_a_received_at_without_a_zone_is_in_utc():
+    row = splitting.row_of({"received-at": "2025-11-24T10:00:00"}, None)
+    assert row.received_at == datetime(2025, 11, 24, 10, tzinfo=UTC)
+
+
+def test_what_nobody_foresaw_costs_one_object_and_is_named_without_its_values(tmp_path, monkeypatch):
+    def read(chunks, account, row):
+        yield from forms_read(chunks, account, row)
+        if row.batch_id:
+            raise KeyError("person@example.com")
+
+    forms_read = forms.read
+    monkeypatch.setattr(forms, "read", read)
+    odd = f"{'0' * 32}.json"
+    books = imported(tmp_path, {odd: event(type="open"), "b.json": GOOD})
+    assert books.refused == [(str(tmp_path / odd), "cannot be read, by a fault of this program: KeyError", None)]
+    assert books.events["imported"] == 1
+
+
+def test_an_error_of_the_stack_ends_the_import(tmp_path, monkeypatch):
+    def denied(run, batch, outcome):
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject")
+
+    monkeypatch.setattr(Import, "_store", denied)
+    with pytest.raises(ClientError):
+        imported(tmp_path, {"b.json": GOOD})
+
+
+# --- Counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_months_count_each_event_once_and_no_erased_person(tmp_path):
+    body = event(type="open") + b"\n" + event(type="click", event_id="2", rcpt_to="gone@example.com")
+    old = event(type="open", event_id="3", timestamp="1262304000")  # 2010
+    books = imported(tmp_path, {"a.jsonl": body, "b.jsonl": body, "c.jsonl": old, "d.jsonl": old}, GONE)
+    assert books.by_month == {("2025-11", "open"): 1, ("2010-01", "open"): 1}
+    assert (books.events["imported"], books.odd_dates) == (2, 1)
