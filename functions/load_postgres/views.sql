@@ -2,23 +2,28 @@
 -- made of it. It takes new columns at the end only: a version that takes one away has to drop the view first.
 -- load_postgres runs each part between blank lines as one transaction, and knows its views by their comments' end.
 
-CREATE TABLE IF NOT EXISTS verdicts (
-  hour timestamp,
-  type text,
-  state text,
-  ours bigint,
-  theirs bigint,
-  stage text,
-  counted_at timestamp,
-  missing bigint,
-  strange bigint,
-  proof text,
-  filled bigint,
-  erased bigint,
-  filled_at timestamp,
-  note text,
-  PRIMARY KEY (hour, type)
-);
+DO 'BEGIN
+  IF to_regclass(''verdicts'') IS NULL THEN
+    CREATE TABLE verdicts (
+      hour timestamp,
+      type text,
+      state text,
+      ours bigint,
+      theirs bigint,
+      stage text,
+      counted_at timestamp,
+      missing bigint,
+      strange bigint,
+      proof text,
+      filled bigint,
+      erased bigint,
+      filled_at timestamp,
+      note text,
+      PRIMARY KEY (hour, type)
+    );
+    COMMENT ON TABLE verdicts IS ''What completeness is made of (bird-webhooks)'';
+  END IF;
+END';
 
 CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;
 COMMENT ON VIEW events_deduplicated IS 'Each event once (bird-webhooks)';

@@ -112,9 +112,17 @@ VERDICT_COLUMNS = (
     ("filled_at", "timestamp"),
     ("note", "text"),
 )
-VERDICTS = "CREATE TABLE IF NOT EXISTS verdicts (\n  {},\n  PRIMARY KEY (hour, type)\n);\n".format(
-    ",\n  ".join(f"{name} {kind}" for name, kind in VERDICT_COLUMNS)
+VERDICTS = "CREATE TABLE verdicts (\n      {},\n      PRIMARY KEY (hour, type)\n    );\n".format(
+    ",\n      ".join(f"{name} {kind}" for name, kind in VERDICT_COLUMNS)
 )
+# With the comment by which load_postgres knows what is its own.
+MAKE_VERDICTS = f"""\
+DO 'BEGIN
+  IF to_regclass(''verdicts'') IS NULL THEN
+    {VERDICTS}    COMMENT ON TABLE verdicts IS ''What completeness is made of (bird-webhooks)'';
+  END IF;
+END';
+"""
 # The table holds each event once.
 POSTGRES_EVENTS = "CREATE OR REPLACE VIEW events_deduplicated AS SELECT * FROM events;\n"
 # Of months that the retention dropped, their events that the suppression list needs are in a table of their own.
@@ -313,7 +321,7 @@ def postgres_sql() -> str:
         + comments(view.name, view.answers, [(name, meaning) for name, _, meaning in view.columns])
         for view in views()
     ]
-    return POSTGRES_HEAD + "\n".join([VERDICTS, *made])
+    return POSTGRES_HEAD + "\n".join([MAKE_VERDICTS, *made])
 
 
 def postgres_text(view: Text) -> str:

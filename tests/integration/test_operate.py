@@ -1036,9 +1036,9 @@ def test_status_tells_all_in_one_screen(aws, run):
         "PostgreSQL    0 files waiting; 0 dead letters",
         "rows          0 days in PARQUET",
     ]
-    assert [line.partition(" ")[0] for line in lines[10:13]] == ["table", "dates", "maintenance"]
-    assert lines[13] == "quarantined   0 today (UTC)"
-    assert lines[14] == "alarms        0 of 0 in ALARM"
+    assert [line.partition(" ")[0] for line in lines[10:14]] == ["table", "dates", "completeness", "maintenance"]
+    assert lines[14] == "quarantined   0 today (UTC)"
+    assert lines[15] == "alarms        0 of 0 in ALARM"
     assert lines[-1] == "health        CRITICAL: dead letters"
     assert len(lines) <= 24
     assert run("status", "--check")[0] == 2
