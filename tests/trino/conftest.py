@@ -32,6 +32,8 @@ from local_aws.emulator import ROOT, Emulator
 from local_aws.query import maintain, query
 from local_aws.trino import Trino
 from local_aws.webhook import Request, basic, send
+from reconcile.proved import Cell, State
+from reconcile.verdicts import encoded, key_of, row
 from tests.known_events import known_events
 from tests.trino.athena import TrinoAthena
 
@@ -39,6 +41,12 @@ from tests.trino.athena import TrinoAthena
 STACKS = {"PARQUET": "bird-trino", "CSV": "Bird-Trino-CSV"}
 SIMULATED_BATCHES = 60
 SETTLE_TIMEOUT_SECONDS = 90
+HOUR = datetime(2026, 11, 26, 1, tzinfo=UTC)
+VERDICTS = [
+    Cell(HOUR, "delivery", State.PROVED, 4182, 4182, "types", HOUR, note="-1 at the edge of the hour"),
+    Cell(HOUR, "bounce", State.FILLED, 35, 35, "day 2", HOUR, filled=3, filled_at=HOUR, proof="ids"),
+    Cell(HOUR, "*", State.UNKNOWN, 0, None, "total", HOUR),
+]
 SHOWN = 3
 
 Value = object
@@ -199,6 +207,8 @@ def fill(stack: Deployed, ledger: Ledger, *, line_breaks: bool) -> None:
     post(stack, known, {})
     settle(stack)
     maintain(stack)
+    cells = {"Bucket": stack.outputs["LakeBucketName"], "Key": key_of(HOUR.date()), "Body": encoded(VERDICTS)}
+    stack.emulator.client("s3").put_object(**cells)
 
 
 def post(stack: Deployed, body: bytes, headers: dict[str, str]) -> None:
@@ -241,3 +251,4 @@ def load(stack: Deployed, server: local_postgres.Postgres) -> None:
             body = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
             day = date.fromisoformat(item["Key"].partition("event_date=")[2][:10])
             database.load(day, rows_of(item["Key"], body))
+        database.write_verdicts([row(cell) for cell in VERDICTS])
