@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from operator import itemgetter
@@ -41,7 +41,7 @@ from tests.trino.athena import TrinoAthena
 STACKS = {"PARQUET": "bird-trino", "CSV": "Bird-Trino-CSV"}
 SIMULATED_BATCHES = 60
 SETTLE_TIMEOUT_SECONDS = 90
-HOUR = datetime(2026, 11, 26, 1, tzinfo=UTC)
+HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=12)  # of the report's period
 VERDICTS = [
     Cell(HOUR, "delivery", State.PROVED, 4182, 4182, "types", HOUR, note="-1 at the edge of the hour"),
     Cell(HOUR, "bounce", State.FILLED, 35, 35, "day 2", HOUR, filled=3, filled_at=HOUR, proof="ids"),
