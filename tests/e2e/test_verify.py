@@ -178,6 +178,7 @@ def test_a_healthy_stack_is_proved_and_nothing_stays(stack, run, internet, postg
     assert [name for name in lines if name.startswith("view ")] == [
         "view bounce_classes",
         "view complaint_reporters",
+        "view completeness",
         "view events_deduplicated",
         "view list_export",
         "view mail_events",
