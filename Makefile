@@ -133,7 +133,7 @@ test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of
 	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
 	@NIGHTLY=1 $(MAKE) test-trino
 	@NIGHTLY=1 $(PYTEST) tests/faults/test_closed_days.py
-	@NIGHTLY=1 $(PYTEST) $(IN_PARALLEL) tests/integration
+	@NIGHTLY=1 $(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration
 	@$(MAKE) test-postgres-versions
 	@$(MAKE) soak
 

@@ -66,6 +66,7 @@ def send_and_delete_before_process_reads(stack, sender, batch) -> None:
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
+@pytest.mark.nightly  # each way also in tests/integration/test_reconcile_rounds.py
 def test_batches_lost_in_each_way_are_fetched_once_and_an_erased_person_stays_erased(stack, recording, ledger, run):
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
     maker = BatchMaker(19, start, spread_seconds=2 * 3600)

@@ -157,6 +157,7 @@ def test_update_from_the_last_release_loses_no_batch(aws, released, ledger):
 DAYS = [date(2016, 4, 18), date(2026, 11, 1)]
 
 
+@pytest.mark.nightly
 def test_a_table_that_projects_its_partitions_is_switched_to_registered_ones_without_losing_a_row(aws):
     """Where the database keeps its name: the table itself changes, between the two steps that register dates."""
     before = local_stack.BUILT_TEMPLATE.with_name("projecting.yaml")

@@ -287,6 +287,7 @@ def test_a_name_that_leads_elsewhere_is_named(run, internet, monkeypatch):
     assert (status, failed(lines)) == (0, set())
 
 
+@pytest.mark.nightly
 def test_certificate_alarms_subscription_view_and_bird_are_each_named(
     stack, run, internet, authority, told, bird, monkeypatch
 ):
@@ -324,6 +325,7 @@ def test_batches_that_s3_does_not_announce_are_named(stack, run, monkeypatch):
     assert left_over(stack) == 0
 
 
+@pytest.mark.nightly
 def test_a_queue_that_is_not_read_and_deliveries_that_fail_are_named(stack, run, bird, monkeypatch):
     monkeypatch.setattr(verify, "ROW_SECONDS", 5)
     bird.batch_statuses = [

@@ -411,7 +411,7 @@ class Fragile:
         return change if name in CHANGES else real
 
 
-@pytest.mark.parametrize("last", [1, 3, 6, 12])
+@pytest.mark.parametrize("last", [3, 12, *(pytest.param(last, marks=pytest.mark.nightly) for last in (1, 6, 20, 30))])
 def test_an_erase_cut_short_anywhere_is_taken_up_again(s3, aws, run, monkeypatch, last):
     monkeypatch.setenv("DROP_FIELDS", "rcpt_meta,raw_reason")
     monkeypatch.setattr(erase, "AT_ONCE", 1)

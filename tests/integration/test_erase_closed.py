@@ -154,7 +154,7 @@ def test_a_date_of_which_no_row_is_left_has_a_version_without_files(lake, accoun
 @pytest.mark.parametrize(
     ("maintained", "steps"),
     [
-        pytest.param(True, (1, 3, 6), id="after the maintenance"),
+        pytest.param(True, (6,), id="after the maintenance"),
         pytest.param(True, range(1, 60), id="after the maintenance, each step", marks=pytest.mark.nightly),
         pytest.param(False, range(1, 60), id="given again, each step", marks=pytest.mark.nightly),
     ],

@@ -700,7 +700,7 @@ class DyingClient:
 @pytest.mark.parametrize(
     ("limits", "after"),
     [
-        pytest.param(close_day.LIMITS, False, id="at once, before the change"),
+        pytest.param(close_day.LIMITS, False, id="at once, before the change", marks=pytest.mark.nightly),
         pytest.param(close_day.LIMITS, True, id="at once, after the change", marks=pytest.mark.nightly),
         pytest.param(TINY_MEMORY, False, id="in slices, before the change", marks=pytest.mark.nightly),
         pytest.param(TINY_MEMORY, True, id="in slices, after the change"),

@@ -501,6 +501,7 @@ def test_every_saved_query_answers(ask):
         assert ask(text.name), text.name
 
 
+@pytest.mark.parametrize("ask", ["PostgreSQL", pytest.param("DuckDB", marks=pytest.mark.nightly)], indirect=True)
 def test_every_panel_of_grafana_answers_as_its_saved_query(ask):
     for panel in grafana.panels("postgresql"):
         assert ask(grafana.statement(panel)) == ask(grafana.query(panel)), panel["title"]

@@ -84,7 +84,13 @@ def test_all_of_it_without_a_date(lake, name):
     assert lake.ask(f"SELECT * FROM {name}", postgres=name in VIEWS and name not in JSON_IN_POSTGRES)
 
 
-@pytest.mark.parametrize("name", ["events", "events_deduplicated", "message_timeline"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "events",
+        *(pytest.param(view, marks=pytest.mark.nightly) for view in ("events_deduplicated", "message_timeline")),
+    ],
+)
 def test_days_of_it(lake, name):
     for chosen in (
         "= current_date",
