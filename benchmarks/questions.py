@@ -120,9 +120,11 @@ def allows(limits: Any, types: list[str] | None) -> bool:
 def report(days: int, today: str) -> dict[str, str]:
     """The report's own queries, for a period of so many days."""
     from report.queries import Period, queries
+    from report.rules import Thresholds
 
     until = datetime.fromisoformat(today)
-    return {f"report: {name}": sql for name, sql in queries(Period(until - timedelta(days=days), until)).items()}
+    statements = queries(Period(until - timedelta(days=days), until), Thresholds().least_volume)
+    return {f"report: {name}": sql for name, sql in statements.items()}
 
 
 def run(glob: str, views: dict[str, str], today: str, sql: str) -> dict[str, float]:

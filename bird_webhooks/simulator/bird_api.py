@@ -207,12 +207,17 @@ def running(key: str, reach: Callable[[str], str | None], trust: ssl.SSLContext 
                 bird.under_way += 1
                 bird.most_at_once = max(bird.most_at_once, bird.under_way)
             try:
-                self.answer()
+                status, headers, body = self.answer()
             finally:
-                with lock:
+                with lock:  # before a client can have it, which may then ask the next
                     bird.under_way -= 1
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body[: bird.recording.misbehaviour.cut_after_bytes])
 
-        def answer(self) -> None:
+        def answer(self) -> tuple[int, dict[str, str], bytes]:
             bird.requests.append(f"{self.command} {self.path.removeprefix(PREFIX)}")
             bird.headers.append({name.lower(): value for name, value in self.headers.items()})
             length = int(self.headers.get("content-length", 0))
@@ -227,11 +232,7 @@ def running(key: str, reach: Callable[[str], str | None], trust: ssl.SSLContext 
             if text is None:  # as the simulator writes its batches, so that the bytes of metadata are the same
                 text = "" if answer is None else json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
             body = text.encode()
-            self.send_response(status)
-            for name, value in {**headers, "content-length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body[: bird.recording.misbehaviour.cut_after_bytes])
+            return status, {**headers, "content-length": str(len(body))}, body
 
         do_GET = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815
 
