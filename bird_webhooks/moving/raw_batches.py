@@ -10,23 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from botocore.exceptions import ClientError
-
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate.replay import record
 from bird_webhooks.operate.status import messages_in
 from bird_webhooks.stack import Stack
+from reconcile.raw_batches import unless_there
 
 QUEUE = "ImportQueueUrl"
 # So that stopping the command stops the work within minutes; and at most so much waits of what is fresh.
 MOST_WAITING = 20
 MOST_FRESH_WAITING = {"ProcessQueueUrl": 500, "PostgresQueueUrl": 200, "PublishEventsQueueUrl": 200}
 MAX_ORIGIN_CHARACTERS = 512
-IS_THERE = ("PreconditionFailed", "412")
-# Another request for the name has not ended, and may yet fail: S3 asks for all parts again.
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-UNDER_WAY = ("ConditionalRequestConflict", "409")
-TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -36,19 +30,7 @@ class RawBatches:
 
     def put_once(self, name: str, body: bytes, received_at: datetime, origin: str) -> bool:
         """False if it was there. In parts, which the bucket does not announce: the live queue must not get it."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                self._put(name, body, received_at, origin)
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code in IS_THERE:
-                    return False
-                if code not in UNDER_WAY or attempt == TRIES:
-                    raise
-                self.wait(0.1 * 2**attempt)
-            else:
-                return True
-        raise AssertionError  # never reached: the last attempt returns or raises
+        return unless_there(lambda: self._put(name, body, received_at, origin), self.wait)
 
     def _put(self, name: str, body: bytes, received_at: datetime, origin: str) -> None:
         s3, place = self.stack.s3, {"Bucket": self.bucket, "Key": self.key(name)}

@@ -16,8 +16,27 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 IS_THERE = ("PreconditionFailed", "412")
+# Another request for the name has not ended, and may yet fail.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 UNDER_WAY = ("ConditionalRequestConflict", "409")
 TRIES = 5
+
+
+def unless_there(put: Callable[[], None], wait: Callable[[float], None]) -> bool:
+    """False if `put`, which asks that nothing has the name, finds that something has. Errors: ClientError."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            put()
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in IS_THERE:
+                return False
+            if code not in UNDER_WAY or attempt == TRIES:
+                raise
+            wait(0.1 * 2**attempt)
+        else:
+            return True
+    raise AssertionError  # never reached: the last attempt returns or raises
 
 
 @dataclass(frozen=True)
@@ -41,30 +60,22 @@ class RawBatches:
 
     def put_once(self, name: str, body: bytes) -> bool:
         """False if it is there already. S3 announces the object to process, because it is a Put and not in parts."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                self.s3.put_object(
-                    Bucket=self.bucket,
-                    Key=f"{self._key(name)}.json",
-                    Body=body,
-                    IfNoneMatch="*",
-                    ContentType="application/json",
-                    Metadata={
-                        "batch-id": name,
-                        "received-at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                        "body-sha256": hashlib.sha256(body).hexdigest(),
-                    },
-                )
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code in IS_THERE:
-                    return False
-                if code not in UNDER_WAY or attempt == TRIES:
-                    raise
-                self.wait(0.1 * 2**attempt)
-            else:
-                return True
-        raise AssertionError  # never reached: the last attempt returns or raises
+
+        def put() -> None:
+            self.s3.put_object(
+                Bucket=self.bucket,
+                Key=f"{self._key(name)}.json",
+                Body=body,
+                IfNoneMatch="*",
+                ContentType="application/json",
+                Metadata={
+                    "batch-id": name,
+                    "received-at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    "body-sha256": hashlib.sha256(body).hexdigest(),
+                },
+            )
+
+        return unless_there(put, self.wait)
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}"
