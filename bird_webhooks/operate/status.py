@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import completeness, dates, lease, put_back, quarantine, rotation
+from bird_webhooks.operate import accepting, completeness, dates, lease, put_back, quarantine, rotation
 from bird_webhooks.operate.batches import PAGE_KEYS
 from bird_webhooks.operate.counts import NONE, Count, Metric, count_of, counts
 from bird_webhooks.stack import Stack
@@ -146,7 +146,9 @@ def credentials(stack: Stack) -> Line:
         text = {"OAUTH2": "OAUTH2, verified by the load balancer"}.get(auth, f"{auth}: every sender is accepted")
         return Line(text, {"auth": auth})
     rotating = rotation.state(stack)
-    return Line(f"{auth}; rotation: {rotating.words}", {"auth": auth, "rotation": rotating.words})
+    text = "; ".join(filter(None, [auth, f"rotation: {rotating.words}", accepting.words(rotating)]))
+    facts = {"auth": auth, "rotation": rotating.words, "also_accepted": accepting.is_open(rotating)}
+    return Line(text, facts)
 
 
 def refused(stack: Stack) -> Line:

@@ -29,6 +29,8 @@ ANSWER_RESERVE_SECONDS = 30
 # The labels of the accepted versions. A rotation moves to the first; ingest counts the others as previous ones.
 # ALSO_ACCEPTED is our own label: AWSPREVIOUS stays on a version for ever, so it would accept a dropped password again.
 ACCEPTED_LABELS = ("AWSPENDING", "AWSCURRENT", "ALSO_ACCEPTED")
+# What another webhook sends that moves here by DNS, until `bird-webhooks accept end`.
+OTHER_LABEL = "OTHER_WEBHOOK"
 
 
 class EmptyPasswordError(Exception):
@@ -68,6 +70,8 @@ def require_no_setting_lost(event: Mapping[str, Any]) -> dict[str, str]:
 def digests(properties: Mapping[str, Any], seconds: float) -> str:
     """Comma-separated lower-case hex digests of the accepted versions; waits up to `seconds` for IAM.
 
+    Another webhook's is the last, after the name of its header: `authorization=<digest>` for Basic authentication.
+
     The answer is the same at any time between two steps of a rotation, so a deployment in between does not end one.
     """
     client = boto3.client("secretsmanager")
@@ -76,6 +80,9 @@ def digests(properties: Mapping[str, Any], seconds: float) -> str:
     current = when_allowed(lambda: read_secret(client, arn, "AWSCURRENT"), seconds)
     versions = [current if label == "AWSCURRENT" else read_secret(client, arn, label) for label in ACCEPTED_LABELS]
     found = [digest(secret, properties["WebhookAuth"]) for secret in versions if secret is not None]
+    other = read_secret(client, arn, OTHER_LABEL)
+    if other is not None:
+        found.append(other_digest(other))
     return ",".join(dict.fromkeys(found))
 
 
@@ -99,6 +106,15 @@ def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
     else:
         credential = f"{secret['username']}:{secret['password']}"
     return hashlib.sha256(credential.encode()).hexdigest()
+
+
+def other_digest(secret: Mapping[str, str]) -> str:
+    if "header" in secret:
+        value = secret["value"].strip(" \t")
+        if not value:
+            raise EmptyPasswordError
+        return f"{secret['header'].lower()}={hashlib.sha256(value.encode()).hexdigest()}"
+    return f"authorization={digest(secret, 'BASIC')}"
 
 
 def error_code(error: Exception) -> str:

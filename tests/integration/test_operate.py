@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,14 @@ from moto import mock_aws
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import batches, redrive, replay, rotation
+from bird_webhooks.operate import accepting, batches, redrive, replay, rotation
+from bird_webhooks.operate.accepting import USED
 from bird_webhooks.stack import Stack
 from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
 from report.athena import QueryFailedError
-from webhook_credentials.app import ACCEPTED_LABELS
+from webhook_credentials.app import ACCEPTED_LABELS, OTHER_LABEL
 
 TEMPLATE = {
     "Parameters": {
@@ -35,6 +37,7 @@ TEMPLATE = {
             "SenderPrefixListId": "",
             "SenderHostName": "",
             "CredentialsVersion": "1",
+            "AdoptBirdWebhook": "false",
             "BirdApiKeySecretArn": "",
             "PostgresRetentionMonths": "12",
         }.items()
@@ -1236,3 +1239,135 @@ def test_the_local_stack_is_found_from_any_folder_of_the_clone(aws, run, monkeyp
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path / "docs")
     assert run("status", "--local")[2] == "bird-webhooks: the local AWS does not answer: `make local` starts it\n"
+
+
+# --- accept ---
+
+OLD = "example-password-of-the-old"
+ALSO_ACCEPTED = "also accepted: the credentials of another webhook, until `accept end`"
+
+
+def other(aws: Aws) -> dict | None:
+    """What the secret holds for another webhook."""
+    try:
+        found = aws.secrets.get_secret_value(SecretId="webhook", VersionStage=OTHER_LABEL)
+    except ClientError:
+        return None
+    return json.loads(found["SecretString"])
+
+
+@pytest.fixture
+def old_password(monkeypatch):
+    monkeypatch.setenv("BIRD_SECRET", OLD)
+
+
+def test_another_webhooks_credentials_from_start_to_end(aws, run, old_password):
+    status, printed, said = run("accept", "start", "--username", "old")
+    assert (status, printed) == (0, "Accepted beside the stack's own, until `accept end`: user name old.\n")
+    assert OLD not in printed + said
+    assert other(aws) == {"username": "old", "password": OLD}
+    assert (aws.secret(), aws.accepted()) == ("the-first", {"the-first"})
+    assert parameters(aws)["CredentialsVersion"] == "2"
+    assert run("accept", "status")[1] == f"{ALSO_ACCEPTED}\n"
+    assert f"\ncredentials   BASIC; rotation: none is open; {ALSO_ACCEPTED}\n" in run("status")[1]
+    # a rotation is another thing
+    assert run("rotate", "start")[0] == 0
+    assert run("rotate", "finish", "--force", "--yes")[0] == 0
+    assert other(aws) == {"username": "old", "password": OLD}
+    aws.log("batch stored")
+    assert run("accept", "end")[:2] == (0, "Only the stack's own credentials are accepted.\n")
+    assert other(aws) is None
+    assert json.loads(run("accept", "status", "--json")[1]) == {"also_accepted": False}
+    assert run("accept", "end")[2] == "bird-webhooks: no credentials of another webhook are accepted\n"
+
+
+def test_the_password_may_come_from_another_stacks_secret_or_standard_input(aws, run, monkeypatch):
+    content = json.dumps({"username": "bird", "password": OLD})
+    arn = aws.secrets.create_secret(Name="old-stack", SecretString=content)["ARN"]
+    assert run("accept", "start", "--secret", arn)[0] == 0
+    assert other(aws) == {"username": "bird", "password": OLD}
+    assert run("accept", "end", "--force", "--yes")[0] == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("the token\n"))
+    assert run("accept", "start", "--header", "X-MessageSystems-Webhook-Token")[1] == (
+        "Accepted beside the stack's own, until `accept end`: header X-MessageSystems-Webhook-Token.\n"
+    )
+    assert other(aws) == {"header": "X-MessageSystems-Webhook-Token", "value": "the token"}
+
+
+@pytest.mark.parametrize(
+    ("logged", "reason"),
+    [
+        pytest.param(["batch stored", USED], "they were used within 15 minutes, so Bird still sends them", id="used"),
+        pytest.param([], "no batch came within 15 minutes", id="nothing came"),
+    ],
+)
+def test_end_waits_until_bird_sends_the_stacks_own(aws, run, old_password, logged, reason):
+    run("accept", "start", "--username", "old")
+    for message in logged:
+        aws.log(message)
+    status, _, said = run("accept", "end")
+    assert (status, said.startswith(f"bird-webhooks: {reason}")) == (1, True)
+    assert run("accept", "end", "--force")[0] == 1  # without a yes
+    assert other(aws) == {"username": "old", "password": OLD}
+    assert run("accept", "end", "--force", "--yes")[0] == 0
+    assert other(aws) is None
+
+
+REFUSED = [
+    pytest.param(["--username", "a:b"], OLD, "--username takes a user name without a colon, up to", id="colon"),
+    pytest.param([], OLD, "--username takes a user name without a colon, up to", id="neither"),
+    pytest.param(["--username", "old"], "", "an empty password would let any sender in", id="empty"),
+    pytest.param(["--header", "x y"], OLD, "--header takes the name of a header, such as", id="space"),
+    pytest.param(["--header", "Authorization"], OLD, "--header takes the name of a header, such as", id="Basic"),
+]
+
+
+@pytest.mark.parametrize(("options", "password", "reason"), REFUSED)
+def test_what_cannot_be_a_credential_is_refused(aws, run, monkeypatch, options, password, reason):
+    monkeypatch.setenv("BIRD_SECRET", password)
+    status, _, said = run("accept", "start", *options)
+    assert (status, said.startswith(f"bird-webhooks: {reason}"), other(aws)) == (1, True, None)
+
+
+def test_one_other_webhook_at_a_time(aws, run, old_password, monkeypatch):
+    run("accept", "start", "--username", "old")
+    assert run("accept", "start", "--username", "older")[2] == (
+        "bird-webhooks: the credentials of another webhook are accepted already: `accept end` first\n"
+    )
+    assert other(aws) == {"username": "old", "password": OLD}
+    assert run("accept", "start", "--username", "old")[0] == 0  # again, after an interruption
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_an_end_cut_short_anywhere_is_taken_up_again(aws, run, old_password, last):
+    run("accept", "start", "--username", "old")
+    quiet = timedelta(minutes=15)
+    assert interrupt(aws, last, lambda target: accepting.end(target, quiet=quiet, force=True, yes=True))
+    assert (other(aws) is None) == (last > 2)
+    interrupted = "an `accept end` was interrupted: give it again"
+    assert run("accept", "status")[1] == f"{ALSO_ACCEPTED if last == 1 else interrupted}\n"
+    if last > 1:
+        assert run("accept", "start", "--username", "old")[2] == f"bird-webhooks: {interrupted}\n"
+    assert run("accept", "end", "--force", "--yes")[0] == 0
+    assert other(aws) is None
+    assert run("accept", "start", "--username", "older")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("auth", "reason"),
+    [("NONE", "every sender is accepted already"), ("OAUTH2", "the load balancer refuses a request without a token")],
+)
+def test_without_credentials_of_the_stacks_own_there_is_nothing_to_accept(aws, run, old_password, auth, reason):
+    update(aws, WebhookAuth=auth)
+    assert run("accept", "start", "--username", "old")[2].startswith(f"bird-webhooks: WebhookAuth is {auth}: {reason}")
+
+
+def test_a_stack_of_an_older_version_accepts_no_other(aws, run, old_password, monkeypatch):
+    older = {name: value for name, value in parameters(aws).items() if name != "AdoptBirdWebhook"}
+    monkeypatch.setattr(Stack, "parameters", lambda self: older)
+    assert run("accept", "start", "--username", "old")[2].endswith("deploy this version first\n")
+    assert other(aws) is None
+
+
+def test_program_and_function_mean_the_same_label():
+    assert accepting.OTHER_LABEL == OTHER_LABEL

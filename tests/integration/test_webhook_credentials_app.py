@@ -82,6 +82,19 @@ def test_user_name_and_password_both_count(secrets):
     assert app.digests(properties(), 60) == f"{sha256('bird-2:new')},{sha256('bird:new')}"
 
 
+OTHERS = [
+    pytest.param({"username": "old", "password": "weak"}, f",authorization={sha256('old:weak')}", id="Basic"),
+    pytest.param({"header": "X-Old-Token", "value": " t "}, f",x-old-token={sha256('t')}", id="header"),
+]
+
+
+@pytest.mark.parametrize("auth", ["BASIC", "HEADER"])
+@pytest.mark.parametrize(("other", "added"), OTHERS)
+def test_another_webhooks_credentials_are_the_last_with_the_name_of_their_header(secrets, other, added, auth):
+    secrets(AWSCURRENT=NEW, OTHER_WEBHOOK=other)
+    assert app.digests(properties(auth), 60) == sha256("bird:new" if auth == "BASIC" else "new") + added
+
+
 def test_header_mode_digests_the_password_alone(secrets):
     secrets(AWSCURRENT=NEW)
     assert app.digests(properties("HEADER"), 60) == sha256("new")

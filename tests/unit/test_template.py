@@ -311,6 +311,7 @@ STACK_ID = "arn:aws:cloudformation:eu-west-1:111122223333:stack/bird/8d3e0f50-8f
 PATHS = [
     pytest.param("", "/bird/8d3e0f50-8f0b-11ec-b7ab-0a7d1a2b3c4d", id="default, or what a reset of parameters leaves"),
     pytest.param("/bird", "/bird", id="stored by a stack of version 0.2.0, or explicit"),
+    pytest.param("/", "/", id="that of the guide's webhook"),
 ]
 
 
@@ -324,6 +325,16 @@ def test_the_path_has_a_part_that_strangers_do_not_know_unless_one_is_named(temp
     assert chosen(pattern, {"WebhookPath": given}, STACK_ID) == path
     assert chosen(route, {"WebhookPath": given}, STACK_ID) == f"ANY {path}"
     assert template["Parameters"]["WebhookPath"]["Default"] == ""
+
+
+@pytest.mark.parametrize("path", ["//", "/bird/", "bird", "/bird?x", "/*", "/bird*", "/a b"])
+def test_a_path_that_could_match_more_than_itself_is_refused(template, path):
+    for parameter in (
+        template["Parameters"]["WebhookPath"],
+        yaml_parse(check_template.ALB_TEMPLATE.read_text())["Parameters"]["WebhookPath"],
+    ):
+        assert re.search(parameter["AllowedPattern"], path) is None
+        assert re.search(parameter["AllowedPattern"], "/")
 
 
 def test_nothing_names_the_path_but_by_its_one_definition(template):
