@@ -67,7 +67,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     cached = [ingest.app.settings, ingest.app.raw_batches, process.app.lake]
     cached += [process.app._output_format, process.app._allow_http, process.app.protection]
-    cached += [process.app._raw_area, process.app._raw_retention_days, process.queue.sqs]
+    cached += [process.app._raw_places, process.app._raw_retention_days, process.queue.sqs]
     cached += [process.maintenance.lake_files, process.maintenance.settings, process.maintenance.glue]
     cached += [process.maintenance.sns, process.lake_files._s3, process.lake_files._store]
     cached += [publish_events.app.bus, publish_events.app.event_types, publish_events.app._maximum_age_days]
