@@ -29,7 +29,14 @@ os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
 # Files of tests/e2e that do not need the one stack with everything in it.
-ALONE = ("test_deployments", "test_local_aws", "test_local_services", "test_one_click", "test_upgrade")
+ALONE = (
+    "test_deployments",
+    "test_kept_buckets",
+    "test_local_aws",
+    "test_local_services",
+    "test_one_click",
+    "test_upgrade",
+)
 
 
 class BySharing(LoadScopeScheduling):

@@ -173,7 +173,8 @@ def erase(
         remember(seeker, began, [])
     if as_json:
         print_json(look.document())
-    report(look, stack.former_lakes, since, postgres, tell)
+    beside = [f"s3://{bucket}/{prefix}" for bucket, prefix in raw_areas(stack) if prefix]
+    report(look, beside, stack.former_lakes, since, postgres, tell)
 
 
 def erased(seeker: "Seeker", look: Look, began: datetime, settle_seconds: float, tell: Tell) -> Look:
@@ -200,9 +201,21 @@ def remember(seeker: "Seeker", erased_at: datetime, unfinished: list[str]) -> No
         say("no tombstone is left, because the stack has no key for one yet: update the stack, then erase once more")
 
 
-def report(look: Look, elsewhere: list[str], since: datetime | None, postgres: str | None, tell: Tell) -> None:
-    """`elsewhere`: former lake buckets. Errors: OperateError if anything is left, or was not looked into."""
+def report(
+    look: Look,
+    beside: list[str],
+    elsewhere: list[str],
+    since: datetime | None,
+    postgres: str | None,
+    tell: Tell,
+) -> None:
+    """`beside`: folders of buckets that hold other things too; `elsewhere`: former lake buckets.
+
+    Errors: OperateError if anything is left, or was not looked into.
+    """
     tell(f"\n{UNSEEN}")
+    for place in beside:
+        tell(f"Not checked either: what others have in that bucket outside of {place}.")
     for lake in elsewhere:
         tell(f"Not checked either: s3://{lake}/, in which this stack's rows lay before.")
     if since:

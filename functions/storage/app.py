@@ -119,9 +119,9 @@ def announce(bucket: str, ours: list[Entry]) -> None:
             wanted = announcements.merged(there, ours)
         except OverlapError as error:
             raise UnusableError(
-                f"The bucket {bucket} announces the same keys elsewhere already, and S3 refuses two announcements: "
-                f"its notification entry with the id {error}. If that is of a stack which is deleted, remove the entry; "
-                "otherwise give another RawPrefix, or another bucket."
+                f"The bucket {bucket} announces the same keys elsewhere already, and S3 refuses to do so twice: see "
+                f"its notification entry with the id {error}. If that is of a stack which is deleted, remove the "
+                "entry; otherwise give another RawPrefix, or another bucket."
             ) from error
         if announcements.same(there, wanted):
             return

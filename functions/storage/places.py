@@ -78,16 +78,16 @@ def refuse_to_forget(given: Given, before: Given | None, record: Record, tombsto
     """`before`: of an update. `tombstones`: whether the lake bucket has any. Errors: ForgottenError."""
     if nested := [one for one in given.places if any(one.startswith(f"{other}/") for other in given.places)]:
         raise ForgottenError(
-            f"Refused, because {', '.join(nested)} lies within another place of raw batches, and a batch would have two "
-            "ids. Give another RawPrefix."
+            f"Refused, because {', '.join(nested)} lies within another place of raw batches, and a batch would have "
+            "two ids. Give another RawPrefix."
         )
     forgotten = [place for place in known_places(before, record) if place not in given.places]
     if forgotten and "FormerRawPlaces" not in given.allowed:
         raise ForgottenError(
-            f"Refused, because raw batches of this lake lie in {', '.join(forgotten)}, where this stack would not look: "
-            "no replay, no erasure, and batches that wait would fail. Add them to FormerRawPlaces, with commas between "
-            "them (or leave ExistingRawBucket and RawPrefix as they were). To forget them, name FormerRawPlaces in "
-            "SettingsToReset."
+            f"Refused, because raw batches of this lake lie in {', '.join(forgotten)}, where this stack would not "
+            "look: no replay, no erasure, and batches that wait would fail. Add them to FormerRawPlaces, with commas "
+            "between them (or leave ExistingRawBucket and RawPrefix as they were). To forget them, name "
+            "FormerRawPlaces in SettingsToReset."
         )
     if before and before.lake != given.lake and "ExistingLakeBucket" not in given.allowed:
         raise ForgottenError(

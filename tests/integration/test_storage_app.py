@@ -154,7 +154,7 @@ def test_an_entry_of_others_for_the_same_keys_is_named_and_nothing_is_changed(bu
     buckets.kept[RAW_BUCKET] = there
     answer = ask("Create", properties())
     assert answer["Status"] == "FAILED"
-    assert "its notification entry with the id thumbnails." in answer["Reason"]
+    assert "see its notification entry with the id thumbnails." in answer["Reason"]
     assert (buckets.kept[RAW_BUCKET], buckets.writes) == (there, 0)
 
 

@@ -96,7 +96,7 @@ OVERLAPS = [
 def test_an_entry_that_s3_would_call_overlapping_is_named_by_its_id(entry, refused):
     there = {"LambdaFunctionConfigurations": [entry]}
     if refused:
-        with pytest.raises(OverlapError, match="^scan$"):
+        with pytest.raises(OverlapError, match=r"^scan$"):
             merged(there, of_queue("raw/"))
     else:
         assert merged(there, of_queue("raw/"))["LambdaFunctionConfigurations"] == [entry]
