@@ -1,14 +1,19 @@
-"""Data outlives stacks: one is deleted, another is deployed over the buckets that it has left."""
+"""Data outlives stacks: one is deleted, another deployed over its buckets, by the commands of docs/existing-buckets.md."""
 
+import shlex
 import uuid
 from datetime import date
+from string import Template
+from typing import Any
 
 from bird_webhooks.operate import tombstone
 from local_aws import deploy as local_stack
 from local_aws.deploy import Deployed
+from local_aws.emulator import ROOT
 from local_aws.query import maintain, query
 from tests.e2e.webhook import batch, post, rows_of
 
+PAGE = ROOT / "docs/existing-buckets.md"
 OPEN, CLOSED = date(2016, 4, 18), date(2016, 4, 17)
 FRONT_DOOR = {"FrontDoor": "HTTP_API", "CertificateArn": "", "DomainName": ""}
 ALL_ROWS = (
@@ -27,6 +32,20 @@ OTHERS = {
     ],
     "EventBridgeConfiguration": {},
 }
+
+
+def commands(section: str, stack: Deployed) -> list[Any]:
+    """Those of the page's section in their order: `sam deploy` as the stack's name and its parameters."""
+    shell = PAGE.read_text().partition(f"## {section}\n")[2].partition("```sh\n")[2].partition("```")[0]
+    found: list[Any] = []
+    for line in shell.replace("\\\n", " ").splitlines():
+        words = shlex.split(Template(line).substitute(stack.outputs))
+        if words[0] == "sam":
+            given = dict(word.split("=", 1) for word in words[words.index("--parameter-overrides") + 1 :])
+            found.append((words[words.index("--stack-name") + 1], given))
+        else:
+            found.append(words[1:])
+    return found
 
 
 def announced(stack: Deployed, bucket: str) -> dict:
@@ -68,29 +87,27 @@ def test_a_stack_over_kept_buckets_has_all_rows_and_leaves_others_entries_alone(
     s3.put_bucket_notification_configuration(
         Bucket=raw, NotificationConfiguration=OTHERS, SkipDestinationValidation=True
     )
-    kept = {
-        "ExistingRawBucket": raw,
-        "ExistingLakeBucket": lake,
-        "ExistingTombstoneKeyArn": first.outputs["TombstoneKeyArn"],
-    }
-    second = local_stack.create_or_update(emulator, "bird-second", {**FRONT_DOOR, **kept})
+    [(name, kept), status, _] = commands("After a deleted stack", first)
+    second = local_stack.create_or_update(emulator, name, {**kept, **FRONT_DOOR})
     assert list(second.stack.athena().stream(ALL_ROWS)) == rows  # at once, without the hour's maintenance
     assert files(second) == there
     assert len(tombstone.read_all(second.stack).erased_at) == 1
     assert announced(second, raw)["QueueConfigurations"][0] == OTHERS["QueueConfigurations"][0]
-    # WHEN batches come in, THEN they are announced, and the old ones can be replayed
+    assert (
+        f"\nbuckets       raw {raw} was there before, its policy does not refuse plain HTTP\n"
+        in run(second, *status)[1]
+    )
+    # WHEN batches come in, THEN they are announced, and the old ones can be listed and replayed
     fresh = str(uuid.uuid4())
     assert post(second, batch({"type": "open", "event_id": "3"}), batch_id=fresh)[:2] == (200, "stored")
     assert [row["type"] for row in rows_of(second, fresh, "type", 1)] == ["open"]
     assert f"raw/{one}.json" in run(second, "replay", "--dry-run", "--batch", one)[1]
-    assert "3 batches" in run(second, "batches", "--list", "--since", "1h")[1]
-    said = run(second, "status")[1]
-    assert f"buckets       raw {raw} was there before, its policy does not refuse plain HTTP" in said
-    # WHEN the prefix changes, THEN what lies under the old one is processed as before
-    moved = {"RawPrefix": "B Event Data", "FormerRawPlaces": f"{raw}/raw"}
-    second = local_stack.create_or_update(emulator, "bird-second", moved)
-    s3.delete_object(Bucket=lake, Key=next(key for key, _ in files(second) if f"event_date={OPEN}" in key))
-    assert run(second, "replay", "--batch", fresh)[0] == 0
-    assert [row["type"] for row in rows_of(second, fresh, "type", 1)] == ["open"]
+    # WHEN the prefix changes, THEN a batch under the old one is processed, listed and replayed as before
+    [(_, moved), replay] = commands("Another bucket or prefix for a stack that runs", second)
+    second = local_stack.create_or_update(emulator, name, moved)
+    late = str(uuid.uuid4())
+    s3.put_object(Bucket=raw, Key=f"raw/{late}.json", Body=batch({"type": "click", "event_id": "4"}))
+    assert [row["type"] for row in rows_of(second, late, "type", 1)] == ["click"]
+    assert run(second, *replay)[:2] == (0, "4 batches replayed\n")
     local_stack.delete(second)
     assert (announced(second, raw), announced(second, lake)) == (OTHERS, {})
