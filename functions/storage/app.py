@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import boto3
@@ -103,7 +103,7 @@ def leave(event: Mapping[str, Any], given: Given, seconds: float) -> None:
         (given.lake, properties["TopicArn"]),
     ]:
         try:
-            there = when_allowed(lambda bucket=bucket: configuration(bucket), seconds)
+            there = when_allowed(partial(configuration, bucket), seconds)
             wanted = announcements.without(there, destination)
             if not announcements.same(there, wanted):
                 write(bucket, wanted)

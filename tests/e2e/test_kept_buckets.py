@@ -1,4 +1,4 @@
-"""Data outlives stacks: one is deleted, another deployed over its buckets, by the commands of docs/existing-buckets.md."""
+"""Data outlives stacks: one is deleted, another takes its buckets, by the commands of docs/existing-buckets.md."""
 
 import shlex
 import uuid
