@@ -34,14 +34,18 @@ def lacks(stack: Stack, bucket: str, *, raw: bool) -> list[str]:
     prefixes = [_prefix(rule) for rule in rules if rule.get("Status") == "Enabled" and "Expiration" in rule]
     if raw and s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
         found.append("it keeps no versions, so a batch deleted by mistake is gone")
-    days = int(stack.parameters().get("RawRetentionDays", "0"))
+    elif raw and not any("NoncurrentVersionExpiration" in rule for rule in rules):
+        found.append("no lifecycle rule deletes old versions, which hold what was deleted")
+    parameters = stack.parameters()
+    days = int(parameters.get("RawRetentionDays", "0"))
     if raw and bool(days) != any(f"{stack.raw_prefix}/".startswith(prefix) for prefix in prefixes):
         found.append(
             f"no lifecycle rule deletes batches after the {days} days of RawRetentionDays"
             if days
             else "a lifecycle rule deletes batches: give RawRetentionDays its days"
         )
-    if not raw and (grows := [name for name in EXPIRING if not any(name.startswith(prefix) for prefix in prefixes)]):
+    expiring = [*EXPIRING, *(["quarantine/"] if parameters.get("QuarantineRetentionDays", "0") != "0" else [])]
+    if not raw and (grows := [name for name in expiring if not any(name.startswith(prefix) for prefix in prefixes)]):
         found.append(f"no lifecycle rule deletes {', '.join(grows)}")
     return found
 

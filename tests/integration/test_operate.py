@@ -1094,8 +1094,23 @@ def test_status_says_what_a_bucket_lacks_that_was_there_before(aws, run, monkeyp
     s3.put_bucket_lifecycle_configuration(Bucket="the-raw-bucket", LifecycleConfiguration={"Rules": [rule]})
     assert of_status(run, "buckets") == (
         "raw the-raw-bucket was there before, its policy denies by OnlyFromOurNetwork: the stack's roles need to be "
-        "exempt; a lifecycle rule deletes batches: give RawRetentionDays its days"
+        "exempt; no lifecycle rule deletes old versions, which hold what was deleted; "
+        "a lifecycle rule deletes batches: give RawRetentionDays its days"
     )
+
+
+def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, run, monkeypatch):
+    parameters = Stack.parameters
+    given = {"ExistingLakeBucket": "the-lake-bucket", "QuarantineRetentionDays": "30"}
+    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), **given})
+    said = "; no lifecycle rule deletes athena-results/, maintenance/work/, quarantine/"
+    assert of_status(run, "buckets").endswith(said)
+    rules = [
+        {"ID": name, "Status": "Enabled", "Filter": {"Prefix": name}, "Expiration": {"Days": 7}}
+        for name in ("athena-results/", "maintenance/", "quarantine/")
+    ]
+    aws.s3.put_bucket_lifecycle_configuration(Bucket="the-lake-bucket", LifecycleConfiguration={"Rules": rules})
+    assert "lifecycle" not in of_status(run, "buckets")
 
 
 def test_status_names_batches_that_came_in_parts(aws, run):
