@@ -6,7 +6,7 @@ from datetime import date
 from string import Template
 from typing import Any
 
-from bird_webhooks.operate import tombstone
+from bird_webhooks.operate import tombstone, unannounced
 from local_aws import deploy as local_stack
 from local_aws.deploy import Deployed
 from local_aws.emulator import ROOT
@@ -92,6 +92,7 @@ def test_a_stack_over_kept_buckets_has_all_rows_and_leaves_others_entries_alone(
     assert list(second.stack.athena().stream(ALL_ROWS)) == rows  # at once, without the hour's maintenance
     assert files(second) == there
     assert len(tombstone.read_all(second.stack).erased_at) == 1
+    assert unannounced.unannounced(second.stack) == ([], [], [], True)
     assert announced(second, raw)["QueueConfigurations"][0] == OTHERS["QueueConfigurations"][0]
     assert (
         f"\nbuckets       raw {raw} was there before, its policy does not refuse plain HTTP\n"
