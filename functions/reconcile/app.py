@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from reconcile import pipeline
 from reconcile.api_key import UnusableSettingError, api_key
+from reconcile.as_webhook import values
 from reconcile.athena import Athena
 from reconcile.cells import Times
 from reconcile.counting import AthenaOurs, Here
@@ -251,7 +252,7 @@ class Raw:
             if body[:2] == b"\x1f\x8b":
                 with gzip.open(BytesIO(body)) as unzipped:
                     body = unzipped.read(MOST_BYTES)
-            elements = json.loads(body)
+            elements = values(body)
         except (ClientError, OSError, EOFError, ValueError, RecursionError):  # gone, archived, damaged, nested too deep
             return {}
         found: dict[tuple[str, str], Mapping[str, Any]] = {}

@@ -61,6 +61,7 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "DailyReport": "true",
         "DeliverabilityAlerts": "HOURLY",
         "PostgresSecretArn": postgres_secret,
+        "AdoptBirdWebhook": "true",  # `made-by-hand`
         **registration,
     }
     return local_stack.deploy(emulator, "bird-e2e", optional)

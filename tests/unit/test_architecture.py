@@ -53,6 +53,7 @@ PURE = [
     "reconcile/early_warning.py",
     "reconcile/metrics.py",
     "reconcile/proved.py",
+    "register_webhook/ownership.py",
     "report/charts.py",
     "report/completeness.py",
     "report/counts.py",

@@ -106,6 +106,7 @@ RESETS = {
     "CredentialsVersion": "the credentials' digests are computed anew, and are the same",
     "SettingsToReset": "SettingsGuard refuses what it allowed before",
     "BirdWebhookName": "the webhook gets the stack's name",
+    "AdoptBirdWebhook": "a webhook taken over stays with the stack; no other is taken over",
     "DeleteBirdWebhook": "the webhook stays at Bird when the stack is deleted",
     "RawRetentionDays": "batches are kept for ever",
     "QuarantineRetentionDays": "quarantined events are kept for ever",

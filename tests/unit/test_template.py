@@ -449,7 +449,7 @@ def test_senders_are_one_to_five_ranges(template, given, legal):
 
 
 def test_bird_is_told_when_nothing_else_is_likely_to_fail(template):
-    """For a rollback deletes the webhook, an adopted one too."""
+    """For a rollback cannot give an adopted webhook its old credentials back."""
     resources = template["Resources"]
     before, waiting = set(), {"BirdWebhook"}
     while waiting:
