@@ -4,13 +4,14 @@ The AWS CLI and others upload and copy in parts from 8 MB on. Such an object has
 encryption. `erase` and `import` write so on purpose, and leave word of it.
 """
 
+from collections.abc import Iterator, Mapping
 from itertools import batched, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bird_webhooks.moving import names
 from bird_webhooks.moving.ledger import Ledger
 from bird_webhooks.operate import put_back
-from bird_webhooks.stack import Stack
+from bird_webhooks.stack import RawPlace, Stack
 
 # So many keys are listed, by a hundred requests.
 MOST_LISTED = 100_000
@@ -29,14 +30,14 @@ class Unannounced(NamedTuple):
 
 def unannounced(stack: Stack) -> Unannounced:
     """Errors: OperateError, QueryFailedError."""
-    prefix = f"{stack.raw_prefix}/"
-    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.output("RawBucketName"), Prefix=prefix)
-    items = list(islice((item for page in pages for item in page.get("Contents", [])), MOST_LISTED + 1))
-    in_parts = [item["Key"] for item in items[:MOST_LISTED] if "-" in item["ETag"]]
+    items = list(
+        islice(((place, item) for place in stack.raw_places for item in listed(stack, place)), MOST_LISTED + 1)
+    )
+    in_parts = [(place, item["Key"]) for place, item in items[:MOST_LISTED] if uploaded_in_parts(item)]
     if not in_parts:
         return Unannounced([], [], len(items) <= MOST_LISTED)
     before = put_back.times(stack)
-    ids = [key.removeprefix(prefix).removesuffix(".json") for key in in_parts if key not in before]
+    ids = [batch_id(place, key) for place, key in in_parts if key not in before]
     imported = [one for one in ids if names.identity(one)]
     copies = [one for one in ids if not names.identity(one)]
     handed = Ledger.read(stack).identities if imported else set()
@@ -45,6 +46,19 @@ def unannounced(stack: Stack) -> Unannounced:
         [one for one in imported if names.identity(one) not in handed],
         len(items) <= MOST_LISTED,
     )
+
+
+def listed(stack: Stack, place: RawPlace) -> Iterator[Mapping[str, Any]]:
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=f"{place.prefix}/")
+    return (item for page in pages for item in page.get("Contents", []))
+
+
+def uploaded_in_parts(item: Mapping[str, Any]) -> bool:
+    return "-" in item["ETag"]
+
+
+def batch_id(place: RawPlace, key: str) -> str:
+    return key.removeprefix(f"{place.prefix}/").removesuffix(".json")
 
 
 def without_rows(stack: Stack, ids: list[str]) -> list[str]:

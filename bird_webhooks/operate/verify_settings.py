@@ -247,7 +247,7 @@ def encryption(stack: Stack) -> str:
             if key and "alias/aws/" not in key and not is_one_of(key, reads):
                 unsure.append(f"the secret of {name}")
     for arn in reads:
-        described = kms_in(stack, region_of(arn)).describe_key(KeyId=arn)["KeyMetadata"]
+        described = kms_in(stack, arn.split(":")[3]).describe_key(KeyId=arn)["KeyMetadata"]
         if described["KeyState"] != "Enabled":
             raise failed(f"the key {arn} is {described['KeyState']}: nothing under it can be read")
     if unsure:
@@ -255,9 +255,9 @@ def encryption(stack: Stack) -> str:
     return f"buckets and secrets are under {writes}, which is enabled" if writes else "AWS's own keys"
 
 
-def kms_in(stack: Stack, region: str | None) -> Any:
+def kms_in(stack: Stack, region: str) -> Any:
     ours = stack.client("kms")
-    return ours if region in (None, ours.meta.region_name) else stack.client("kms", region)
+    return ours if region == ours.meta.region_name else stack.client("kms", region)
 
 
 def key_of_bucket(stack: Stack, bucket: str) -> str:

@@ -77,6 +77,7 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "DailyReport": "true",
         "DeliverabilityAlerts": "HOURLY",
         "PostgresSecretArn": postgres_secret,
+        "AdoptBirdWebhook": "true",  # `made-by-hand`
         **registration,
         **company,
     }

@@ -21,7 +21,7 @@ def functions(stack) -> dict[str, dict]:
 
 def test_every_function_is_in_the_companys_network(stack, company):
     found = functions(stack)
-    assert len(found) == 12
+    assert len(found) == 13
     networks = {
         name: (one["VpcConfig"]["SubnetIds"], one["VpcConfig"]["SecurityGroupIds"]) for name, one in found.items()
     }

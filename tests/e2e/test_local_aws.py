@@ -218,6 +218,34 @@ def test_notification_filters_are_in_s3s_encoding(aws, prefix, announced):
 
 
 @pytest.mark.parametrize(
+    ("events", "prefix", "code"),
+    [
+        pytest.param("s3:ObjectCreated:*", "raw/import/", "InvalidArgument", id="within"),
+        pytest.param("s3:ObjectCreated:Put", "", "InvalidArgument", id="around"),
+        pytest.param("s3:ObjectCreated:Copy", "raw/", None, id="another event"),
+        pytest.param("s3:ObjectCreated:*", "invoices/", None, id="beside"),
+    ],
+)
+def test_notifications_that_overlap_are_refused(aws, events, prefix, code):
+    s3, bucket = aws.client("s3"), unique("overlaps")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def rule(name: str, events: str, prefix: str) -> dict:
+        filters = {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}}
+        return {"Id": name, "QueueArn": f"arn:aws:sqs:{REGION}:000000000000:q", "Events": [events], "Filter": filters}
+
+    notify = {"QueueConfigurations": [rule("one", "s3:ObjectCreated:Put", "raw/"), rule("other", events, prefix)]}
+    said = None
+    try:
+        s3.put_bucket_notification_configuration(
+            Bucket=bucket, NotificationConfiguration=notify, SkipDestinationValidation=True
+        )
+    except ClientError as error:
+        said = error.response["Error"]["Code"]
+    assert said == code
+
+
+@pytest.mark.parametrize(
     ("version", "status", "said"), [("s3", 400, b"Please use AWS4-HMAC-SHA256"), ("s3v4", 200, b"a page")]
 )
 def test_link_with_an_old_signature_is_refused(aws, version, status, said):

@@ -87,6 +87,21 @@ READ_STATE = get("{LakeBucket}", "maintenance/days/by-a-test")
 WRITE_CLOSED = put("{LakeBucket}", "closed/by-a-test")
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
+# Of a destination that is none, so that the right is asked for, and the buckets announce as before.
+NOWHERE = {"QueueConfigurations": [{"QueueArn": "nowhere", "Events": ["s3:ObjectCreated:Put"]}]}
+ANNOUNCEMENTS = [
+    call
+    for bucket in ("{RawBucket}", "{LakeBucket}")
+    for call in (
+        Call("s3", "get_bucket_notification_configuration", {"Bucket": bucket}),
+        Call(
+            "s3",
+            "put_bucket_notification_configuration",
+            {"Bucket": bucket, "NotificationConfiguration": NOWHERE},
+            "InvalidArgument",
+        ),
+    )
+]
 SEE_STACK = Call("cloudformation", "describe_stacks", {"StackName": "{StackId}"})
 
 MUST: dict[str, list[Call]] = {
@@ -217,6 +232,15 @@ MUST: dict[str, list[Call]] = {
         Call("ec2", "authorize_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
         Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
     ],
+    "StorageRole": [
+        *ANNOUNCEMENTS,
+        LIST_RAW,
+        LIST_LAKE,
+        put("{LakeBucket}", "maintenance/storage.json"),
+        get("{LakeBucket}", "maintenance/storage.json"),
+        delete("{LakeBucket}", "maintenance/storage.json"),
+        SEE_STACK,
+    ],
     "TableMaintenanceRole": [
         put("{LakeBucket}", "maintenance/by-a-test"),
         WRITE_UNSHOWN,
@@ -275,6 +299,8 @@ MAY_NOT: list[Call] = [
     on_queue("receive_message", "{PublishEventsDeadLetterQueue}"),
     WRITE_RESULTS,
     put("{LakeBucket}", "reports/by-a-test"),
+    *ANNOUNCEMENTS,
+    put("{LakeBucket}", "maintenance/storage.json"),
     Call("s3", "list_buckets", {}),
     Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
     Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),

@@ -90,6 +90,11 @@ RESETS = {
     "CloseAfterHours": "dates are closed 10 hours after their end; those that are closed stay so",
     "RawBucketName": "refused",  # batches would move to another bucket
     "RawPrefix": "refused",  # batches would move to another folder
+    "ExistingRawBucket": "refused",  # batches would move to a new bucket
+    "ExistingLakeBucket": "refused",  # rows would move to a new bucket
+    "FormerRawPlaces": "refused",  # erase and replay would no longer look there
+    "ExistingHashKeyArn": "refused",  # equal values would get other hashes
+    "ExistingTombstoneKeyArn": "refused",  # erased persons could come in again
     "DropFields": "refused",  # rows would show what was dropped
     "HashFields": "refused",  # rows would show addresses
     "PublishEvents": "refused",  # the bus would be deleted, and the rules on it
@@ -105,6 +110,7 @@ RESETS = {
     "CredentialsVersion": "the credentials' digests are computed anew, and are the same",
     "SettingsToReset": "SettingsGuard refuses what it allowed before",
     "BirdWebhookName": "the webhook gets the stack's name",
+    "AdoptBirdWebhook": "a webhook taken over stays with the stack; no other is taken over",
     "DeleteBirdWebhook": "the webhook stays at Bird when the stack is deleted",
     "RawRetentionDays": "batches are kept for ever",
     "QuarantineRetentionDays": "quarantined events are kept for ever",

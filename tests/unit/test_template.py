@@ -103,7 +103,7 @@ def test_template_has_no_control_character(template):
 
 def test_every_function_has_its_log_group_and_role(template):
     functions = [r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::Function"]
-    assert len(functions) == 12
+    assert len(functions) == 13
     for function in functions:
         assert function["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
         assert "Ref" in function["Properties"]["LoggingConfig"]["LogGroup"]
@@ -449,7 +449,7 @@ def test_senders_are_one_to_five_ranges(template, given, legal):
 
 
 def test_bird_is_told_when_nothing_else_is_likely_to_fail(template):
-    """For a rollback deletes the webhook, an adopted one too."""
+    """For a rollback cannot give an adopted webhook its old credentials back."""
     resources = template["Resources"]
     before, waiting = set(), {"BirdWebhook"}
     while waiting:
@@ -502,7 +502,7 @@ def test_bird_tries_the_webhook_only_when_whatever_answers_it_is_there(template)
 def test_cloudformation_waits_longer_than_the_function_of_a_custom_resource_lives(template):
     """And each function lives longer than it waits for IAM, with time left for the answer."""
     custom = [r for r in template["Resources"].values() if r["Type"] == "AWS::CloudFormation::CustomResource"]
-    assert len(custom) == 6
+    assert len(custom) == 7
     for resource in custom:
         function = template["Resources"][resource["Properties"]["ServiceToken"]["Fn::GetAtt"][0]]["Properties"]
         assert resource["Properties"]["ServiceTimeout"] > function["Timeout"] >= 90
@@ -660,22 +660,23 @@ def test_the_key_of_hashes_is_for_process_alone_and_outlives_the_stack(template)
     key, policy = resources["HashKey"], resources["ProcessReadsHashKey"]
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
-    assert (key["Condition"], policy["Condition"]) == ("HashSomeFields", "HashSomeFields")
+    assert (key["Condition"], policy["Condition"]) == ("MakeHashKey", "HashSomeFields")
     assert policy["Properties"]["Roles"] == [{"Ref": "ProcessRole"}, {"Ref": "ImportRole"}]
     [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
-    assert (statement["Action"], statement["Resource"]) == (
-        "secretsmanager:GetSecretValue",
-        {"Fn::GetAtt": ["HashKey", "Id"]},
-    )
+    one_of = {"Fn::If": ["HasHashKey", {"Ref": "ExistingHashKeyArn"}, {"Fn::GetAtt": ["HashKey", "Id"]}]}
+    assert (statement["Action"], statement["Resource"]) == ("secretsmanager:GetSecretValue", one_of)
 
 
 def test_the_key_of_tombstones_is_read_by_what_brings_events_in_and_outlives_the_stack(template):
     key = template["Resources"]["TombstoneKey"]
     assert (key["DeletionPolicy"], key["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert key["Properties"]["GenerateSecretString"]["PasswordLength"] == 43
-    assert "Condition" not in key
-    others = {name for name, one in template["Resources"].items() if "TombstoneKey" in json.dumps(one)}
-    assert others == {"ReconcileFunction", "ReconcileRole"}
+    assert key["Condition"] == "MakeTombstoneKey"
+    others = {name for name, one in template["Resources"].items() if "TombstoneKey" in json.dumps(one)} - {
+        "TombstoneKey"
+    }
+    # The last two take its ARN, and read no secret.
+    assert others == {"ReconcileFunction", "ReconcileRole", "SettingsGuard", "Storage"}
 
 
 @pytest.mark.parametrize(
