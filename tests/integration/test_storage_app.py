@@ -65,7 +65,9 @@ class S3:
 def buckets(s3, monkeypatch, stack_state):
     found = S3(s3)
     monkeypatch.setattr(app, "s3", lambda: found)
-    monkeypatch.setattr("storage.cloudformation.boto3.client", {"cloudformation": stack_state}.__getitem__)
+    monkeypatch.setattr(
+        "storage.cloudformation.boto3.client", lambda service, **_: {"cloudformation": stack_state}[service]
+    )
     monkeypatch.setattr("storage.cloudformation.time.sleep", lambda seconds: None)
     return found
 
