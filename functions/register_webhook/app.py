@@ -23,7 +23,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from register_webhook.bird_api import BirdApi, BirdError, NotNowError
-from register_webhook.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from register_webhook.cloudformation import AWS_LIMITS, answer_to, seconds_left, send, stack_status, when_allowed
 from register_webhook.ownership import (
     NotOursError,
     adopted_fields,
@@ -266,7 +266,7 @@ def own_credentials(secrets: list[str]) -> dict[str, str]:
 
 def read_secret(arn: str, name: str) -> str:
     """The current version's text, read in the ARN's region. Errors: UnreadableSecretError."""
-    client = boto3.client("secretsmanager", region_name=arn.split(":")[3])
+    client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=AWS_LIMITS)
     try:
         found = when_allowed(
             lambda: client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT"), seconds=ACCESS_SECONDS

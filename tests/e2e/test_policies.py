@@ -335,6 +335,10 @@ MAY_NOT: list[Call] = [
     Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
     SEE_STACK,
     Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
+    # The key works only through S3, Athena and Secrets Manager, for what a role may read and write there.
+    Call("kms", "generate_data_key", {"KeyId": "{KmsKey}", "KeySpec": "AES_256"}),
+    Call("kms", "encrypt", {"KeyId": "{KmsKey}", "Plaintext": b"by a test"}),
+    Call("kms", "describe_key", {"KeyId": "{KmsKey}"}),
     Call("ec2", "describe_vpcs", {}),
     Call("ec2", "authorize_security_group_ingress", {"GroupId": "sg-0123456789abcdef0", **ONE_ADDRESS}),
 ]
@@ -359,7 +363,7 @@ def test_every_role_of_the_template_has_its_row():
 
 
 @pytest.fixture(scope="module")
-def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
+def resources(stack, registration, postgres_secret, company) -> Iterator[dict[str, str]]:
     """Physical ids by logical id, and of the secrets that are not the stack's own.
 
     An object to read is there, and what was allowed to be written is removed.
@@ -378,7 +382,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
     secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
-    yield {**found, **secrets, "StackId": described["StackId"]}
+    yield {**found, **secrets, "StackId": described["StackId"], "KmsKey": company["KmsKeyArn"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("RawBucket", "raw/import/by-a-test.json"),

@@ -83,7 +83,7 @@ class Secrets:
         self.region = ""
         self.denied = 0  # times that the next reader is
 
-    def client(self, service: str, region_name: str = ""):
+    def client(self, service: str, region_name: str = "", **_: object):
         if service == "cloudformation":
             return self.stack_state
         assert service == "secretsmanager"
