@@ -80,7 +80,7 @@ ADVICE = {
         "docs/runbook.md#albrefusedbatchesalarm",
     ),
     "setting raw batches": Advice(
-        "S3 has not announced them, because they were uploaded or copied in parts: they are no rows",
+        "S3 has not announced them (uploaded or copied in parts, no stack was there, or their place was just changed)",
         "`replay --batch` those that are named; give `import` again for what an import has stored",
         "docs/runbook.md#batches-without-rows",
     ),
@@ -311,6 +311,10 @@ def raw_batches(stack: Stack) -> str:
     parts = [f"{len(found.copies):,} copied in parts, such as {clean(found.copies[0])}"] if found.copies else []
     if found.imported:
         parts.append(f"{len(found.imported):,} stored by an import and not handed over")
+    if found.unheard:
+        parts.append(
+            f"{len(found.unheard):,} stored while no stack may have listened, such as {clean(found.unheard[0])}"
+        )
     if parts:
         raise warning(f"no rows of {', '.join(parts)}")
     return "none was left unannounced" + ("" if found.listed_all else f" of the first {unannounced.MOST_LISTED:,}")

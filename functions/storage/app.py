@@ -11,7 +11,7 @@ So nothing is done between the two, and the result is read again.
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -41,7 +41,10 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
     given = Given.read(event["ResourceProperties"])
     answer = answer_to(event, "storage") | {"Data": {"FormerRawArns": ",".join(former_arns(event, given))}}
-    seconds = seconds_left(context) - ANSWER_RESERVE_SECONDS
+
+    def seconds() -> float:
+        return seconds_left(context) - ANSWER_RESERVE_SECONDS
+
     # A failure while the stack is deleted or rolls back would leave it stuck.
     may_fail = event["RequestType"] != "Delete" and "ROLLBACK" not in stack_status(event["StackId"])
     try:
@@ -68,7 +71,7 @@ def former_arns(event: Mapping[str, Any], given: Given) -> list[str]:
     return [f"arn:{partition}:s3:::{place}/*" for place in given.former]
 
 
-def take(event: Mapping[str, Any], given: Given, seconds: float, *, may_refuse: bool) -> None:
+def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *, may_refuse: bool) -> None:
     """Errors: ForgottenError, UnusableError."""
     properties, old = event["ResourceProperties"], event.get("OldResourceProperties")
     before = Given.read(old) if old else None
@@ -76,7 +79,7 @@ def take(event: Mapping[str, Any], given: Given, seconds: float, *, may_refuse: 
     for bucket, exists in [(properties["RawBucket"], given.existing_raw), (given.lake, given.existing_lake)]:
         if exists:
             require_usable(bucket, account, seconds)
-    record, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds)
+    record, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds())
     if may_refuse:
         places.refuse_to_forget(given, before, record, has_tombstones)
     if given.existing_raw:
@@ -93,7 +96,7 @@ def take(event: Mapping[str, Any], given: Given, seconds: float, *, may_refuse: 
         )
 
 
-def leave(event: Mapping[str, Any], given: Given, seconds: float) -> None:
+def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) -> None:
     """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
     properties = event["ResourceProperties"]
     if "ROLLBACK" in stack_status(event["StackId"]) and not given.existing_lake:
@@ -103,7 +106,7 @@ def leave(event: Mapping[str, Any], given: Given, seconds: float) -> None:
         (given.lake, properties["TopicArn"]),
     ]:
         try:
-            there = when_allowed(partial(configuration, bucket), seconds)
+            there = when_allowed(partial(configuration, bucket), seconds())
             wanted = announcements.without(there, destination)
             if not announcements.same(there, wanted):
                 write(bucket, wanted)
@@ -131,11 +134,11 @@ def announce(bucket: str, ours: list[Entry]) -> None:
         raise UnusableError(f"Another program changes the notification configuration of the bucket {bucket}: try again")
 
 
-def require_usable(bucket: str, account: str, seconds: float) -> None:
+def require_usable(bucket: str, account: str, seconds: Callable[[], float]) -> None:
     """Waits until IAM allows the new role. Errors: UnusableError."""
     try:
         when_allowed(
-            lambda: s3().get_bucket_notification_configuration(Bucket=bucket, ExpectedBucketOwner=account), seconds
+            lambda: s3().get_bucket_notification_configuration(Bucket=bucket, ExpectedBucketOwner=account), seconds()
         )
         region = s3().head_bucket(Bucket=bucket, ExpectedBucketOwner=account).get("BucketRegion")
     except ClientError as error:

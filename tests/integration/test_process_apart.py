@@ -134,9 +134,16 @@ def test_what_came_back_is_learnt_from(s3, queue):
     assert process.app.layouts().decode(body) is not None
 
 
-@pytest.mark.parametrize("fate", [end, hang, fill_memory, fail])
-@pytest.mark.parametrize("stage", ["add", "make_columns", "take_days"])
-def test_a_batch_that_ends_its_process_takes_nobody_along(s3, queue, monkeypatch, caplog, fate, stage):
+EACH_ONCE = {("add", end), ("make_columns", hang), ("take_days", fill_memory), ("add", fail)}
+FATES = [
+    pytest.param(stage, fate, marks=[] if (stage, fate) in EACH_ONCE else [pytest.mark.nightly])
+    for stage in ("add", "make_columns", "take_days")
+    for fate in (end, hang, fill_memory, fail)
+]
+
+
+@pytest.mark.parametrize(("stage", "fate"), FATES)
+def test_a_batch_that_ends_its_process_takes_nobody_along(s3, queue, monkeypatch, caplog, stage, fate):
     # GIVEN ten batches that came back, one of which ends whatever makes rows of it
     monkeypatch.setattr(process.app, "CHILD_SECONDS", 3)
     monkeypatch.setattr(process.rows, "ROWS_AT_ONCE", 3 if stage == "make_columns" else 1_000)

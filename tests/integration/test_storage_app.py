@@ -31,6 +31,7 @@ class S3:
         self.real, self.meta, self.region = real, real.meta, region
         self.kept: dict[str, dict] = {RAW_BUCKET: dict(OTHERS), LAKE_BUCKET: {}}
         self.writes, self.overwritten, self.denied = 0, 0, 0
+        self.always_denied: set[str] = set()
 
     def __getattr__(self, name: str):
         return getattr(self.real, name)
@@ -39,8 +40,8 @@ class S3:
         return {**self.real.head_bucket(Bucket=asked["Bucket"]), "BucketRegion": self.region}
 
     def get_bucket_notification_configuration(self, Bucket: str, ExpectedBucketOwner: str = ACCOUNT) -> dict:  # noqa: N803
-        if self.denied or ExpectedBucketOwner != ACCOUNT:
-            self.denied -= 1
+        if self.denied or Bucket in self.always_denied or ExpectedBucketOwner != ACCOUNT:
+            self.denied = max(0, self.denied - 1)
             raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetBucketNotificationConfiguration")
         if Bucket not in self.kept:
             raise ClientError({"Error": {"Code": "NoSuchBucket"}}, "GetBucketNotificationConfiguration")
@@ -177,6 +178,19 @@ def test_a_program_that_overwrites_each_time_is_said(buckets, ask):
 def test_a_new_role_is_waited_for(buckets, ask):
     buckets.denied = 2
     assert ask("Create", properties())["Status"] == "SUCCESS"
+
+
+def test_the_answer_comes_before_lambda_ends_the_function(buckets, ask, lambda_context, monkeypatch):
+    """However many calls wait for IAM: they share the time."""
+
+    def sleep(seconds: float) -> None:
+        lambda_context.seconds -= seconds
+
+    monkeypatch.setattr("storage.cloudformation.time.sleep", sleep)
+    monkeypatch.setattr("storage.cloudformation.time.monotonic", lambda: -lambda_context.seconds)
+    buckets.denied, buckets.always_denied = 5, {LAKE_BUCKET}  # the raw bucket for 46 s
+    assert ask("Create", properties())["Status"] == "FAILED"
+    assert lambda_context.seconds > 0
 
 
 UNUSABLE = [
