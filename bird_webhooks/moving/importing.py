@@ -425,7 +425,7 @@ def _addresses(element: bytes) -> set[str]:
     """All in it, as filling finds them: a person is not only in rcpt_to."""
     try:
         return addresses(element)
-    except ValueError:  # what process repairs, as it will read it; or a number that is too large for msgspec
+    except ValueError:  # what process repairs, as it will read it
         return addresses(json.dumps(json.loads(repaired(element), parse_int=str, parse_float=str)).encode())
 
 
