@@ -22,6 +22,7 @@ from bird_webhooks.arguments import STACK_NAME, parser
 from bird_webhooks.errors import OperateError
 from bird_webhooks.moving import compare, importing, sources
 from bird_webhooks.operate import (
+    accepting,
     backfill,
     batches,
     check_lake,
@@ -179,6 +180,8 @@ def run(options: argparse.Namespace) -> int:
             )
         case "rotate":
             rotate(the_stack(options), options)
+        case "accept":
+            accept(the_stack(options), options)
         case "close":
             close.close(the_stack(options), options.date, register=options.register, as_json=options.json)
         case "completeness":
@@ -286,6 +289,16 @@ def rotate(stack: Stack, options: argparse.Namespace) -> None:
             rotation.show_credentials(stack, as_json=options.json)
         case "status":
             rotation.show_state(stack, as_json=options.json)
+
+
+def accept(stack: Stack, options: argparse.Namespace) -> None:
+    match options.step:
+        case "start":
+            accepting.start(stack, username=options.username, header=options.header, secret=options.secret)
+        case "end":
+            accepting.end(stack, quiet=options.quiet, force=options.force, yes=options.yes)
+        case "status":
+            accepting.show_state(stack, as_json=options.json)
 
 
 def report(options: argparse.Namespace) -> None:

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     quarantine(commands)
     erase(commands)
     rotate(commands)
+    accept(commands)
     close(commands)
     files(commands)
     completeness(commands)
@@ -217,6 +218,28 @@ def rotate(commands: Commands) -> None:
     abort.add_argument("--yes", action="store_true", help="do not ask")
     command(steps, "show", "print the credentials that Bird must send", json=True)
     command(steps, "status", "show how far a rotation is", json=True)
+
+
+def accept(commands: Commands) -> None:
+    to = command(commands, "accept", "accept the credentials of another webhook too, while its host name moves here")
+    steps = to.add_subparsers(dest="step", required=True, metavar="step")
+    start = command(steps, "start", "accept them; the password comes from BIRD_SECRET, the terminal or standard input")
+    kind = start.add_mutually_exclusive_group()
+    kind.add_argument("--username", metavar="NAME", help="user name of Basic authentication")
+    kind.add_argument("--header", metavar="NAME", help="header with a secret, such as X-MessageSystems-Webhook-Token")
+    text = "name or ARN of a secret with the password, such as WebhookSecretArn of the old stack"
+    start.add_argument("--secret", metavar="ARN", help=text)
+    end = command(steps, "end", "refuse them, once Bird sends the stack's own")
+    end.add_argument(
+        "--quiet",
+        type=duration,
+        default="15m",
+        metavar="TIME",
+        help="how long they must have been unused: 15m, 2h or 1d (default: %(default)s)",
+    )
+    end.add_argument("--force", action="store_true", help="refuse them even if Bird still sends them")
+    end.add_argument("--yes", action="store_true", help="with --force: do not ask")
+    command(steps, "status", "show whether some are accepted", json=True)
 
 
 def close(commands: Commands) -> None:

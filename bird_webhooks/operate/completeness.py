@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from bird_webhooks.errors import OperateError
 from bird_webhooks.stack import Stack
@@ -22,6 +22,7 @@ from reconcile.verdicts import Verdicts
 FUNCTION = "ReconcileFunction"
 LOOK_BACK = timedelta(days=12)
 TABLE_HOURS = timedelta(hours=48)
+STILL_RUNS = "this run takes longer, up to 13 minutes, and goes on; what is shown is from before"
 OFF = "off: it needs BirdApiKeySecretArn, and Reconcile=true"
 QUIET = (State.PROVED, State.FILLED, State.UNPROVABLE)  # not worth naming the types
 
@@ -148,19 +149,24 @@ def notices(state: Mapping[str, Any], on: bool) -> Iterator[str]:
             yield words.format(**batch)
 
 
-def invoked(stack: Stack) -> dict[str, Any]:
-    """One run of the function. Errors: OperateError."""
+def invoked(stack: Stack) -> dict[str, Any] | None:
+    """The facts of one run of the function; None if it takes longer than the connection. Errors: OperateError."""
     if not is_on(stack):
         raise OperateError(f"comparing with Bird is {OFF}")
     event = json.dumps({"webhook_id": stack.output("BirdWebhookId")}).encode()
-    answer = stack.client("lambda").invoke(FunctionName=stack.resources[FUNCTION][1], Payload=event)
-    facts: dict[str, Any] = json.loads(answer["Payload"].read())
+    try:
+        answer = stack.client("lambda").invoke(FunctionName=stack.resources[FUNCTION][1], Payload=event)
+        facts: dict[str, Any] = json.loads(answer["Payload"].read())
+    except (ReadTimeoutError, ConnectionClosedError):
+        return None
     if "FunctionError" in answer:
         raise OperateError(f"the function failed: {facts.get('errorMessage', 'its log has the reason')}")
     return facts
 
 
-def said_of_run(facts: Mapping[str, Any]) -> str:
+def said_of_run(facts: Mapping[str, Any] | None) -> str:
+    if facts is None:
+        return STILL_RUNS
     said = [f"{facts.get('hours_counted', 0):,} hours counted in {facts.get('calls', 0):,} calls"]
     said += [f"{facts[name]:,} {words}" for name, words in WORDS.items() if facts.get(name)]
     return ", ".join(said)

@@ -97,14 +97,22 @@ class Erased(NamedTuple):
 class Table:
     """`where`: a connection string, or the name of a secret with host, port, dbname, username and password.
 
-    Errors: OperateError if PostgreSQL would refuse to delete from it, before anything is erased elsewhere.
+    Errors: OperateError if it is not there, or if PostgreSQL would refuse to delete from it: before anything is erased
+    elsewhere.
     """
 
     def __init__(self, stack: Stack, where: str, schema: str) -> None:
         self.events = Identifier(schema, "events")
         self.stack, self.where, self.schema = stack, where, schema
         with connected(stack, where) as connection:  # before hours go into looking elsewhere
-            connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
+            try:
+                connection.execute(SQL("SELECT FROM {} LIMIT 1").format(self.events))
+            except psycopg.errors.UndefinedTable as error:
+                raise OperateError(
+                    f"nothing was erased: the database {connection.info.dbname} has no table {schema}.events. If the "
+                    "stack loads another database or schema, name it by --postgres and --schema; if it loads none, "
+                    "leave out --postgres"
+                ) from error
             found = connection.execute(UNDELETABLE, {"events": self.events.as_string(connection)}).fetchall()
             if found:
                 changes = "; ".join(f"ALTER TABLE {name} REPLICA IDENTITY FULL" for (name,) in found)

@@ -32,6 +32,7 @@ PASSWORD_CHARACTERS = 43  # of 62: 256 bits, as the template makes it
 CURRENT, PENDING, PREVIOUS, ALSO = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS", "ALSO_ACCEPTED"
 USERNAME = r"[A-Za-z0-9._-]{1,64}"  # no colon: it ends the user name in Basic authentication
 UPDATE_TIMEOUT_SECONDS = 1800
+STORED = '{ ($.message = "batch stored") || ($.message = "batch was a duplicate") }'  # in the log of ingest
 MOST_VERSION = 1_000_000  # the bound of CredentialsVersion, of which only a change counts
 
 
@@ -218,8 +219,7 @@ def require_old_unused(stack: Stack, quiet: timedelta) -> None:
     minutes = round(quiet.total_seconds() / 60)
     if logged(stack, group, '{ $.message = "previous credentials used" }', quiet):
         raise OperateError(f"the old credentials were used within {minutes} minutes, so Bird's form still has them")
-    stored = '{ ($.message = "batch stored") || ($.message = "batch was a duplicate") }'
-    if not logged(stack, group, stored, quiet):
+    if not logged(stack, group, STORED, quiet):
         raise OperateError(f"no batch came within {minutes} minutes, so the new credentials are unproven")
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from ingest.credentials import challenge, refusal, uses_previous
+from ingest.credentials import challenge, refusal, uses_other, uses_previous
 from ingest.metrics import counted
 from ingest.raw_store import RawBatchStore, StorageUnavailableError, open_store
 from ingest.settings import Settings, load_settings
@@ -41,7 +41,9 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     if reason is not None:
         authenticate = challenge(settings())
         return _reject(event, 401, reason, headers={"WWW-Authenticate": authenticate} if authenticate else {})
-    if uses_previous(request, settings()):  # a rotation must not be finished while this line is still logged
+    if uses_other(request, settings()):  # as long as this line is logged, `accept end` waits
+        logger.info("credentials of another webhook used")
+    elif uses_previous(request, settings()):  # a rotation must not be finished while this line is still logged
         logger.info("previous credentials used")
     name, original = batch_id(request)
     facts: dict[str, Any] = {"batch_id": name, "body_bytes": len(request.body)}

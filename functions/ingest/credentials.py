@@ -24,11 +24,13 @@ def refusal(request: Request, settings: Settings) -> str | None:
         case _:
             return "authentication is not configured"
     credential = _credential(request, settings)
+    if credential is not None and any(_matches(credential, settings)):
+        return None
+    if _is_other(request, settings):
+        return None
     if credential is None:
         return "no readable credentials"
-    if not settings.credential_digests:
-        return "no credentials are configured"
-    return None if any(_matches(credential, settings)) else "wrong credentials"
+    return "wrong credentials" if settings.credential_digests else "no credentials are configured"
 
 
 def uses_previous(request: Request, settings: Settings) -> bool:
@@ -37,6 +39,23 @@ def uses_previous(request: Request, settings: Settings) -> bool:
         return False
     credential = _credential(request, settings)
     return credential is not None and not _matches(credential, settings)[0]
+
+
+def uses_other(request: Request, settings: Settings) -> bool:
+    """Whether an accepted request carries another webhook's credentials, and not ours."""
+    if not _is_other(request, settings):
+        return False
+    credential = _credential(request, settings)
+    return credential is None or not any(_matches(credential, settings))
+
+
+def _is_other(request: Request, settings: Settings) -> bool:
+    if settings.other_credential is None:
+        return False
+    header, accepted = settings.other_credential
+    value = request.only(header)
+    credential = _basic_credential(value) if header == "authorization" else _header_credential(value)
+    return credential is not None and hmac.compare_digest(hashlib.sha256(credential).hexdigest().encode(), accepted)
 
 
 def _matches(credential: bytes, settings: Settings) -> list[bool]:
@@ -50,12 +69,16 @@ def _credential(request: Request, settings: Settings) -> bytes | None:
     if settings.webhook_auth == "BASIC":
         return _basic_credential(request.only("authorization"))
     if settings.webhook_auth == "HEADER" and settings.webhook_header:
-        try:
-            # Spaces around a header's value do not belong to it. An empty value is not a secret.
-            return (request.only(settings.webhook_header) or "").strip(" \t").encode() or None
-        except UnicodeEncodeError:  # half a surrogate pair
-            return None
+        return _header_credential(request.only(settings.webhook_header))
     return None
+
+
+def _header_credential(value: str | None) -> bytes | None:
+    """Without the spaces around it, which do not belong to it. An empty value is not a secret."""
+    try:
+        return (value or "").strip(" \t").encode() or None
+    except UnicodeEncodeError:  # half a surrogate pair
+        return None
 
 
 def challenge(settings: Settings) -> str | None:

@@ -5,11 +5,13 @@ https://github.com/SparkPost/support-docs, content/docs/tech-resources/events-ap
 both.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import floor
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -42,6 +44,8 @@ WITHOUT_ID = frozenset({"sms_status"})
 _IDS = ("customer_id", "subaccount_id", "event_id")
 _ONLY_IN_API = frozenset({"sending_domain"})
 _ZIP = re.compile(r"[0-9]{1,18}")
+# Python refuses to read longer ones (4,300 digits): sys.set_int_max_str_digits.
+_MOST_DIGITS = 4000
 
 _text_or_number: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)
 _text = msgspec.json.Decoder(str)
@@ -102,6 +106,15 @@ def element(event: Event) -> bytes:
     if "geo_ip" in fields:
         fields["geo_ip"] = _geo_ip(fields["geo_ip"])
     return msgspec.json.encode({"msys": {event.event_class: fields}})
+
+
+def values(body: bytes) -> Any:
+    """Of JSON, whatever numbers are in it: msgspec refuses 1e999, and Python whole numbers of thousands of digits. The
+    latter stay text.
+
+    Errors: ValueError, RecursionError.
+    """
+    return json.loads(body, parse_int=lambda digits: digits if len(digits) > _MOST_DIGITS else int(digits))
 
 
 def id_text(raw: Raw) -> str:

@@ -11,9 +11,7 @@ from datetime import datetime, timedelta
 from math import floor
 from typing import Any, NamedTuple
 
-import msgspec
-
-from reconcile.as_webhook import Event, element
+from reconcile.as_webhook import Event, element, values
 from reconcile.cells import UNPROVABLE
 from reconcile.counting import Here
 from reconcile.proved import ALL, HOUR, Cell, State
@@ -91,7 +89,7 @@ def compare(
         if webhook is None:
             continue
         fields_compared += 1
-        api = next(iter(msgspec.json.decode(element(event))["msys"].values()))
+        api = next(iter(values(element(event))["msys"].values()))
         different.update(name for name in api.keys() & webhook.keys() if not same(api[name], webhook[name]))
         lacking.update(webhook.keys() - api.keys())
         more.update(api.keys() - webhook.keys())

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple, Protocol
 
 from reconcile.athena import Athena
 from reconcile.events_api import ALL_SUBACCOUNTS, PRIMARY_ONLY
+from reconcile.filling import BATCH_PREFIX
 
 Window = tuple[datetime, datetime]
 Key = tuple[str, str, str, str]  # customer_id (empty if absent), event_class, type, event_key
 DAY = timedelta(days=1)
+# Batches that the webhook did not bring begin like this: of filling, and of `bird-webhooks import`.
+BY_HAND = (BATCH_PREFIX, "import/")
 IDENTITY = "customer_id, event_class, type, event_key"
 
 
@@ -47,8 +50,8 @@ class Whose:
 class Ours(Protocol):
     whose: Whose  # whose events all but `keys` give
 
-    def counts_of(self, windows: Sequence[Window]) -> Counter[tuple[datetime, str]]:
-        """Events by the beginning of their hour (UTC) and their type."""
+    def counts_of(self, windows: Sequence[Window], *, by_webhook: bool = False) -> Counter[tuple[datetime, str]]:
+        """Events by the beginning of their hour (UTC) and their type. `by_webhook`: only what the webhook brought."""
 
     def events_of(self, windows: Sequence[Window], types: Collection[str]) -> list[Here]:
         """The events themselves, for windows that hold few. In no order."""
@@ -69,9 +72,9 @@ class AthenaOurs:
     of_text: bool = False
     whose: Whose = Whose()
 
-    def counts_of(self, windows: Sequence[Window]) -> Counter[tuple[datetime, str]]:
+    def counts_of(self, windows: Sequence[Window], *, by_webhook: bool = False) -> Counter[tuple[datetime, str]]:
         found: Counter[tuple[datetime, str]] = Counter()
-        for row in self._rows(counts_sql(windows, self.of_text, whose=self.whose)):
+        for row in self._rows(counts_sql(windows, self.of_text, whose=self.whose, by_webhook=by_webhook)):
             found[(moment(row["hour"]), row["type"])] += int(row["events"])
         return found
 
@@ -106,9 +109,12 @@ def counts_sql(
     period: str = "hour",
     types: Collection[str] | None = None,
     whose: Whose = Whose(),
+    by_webhook: bool = False,
 ) -> str:
     """A copy of an event may have come days after it; the first second that is told of it counts."""
     only = "" if types is None else f" AND type IN {texts(types)}"
+    if by_webhook:
+        only += "".join(f" AND batch_id NOT LIKE '{prefix}%'" for prefix in BY_HAND)
     return f"""
         SELECT date_trunc('{period}', happened) AS hour, type, count(*) AS events FROM (
           SELECT {IDENTITY}, min("timestamp") AS happened FROM {relation(of_text)}

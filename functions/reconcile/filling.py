@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from reconcile.as_webhook import CLASS_OF_TYPE, NOT_IN_EVENTS_API, WITHOUT_ID, Event, element
+from reconcile.as_webhook import CLASS_OF_TYPE, NOT_IN_EVENTS_API, WITHOUT_ID, Event, element, values
 from reconcile.events_api import ALL_SUBACCOUNTS, CallsSpentError, EventsApi, RefusedError, UntrustedError, Webhook
 
 BATCH_PREFIX = "backfill-"
@@ -86,6 +86,15 @@ class Filled:
     compared: int = 0  # fetched, and told from ours by their ids
     held: Counter[str] = field(default_factory=Counter)  # by type: whose class is not known
     left: bool = False
+
+
+class _Identity(msgspec.Struct):
+    customer_id: str
+    type: str
+    event_id: str
+
+
+_batch = msgspec.json.Decoder(list[dict[str, dict[str, _Identity]]])
 
 
 class Absent(NamedTuple):
@@ -262,7 +271,7 @@ def addresses(body: bytes) -> set[str]:
     """All that looks like an email address in an event's values, as it stands and without quotes, encoded or not."""
     found: set[str] = set()
     try:
-        waiting: list[Any] = [msgspec.json.decode(body)]
+        waiting: list[Any] = [_any(body)]
     except RecursionError:  # nested too deeply, by the sender of the mail
         waiting = [body.decode(errors="replace")]
     while waiting:
@@ -273,9 +282,16 @@ def addresses(body: bytes) -> set[str]:
                     found.update([way] if way.count("@") == 1 else [], named, (one.strip(_QUOTES) for one in named))
             case dict(members):
                 waiting += [*members.keys(), *members.values()]
-            case list(values):
-                waiting += values
+            case list(elements):
+                waiting += elements
     return found
+
+
+def _any(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.ValidationError:  # a number that it refuses
+        return values(body)
 
 
 def _key(event: Event) -> Key:
@@ -286,9 +302,9 @@ def _key(event: Event) -> Key:
 
 def _keys_of(body: bytes) -> Iterator[Key]:
     """Of a batch of filling. What `erase` has taken out of it is not among them; its tombstone keeps it away."""
-    for one in msgspec.json.decode(body):
+    for one in _batch.decode(body):
         for event_class, event in one["msys"].items():
-            yield event["customer_id"], event_class, event["type"], event["event_id"]
+            yield event.customer_id, event_class, event.type, event.event_id
 
 
 def _batches(events: Sequence[Absent]) -> Iterator[list[Absent]]:

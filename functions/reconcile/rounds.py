@@ -178,10 +178,13 @@ class Round:
         return not tried and (what in self.failed_before) is self.last_ones
 
     def known(self, webhook: Webhook) -> Known:
-        """Since when there is something to compare: the first whole hour with events of ours, or the first run."""
+        """Since when there is something to compare: the first whole hour with events that the webhook brought, or the
+        first run.
+        """
         hour = self.now.replace(minute=0, second=0, microsecond=0)
         if "begins_at" not in self.state:
-            first = min(self.ours.counts_of([(hour - self.times.retention, hour)]), default=(hour, ""))[0]
+            ours = self.ours.counts_of([(hour - self.times.retention, hour)], by_webhook=True)
+            first = min(ours, default=(hour, ""))[0]
             self.state["begins_at"] = min(hour, first + HOUR).isoformat()
             self.state["types_since"] = dict.fromkeys(webhook.types, self.state["begins_at"])
         since = {kind: self.state["types_since"].get(kind, hour.isoformat()) for kind in webhook.types}

@@ -5,6 +5,7 @@ import json
 import threading
 import uuid
 from contextlib import redirect_stderr
+from urllib.parse import urlsplit
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import rotation
@@ -184,10 +185,14 @@ def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(em
     """`localhost` stands for the name of Bird's; the emulator has no packets to refuse."""
     name = "X-MessageSystems-Webhook-Token"
     stack = local_stack.create_or_update(
-        emulator, "bird-header", {"WebhookAuth": "HEADER", "WebhookHeader": name, "SenderHostName": "localhost"}
+        emulator,
+        "bird-header",
+        {"WebhookAuth": "HEADER", "WebhookHeader": name, "SenderHostName": "localhost", "WebhookPath": "/"},
     )
     _, secret = stack.credentials()
     assert post_one(stack, {name: secret}, batch_id=str(uuid.uuid4())) == 200
+    door = urlsplit(stack.outputs["WebhookUrl"]).path
+    assert post(stack, batch({"type": "open"}), path=f"{door}bird").status == 404
     assert post_one(stack, {name: secret[::-1]}, batch_id=str(uuid.uuid4())) == 401
     assert post_one(stack, {}, batch_id=str(uuid.uuid4())) == 401
     assert post_one(stack, basic(stack.credentials()), batch_id=str(uuid.uuid4())) == 401

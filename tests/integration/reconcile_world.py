@@ -35,10 +35,12 @@ class Here:
             (at.replace(second=0), key[2]) for key, at in self.at.items() if since <= at < until and key[2] in types
         )
 
-    def counts_of(self, windows):
+    def counts_of(self, windows, *, by_webhook=False):
         hours = Counter[tuple[datetime, str]]()
         for since, until in windows:
             for key, at in self.at.items():
+                if by_webhook and self.batches[key].startswith(reconcile.counting.BY_HAND):
+                    continue
                 if since <= at < until:
                     hours[at.replace(minute=0, second=0), key[2]] += 1
         return hours

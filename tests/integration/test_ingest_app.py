@@ -150,6 +150,18 @@ def test_both_credentials_of_a_rotation_get_in_and_the_old_one_is_told_in_the_lo
     assert caplog.messages.count("previous credentials used") == 1
 
 
+def test_another_webhooks_credentials_get_in_and_are_told_in_the_log(s3, monkeypatch, caplog):
+    digests = [hashlib.sha256(f"{pair}".encode()).hexdigest() for pair in ("bird:new", "bird:previous", "old:weak")]
+    monkeypatch.setenv("CREDENTIAL_DIGESTS", "{},{},authorization={}".format(*digests))
+    caplog.set_level(logging.INFO)
+    assert said(lambda_handler(alb("[1]", batch_id="one", authorization=basic("old", "weak")), None)) == (200, "stored")
+    assert said(lambda_handler(alb("[2]", batch_id="two", authorization=basic("bird", "new")), None)) == (200, "stored")
+    assert caplog.messages.count("credentials of another webhook used") == 1
+    assert "previous credentials used" not in caplog.messages
+    wrong = alb("[3]", batch_id="three", authorization=basic("old", "wrong"))
+    assert said(lambda_handler(wrong, None)) == (401, "rejected")
+
+
 def test_a_compression_that_s3_would_refuse_does_not_lose_the_batch(s3):
     event = alb("[1]", batch_id="one", headers={"content-encoding": "gzip\r\nx-amz-acl: public-read"})
     assert said(lambda_handler(event, None)) == (200, "stored")

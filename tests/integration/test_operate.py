@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,14 @@ from moto import mock_aws
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import batches, redrive, replay, rotation
-from bird_webhooks.stack import Stack
+from bird_webhooks.operate import accepting, batches, redrive, replay, rotation
+from bird_webhooks.operate.accepting import USED
+from bird_webhooks.stack import RawPlace, Stack
 from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
 from report.athena import QueryFailedError
-from webhook_credentials.app import ACCEPTED_LABELS
+from webhook_credentials.app import ACCEPTED_LABELS, OTHER_LABEL
 
 TEMPLATE = {
     "Parameters": {
@@ -35,6 +37,7 @@ TEMPLATE = {
             "SenderPrefixListId": "",
             "SenderHostName": "",
             "CredentialsVersion": "1",
+            "AdoptBirdWebhook": "false",
             "BirdApiKeySecretArn": "",
             "PostgresRetentionMonths": "12",
         }.items()
@@ -288,6 +291,34 @@ def test_many_batches_are_listed_side_by_side_and_each_once(aws, target, monkeyp
     found = [batch.key for batch in listing]
     assert sorted(found) == sorted(f"B Event Data/{one}.json" for one in ids)
     assert listing.requests > 17
+
+
+@pytest.fixture
+def before(aws, monkeypatch):
+    """Where raw batches lay before, in another bucket; one is there."""
+    aws.s3.create_bucket(Bucket="before", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    aws.s3.put_object(Bucket="before", Key="raw/old-1.json", Body=b"[1]")
+    monkeypatch.setattr(Stack, "former_raw_places", [RawPlace("before", "raw")])
+
+
+def test_batches_where_they_lay_before_are_listed_and_replayed(aws, run, before):
+    aws.store("one")
+    assert run("batches", "--list", "--since", "1h")[1].endswith(
+        "2 batches, 0.0 MB (2 objects listed by 2 requests, about $0.00001)\n"
+    )
+    named = ["B Event Data/one.json", "s3://before/raw/old-1.json"]
+    listed = run("replay", "--since", "1h", "--dry-run")[1].splitlines()
+    assert listed == [*named, "2 batches would be replayed"]
+    assert run("replay", "--batch", "old-1")[0] == 0
+    [message] = aws.sqs.receive_message(QueueUrl=aws.queue("process"))["Messages"]
+    [raw] = raw_objects(Message("1", message["Body"]))
+    assert (raw.bucket, raw.key) == ("before", "raw/old-1.json")
+
+
+def test_a_batch_that_is_nowhere_names_all_places(aws, run, before):
+    assert run("replay", "--batch", "gone")[2] == (
+        "bird-webhooks: there is no raw batch B Event Data/gone.json, s3://before/raw/gone.json\n"
+    )
 
 
 # --- replay ---
@@ -1044,6 +1075,59 @@ def test_status_tells_all_in_one_screen(aws, run):
     assert run("status", "--check")[0] == 2
 
 
+def test_status_says_what_a_bucket_lacks_that_was_there_before(aws, run, monkeypatch, before):
+    parameters = Stack.parameters
+    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), "ExistingRawBucket": "the-raw-bucket"})
+    assert of_status(run, "buckets") == (
+        "raw the-raw-bucket was there before, its policy does not refuse plain HTTP; public access is not blocked; "
+        "it keeps no versions, so a batch deleted by mistake is gone"
+    )
+    assert "\n              raw batches also in s3://before/raw/\n" in run("status")[1]
+    assert run("status", "--check")[0] == 1
+    # WHEN it has all that, but for a rule of the company's
+    s3 = aws.s3
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
+    plain = {**denied, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    foreign = {**denied, "Sid": "OnlyFromOurNetwork", "Condition": {"StringNotEquals": {"aws:SourceVpc": "vpc-1"}}}
+    s3.put_bucket_policy(Bucket="the-raw-bucket", Policy=json.dumps({"Statement": [plain, foreign]}))
+    s3.put_bucket_versioning(Bucket="the-raw-bucket", VersioningConfiguration={"Status": "Enabled"})
+    blocked = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
+    s3.put_public_access_block(Bucket="the-raw-bucket", PublicAccessBlockConfiguration=blocked)
+    rule = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
+    s3.put_bucket_lifecycle_configuration(Bucket="the-raw-bucket", LifecycleConfiguration={"Rules": [rule]})
+    assert of_status(run, "buckets") == (
+        "raw the-raw-bucket was there before, its policy denies by OnlyFromOurNetwork: the stack's roles need to be "
+        "exempt; no lifecycle rule deletes old versions, which hold what was deleted; "
+        "a lifecycle rule deletes batches: give RawRetentionDays its days"
+    )
+
+
+def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, run, monkeypatch):
+    parameters = Stack.parameters
+    given = {"ExistingLakeBucket": "the-lake-bucket", "QuarantineRetentionDays": "30"}
+    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), **given})
+    said = "; no lifecycle rule deletes athena-results/, maintenance/work/, quarantine/"
+    assert of_status(run, "buckets").endswith(said)
+    rules = [
+        {"ID": name, "Status": "Enabled", "Filter": {"Prefix": name}, "Expiration": {"Days": 7}}
+        for name in ("athena-results/", "maintenance/", "quarantine/")
+    ]
+    aws.s3.put_bucket_lifecycle_configuration(Bucket="the-lake-bucket", LifecycleConfiguration={"Rules": rules})
+    assert "lifecycle" not in of_status(run, "buckets")
+
+
+def test_status_names_batches_that_came_in_parts(aws, run):
+    s3, place = aws.s3, {"Bucket": "the-raw-bucket", "Key": "B Event Data/copied.json"}
+    aws.store("one")
+    upload = s3.create_multipart_upload(**place)["UploadId"]
+    part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"[1]")
+    parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+    s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts)
+    assert of_status(run, "last batch").endswith(
+        "; 2 in all; 1 copied in parts, which S3 does not announce: `verify` says which have no rows"
+    )
+
+
 def test_status_says_how_many_months_wait_to_be_dropped(aws, run):
     for number, minutes_ago in ((3, 70), (2, 10)):
         counted(aws, "load-postgres", "months_left", number, minutes_ago)
@@ -1236,3 +1320,135 @@ def test_the_local_stack_is_found_from_any_folder_of_the_clone(aws, run, monkeyp
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path / "docs")
     assert run("status", "--local")[2] == "bird-webhooks: the local AWS does not answer: `make local` starts it\n"
+
+
+# --- accept ---
+
+OLD = "example-password-of-the-old"
+ALSO_ACCEPTED = "also accepted: the credentials of another webhook, until `accept end`"
+
+
+def other(aws: Aws) -> dict | None:
+    """What the secret holds for another webhook."""
+    try:
+        found = aws.secrets.get_secret_value(SecretId="webhook", VersionStage=OTHER_LABEL)
+    except ClientError:
+        return None
+    return json.loads(found["SecretString"])
+
+
+@pytest.fixture
+def old_password(monkeypatch):
+    monkeypatch.setenv("BIRD_SECRET", OLD)
+
+
+def test_another_webhooks_credentials_from_start_to_end(aws, run, old_password):
+    status, printed, said = run("accept", "start", "--username", "old")
+    assert (status, printed) == (0, "Accepted beside the stack's own, until `accept end`: user name old.\n")
+    assert OLD not in printed + said
+    assert other(aws) == {"username": "old", "password": OLD}
+    assert (aws.secret(), aws.accepted()) == ("the-first", {"the-first"})
+    assert parameters(aws)["CredentialsVersion"] == "2"
+    assert run("accept", "status")[1] == f"{ALSO_ACCEPTED}\n"
+    assert f"\ncredentials   BASIC; rotation: none is open; {ALSO_ACCEPTED}\n" in run("status")[1]
+    # a rotation is another thing
+    assert run("rotate", "start")[0] == 0
+    assert run("rotate", "finish", "--force", "--yes")[0] == 0
+    assert other(aws) == {"username": "old", "password": OLD}
+    aws.log("batch stored")
+    assert run("accept", "end")[:2] == (0, "Only the stack's own credentials are accepted.\n")
+    assert other(aws) is None
+    assert json.loads(run("accept", "status", "--json")[1]) == {"also_accepted": False}
+    assert run("accept", "end")[2] == "bird-webhooks: no credentials of another webhook are accepted\n"
+
+
+def test_the_password_may_come_from_another_stacks_secret_or_standard_input(aws, run, monkeypatch):
+    content = json.dumps({"username": "bird", "password": OLD})
+    arn = aws.secrets.create_secret(Name="old-stack", SecretString=content)["ARN"]
+    assert run("accept", "start", "--secret", arn)[0] == 0
+    assert other(aws) == {"username": "bird", "password": OLD}
+    assert run("accept", "end", "--force", "--yes")[0] == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("the token\n"))
+    assert run("accept", "start", "--header", "X-MessageSystems-Webhook-Token")[1] == (
+        "Accepted beside the stack's own, until `accept end`: header X-MessageSystems-Webhook-Token.\n"
+    )
+    assert other(aws) == {"header": "X-MessageSystems-Webhook-Token", "value": "the token"}
+
+
+@pytest.mark.parametrize(
+    ("logged", "reason"),
+    [
+        pytest.param(["batch stored", USED], "they were used within 15 minutes, so Bird still sends them", id="used"),
+        pytest.param([], "no batch came within 15 minutes", id="nothing came"),
+    ],
+)
+def test_end_waits_until_bird_sends_the_stacks_own(aws, run, old_password, logged, reason):
+    run("accept", "start", "--username", "old")
+    for message in logged:
+        aws.log(message)
+    status, _, said = run("accept", "end")
+    assert (status, said.startswith(f"bird-webhooks: {reason}")) == (1, True)
+    assert run("accept", "end", "--force")[0] == 1  # without a yes
+    assert other(aws) == {"username": "old", "password": OLD}
+    assert run("accept", "end", "--force", "--yes")[0] == 0
+    assert other(aws) is None
+
+
+REFUSED = [
+    pytest.param(["--username", "a:b"], OLD, "--username takes a user name without a colon, up to", id="colon"),
+    pytest.param([], OLD, "--username takes a user name without a colon, up to", id="neither"),
+    pytest.param(["--username", "old"], "", "an empty password would let any sender in", id="empty"),
+    pytest.param(["--header", "x y"], OLD, "--header takes the name of a header, such as", id="space"),
+    pytest.param(["--header", "Authorization"], OLD, "--header takes the name of a header, such as", id="Basic"),
+]
+
+
+@pytest.mark.parametrize(("options", "password", "reason"), REFUSED)
+def test_what_cannot_be_a_credential_is_refused(aws, run, monkeypatch, options, password, reason):
+    monkeypatch.setenv("BIRD_SECRET", password)
+    status, _, said = run("accept", "start", *options)
+    assert (status, said.startswith(f"bird-webhooks: {reason}"), other(aws)) == (1, True, None)
+
+
+def test_one_other_webhook_at_a_time(aws, run, old_password, monkeypatch):
+    run("accept", "start", "--username", "old")
+    assert run("accept", "start", "--username", "older")[2] == (
+        "bird-webhooks: the credentials of another webhook are accepted already: `accept end` first\n"
+    )
+    assert other(aws) == {"username": "old", "password": OLD}
+    assert run("accept", "start", "--username", "old")[0] == 0  # again, after an interruption
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_an_end_cut_short_anywhere_is_taken_up_again(aws, run, old_password, last):
+    run("accept", "start", "--username", "old")
+    quiet = timedelta(minutes=15)
+    assert interrupt(aws, last, lambda target: accepting.end(target, quiet=quiet, force=True, yes=True))
+    assert (other(aws) is None) == (last > 2)
+    interrupted = "an `accept end` was interrupted: give it again"
+    assert run("accept", "status")[1] == f"{ALSO_ACCEPTED if last == 1 else interrupted}\n"
+    if last > 1:
+        assert run("accept", "start", "--username", "old")[2] == f"bird-webhooks: {interrupted}\n"
+    assert run("accept", "end", "--force", "--yes")[0] == 0
+    assert other(aws) is None
+    assert run("accept", "start", "--username", "older")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("auth", "reason"),
+    [("NONE", "every sender is accepted already"), ("OAUTH2", "the load balancer refuses a request without a token")],
+)
+def test_without_credentials_of_the_stacks_own_there_is_nothing_to_accept(aws, run, old_password, auth, reason):
+    update(aws, WebhookAuth=auth)
+    assert run("accept", "start", "--username", "old")[2].startswith(f"bird-webhooks: WebhookAuth is {auth}: {reason}")
+
+
+def test_a_stack_of_an_older_version_accepts_no_other(aws, run, old_password, monkeypatch):
+    older = {name: value for name, value in parameters(aws).items() if name != "AdoptBirdWebhook"}
+    monkeypatch.setattr(Stack, "parameters", lambda self: older)
+    assert run("accept", "start", "--username", "old")[2].endswith("deploy this version first\n")
+    assert other(aws) is None
+
+
+def test_program_and_function_mean_the_same_label():
+    assert accepting.OTHER_LABEL == OTHER_LABEL

@@ -197,12 +197,21 @@ def test_deletes_work_in_a_table_that_is_published(loader, database, admin):
         admin.execute("DROP PUBLICATION everything")
 
 
+def login_of(server) -> str:
+    secret = server.secret()
+    login = f"host={secret['host']} port={secret['port']} dbname=marketing user=bird password={secret['password']}"
+    return f"{login} sslmode=verify-full sslrootcert={server.ca_certificate}"
+
+
+def test_a_table_that_is_not_there_is_named_before_anything_is_erased(server, database):
+    with pytest.raises(OperateError, match=r"nothing was erased.*marketing has no table other\.events"):
+        erase_postgres.Table(Stack("", lambda service: None), login_of(server), "other")
+
+
 def test_months_of_an_older_release_become_deletable_and_erase_says_so_first(server, loader, database, admin):
     loader.load(NOVEMBER, rows("1"))
     database.execute("ALTER TABLE bird.events_2025_11 REPLICA IDENTITY DEFAULT")
-    secret = server.secret()
-    login = f"host={secret['host']} port={secret['port']} dbname=marketing user=bird password={secret['password']}"
-    where = f"{login} sslmode=verify-full sslrootcert={server.ca_certificate}"
+    where = login_of(server)
     stack = Stack("", lambda service: None)
     erase_postgres.Table(stack, where, "bird")
     for publication in ("FOR ALL TABLES", "FOR TABLE bird.events WITH (publish_via_partition_root = true)"):

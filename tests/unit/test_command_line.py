@@ -9,8 +9,8 @@ from bird_webhooks.__main__ import main, parsed
 from bird_webhooks.arguments import MAX_REPORT_DAYS, parser
 from report.app import MAX_DAYS
 
-COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "list-export"]
-COMMANDS[-1:] = ["close", "files", "completeness", "check-lake", "reload", "backfill"]
+COMMANDS = ["status", "verify", "batches", "replay", "redrive", "quarantine", "erase", "rotate", "accept"]
+COMMANDS += ["close", "files", "completeness", "check-lake", "reload", "backfill"]
 COMMANDS += ["list-export", "report", "import", "compare", "simulate"]
 ADDRESS = ["--address", "name@example.com"]
 # What a command cannot do without.
@@ -18,6 +18,7 @@ REQUIRED = {
     "replay": ["--since", "1h"],
     "erase": ADDRESS,
     "rotate": ["status"],
+    "accept": ["status"],
     "close": ["--register"],
     "files": ["--since", "7d"],
     "reload": ["--since", "7d"],
@@ -59,7 +60,7 @@ def test_a_step_of_rotate_and_the_link_of_report_take_the_stack_too():
 def test_what_answers_something_answers_in_json_too():
     commands = subcommands(parser())
     without = [name for name, made in commands.items() if "--json" not in made.format_help()]
-    assert without == ["rotate", "list-export", "report"]  # whose answers are files, and steps
+    assert without == ["rotate", "accept", "list-export", "report"]  # whose answers are files, and steps
     steps = subcommands(commands["rotate"])
     assert [name for name, made in steps.items() if "--json" in made.format_help()] == ["show", "status"]
 

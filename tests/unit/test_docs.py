@@ -241,7 +241,7 @@ def test_sam_reads_its_examples(command, template):
 
 # The commands of the AWS CLI that are no operations of an API, with the options of theirs that the documents use.
 HIGH_LEVEL = {
-    ("s3", "cp"): {"recursive"},
+    ("s3", "cp"): {"recursive", "exclude"},
     ("s3", "rm"): {"recursive"},
     ("s3", "rb"): {"force"},
     ("cloudformation", "deploy"): {"template-file", "stack-name", "parameter-overrides", "capabilities"},

@@ -5,8 +5,8 @@ import hashlib
 
 import pytest
 
-from ingest.credentials import challenge, refusal, uses_previous
-from ingest.settings import Settings
+from ingest.credentials import challenge, refusal, uses_other, uses_previous
+from ingest.settings import Settings, load_settings
 from ingest.webhook import Request
 
 OWN_TARGET_GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/ingest-0a1b2c3d/"
@@ -135,6 +135,56 @@ def test_the_previous_credentials_are_told_from_the_current_ones():
     assert uses_previous(basic(b"bird:old"), rotating)
     assert not uses_previous(basic(b"bird:old"), settings("BASIC", "bird:old"))
     assert not uses_previous(request(), settings("NONE", "bird:new", "bird:old"))
+
+
+OTHER_BASIC = ("authorization", digest("old:weak"))
+OTHER_TOKEN = ("x-messagesystems-webhook-token", digest("old-token"))
+TOKEN = request(x_messagesystems_webhook_token=" old-token")
+OTHERS = [
+    pytest.param("BASIC", OTHER_BASIC, basic(b"old:weak"), None, id="another user name and password"),
+    pytest.param("BASIC", OTHER_TOKEN, TOKEN, None, id="the old token header beside Basic"),
+    pytest.param("HEADER", OTHER_BASIC, basic(b"old:weak"), None, id="Basic beside a header"),
+    pytest.param("BASIC", None, basic(b"old:weak"), "wrong credentials", id="ended"),
+    pytest.param("BASIC", None, TOKEN, "no readable credentials", id="ended, token"),
+    pytest.param("BASIC", OTHER_BASIC, basic(b"old:other"), "wrong credentials", id="wrong password"),
+    pytest.param("BASIC", OTHER_TOKEN, basic(b"old:old-token"), "wrong credentials", id="as another kind"),
+    pytest.param("HEADER", OTHER_BASIC, request(x_api_key="old:weak"), "wrong credentials", id="in our header"),
+    pytest.param("BASIC", OTHER_BASIC, request(), "no readable credentials", id="a stranger"),
+    pytest.param("", OTHER_BASIC, basic(b"old:weak"), "authentication is not configured", id="unconfigured"),
+    pytest.param("OAUTH2", OTHER_BASIC, basic(b"old:weak"), "not by the load balancer", id="OAuth2"),
+]
+
+
+@pytest.mark.parametrize(("auth", "other", "asked", "reason"), OTHERS)
+def test_another_webhooks_credentials_are_accepted_beside_ours_until_that_ends(auth, other, asked, reason):
+    given = settings(auth, "bird:secret" if auth == "BASIC" else "token")._replace(other_credential=other)
+    assert refusal(asked, given) == reason
+    assert refusal(basic(b"bird:secret"), given) is None or auth != "BASIC"
+
+
+def test_another_webhooks_credentials_are_told_from_ours_and_from_those_of_a_rotation():
+    rotating = settings("BASIC", "bird:new", "bird:old")._replace(other_credential=OTHER_TOKEN)
+    both_sent = request(
+        authorization=f"Basic {base64.b64encode(b'bird:new').decode()}", x_messagesystems_webhook_token="old-token"
+    )
+    assert [uses_other(one, rotating) for one in (TOKEN, both_sent, basic(b"bird:old"), request())] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert uses_previous(basic(b"bird:old"), rotating)
+    assert not uses_other(TOKEN, settings("BASIC", "bird:new"))
+
+
+def test_the_environment_names_another_webhooks_header(monkeypatch):
+    monkeypatch.setenv("RAW_BUCKET", "raw-bucket")
+    monkeypatch.setenv("RAW_PREFIX", "raw")
+    monkeypatch.setenv("CREDENTIAL_DIGESTS", "aa,bb,x-messagesystems-webhook-token=cc")
+    assert load_settings().credential_digests == (b"aa", b"bb")
+    assert load_settings().other_credential == ("x-messagesystems-webhook-token", b"cc")
+    monkeypatch.setenv("CREDENTIAL_DIGESTS", "aa")
+    assert load_settings().other_credential is None
 
 
 def by_oauth2(target_group_arn: str | None, own: str = OWN_TARGET_GROUP) -> str | None:

@@ -12,6 +12,7 @@ from process.tombstones import Tombstones, name
 from reconcile.as_webhook import Event
 from reconcile.filling import _middle, addresses, fill
 from reconcile.raw_batches import NothingStored
+from tests.integration.reconcile_world import Raw
 
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -27,6 +28,7 @@ class Api:
         step = timedelta(milliseconds=every_milliseconds)
         self.times = [MIDNIGHT + number * step for number in range(DAY // step)]
         self.lost: set[int] = set()
+        self.rcpt_meta = b"{}"
 
     def lose(self, since: datetime, until: datetime) -> None:
         self.lost |= set(range(*self.places(since, until)))
@@ -45,7 +47,8 @@ class Api:
         for number in range(first, last):
             fields = {"type": "open", "event_id": str(number), "timestamp": self.times[number].isoformat()}
             fields["customer_id"] = "7"
-            yield Event.of({name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()})
+            encoded = {name: msgspec.json.encode(value) for name, value in fields.items()}
+            yield Event.of({name: msgspec.Raw(body) for name, body in {**encoded, "rcpt_meta": self.rcpt_meta}.items()})
 
     def minutes(self, since, until, types):
         first, last = self.places(since, until)
@@ -142,3 +145,27 @@ def test_a_long_or_deep_value_takes_no_longer_than_its_length():
     found = addresses(b'{"x":' + b"[" * 20_000 + b'"person@example.com"' + b"]" * 20_000 + b"}")
     assert "person@example.com" in found
     assert process_time() - began < 1
+
+
+ODD_NUMBERS = ["1e999", "-1e400", "1" * 5000]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+def test_addresses_are_found_beside_a_number_of_any_size(number):
+    body = b'{"rcpt_meta":{"n":%b},"rcpt_to":"person@example.com"}' % number.encode()
+    assert "person@example.com" in addresses(body)
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+def test_an_event_with_a_number_of_any_size_is_filled_in_once_and_as_it_is(number):
+    raw = Raw()
+    api = Api(HUNDRED_MILLION)
+    api.times = [MIDNIGHT, MIDNIGHT + MINUTE]
+    api.lose(MIDNIGHT, MIDNIGHT + DAY)
+    api.rcpt_meta = f'{{"n":{number}}}'.encode()
+    erased = Tombstones(b"", {name("person@example.com", b""): MIDNIGHT + HOUR})
+    for stored, waiting in ((2, 0), (0, 2)):
+        found = fill(api, api, raw, lambda: erased, MIDNIGHT, MIDNIGHT + DAY, ["open"])
+        assert (found.stored, found.waiting, found.erased) == (stored, waiting, 0)
+    [body] = raw.objects.values()
+    assert body.count(b'"rcpt_meta":{"n":%b}' % number.encode()) == 2

@@ -1,5 +1,6 @@
 """One run over an account and a lake that are lists: what is counted, judged, filled, warned of, and remembered."""
 
+import io
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,8 @@ import msgspec
 import pytest
 
 from reconcile import calibration
-from reconcile.as_webhook import CLASS_OF_TYPE, Event
+from reconcile.app import Raw
+from reconcile.as_webhook import CLASS_OF_TYPE, Event, element
 from reconcile.cells import Times
 from reconcile.counting import Here, Whose
 from reconcile.events_api import (
@@ -112,18 +114,19 @@ class Lake:
 
     has: list = field(default_factory=list)
     of_others: list = field(default_factory=list)  # of another account
+    by_hand: set = field(default_factory=set)  # ids that the webhook did not bring
     whose: Whose = field(default_factory=Whose)
     statements: int = 0
 
     def all(self):
         return set(self.has if self.whose.account == "1" else self.has + self.of_others)
 
-    def counts_of(self, windows):
+    def counts_of(self, windows, *, by_webhook=False):
         self.statements += 1
         return Counter(
             (at.replace(minute=0, second=0), kind)
-            for _, at, kind in self.all()
-            if any(since <= at < until for since, until in windows)
+            for event_id, at, kind in self.all()
+            if any(since <= at < until for since, until in windows) and not (by_webhook and event_id in self.by_hand)
         )
 
     def events_of(self, windows, types):
@@ -605,6 +608,25 @@ def test_filling_is_bounded_by_the_day():
     assert (facts.get("filled_events", 0), facts["bounds_reached"]) == (0, 1)
 
 
+def test_a_run_by_hand_beside_a_scheduled_one_does_no_harm():
+    """Each writes what it knows; what one overwrites, the next run counts again."""
+    world = World().calibrated()
+    world.happened((1, at(0)), (2, at(1)), (3, at(0, hour=1)), (4, at(1, hour=1)), lost=[2, 4])
+    fill = world.fill
+
+    def fill_while_another_runs(*given):
+        world.fill = fill
+        world.run(SETTLED + HOUR + SECOND)
+        return fill(*given)
+
+    world.fill = fill_while_another_runs
+    world.run(SETTLED + HOUR)
+    world.run(SETTLED + 2 * HOUR)
+    assert sorted(int(event_id) for event_id, _, _ in world.lake.has) == [1, 2, 3, 4]
+    assert {cell.state for cell in world.cells() if cell.type == "delivery"} <= {State.PROVED, State.FILLED}
+    assert world.state()["begins_at"] == TEN.isoformat()
+
+
 def test_the_oldest_gaps_are_filled_first():
     world = World().calibrated()
     world.happened((1, at(0)), (2, at(0, hour=1)), lost=[1, 2])
@@ -665,6 +687,17 @@ def test_the_first_run_begins_with_the_first_whole_hour_that_has_events():
     one = world.run(SETTLED + HOUR)
     assert one["proof_age_seconds"] == int((SETTLED + HOUR - (TEN + 2 * HOUR)).total_seconds())
     assert world.state()["begins_at"] == (TEN + HOUR).isoformat()
+
+
+def test_imported_events_do_not_begin_the_time_that_is_compared():
+    """Between them and the webhook's first event nothing was sent here, which is no gap."""
+    world = World(begins_at=None).calibrated()
+    world.happened((1, at(30, hour=-50)), (2, at(10, hour=-30)), (3, at(30)), (4, at(10, hour=1)), lost=[2])
+    world.lake.by_hand = {1}
+    world.run(SETTLED + HOUR)
+    assert world.state()["begins_at"] == (TEN + HOUR).isoformat()
+    assert world.fills == []
+    assert {cell.state for cell in world.cells() if cell.hour < TEN + HOUR} <= {State.BEFORE}
 
 
 def test_a_type_that_the_webhook_gets_later_is_compared_from_then_on():
@@ -797,6 +830,15 @@ def test_a_field_with_another_value_does_not_pass_and_is_named():
     assert (result["passed"], result["fields_different"]) == (False, {"rcpt_to": 1})
     assert "NOT passed" in calibration.in_words(result)
     assert "rcpt_to" in calibration.in_words(result)
+
+
+@pytest.mark.parametrize("number", ["1e999", "1" * 5000])
+def test_numbers_of_any_size_are_compared(number):
+    fields = event(1, TEN).fields
+    odd = replace(event(1, TEN), fields={**fields, "rcpt_meta": msgspec.Raw(b'{"n":%b}' % number.encode())})
+    batch = b"[%b]" % element(odd)
+    raw = Raw(SimpleNamespace(get_object=lambda **names: {"Body": io.BytesIO(batch)}), "raw-bucket", "raw")
+    assert calibrated([odd], [here()], raw.sent)["passed"] is True
 
 
 def test_nothing_is_established_by_events_whose_raw_batches_are_gone():

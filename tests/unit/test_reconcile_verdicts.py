@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlglot
 
+from bird_webhooks.moving import names
 from reconcile.counting import AthenaOurs, Here, Whose, counts_sql, dates, events_sql, keys_sql
 from reconcile.proved import Cell, State
 from reconcile.verdicts import Verdicts, encoded, from_row, key_of
@@ -119,6 +120,11 @@ def test_one_statement_counts_all_windows():
     [asked] = athena.asked
     assert "event_date IN (DATE '2026-11-24', DATE '2026-11-25')" in asked
     assert "TIMESTAMP '2026-11-25 10:00:00'" in asked
+
+
+def test_what_the_webhook_did_not_bring_is_told_by_its_batch():
+    sql = counts_sql([(TEN, TEN + HOUR)], of_text=False, by_webhook=True)
+    assert f"AND batch_id NOT LIKE 'backfill-%' AND batch_id NOT LIKE '{names.PREFIX}%'" in sql
 
 
 def test_events_come_with_their_second_and_batch():
