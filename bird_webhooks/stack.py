@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -19,6 +19,7 @@ from report.athena import Athena
 
 Client = Callable[..., Any]
 LOCAL_POLL_SECONDS = 0.1
+STORAGE_RECORD = "maintenance/storage.json"  # as functions/storage writes it
 OUTPUTS = Path(".local/outputs.json")  # written by `make local`
 # boto3 signs links by SigV2 in the older regions, which S3 refuses for buckets made after 24 June 2020. And it sends
 # them to us-east-1, which redirects in the first hours of a bucket elsewhere: the signature is then of another host.
@@ -28,6 +29,19 @@ LINKS = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 LOCAL_LINKS = Config(signature_version="s3v4")
 # A run of the table's maintenance that the operator asks for may take five minutes, and must not be asked for twice.
 INVOCATIONS = Config(read_timeout=360, retries={"mode": "standard", "total_max_attempts": 1})
+
+
+class RawPlace(NamedTuple):
+    """Where raw batches lie. `prefix` without slashes at its ends."""
+
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}/"
+
+    def holds(self, bucket: str, key: str) -> bool:
+        return bucket == self.bucket and key.startswith(f"{self.prefix}/")
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,49 @@ class Stack:
     @cached_property
     def raw_prefix(self) -> str:
         return self.parameters()["RawPrefix"].strip("/")
+
+    @cached_property
+    def former_raw_places(self) -> list[RawPlace]:
+        """Where raw batches lay before the bucket or the prefix was changed; without buckets that are gone."""
+        given = self.parameters().get("FormerRawPlaces", "").split(",")
+        places = [RawPlace(bucket, prefix.strip("/")) for bucket, _, prefix in (one.partition("/") for one in given)]
+        return [place for place in dict.fromkeys(places) if place.prefix and self._exists(place.bucket)]
+
+    def _exists(self, bucket: str) -> bool:
+        try:
+            self.s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+                raise
+            return False
+        return True
+
+    @cached_property
+    def former_lakes(self) -> list[str]:
+        """Buckets that have rows which were this stack's, or those of one over the same lake bucket, and that exist."""
+        try:
+            found = self.s3.get_object(Bucket=self.output("LakeBucketName"), Key=STORAGE_RECORD)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+                return []
+            raise
+        return [lake for lake in json.loads(found["Body"].read()).get("lakes", []) if self._exists(lake)]
+
+    @property
+    def raw_places(self) -> list[RawPlace]:
+        """All places of raw batches; new ones are stored in the first."""
+        return [RawPlace(self.output("RawBucketName"), self.raw_prefix), *self.former_raw_places]
+
+    def raw_object(self, name: str) -> tuple[str, str]:
+        """Bucket and key of a raw batch, which is named by its key, or by its address in another bucket."""
+        if not name.startswith("s3://"):
+            return self.output("RawBucketName"), name
+        bucket, _, key = name.removeprefix("s3://").partition("/")
+        return bucket, key
+
+    def raw_name(self, bucket: str, key: str) -> str:
+        """As `raw_object` takes it."""
+        return key if bucket == self.output("RawBucketName") else f"s3://{bucket}/{key}"
 
     @property
     def webhook_url(self) -> str:

@@ -29,7 +29,14 @@ os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 EVENTS = Path(__file__).resolve().parent.parent / "events"
 # Files of tests/e2e that do not need the one stack with everything in it.
-ALONE = ("test_deployments", "test_local_aws", "test_local_services", "test_one_click", "test_upgrade")
+ALONE = (
+    "test_deployments",
+    "test_kept_buckets",
+    "test_local_aws",
+    "test_local_services",
+    "test_one_click",
+    "test_upgrade",
+)
 
 
 class BySharing(LoadScopeScheduling):
@@ -67,7 +74,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     cached = [ingest.app.settings, ingest.app.raw_batches, process.app.lake]
     cached += [process.app._output_format, process.app._allow_http, process.app.protection]
-    cached += [process.app._raw_area, process.app._raw_retention_days, process.queue.sqs]
+    cached += [process.app._raw_places, process.app._raw_retention_days, process.queue.sqs]
     cached += [process.maintenance.lake_files, process.maintenance.settings, process.maintenance.glue]
     cached += [process.maintenance.sns, process.lake_files._s3, process.lake_files._store]
     cached += [publish_events.app.bus, publish_events.app.event_types, publish_events.app._maximum_age_days]

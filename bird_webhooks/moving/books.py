@@ -18,13 +18,12 @@ class Books:
     objects: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     by_month: Counter[tuple[str, str]] = field(default_factory=Counter)
-    refused: list[tuple[str, str, int | None]] = field(default_factory=list)
+    refused: list[tuple[str, str, int | None, int]] = field(default_factory=list)  # object, reason, place, times
     batches: int = 0
     body_bytes: int = 0
-    read_bytes: int = 0
     messages: int = 0
     odd_dates: int = 0
-    oldest: datetime | None = None
+    untimed: int = 0
 
 
 def summary(stack: Stack, books: Books, *, dry_run: bool) -> Iterator[str]:
@@ -43,6 +42,11 @@ def summary(stack: Stack, books: Books, *, dry_run: bool) -> Iterator[str]:
         yield (
             f"{books.odd_dates:,} events are dated before 2014 or after their arrival: the table files them under "
             "the date of their arrival, with their own time in the column timestamp"
+        )
+    if books.untimed:
+        yield (
+            f"{books.untimed:,} events have no time that can be read: the table files them under the date of their "
+            "arrival, and the column extra has what they said"
         )
     if dry_run:
         for (month, kind), count in sorted(books.by_month.items()):
@@ -69,10 +73,14 @@ def document(books: Books, *, dry_run: bool) -> dict[str, Any]:
         "messages": books.messages,
         "bytes": books.body_bytes,
         "odd_dates": books.odd_dates,
+        "untimed": books.untimed,
         "by_month": [
             {"month": month, "type": kind, "events": count} for (month, kind), count in sorted(books.by_month.items())
         ],
-        "refused": [{"object": name, "reason": reason, "place": place} for name, reason, place in books.refused],
+        "refused": [
+            {"object": name, "reason": reason, "place": place, "times": times}
+            for name, reason, place, times in books.refused
+        ],
         **({"estimate": _estimate(books)._asdict()} if dry_run else {}),
     }
 

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -20,11 +21,15 @@ PIECE_BYTES = MEBIBYTE
 # JSON of events becomes 10 to 30 times smaller by gzip, and nothing more than 1,032 times.
 MOST_EXPANDED = 300
 BOMB_FROM_BYTES = 64 * MEBIBYTE
+MAX_DEPTH = 1_000
+# One value that cannot be read costs that value where the next line begins another; each may cost a search of 64 MB.
+MOST_DAMAGED = 100
 _BOM = b"\xef\xbb\xbf"
 
-# Between values: also commas, and the record separator of RFC 7464.
-_BETWEEN = re.compile(rb"[ \t\r\n,\x1e]*+")
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+# Between values: also commas, the record separator of RFC 7464, and the byte order marks of files that were joined.
+_BETWEEN = re.compile(rb"(?:[ \t\r\n,\x1e]|\xef\xbb\xbf)*+")
+_NEXT_LINE = re.compile(rb"\n[ \t\r,\x1e]*+(?=[{\[])")
+_STRING = rb'"(?:[^"\\\n]++|\\[^\n])*+"'
 # Up to a bracket, or a string that has not ended yet.
 _TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+", re.DOTALL)
 _WHOLE_STRING = re.compile(_STRING, re.DOTALL)
@@ -34,6 +39,12 @@ _raw = msgspec.json.Decoder(Raw)
 
 class UnreadableError(Exception):
     """What cannot be read any further; the text is the reason, and holds nothing of the content."""
+
+
+class Damaged(NamedTuple):
+    """In the place of one value that cannot be read."""
+
+    reason: str
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -86,26 +97,36 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise UnreadableError("gzip ends too early")
 
 
-def values(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def values(chunks: Iterable[bytes]) -> Iterator[bytes | Damaged]:
     """Values that follow each other, with or without a line end between; of an array its elements, one by one.
 
-    Each is JSON, but may not be UTF-8. Errors: UnreadableError, after what could be read.
+    Each is JSON, but may not be UTF-8. After one that is not, the next line that begins an object or an array is read.
+    Errors: UnreadableError, after what could be read.
     """
     reader = _Reader(iter(chunks))
-    while (raw := reader.next_value()) is not None:
+    damaged = 0
+    while True:
+        try:
+            raw = reader.next_value()
+        except UnreadableError as error:
+            if not reader.skip_to_next_line():
+                raise
+            if damaged == MOST_DAMAGED:
+                raise UnreadableError(f"more than {MOST_DAMAGED} damaged lines: the rest is not read") from error
+            damaged += 1
+            yield Damaged(str(error))
+            continue
+        if raw is None:
+            return
         yield raw
 
 
 class _Reader:
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        first, self.chunks = begin(chunks, len(_BOM))
+        self.chunks = chunks
         self.buffer = bytearray()
         self.at = 0
         self.in_array = False
-        if first.startswith(_BOM):
-            while len(self.buffer) < len(_BOM):
-                self._more()
-            self.at = len(_BOM)
 
     def next_value(self) -> bytes | None:
         while True:
@@ -118,6 +139,8 @@ class _Reader:
                     raise UnreadableError("ends too early")
                 return None
             first = bytes(self.buffer[self.at : self.at + 1])
+            if first == _BOM[:1] and len(self.buffer) - self.at < len(_BOM) and self._more():
+                continue
             if first == b"[" and not self.in_array:
                 self.in_array = True
             elif first == b"]" and self.in_array:
@@ -125,6 +148,16 @@ class _Reader:
             else:
                 return self._value(first)
             self.at += 1
+
+    def skip_to_next_line(self) -> bool:
+        """From the value that cannot be read. False if no line after it, of what was read, can begin another."""
+        found = _NEXT_LINE.search(self.buffer, self.at)
+        if found is None:
+            return False
+        self.at = found.end()
+        if self.buffer.startswith(b"[", self.at):  # of another batch: not inside of the one before
+            self.in_array = False
+        return True
 
     def _value(self, first: bytes) -> bytes:
         if not self.in_array and (line := self._line()) is not None:
@@ -159,11 +192,15 @@ class _Reader:
             position = _TO_BRACKET.match(self.buffer, position).end()  # type: ignore[union-attr]  # matches nothing, too
             bracket = bytes(self.buffer[position : position + 1])
             if bracket in (b"", b'"'):
+                if bracket and self.buffer.find(b"\n", position) >= 0:  # no text in JSON goes beyond a line
+                    raise UnreadableError("not JSON")
                 self._must_have_more()
                 continue
             position += 1
             if bracket in b"{[":
                 opened += b"}" if bracket == b"{" else b"]"
+                if len(opened) > MAX_DEPTH:  # as in many lines of which none is closed
+                    raise UnreadableError("nested too deeply")
             elif opened.pop() != bracket[0]:
                 raise UnreadableError("not JSON")
             if not opened:

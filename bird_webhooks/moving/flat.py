@@ -22,6 +22,9 @@ _COLUMNS = {column.name: column for column in COLUMNS if column.field}
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
 _IDS = ("customer_id", "subaccount_id", "event_id")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+# Programs that take a column for numbers, of which some are missing, write 7 as 7.0, and long ones rounded.
+_WHOLE = re.compile(r"([0-9]{1,15})\.0+")
+_ROUNDED = re.compile(r"[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+")
 _SMALLEST_MILLISECONDS = 10**11  # as Unix seconds in the year 5138
 
 _text = msgspec.json.Decoder(str)
@@ -68,11 +71,16 @@ def element(fields: Mapping[str, Raw], account: Account) -> Flat:
     event_class = CLASS_OF_TYPE.get(kind)
     if event_class is None:
         raise RefusedError("of a type that Bird does not document: its class is not known")
+    for name in ("customer_id", "subaccount_id"):
+        if whole := _WHOLE.fullmatch(_text_of(found.get(name))):
+            found[name] = _raw(whole[1])
     if not _text_of(found.get("customer_id")):
         found["customer_id"] = _raw(account())
     has_id = bool(_text_of(found.get("event_id")))
     if not has_id and kind not in as_webhook.WITHOUT_ID:
         raise RefusedError("without event_id: it can never be counted once")
+    if has_id and _ROUNDED.fullmatch(_text_of(found["event_id"])):
+        raise RefusedError("with an event_id that a program has taken for a number and rounded")
     moment = _moment(found.get("timestamp"))
     if moment is None or event_class not in as_webhook.CLASS_OF_TYPE.values():
         return Flat(_wrapped(event_class, found, moment), has_id)
@@ -96,21 +104,22 @@ def _wrapped(event_class: str, fields: dict[str, Raw], moment: datetime | None) 
 def _moment(raw: Raw | None) -> datetime | None:
     """Of a time that is not Unix seconds, as the webhook has it: ISO 8601, also with a blank, or Unix milliseconds.
 
-    Errors: RefusedError, for a number that is none of these: as it stands, the event would lose its time.
+    Errors: RefusedError, for what is none of these: without its time, it would be another event of another date.
     """
     text = _text_of(raw)
-    if text.isdecimal():
-        try:
-            number = int(text)
-            return datetime.fromtimestamp(number / 1000, UTC) if number > _SMALLEST_MILLISECONDS else None
-        except (ValueError, OverflowError, OSError):
-            raise RefusedError("with a time that is neither in Unix seconds nor in milliseconds") from None
+    if not text:
+        raise RefusedError("without a time")
+    milliseconds = _milliseconds(text)
     try:
-        float(text)
-    except ValueError:
-        milliseconds = _milliseconds(text)
-        return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return None
+        if _NUMBER.fullmatch(text):
+            if milliseconds is not None:
+                return None
+            milliseconds = int(float(text)) if float(text) > _SMALLEST_MILLISECONDS else None
+        if milliseconds is not None:
+            return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise RefusedError("with a time that cannot be read")
 
 
 def _nested(fields: Mapping[str, Raw]) -> dict[str, Raw]:

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from bird_webhooks.moving import flat
 from bird_webhooks.moving.byte_stream import byte_stream
-from bird_webhooks.moving.documents import MAX_VALUE_BYTES, MEBIBYTE, UnreadableError, begin, unpacked, values
+from bird_webhooks.moving.documents import MAX_VALUE_BYTES, MEBIBYTE, Damaged, UnreadableError, begin, unpacked, values
 from bird_webhooks.moving.flat import Account, RefusedError, ShiftedError
 from bird_webhooks.moving.parquet_rows import parquet_rows
 from ingest.webhook import BATCH_ID_HEADER, UnreadableRequestError, parse_request
@@ -31,9 +31,13 @@ _HEADER_BYTES = 64 * 1024
 _MAX_NESTED = 5
 _MAX_DIGITS = 15  # of Unix milliseconds, and of what counts elements: all are exact
 _MSYS = re.compile(rb'\s*+\{\s*+"msys"\s*+:')
+_CSV_ROW = re.compile(rb'(?:[^"{\[\r\n]*,)?"[{\[]{1,2}""')
+_ARRAY_AFTER_BOM = re.compile(rb"\]\s*+\xef\xbb\xbf\s*+\[")
+_CANONICAL = re.compile(rb'\{\s*+"\$number(?:Int|Long|Double)"')
+_TAR, _TAR_AT = b"ustar", 257
 _BATCH_ID_IN_HEAD = re.compile(rf"{BATCH_ID_HEADER}\W{{1,6}}([\w.-]+)", re.IGNORECASE)
 # Where tables and connectors have the event, or a whole batch of them.
-_PAYLOADS = ("_airbyte_data", "record", "eventData", "event", "batch", "payload", "data")
+_PAYLOADS = ("_airbyte_data", "record", "eventData", "event", "batch", "payload", "data", "body")
 _TIMES = ("received_at", "receivedAt", "when", "loaded_at", "created_at")
 _BATCH_IDS = ("batch_uuid", "batch_id", "batchId")
 # Lines of the Singer protocol that are not events. https://github.com/singer-io/getting-started/blob/master/docs/SPEC.md
@@ -48,6 +52,25 @@ LARGE_TABLE = (
     "columns shift: split it into smaller files, each with the header, or bring JSON lines or Parquet"
 )
 COPY_TEXT = "made by COPY in text format, which changes backslashes: export it with `csv header`"
+NO_HEADER = "CSV without the line that names its columns: export it with `csv header`"
+UNQUOTED = "rows do not fit the header, as in what a database prints for people: export it with `csv header`"
+NAMED_TWICE = "a header that names a column twice"
+CANONICAL = "MongoDB's canonical JSON, in which numbers are objects: export it with --jsonFormat=relaxed"
+API_ERROR = "an error that Bird's API answered, and not a page of events"
+PACKED = "{}: unpack it first, or compress it by gzip"
+OTHER_FORMAT = "{}: bring JSON lines, CSV or Parquet"
+# How files begin that are not read. Firehose and connectors can write most of them.
+_NOT_READ = {
+    b"PK\x03\x04": PACKED.format("a zip archive"),
+    b"\x28\xb5\x2f\xfd": PACKED.format("compressed by zstd"),
+    b"BZh": PACKED.format("compressed by bzip2"),
+    b"\xfd7zXZ\0": PACKED.format("compressed by xz"),
+    b"\xff\x06\0\0sNaPpY": PACKED.format("compressed by Snappy"),
+    b"Obj\x01": OTHER_FORMAT.format("Avro"),
+    b"ORC": OTHER_FORMAT.format("ORC"),
+    b"\xff\xfe": OTHER_FORMAT.format("text in UTF-16"),
+    b"\xfe\xff": OTHER_FORMAT.format("text in UTF-16"),
+}
 
 
 class Row(NamedTuple):
@@ -107,7 +130,7 @@ _sent_list = msgspec.json.Decoder(list[_Sent])
 _raws = msgspec.json.Decoder(list[Raw])
 _members = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
-_scalar: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)
+_scalar: msgspec.json.Decoder[str | int | float] = msgspec.json.Decoder(str | int | float)
 
 
 def read(chunks: Iterable[bytes], account: Account, row: Row | None = None) -> Iterator[Item]:
@@ -123,26 +146,55 @@ def _read(chunks: Iterator[bytes], account: Account, row: Row) -> Iterator[Item]
     if first.startswith(b"PAR1"):
         yield from _of_rows(parquet_rows(chunks), account)
         return
-    if b"\0" in first[:1024] or first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableError("neither text in UTF-8 nor a format that is known")
+    if reason := _why_not_read(first):
+        raise UnreadableError(reason)
     if (delimiter := _table(first)) is not None:
         yield from _of_table(chunks, delimiter, account)
         return
     whole, chunks = begin(chunks, WHOLE_BYTES + 1)
     if not whole.strip(b" \t\r\n\xef\xbb\xbf"):
         yield Probe()
-    elif len(whole) <= WHOLE_BYTES and whole.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"["):
+    elif len(whole) <= WHOLE_BYTES and _is_array(whole):
         yield from _of_array(whole, account, row)
     else:
-        try:
-            yield from _of_values(values(chunks), account, row, 0)
-        except UnreadableError as error:
-            raise UnreadableError(COPY_TEXT if b'\\\\"' in first else str(error)) from None
+        found = values(chunks)
+        yield from _of_values(_no_copy_text(found) if b'\\\\"' in first else found, account, row, 0)
 
 
-def _of_values(raws: Iterable[bytes], account: Account, row: Row, nested: int) -> Iterator[Item]:
+def _is_array(whole: bytes) -> bool:
+    """Not of files that were joined, each with a byte order mark: they are several values."""
+    return whole.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"[") and not _ARRAY_AFTER_BOM.search(whole)
+
+
+def _why_not_read(first: bytes) -> str:
+    """Empty for what may be text."""
+    if first.startswith(_TAR, _TAR_AT):
+        return PACKED.format("a tar archive")
+    for begin_of_file, reason in _NOT_READ.items():
+        if first.startswith(begin_of_file):
+            return reason
+    if b"\0" in first[:1024]:
+        return "neither text in UTF-8 nor a format that is known"
+    return NO_HEADER if _CSV_ROW.match(first.removeprefix(b"\xef\xbb\xbf")) else ""
+
+
+def _no_copy_text(found: Iterator[bytes | Damaged]) -> Iterator[bytes]:
+    """Errors: UnreadableError, for all of it: a value with changed backslashes may be JSON and another value."""
+    try:
+        for raw in found:
+            if isinstance(raw, Damaged):
+                raise UnreadableError(COPY_TEXT)
+            yield raw
+    except UnreadableError:
+        raise UnreadableError(COPY_TEXT) from None
+
+
+def _of_values(raws: Iterable[bytes | Damaged], account: Account, row: Row, nested: int) -> Iterator[Item]:
     for place, raw in enumerate(raws, 1):
-        yield from _placed(_of_value(raw, account, row, nested), place)
+        if isinstance(raw, Damaged):
+            yield Refusal(raw.reason, place)
+        else:
+            yield from _placed(_of_value(raw, account, row, nested), place)
 
 
 def _placed(items: Iterable[Item], place: int) -> Iterator[Item]:
@@ -283,6 +335,7 @@ def _of_object(raw: bytes, account: Account, row: Row, nested: int) -> Iterator[
 
 
 def _of_members(members: Mapping[str, Raw], account: Account, row: Row, nested: int) -> Iterator[Item]:
+    members = _lowered(members)
     if "msys" in members:
         yield _of_element(msgspec.json.encode(members), row)
     elif "results" in members and _first(members["results"]) == b"[":
@@ -294,6 +347,9 @@ def _of_members(members: Mapping[str, Raw], account: Account, row: Row, nested: 
     elif _text(members.get("type")) in _SINGER and "event_id" not in members:
         yield Probe()
     elif payload := next((name for name in _PAYLOADS if _first(members.get(name)) in _CONTAINERS), None):
+        if _CANONICAL.search(members[payload]):
+            yield Refusal(CANONICAL, None)
+            return
         inner = _row_of(members) if nested == 0 else row
         yield from _of_value(bytes(members[payload]), account, inner, nested + 1)
     elif flat.is_event(members):
@@ -302,8 +358,17 @@ def _of_members(members: Mapping[str, Raw], account: Account, row: Row, nested: 
         yield Refusal(SEGMENT, None)
     elif any(name.startswith("count_") for name in members):
         yield Refusal(METRICS, None)
+    elif members.keys() == {"errors"}:
+        yield Refusal(API_ERROR, None)
     else:
         yield Refusal(NOT_AN_EVENT, None)
+
+
+def _lowered(members: Mapping[str, Raw]) -> Mapping[str, Raw]:
+    """Some warehouses write the names of all columns in capital letters."""
+    if not members or any(name != name.upper() for name in members):
+        return members
+    return {name.lower(): raw for name, raw in members.items()}
 
 
 _CONTAINERS = (b"{", b"[", b'"{', b'"[', b'"\\')
@@ -382,16 +447,17 @@ def _text(raw: Raw | None) -> str:
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
+_NULL = "\\N"  # of MySQL and PostgreSQL
 _KNOWN_NAMES = {*_PAYLOADS, *_TIMES, *_BATCH_IDS, "type", "event_id", "timestamp", "rcpt_to", "message_id"}
 
 
 def _table(first: bytes) -> str | None:
     """The delimiter, if the first line is the header of a table."""
-    line = first.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
+    line = re.split(rb"[\r\n]", first.removeprefix(b"\xef\xbb\xbf"), maxsplit=1)[0].strip()
     if not line or line[:1] in b"{[":
         return None
     for delimiter in ",\t;":
-        names = next(csv.reader([line.decode(errors="replace")], delimiter=delimiter))
+        names = [name.lower() for name in next(csv.reader([line.decode(errors="replace")], delimiter=delimiter))]
         plain = all(re.fullmatch(r"[\w$. -]{1,64}", name) for name in names)
         if plain and (len(names) > 1 or {*names} & _KNOWN_NAMES):
             return delimiter
@@ -413,6 +479,8 @@ def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account, *, is_who
     records = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         names = [name.strip() for name in next(records)]
+        if all(name == name.upper() for name in names):
+            names = [name.lower() for name in names]
         _check_header(names)
         has_payload = not {*names}.isdisjoint(_PAYLOADS)
         if not has_payload and not is_whole:
@@ -422,8 +490,8 @@ def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account, *, is_who
             if not record:
                 continue
             if len(record) != len(names):
-                raise ShiftedError
-            row = dict(zip(names, record, strict=True))
+                raise UnreadableError(UNQUOTED) if has_payload else ShiftedError
+            row = {name: text for name, text in zip(names, record, strict=True) if text != _NULL}
             if has_payload:
                 members = {name: Raw(msgspec.json.encode(text)) for name, text in row.items() if text}
             else:
@@ -439,6 +507,8 @@ def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account, *, is_who
 
 def _check_header(names: list[str]) -> None:
     """Errors: UnreadableError."""
+    if len({*names}) < len(names):
+        raise UnreadableError(NAMED_TWICE)
     if {*names} & {*_PAYLOADS} or {"type", "event_id"} <= {*names} or {"type", "timestamp"} <= {*names}:
         return
     if any(name.startswith("count_") for name in names):

@@ -8,9 +8,10 @@ file of them. A cut at any moment leaves batches that no message named; the next
 import json
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
@@ -22,11 +23,10 @@ from bird_webhooks.moving.forms import Found, Probe, Refusal
 from bird_webhooks.moving.ledger import Done, Ledger
 from bird_webhooks.moving.listing import Entries
 from bird_webhooks.moving.raw_batches import RawBatches
-from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source
+from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source, shown
 from bird_webhooks.moving.splitting import Batch, Splitting
 from bird_webhooks.moving.twins import Twins
 from bird_webhooks.operate import tombstone
-from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json, say
 from process.elements import repaired
@@ -40,9 +40,12 @@ LARGE_BYTES = 2 * 1024 * 1024
 # What one invocation of process makes one file of each day of.
 GROUP_BATCHES = 100
 GROUP_BYTES = 10 * 1024 * 1024
-# Days whose messages are not full yet; the one that got nothing for longest is handed over first.
-OPEN_DAYS = 64
-SHOWN = 20
+# A day whose message is not full waits until so many batches of other days came, because a file that is not sorted
+# comes back to each day: handing it over at once would make a file of rows for each of its batches.
+IDLE_BATCHES = 2_000
+TOO_OLD = "older than RawRetentionDays: give --beyond-retention to keep it for as long again"
+# Persons may be erased while an import goes on for hours.
+ERASED_AGAIN_SECONDS = 60
 # Bird has given up, and process has read what came last.
 STILL_COMING = timedelta(hours=9)
 
@@ -68,21 +71,83 @@ class Stored(NamedTuple):
     size: int
     events: int
     odd_dates: int
+    untimed: int
     by_month: Counter[tuple[str, str]]  # and type
 
 
 @dataclass
+class Group:
+    """Batches of one day for one message. `touched`: how many batches of all days there were before the newest."""
+
+    batches: list[tuple[str, Entry]] = field(default_factory=list)
+    size: int = 0
+    touched: int = 0
+
+
+@dataclass
+class Refused:
+    """All that one object has been refused for one reason. `place` is of the first of them."""
+
+    place: int | None
+    times: int = 0
+
+
+@dataclass
 class Outcome:
-    """What became of one object."""
+    """What became of an object, or of a part of a large one."""
 
     entry: Entry
+    is_last: bool = False
     batches: list[Stored] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refused: dict[str, Refused] = field(default_factory=dict)  # by reason
     refused_events: int = 0
     probes: int = 0
     here: int = 0  # events
     erased: int = 0
-    oldest: datetime | None = None
+
+    def refuse(self, refusal: Refusal, events: int = 0) -> None:
+        self.refused.setdefault(refusal.reason, Refused(refusal.place)).times += 1
+        self.refused_events += events
+
+    def taken(self) -> "Outcome":
+        """All of it until now; what follows is counted from zero."""
+        taken = replace(self)
+        self.batches, self.refused = [], {}
+        self.refused_events = self.probes = self.here = self.erased = 0
+        return taken
+
+
+@dataclass
+class Progressing:
+    """What became of an object so far, until the last message that names one of its batches is sent."""
+
+    refused: dict[str, Refused] = field(default_factory=dict)
+    new: bool = False
+    events: int = 0
+    here: int = 0
+    erased: int = 0
+    probes: int = 0
+    left: int = 0  # batches that no message has named yet
+    is_read: bool = False
+    done: Done | None = None
+
+    @property
+    def kind(self) -> str:
+        if self.refused:
+            return "refused"
+        if self.new or self.erased:
+            return "imported"
+        return "here already" if self.here else "probes"
+
+    def add(self, outcome: Outcome, new: list[Stored]) -> None:
+        for reason, refused in outcome.refused.items():
+            self.refused.setdefault(reason, Refused(refused.place)).times += refused.times
+        self.new = self.new or bool(new)
+        self.events += sum(stored.events for stored in new)
+        self.here += outcome.here
+        self.erased += outcome.erased
+        self.probes += outcome.probes
+        self.left += len(new)
 
 
 def run(stack: Stack, source: Source, choice: Choice) -> None:
@@ -90,11 +155,18 @@ def run(stack: Stack, source: Source, choice: Choice) -> None:
     raw_batches.check(stack)
     importing = Import(stack, source, choice, Ledger.read(stack), tombstone.read_all(stack))
     importing.run()
+    if not importing.books.listed:
+        raise OperateError("there is no object: look at the bucket and the prefix, or at the folder")
     if choice.as_json:
         print_json(books.document(importing.books, dry_run=choice.dry_run))
     else:
         for line in books.summary(stack, importing.books, dry_run=choice.dry_run):
             print(line)
+    if count := importing.erased_meanwhile():
+        raise OperateError(
+            f"{count:,} persons were erased while this import read: give `erase` again for each of them, because what "
+            "had been read before may have been stored after"
+        )
     if count := importing.books.objects["refused"]:
         raise OperateError(f"{count:,} objects are refused, in whole or in part: each is named above with its reason")
 
@@ -119,27 +191,28 @@ class Import:
         retention = int(stack.parameters().get("RawRetentionDays", "0"))
         self.oldest = self.now - timedelta(days=retention) if retention and not choice.beyond_retention else None
         self._seen: set[str] = set()
-        self._groups: OrderedDict[date, list[tuple[Stored, Entry]]] = OrderedDict()
-        self._left: dict[str, int] = {}  # batches of an object that no message has named yet
-        self._complete: dict[str, Done] = {}
+        self._groups: OrderedDict[date, Group] = OrderedDict()  # the one that got nothing for longest comes first
+        self._open: dict[str, Progressing] = {}  # objects by their fingerprint
         self._done: list[Done] = []
+        self._erased_before, self._erased_read_at = erased, time.monotonic()
 
     def run(self) -> None:
         with closing(Entries(self.source.entries())) as entries, ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting: deque[Future[Outcome]] = deque()
+            waiting: deque[Future[list[Outcome]]] = deque()
             for entry in entries:
                 self.books.listed += 1
                 if self._is_done(entry):
                     continue
                 large = entry.size > LARGE_BYTES or entry.name == "-"
                 while waiting and (large or len(waiting) >= 2 * AT_ONCE):
-                    self._take(waiting.popleft().result())
+                    self._take_all(waiting.popleft().result())
                 if large:
-                    self._take(self._work(entry))
+                    for outcome in self._parts(entry):
+                        self._take(outcome)
                 else:
                     waiting.append(pool.submit(self._work, entry))
             while waiting:
-                self._take(waiting.popleft().result())
+                self._take_all(waiting.popleft().result())
         for day in list(self._groups):
             self._hand_over(day)
         if self._done and not self.choice.dry_run:
@@ -148,44 +221,56 @@ class Import:
             self._wait_until_done()
         self.progress.done()
 
+    def erased_meanwhile(self) -> int:
+        """How many persons, of whom a batch that was read before may have been stored after."""
+        if self.choice.dry_run or not self.books.batches:
+            return 0
+        now = tombstone.read_all(self.stack).erased_at
+        return sum(self._erased_before.erased_at.get(person) != at for person, at in now.items())
+
     # --- One object, in a thread ---
 
-    def _work(self, entry: Entry) -> Outcome:
+    def _work(self, entry: Entry) -> list[Outcome]:
+        return list(self._parts(entry))
+
+    def _parts(self, entry: Entry) -> Iterator[Outcome]:
+        """So that what is handed over need not wait for the end of a large object, nor be kept in memory."""
         outcome = Outcome(entry)
-        if entry.is_marker:
-            outcome.probes = 1
-            return outcome
         try:
-            opened = self.source.open(entry)
-            row = splitting.row_of(opened.metadata, entry.batch_id)
-            arrived = row.received_at or entry.time_in_name or entry.modified or self.now
-            split = Splitting(arrived, row.received_at is not None)
-            for item in forms.read(opened.chunks, self.account, row):
-                if isinstance(item, Probe):
-                    outcome.probes += 1
-                elif isinstance(item, Refusal):
-                    outcome.refusals.append(item)
-                    outcome.refused_events += item.place is not None
-                elif (found := self._with_key(item, outcome)) is not None:
-                    for batch in split.add(found):
-                        self._store(batch, outcome)
-            for batch in split.rest():
+            for batch in self._batches(entry, outcome) if not entry.is_marker else ():
                 self._store(batch, outcome)
+                if len(outcome.batches) == GROUP_BATCHES:
+                    yield outcome.taken()
         except NotReadError as error:
-            outcome.refusals.append(Refusal(str(error), None))
+            outcome.refuse(Refusal(str(error), None))
         except STACK_ERRORS:
             raise
         except Exception as error:
-            outcome.refusals.append(forms.fault(error))
-        return outcome
+            outcome.refuse(forms.fault(error))
+        outcome.probes += entry.is_marker
+        outcome.is_last = True
+        yield outcome
+
+    def _batches(self, entry: Entry, outcome: Outcome) -> Iterator[Batch]:
+        opened = self.source.open(entry)
+        row = splitting.row_of(opened.metadata, entry.batch_id)
+        arrived = row.received_at or entry.time_in_name or entry.modified or self.now
+        split = Splitting(arrived, row.received_at is not None)
+        for item in forms.read(opened.chunks, self.account, row):
+            if isinstance(item, Probe):
+                outcome.probes += 1
+            elif isinstance(item, Refusal):
+                outcome.refuse(item, events=item.place is not None)
+            elif (found := self._with_key(item, outcome)) is not None:
+                yield from split.add(found)
+        yield from split.rest()
 
     def _with_key(self, found: Found, outcome: Outcome) -> Found | None:
         """An event without an id counts once only if the lake does not have it by the webhook's own bytes."""
         if found.has_key:
             return found
         if found.timestamp is None or found.timestamp / 1000 > (self.now - STILL_COMING).timestamp():
-            outcome.refusals.append(Refusal("without an id, and so new that it may still come by the webhook", None))
-            outcome.refused_events += 1
+            outcome.refuse(Refusal("without an id, and so new that it may still come by the webhook", None), events=1)
         elif self.twins.has(found):
             outcome.here += 1
         else:
@@ -195,11 +280,7 @@ class Import:
     def _store(self, batch: Batch, outcome: Outcome) -> None:
         count = len(batch.found)
         if self.oldest and batch.received_at < self.oldest:
-            reason = (
-                f"of {batch.day}, older than RawRetentionDays: give --beyond-retention to keep it for as long again"
-            )
-            outcome.refusals.append(Refusal(reason, None))
-            outcome.refused_events += count
+            outcome.refuse(Refusal(TOO_OLD, None), events=count)
             return
         elements = [found.element for found in batch.found]
         name = names.name(
@@ -212,14 +293,14 @@ class Import:
         outcome.erased += count - len(kept)
         if not kept:
             return
-        outcome.oldest = min(batch.received_at, outcome.oldest or batch.received_at)
         body = b"[%b]" % b",".join(found.element for found in kept)
         if not self.choice.dry_run:
-            self.raw.put_once(name.text, body, batch.received_at, outcome.entry.name)
+            self.raw.put_once(name.text, body, batch.received_at, shown(outcome.entry.name))
         by_month = Counter((_month(found, batch), found.type) for found in kept)
         odd_dates = sum(_is_odd(found, batch) for found in kept)
+        untimed = sum(found.timestamp is None for found in kept)
         outcome.batches.append(
-            Stored(name.text, name.identity, batch.day, len(body), len(kept), odd_dates, by_month),
+            Stored(name.text, name.identity, batch.day, len(body), len(kept), odd_dates, untimed, by_month),
         )
 
     def _is_erased(self, found: Found) -> bool:
@@ -242,6 +323,10 @@ class Import:
     def _suffix(self) -> str:
         return names.PUBLISHED if self.choice.publish else ""
 
+    def _take_all(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self._take(outcome)
+
     def _take(self, outcome: Outcome) -> None:
         books, entry = self.books, outcome.entry
         new: list[Stored] = []
@@ -251,10 +336,11 @@ class Import:
                 continue
             self._seen.add(stored.identity)
             new.append(stored)
-        events = sum(stored.events for stored in new)
+        reading = self._open.setdefault(entry.fingerprint, Progressing())
+        reading.add(outcome, new)
         books.events.update(
             {
-                "imported": events,
+                "imported": sum(stored.events for stored in new),
                 "here already": outcome.here,
                 "erased": outcome.erased,
                 "refused": outcome.refused_events,
@@ -264,57 +350,69 @@ class Import:
             books.by_month.update(stored.by_month)
         books.batches += len(new)
         books.body_bytes += sum(stored.size for stored in new)
-        books.read_bytes += entry.size
         books.odd_dates += sum(stored.odd_dates for stored in new)
-        if outcome.oldest:
-            books.oldest = min(outcome.oldest, books.oldest or outcome.oldest)
-        for refusal in outcome.refusals:
-            self._refuse(entry, refusal)
-        books.objects[_kind(outcome, new)] += 1
-        if not outcome.refusals:
-            done = Done(entry.fingerprint + self._suffix, events + outcome.here + outcome.erased, outcome.probes)
-            if new:
-                self._left[entry.fingerprint] = len(new)
-                self._complete[entry.fingerprint] = done
-            else:
-                self._done.append(done)
-        for stored in new:
-            group = self._groups.setdefault(stored.day, [])
-            group.append((stored, entry))
+        books.untimed += sum(stored.untimed for stored in new)
+        if outcome.is_last:
+            self._end(entry, reading)
+        for number, stored in enumerate(new, books.batches - len(new)):
+            group = self._groups.setdefault(stored.day, Group())
+            group.batches.append((stored.name, entry))
+            group.size += stored.size
+            group.touched = number
             self._groups.move_to_end(stored.day)
-            if len(group) == GROUP_BATCHES or sum(one.size for one, _ in group) > GROUP_BYTES:
+            if len(group.batches) == GROUP_BATCHES or group.size > GROUP_BYTES:
                 self._hand_over(stored.day)
-            elif len(self._groups) > OPEN_DAYS:
-                self._hand_over(next(iter(self._groups)))
+            while self._groups and number - (oldest := next(iter(self._groups.items())))[1].touched > IDLE_BATCHES:
+                self._hand_over(oldest[0])
         counts = f"{books.listed:,} objects read, {books.events['imported']:,} events imported"
-        self.progress.show(f"{counts}, {books.objects['refused']:,} objects refused, at {entry.name}")
+        self.progress.show(f"{counts}, {books.objects['refused']:,} objects refused, at {shown(entry.name)}")
 
-    def _refuse(self, entry: Entry, refusal: Refusal) -> None:
-        known = self.books.refused
-        known.append((entry.name, refusal.reason, refusal.place))
+    def _end(self, entry: Entry, reading: Progressing) -> None:
+        """All of the object was read."""
+        reading.is_read = True
+        self.books.objects[reading.kind] += 1
+        for reason, refused in reading.refused.items():
+            self._refuse(entry, reason, refused)
+        if not reading.refused:
+            counted = reading.events + reading.here + reading.erased
+            reading.done = Done(entry.fingerprint + self._suffix, counted, reading.probes)
+        if not reading.left:
+            self._close(entry)
+
+    def _close(self, entry: Entry) -> None:
+        """All of the object was read and handed over, or none of it is to be."""
+        if done := self._open.pop(entry.fingerprint).done:
+            self._done.append(done)
+
+    def _refuse(self, entry: Entry, reason: str, refused: Refused) -> None:
+        name = shown(entry.name)
+        self.books.refused.append((name, reason, refused.place, refused.times))
         if not self.choice.as_json:
-            place = "" if refusal.place is None else f", at its value {refusal.place:,}"
-            print(f"refused: {clean(entry.name)}{place}: {refusal.reason}", flush=True)
+            place = "" if refused.place is None else f", at its value {refused.place:,}"
+            more = f" (and {refused.times - 1:,} more)" if refused.times > 1 else ""
+            print(f"refused: {name}{place}{more}: {reason}", flush=True)
 
     def _hand_over(self, day: date) -> None:
-        group = self._groups.pop(day)
+        group = self._groups.pop(day).batches
         self.books.messages += 1
         if self.choice.dry_run:
             return
+        self._read_erased()
         while reason := self.raw.busy():
             self.progress.show(f"waiting: {reason}")
             time.sleep(self.stack.poll_seconds)
-        self.raw.hand_over([stored.name for stored, _ in group])
-        done = self._done
-        self._done = []
+        self.raw.hand_over([name for name, _ in group])
         for _, entry in group:
-            left = self._left.get(entry.fingerprint, 0) - 1
-            if left == 0 and entry.fingerprint in self._complete:
-                done.append(self._complete.pop(entry.fingerprint))
-                del self._left[entry.fingerprint]
-            elif left > 0:
-                self._left[entry.fingerprint] = left
-        self.ledger.write([stored.name for stored, _ in group], done)
+            reading = self._open[entry.fingerprint]
+            reading.left -= 1
+            if not reading.left and reading.is_read:
+                self._close(entry)
+        done, self._done = self._done, []
+        self.ledger.write([name for name, _ in group], done)
+
+    def _read_erased(self) -> None:
+        if time.monotonic() - self._erased_read_at > ERASED_AGAIN_SECONDS:
+            self.erased, self._erased_read_at = tombstone.read_all(self.stack), time.monotonic()
 
     def _wait_until_done(self) -> None:
         say("all is handed over: Ctrl-C ends the waiting, and nothing else")
@@ -342,11 +440,3 @@ def _is_odd(found: Found, batch: Batch) -> bool:
         return False
     day = found.timestamp // DAY_MILLISECONDS
     return not FIRST_EVENT_DAY <= day <= batch.received_at.timestamp() // 86400 + 1
-
-
-def _kind(outcome: Outcome, new: list[Stored]) -> str:
-    if outcome.refusals:
-        return "refused"
-    if new or outcome.erased:
-        return "imported"
-    return "here already" if outcome.here else "probes"

@@ -12,8 +12,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bird_webhooks.errors import OperateError
+from bird_webhooks.operate.quarantine import clean
 from process.notification import MARKERS
 from report.athena import QueryFailedError
+from report.figures import masked
 
 PIECE_BYTES = 1024 * 1024
 # Bird's batch ids: UUIDs, or hexadecimal digits without hyphens; and those that ingest makes.
@@ -31,6 +33,12 @@ class NotReadError(Exception):
 
 # Not of an object, but of the stack or the machine: the next object would meet them, too.
 STACK_ERRORS = (OperateError, QueryFailedError, BotoCoreError, ClientError, OSError)
+
+
+def shown(name: str) -> str:
+    """An object's name without addresses: somebody may have named files by recipient. Also without what a terminal
+    would obey."""
+    return clean(masked(name))
 
 
 class Entry(NamedTuple):
@@ -90,8 +98,11 @@ def source(where: str, s3: Any) -> Source:
     if where.startswith("s3://"):
         bucket, _, prefix = where.removeprefix("s3://").partition("/")
         return Bucket(s3(), bucket, prefix)
-    if Path(where).exists():
-        return Folder(Path(where))
+    path = Path(where)
+    if path.is_dir() or path.is_file():
+        return Folder(path)
+    if path.exists():  # a named pipe, or what a shell makes of <(…)
+        return Lines(path.open("rb"))
     raise OperateError(f"there is no file or folder {where}: give s3://bucket/prefix, a folder, a file, or -")
 
 

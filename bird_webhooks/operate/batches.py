@@ -4,7 +4,7 @@ is the time at which its source got it, which its name says.
 Counted by the rows: each has the id of its batch and the time. A batch without a row, because all of it was quarantined
 or process has not read it yet, is found by listing only. S3 lists by key, not by time: every listing reads all keys, a
 thousand for a request ($0.005 per thousand requests, so half a cent for a million batches). The keys are split into
-ranges that are listed side by side.
+ranges that are listed side by side. Where batches lay before a change of the bucket or the prefix is listed too.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from bird_webhooks.errors import OperateError
 from bird_webhooks.moving import names
 from bird_webhooks.operate import put_back
-from bird_webhooks.stack import Stack
+from bird_webhooks.stack import RawPlace, Stack
 from bird_webhooks.terminal import Progress, print_json
 from report.athena import QueryFailedError
 
@@ -30,6 +30,8 @@ RANGES = ["", *"123456789abcdef"]
 
 
 class RawBatch(NamedTuple):
+    """`key`: as Stack.raw_object takes it."""
+
     key: str
     stored_at: datetime
     body_bytes: int
@@ -40,20 +42,20 @@ class Listing:
 
     def __init__(self, stack: Stack, since: datetime, until: datetime) -> None:
         self.stack, self.since, self.until = stack, since, until
-        self.bucket, self.prefix = stack.output("RawBucketName"), f"{stack.raw_prefix}/"
         self.listed = self.requests = 0
 
     def __iter__(self) -> Iterator[RawBatch]:
         progress, put_back_since = Progress(), put_back.times(self.stack)
-        for page in self._pages():
-            self.listed += len(page)
-            progress.show(f"listing: {self.listed:,} objects, {self.requests:,} requests")
-            for item in page:
-                name = item["Key"].removeprefix(self.prefix).removesuffix(".json")
-                before = names.received_at(name) or put_back_since.get(item["Key"])
-                stored_at = before or item["LastModified"]
-                if self.since <= stored_at < self.until and not item["Key"].endswith("/"):
-                    yield RawBatch(item["Key"], stored_at, item["Size"])
+        for place in self.stack.raw_places:
+            for page in self._pages(place):
+                self.listed += len(page)
+                progress.show(f"listing: {self.listed:,} objects, {self.requests:,} requests")
+                for item in page:
+                    name = item["Key"].removeprefix(f"{place.prefix}/").removesuffix(".json")
+                    before = names.received_at(name) or put_back_since.get(item["Key"])
+                    stored_at = before or item["LastModified"]
+                    if self.since <= stored_at < self.until and not item["Key"].endswith("/"):
+                        yield RawBatch(self.stack.raw_name(place.bucket, item["Key"]), stored_at, item["Size"])
         progress.done()
 
     @property
@@ -61,16 +63,17 @@ class Listing:
         dollars = self.requests * DOLLARS_PER_LIST_REQUEST
         return f"{self.listed:,} objects listed by {self.requests:,} requests, about ${dollars:.5f}"
 
-    def _pages(self) -> Iterator[list[dict[str, Any]]]:
-        first, more = self._page("")
+    def _pages(self, place: RawPlace) -> Iterator[list[dict[str, Any]]]:
+        first, more = self._page(place, "")
         if not more:  # few batches: one request was enough
             yield first
             return
-        ends = {start: self.prefix + end for start, end in pairwise(RANGES)}
+        folder = f"{place.prefix}/"
+        ends = {start: folder + end for start, end in pairwise(RANGES)}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             reading: dict[Future[tuple[list[dict[str, Any]], bool]], str] = {}
             for start in RANGES:
-                reading[pool.submit(self._page, self.prefix + start if start else "")] = start
+                reading[pool.submit(self._page, place, folder + start if start else "")] = start
             while reading:
                 done, _ = wait(reading, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -79,13 +82,13 @@ class Listing:
                     end = ends.get(start, "")
                     inside = [item for item in page if not end or item["Key"].encode() <= end.encode()]
                     if more and len(inside) == len(page):
-                        reading[pool.submit(self._page, page[-1]["Key"])] = start
+                        reading[pool.submit(self._page, place, page[-1]["Key"])] = start
                     yield inside
 
-    def _page(self, after: str) -> tuple[list[dict[str, Any]], bool]:
+    def _page(self, place: RawPlace, after: str) -> tuple[list[dict[str, Any]], bool]:
         self.requests += 1
         answer = self.stack.s3.list_objects_v2(
-            Bucket=self.bucket, Prefix=self.prefix, MaxKeys=PAGE_KEYS, StartAfter=after
+            Bucket=place.bucket, Prefix=f"{place.prefix}/", MaxKeys=PAGE_KEYS, StartAfter=after
         )
         return answer.get("Contents", []), answer["IsTruncated"]
 

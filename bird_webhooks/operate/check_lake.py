@@ -303,8 +303,9 @@ class Repair:
 
     def _batch(self, key: str) -> StoredBatch | None:
         """As process reads it; None for one of which it makes no rows."""
+        bucket, name = self.stack.raw_object(key)
         try:
-            found = self.stack.s3.get_object(Bucket=self.stack.output("RawBucketName"), Key=key)
+            found = self.stack.s3.get_object(Bucket=bucket, Key=name)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in MISSING:

@@ -173,7 +173,8 @@ def erase(
         remember(seeker, began, [])
     if as_json:
         print_json(look.document())
-    report(look, since, postgres, tell)
+    beside = [f"s3://{bucket}/{prefix}" for bucket, prefix in raw_areas(stack) if prefix]
+    report(look, beside, stack.former_lakes, since, postgres, tell)
 
 
 def erased(seeker: "Seeker", look: Look, began: datetime, settle_seconds: float, tell: Tell) -> Look:
@@ -200,8 +201,23 @@ def remember(seeker: "Seeker", erased_at: datetime, unfinished: list[str]) -> No
         say("no tombstone is left, because the stack has no key for one yet: update the stack, then erase once more")
 
 
-def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell) -> None:
+def report(
+    look: Look,
+    beside: list[str],
+    elsewhere: list[str],
+    since: datetime | None,
+    postgres: str | None,
+    tell: Tell,
+) -> None:
+    """`beside`: folders of buckets that hold other things too; `elsewhere`: former lake buckets.
+
+    Errors: OperateError if anything is left, or was not looked into.
+    """
     tell(f"\n{UNSEEN}")
+    for place in beside:
+        tell(f"Not checked either: what others have in that bucket outside of {place}.")
+    for lake in elsewhere:
+        tell(f"Not checked either: s3://{lake}/, in which this stack's rows lay before.")
     if since:
         tell(f"Not checked either: what was stored before {since:%Y-%m-%dT%H:%M} UTC.")
     if not postgres:
@@ -216,6 +232,11 @@ def report(look: Look, since: datetime | None, postgres: str | None, tell: Tell)
         raise OperateError(f"{len(look.unreadable):,} objects could not be read: they may hold the address")
     if not look.clean:
         raise OperateError("the address is still there: see above, then run the command again")
+    if elsewhere:
+        raise OperateError(
+            f"the former lake bucket {', '.join(elsewhere)} may hold the address: delete it, or deploy a stack over it "
+            "(ExistingLakeBucket) and erase there"
+        )
     tell("\nNothing is left of the address in what was checked.")
 
 
@@ -260,11 +281,12 @@ class Seeker:
             self.search.look_again |= self.found
             self.search.ask(self.person)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for bucket in (self.stack.output("RawBucketName"), self.stack.output("LakeBucketName")):
-                raw = bucket == self.stack.output("RawBucketName")
+            for bucket, prefix in (*raw_areas(self.stack), (self.stack.output("LakeBucketName"), "")):
+                raw = bucket != self.stack.output("LakeBucketName")
                 if self.search and not raw:
                     self.search.ask_for_events(self.person)
-                for some in batched(versions(self.stack, bucket, self.since, always, raw=raw), AT_ONCE * 8):
+                listed = versions(self.stack, bucket, self.since, always, raw=raw, prefix=prefix)
+                for some in batched(listed, AT_ONCE * 8):
                     look.seen.update(stored.place for stored in some)
                     self._look_at(look, some, pool)
                     progress.show(
@@ -310,9 +332,9 @@ class Seeker:
                 look.found.append(Finding(stored, outcome.erased, outcome.batches))
 
     def batches_of(self, look: Look) -> set[str]:
-        """Addresses of the raw batches that brought the rows which were found."""
-        folder = f"s3://{self.stack.output('RawBucketName')}/{self.stack.raw_prefix}"
-        return {f"{folder}/{batch_id}.json" for finding in look.found for batch_id in finding.batches}
+        """Addresses that the raw batches may have which brought the rows that were found: one in each place."""
+        ids = {batch_id for finding in look.found for batch_id in finding.batches}
+        return {f"{place}{batch_id}.json" for place in self.stack.raw_places for batch_id in ids}
 
     def _look_at_batches(self, look: Look, always: set[str], pool: ThreadPoolExecutor) -> None:
         """The raw batches of rows that only their file told of, and those stored before `since`."""
@@ -322,9 +344,8 @@ class Seeker:
         urls = self.batches_of(look) - opened
         if self.search:
             self.search.look_again |= urls
-        bucket = self.stack.output("RawBucketName")
-        keys = [url.removeprefix(f"s3://{bucket}/") for url in urls]
-        for listed in pool.map(lambda key: list(versions(self.stack, bucket, None, raw=True, key=key)), keys):
+        names = [self.stack.raw_object(url) for url in urls]
+        for listed in pool.map(lambda one: list(versions(self.stack, one[0], None, raw=True, key=one[1])), names):
             look.seen[RAW] += sum(self.since is not None and stored.modified < self.since for stored in listed)
             self._look_at(look, listed, pool)
 
@@ -339,11 +360,29 @@ def each[T](
     yield from ((stored, work(stored)) for stored in large)
 
 
+def raw_areas(stack: Stack) -> list[tuple[str, str]]:
+    """Buckets, with the prefixes under which their objects are raw batches: a bucket that the stack has made holds
+    nothing else, another one may."""
+    own = [] if stack.parameters().get("ExistingRawBucket") else [stack.output("RawBucketName")]
+    elsewhere = [place for place in stack.raw_places if place.bucket not in own]
+    return [*((bucket, "") for bucket in own), *((place.bucket, f"{place.prefix}/") for place in elsewhere)]
+
+
 def versions(
-    stack: Stack, bucket: str, since: datetime | None, always: Container[str] = (), *, raw: bool, key: str = ""
+    stack: Stack,
+    bucket: str,
+    since: datetime | None,
+    always: Container[str] = (),
+    *,
+    raw: bool,
+    key: str = "",
+    prefix: str = "",
 ) -> Iterator[Stored]:
-    """Noncurrent versions too; delete markers hold nothing. `always`: addresses of objects that may be older."""
-    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key):
+    """Noncurrent versions too; delete markers hold nothing. `always`: addresses of objects that may be older.
+
+    Of the one `key`, or of all that begin with `prefix`.
+    """
+    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key or prefix):
         for item in page.get("Versions", []):
             if item["Key"].endswith("/") or (key and item["Key"] != key):
                 continue

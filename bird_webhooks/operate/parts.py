@@ -34,7 +34,8 @@ def store_parts(stack: Stack, key: str, *, limit: int) -> list[Stored]:
 
     Errors: OperateError, also for more than `limit` parts, before any is stored.
     """
-    stored = stack.s3.get_object(Bucket=stack.output("RawBucketName"), Key=key)
+    bucket, name = stack.raw_object(key)
+    stored = stack.s3.get_object(Bucket=bucket, Key=name)
     raw = stored["Body"].read()
     try:
         unzipped = decompressed(raw, MAX_BODY_BYTES)
@@ -82,7 +83,7 @@ def joined(elements: list[bytes]) -> bytes:
 
 def store(stack: Stack, key: str, whole: dict[str, Any], number: int, body: bytes) -> Stored:
     """Errors: OperateError if another object has that key."""
-    bucket = stack.output("RawBucketName")
+    bucket, key = stack.raw_object(key)
     batch_id = f"{PurePosixPath(key).name.removesuffix('.json')}.part-{number:04d}"
     part_key = f"{key.rpartition('/')[0]}/{batch_id}.json"
     metadata = {name: value for name, value in whole["Metadata"].items() if name != "body-sha256"}
@@ -102,5 +103,6 @@ def store(stack: Stack, key: str, whole: dict[str, Any], number: int, body: byte
             raise
         if stack.s3.get_object(Bucket=bucket, Key=part_key)["Body"].read() != body:
             raise OperateError(f"{part_key} exists already, with another content") from error
-        return Stored(part_key, new=False)
-    return Stored(part_key, new=True)
+        return Stored(stack.raw_name(bucket, part_key), new=False)
+    # Where batches lay before, S3 may announce nothing any more.
+    return Stored(stack.raw_name(bucket, part_key), new=stack.raw_places[0].holds(bucket, part_key))

@@ -46,9 +46,9 @@ def keys_by_time(stack: Stack, since: datetime, until: datetime) -> Iterator[str
 
 
 def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
-    """The key as ingest makes it, and those under which an import has stored a batch of that id.
+    """The key as ingest makes it, and those under which an import has stored a batch of that id; in all places.
 
-    Errors: OperateError for a batch that is not there.
+    Errors: OperateError for a batch that is nowhere.
     """
     for one in ids:
         if names.received_at(one):  # the id of an imported batch, as its rows have it
@@ -56,23 +56,33 @@ def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
         else:
             name = batch_id(Request("POST", {BATCH_ID_HEADER: [one]}, b"")).name
             imported = imported_keys(stack, name)
-        key = f"{stack.raw_prefix}/{name}.json"
-        try:
-            stack.s3.head_object(Bucket=stack.output("RawBucketName"), Key=key)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in GONE:
-                raise
-            if not imported:
-                raise OperateError(f"there is no raw batch {key}") from error
-        else:
-            yield key
-        yield from imported
+        keys = [stack.raw_name(place.bucket, f"{place.prefix}/{name}.json") for place in stack.raw_places]
+        found = [*(key for key in keys if is_there(stack, key)), *imported]
+        if not found:
+            raise OperateError(f"there is no raw batch {', '.join(keys)}")
+        yield from found
+
+
+def is_there(stack: Stack, name: str) -> bool:
+    bucket, key = stack.raw_object(name)
+    try:
+        stack.s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in GONE:
+            raise
+        return False
+    return True
 
 
 def imported_keys(stack: Stack, name: str) -> list[str]:
-    prefix = f"{stack.raw_prefix}/{names.PREFIX}{name}/"
-    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.output("RawBucketName"), Prefix=prefix)
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+    return [
+        stack.raw_name(place.bucket, item["Key"])
+        for place in stack.raw_places
+        for page in stack.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=place.bucket, Prefix=f"{place.prefix}/{names.PREFIX}{name}/"
+        )
+        for item in page.get("Contents", [])
+    ]
 
 
 def keys_quarantined(stack: Stack, since: datetime, until: datetime) -> Iterator[str]:
@@ -132,8 +142,9 @@ def examined(stack: Stack, keys: list[str]) -> Choice:
 
 def unreadable(stack: Stack, key: str) -> str:
     """Why an object cannot be read; empty if it can be."""
+    bucket, name = stack.raw_object(key)
     try:
-        head = stack.s3.head_object(Bucket=stack.output("RawBucketName"), Key=key)
+        head = stack.s3.head_object(Bucket=bucket, Key=name)
     except ClientError as error:
         if error.response["Error"]["Code"] in GONE:
             return ""  # process says so in quarantine
@@ -179,12 +190,20 @@ def send(stack: Stack, keys: Sequence[str], bucket: str, queue: str) -> list[str
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
-        entries = [{"Id": number, "MessageBody": message(bucket, key)} for number, key in waiting.items()]
+        entries = [{"Id": number, "MessageBody": message(*place_of(bucket, key))} for number, key in waiting.items()]
         answer = stack.sqs.send_message_batch(QueueUrl=queue, Entries=entries)
         waiting = {entry["Id"]: waiting[entry["Id"]] for entry in answer.get("Failed", [])}
         if not waiting:
             break
     return list(waiting.values())
+
+
+def place_of(bucket: str, name: str) -> tuple[str, str]:
+    """Bucket and key; `bucket` is that of names which are not addresses."""
+    if not name.startswith("s3://"):
+        return bucket, name
+    other, _, key = name.removeprefix("s3://").partition("/")
+    return other, key
 
 
 def message(bucket: str, key: str) -> str:

@@ -132,7 +132,7 @@ class RowSearch:
     # --- Raw batches ---
 
     def _is_in_rows(self, item: Stored) -> bool:
-        batch_id = self._id(item.key)
+        batch_id = self._id(item.bucket, item.key)
         return (
             item.current
             and item.modified < self._now() - FRESH
@@ -146,10 +146,12 @@ class RowSearch:
             and not batch_id.startswith("sha256-")
         )
 
-    def _id(self, key: str) -> str:
+    def _id(self, bucket: str, key: str) -> str:
         """The batch's id in the rows; one that no row has for a key that ingest does not make."""
-        name = key.removeprefix(f"{self.stack.raw_prefix}/")
-        return name.removesuffix(".json") if name != key and name.endswith(".json") else "/"
+        place = next((place for place in self.stack.raw_places if place.holds(bucket, key)), None)
+        if place is None or not key.endswith(".json"):
+            return "/"
+        return key.removeprefix(f"{place.prefix}/").removesuffix(".json")
 
     @cached_property
     def _since(self) -> datetime:

@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import completeness, dates, lease, put_back, quarantine, rotation
+from bird_webhooks.moving import names
+from bird_webhooks.operate import (
+    completeness,
+    dates,
+    existing_bucket,
+    lease,
+    put_back,
+    quarantine,
+    rotation,
+    unannounced,
+)
 from bird_webhooks.operate.batches import PAGE_KEYS
 from bird_webhooks.operate.counts import NONE, Count, Metric, count_of, counts
 from bird_webhooks.stack import Stack
@@ -67,6 +77,7 @@ def show_once(stack: Stack, *, as_json: bool) -> Health:
         ("front door", front_door),
         ("who may send", senders),
         ("credentials", credentials),
+        ("buckets", buckets),
         ("last batch", last_batch),
         ("refused, 24 h", refused),
         ("queue", queue),
@@ -149,6 +160,21 @@ def credentials(stack: Stack) -> Line:
     return Line(f"{auth}; rotation: {rotating.words}", {"auth": auth, "rotation": rotating.words})
 
 
+def buckets(stack: Stack) -> Line:
+    """Buckets that the stack has not made, with what they lack; and where data lay before."""
+    parameters = stack.parameters()
+    parts, lacks = [], False
+    for name in ("Raw", "Lake"):
+        if bucket := parameters.get(f"Existing{name}Bucket"):
+            missing = existing_bucket.lacks(stack, bucket, raw=name == "Raw")
+            lacks |= bool(missing)
+            parts.append(f"{name.lower()} {bucket} was there before" + f", {'; '.join(missing)}" * bool(missing))
+    parts += [f"raw batches also in {place}" for place in stack.former_raw_places]
+    parts += [f"rows also in s3://{lake}/, which no query sees" for lake in stack.former_lakes]
+    text = f"\n{'':<14}".join(parts)
+    return Line(text, parts, Health.WARNING if lacks else Health.OK)
+
+
 def refused(stack: Stack) -> Line:
     """Requests that ingest refused, by reason, and batches that S3 did not take."""
     found = counts(stack, [*REFUSED, NOT_STORED])
@@ -179,12 +205,22 @@ def last_batch(stack: Stack) -> Line:
         Bucket=stack.output("RawBucketName"), Prefix=f"{stack.raw_prefix}/", MaxKeys=PAGE_KEYS
     )
     if not page["IsTruncated"]:
-        before = put_back.times(stack)
-        times = [before.get(item["Key"], item["LastModified"]) for item in page.get("Contents", [])]
+        before, items = put_back.times(stack), page.get("Contents", [])
+        times = [before.get(item["Key"], item["LastModified"]) for item in items]
         if not times:
             return Line("none yet", {"batches": 0})
+        place = stack.raw_places[0]
+        in_parts = [
+            item["Key"]
+            for item in items
+            if unannounced.uploaded_in_parts(item)
+            and item["Key"] not in before
+            and not names.identity(unannounced.batch_id(place, item["Key"]))
+        ]
         text = f"stored {max(times):%Y-%m-%d %H:%M:%S} UTC; {len(times):,} in all"
-        return Line(text, {"stored_at": max(times), "batches": len(times)})
+        if in_parts:
+            text += f"; {len(in_parts):,} copied in parts, which S3 does not announce: `verify` says which have no rows"
+        return Line(text, {"stored_at": max(times), "batches": len(times), "copied_in_parts": len(in_parts)})
     name = stack.output("ProcessQueueUrl").rpartition("/")[2]
     points = metric(stack, "AWS/SQS", "NumberOfMessagesSent", "QueueName", name, "Sum", DAY)
     busy = [(time, value) for time, value in points if value]

@@ -66,8 +66,8 @@ ADVICE = {
     ),
     "setting encryption": Advice(
         "A key of yours encrypts what the stack's roles, S3, SNS or CloudWatch must use, and they have no right to it",
-        "use AWS's own key (SSE-S3, SSE-SQS, none for a topic), or allow roles and services in the key's policy",
-        "docs/runbook.md#a-setting-that-aws-refuses-in-use",
+        "enable the key; name it in KmsKeyArn or KmsReadKeyArns; put queues and topics back to AWS's own encryption",
+        "docs/company-rules.md#a-kms-key",
     ),
     "setting event sources": Advice(
         "Lambda does not read a queue of the stack: what is in it waits, for 14 days at most",
@@ -80,7 +80,7 @@ ADVICE = {
         "docs/runbook.md#albrefusedbatchesalarm",
     ),
     "setting raw batches": Advice(
-        "S3 has not announced them, because they were uploaded or copied in parts: they are no rows",
+        "S3 has not announced them (uploaded or copied in parts, no stack was there, or their place was just changed)",
         "`replay --batch` those that are named; give `import` again for what an import has stored",
         "docs/runbook.md#batches-without-rows",
     ),
@@ -214,16 +214,22 @@ def object_lock(stack: Stack) -> str:
 
 
 def encryption(stack: Stack) -> str:
-    """Keys that the template has not set. A topic or queue under AWS's own key takes nothing from other services.
+    """Keys that the functions have no right to, or that do not work. A topic or queue under AWS's own key takes nothing
+    from other services.
 
     https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
     """
+    parameters = stack.parameters()
+    writes = parameters.get("KmsKeyArn", "")
+    reads = [arn for arn in (writes, *parameters.get("KmsReadKeyArns", "").split(",")) if arn]
     unsure = []
     for name in ("RawBucketName", "LakeBucketName"):
-        rules = stack.s3.get_bucket_encryption(Bucket=stack.output(name))["ServerSideEncryptionConfiguration"]["Rules"]
-        by_default = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules]
-        if any(one.get("KMSMasterKeyID") for one in by_default):
-            unsure.append(f"{name.removesuffix('BucketName').lower()} bucket")
+        bucket = f"{name.removesuffix('BucketName').lower()} bucket"
+        key = key_of_bucket(stack, stack.output(name))
+        if key and not is_one_of(key, [writes]):
+            unsure.append(bucket)
+        elif writes and not key:
+            raise warning(f"the {bucket} is not encrypted with KmsKeyArn: new objects are under S3's own key")
     for topic in stack.physical_ids("AWS::SNS::Topic"):
         key = stack.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"].get("KmsMasterKeyId")
         if key and key.startswith(AWS_KEYS):
@@ -235,15 +241,35 @@ def encryption(stack: Stack) -> str:
         if key and key.startswith(AWS_KEYS):
             raise failed(f"a queue is encrypted with {key}, under which S3 and SNS may not send")
         unsure += ["a queue"] * bool(key)
-    parameters = stack.parameters()
     for name in ("BirdApiKeySecretArn", "PostgresSecretArn"):
         if arn := parameters.get(name):
             key = stack.secrets_in(region_of(arn)).describe_secret(SecretId=arn).get("KmsKeyId")
-            if key and "alias/aws/" not in key:
+            if key and "alias/aws/" not in key and not is_one_of(key, reads):
                 unsure.append(f"the secret of {name}")
+    for arn in reads:
+        described = kms_in(stack, arn.split(":")[3]).describe_key(KeyId=arn)["KeyMetadata"]
+        if described["KeyState"] != "Enabled":
+            raise failed(f"the key {arn} is {described['KeyState']}: nothing under it can be read")
     if unsure:
         raise warning(f"under a key of yours: {', '.join(dict.fromkeys(unsure))}")
-    return "AWS's own keys"
+    return f"buckets and secrets are under {writes}, which is enabled" if writes else "AWS's own keys"
+
+
+def kms_in(stack: Stack, region: str) -> Any:
+    ours = stack.client("kms")
+    return ours if region == ours.meta.region_name else stack.client("kms", region)
+
+
+def key_of_bucket(stack: Stack, bucket: str) -> str:
+    """The key of its default encryption; '' for S3's own."""
+    rules = stack.s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    keys = [rule.get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID", "") for rule in rules]
+    return next(filter(None, keys), "")
+
+
+def is_one_of(key: str, arns: list[str]) -> bool:
+    """A key is named by its ARN or by its id alone."""
+    return any(arn and key in (arn, arn.rpartition("/")[2]) for arn in arns)
 
 
 def event_sources(stack: Stack) -> str:
@@ -285,6 +311,10 @@ def raw_batches(stack: Stack) -> str:
     parts = [f"{len(found.copies):,} copied in parts, such as {clean(found.copies[0])}"] if found.copies else []
     if found.imported:
         parts.append(f"{len(found.imported):,} stored by an import and not handed over")
+    if found.unheard:
+        parts.append(
+            f"{len(found.unheard):,} stored while no stack may have listened, such as {clean(found.unheard[0])}"
+        )
     if parts:
         raise warning(f"no rows of {', '.join(parts)}")
     return "none was left unannounced" + ("" if found.listed_all else f" of the first {unannounced.MOST_LISTED:,}")

@@ -35,7 +35,7 @@ from process.lake import (
 )
 from process.layouts import Layouts
 from process.normalise import DAY_MILLISECONDS, Quarantined
-from process.notification import Message, RawObject, UnreadableMessageError, messages, raw_objects
+from process.notification import Message, Place, RawObject, UnreadableMessageError, messages, raw_objects
 from process.protection import Protection, names
 from process.quarantine import to_ndjson
 from process.rows import Counts, Rows
@@ -63,16 +63,17 @@ class RawBatchesNotProcessedError(Exception):
 def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     failed: set[str | None] = set()
     asked_by: dict[RawObject, list[Message]] = defaultdict(list)
-    ignored = 0
+    elsewhere = 0
     for message in messages(event):
         try:
             for raw in raw_objects(message):
-                if raw.is_in(*_raw_area()):
+                if raw.place(_raw_places()):
                     asked_by[raw].append(message)
-                else:
-                    ignored += 1
+                else:  # not ours; or ours of a moment ago, of an update that is being rolled back: no try is the last
+                    elsewhere += 1
+                    failed.add(message.message_id)
                     facts = {"message_id": message.message_id}
-                    logger.warning("object of another bucket or prefix ignored", extra=facts)
+                    logger.error("object of another bucket or prefix", extra=facts)
         except UnreadableMessageError as error:
             logger.error("message not understood", extra={"message_id": message.message_id, "reason": str(error)})
             failed.add(message.message_id)
@@ -86,8 +87,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         gc.enable()
     for raw in run.failed:
         failed |= {message.message_id for message in asked_by[raw]}
-    if asked_by or ignored or failed:
-        run.log(ignored, len(failed))
+    if asked_by or failed:
+        run.log(elsewhere, len(failed))
     if None in failed:
         raise RawBatchesNotProcessedError
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(filter(None, failed))]}
@@ -159,9 +160,9 @@ class Run:
                     group = []
         self._group_apart(group)
 
-    def log(self, ignored: int, messages_failed: int) -> None:
+    def log(self, elsewhere: int, messages_failed: int) -> None:
         done = len(self.asked_by) - len(set(self.failed))
-        _log(self.rows.counts, self.written, done, self.files, ignored, messages_failed)
+        _log(self.rows.counts, self.written, done, self.files, elsewhere, messages_failed)
 
     def _read(
         self, raws: Sequence[RawObject], bounds: Bounds, later: list[RawObject]
@@ -174,8 +175,7 @@ class Run:
                     logger.warning("no time left for raw batches", extra={"raw_batches": len(some)})
                     self.failed += some
                     continue
-                prefix = _raw_area()[1]
-                reads = [pool.submit(read_batch, raw, prefix, bounds, allow_http=_allow_http()) for raw in some]
+                reads = [pool.submit(read_batch, raw, _prefix(raw), bounds, allow_http=_allow_http()) for raw in some]
                 wait(reads)  # or reading and making rows would take the one processor from each other
                 for raw, read in zip(some, reads, strict=True):
                     error = read.exception()
@@ -359,7 +359,7 @@ def _files(rows: Rows, part: str) -> Iterator[File]:
 
 
 def _log(
-    counts: Counts, written: metrics.Written, raw_batches: int, files: int, ignored: int, messages_failed: int
+    counts: Counts, written: metrics.Written, raw_batches: int, files: int, elsewhere: int, messages_failed: int
 ) -> None:
     common = sorted(counts.extra_fields.items(), key=lambda item: -item[1])[:MAX_LOGGED_FIELDS]
     # Names only, and only such as Bird's are: a stranger could put anything into a name.
@@ -372,7 +372,7 @@ def _log(
         "duplicates": counts.duplicates,
         "quarantined": counts.quarantined,
         "repaired": counts.repaired,
-        "objects_ignored": ignored,
+        "objects_elsewhere": elsewhere,
         "files": files,
         "unknown_fields": sum(counts.extra_fields.values()),
         "extra_fields": extra_fields,
@@ -423,9 +423,16 @@ def _output_format() -> str:
 
 
 @cache
-def _raw_area() -> tuple[str, str]:
-    """Bucket and prefix of the raw batches, without slashes at its ends."""
-    return os.environ["RAW_BUCKET"], os.environ["RAW_PREFIX"].strip("/")
+def _raw_places() -> list[Place]:
+    """Where raw batches lie, and where they lay before: some still wait, and `replay` names others."""
+    former = [place.partition("/") for place in os.environ.get("FORMER_RAW_PLACES", "").split(",") if place]
+    now = Place(os.environ["RAW_BUCKET"], os.environ["RAW_PREFIX"].strip("/"))
+    return [now, *(Place(bucket, prefix.strip("/")) for bucket, _, prefix in former)]
+
+
+def _prefix(raw: RawObject) -> str:
+    place = raw.place(_raw_places())
+    return place.prefix if place else ""
 
 
 @cache

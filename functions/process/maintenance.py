@@ -36,7 +36,7 @@ from process.close_day import (
     OutOfTimeError,
     small_folder,
 )
-from process.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from process.cloudformation import AWS_LIMITS, answer_to, seconds_left, send, stack_status, when_allowed
 from process.day_state import DayState, state_key
 from process.lake_files import ChangedError, HeldError, LakeFiles, LakeUnavailableError
 from process.partitions import Partitions
@@ -449,12 +449,12 @@ def settings() -> Settings:
 
 @cache
 def glue() -> Any:
-    return boto3.client("glue")
+    return boto3.client("glue", config=AWS_LIMITS)
 
 
 @cache
 def sns() -> "SNSClient":
-    return boto3.client("sns")
+    return boto3.client("sns", config=AWS_LIMITS)
 
 
 def _stop_at(context: Any, seconds: float | None) -> float:

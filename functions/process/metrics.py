@@ -28,7 +28,7 @@ TYPES = {
 NAMES = {(event_class, kind): f"{event_class}_{kind}" for event_class, kinds in TYPES.items() for kind in kinds.split()}
 OTHER = "other_event"
 # Of the facts of the line, those worth a metric of their own.
-COUNTED = ("messages_failed", "duplicates", "quarantined", "unknown_fields", "repaired", "objects_ignored")
+COUNTED = ("messages_failed", "duplicates", "quarantined", "unknown_fields", "repaired", "objects_elsewhere")
 LAG = "lag_milliseconds"
 # A metric may have at most so many values in one line.
 MAX_VALUES = 100

@@ -1,6 +1,6 @@
 """The invocation event -> which objects to read, and which message asks for each. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -14,13 +14,21 @@ class UnreadableMessageError(Exception):
     """A message that is no notification of S3's."""
 
 
+class Place(NamedTuple):
+    """Where raw batches lie. `prefix` is without slashes at its ends."""
+
+    bucket: str
+    prefix: str
+
+
 class RawObject(NamedTuple):
     bucket: str
     key: str
 
-    def is_in(self, bucket: str, prefix: str) -> bool:
-        """A principal who may send to the queue may name any object. `prefix` is without slashes at its ends."""
-        return self.bucket == bucket and self.key.startswith(f"{prefix}/")
+    def place(self, places: Iterable[Place]) -> Place | None:
+        """The first that it is in. A principal who may send to the queue may name any object."""
+        inside = (one for one in places if self.bucket == one.bucket and self.key.startswith(f"{one.prefix}/"))
+        return next(inside, None)
 
     def batch_id(self, prefix: str) -> str:
         """The key below the prefix, by which `replay` and `erase` find the object from a row."""

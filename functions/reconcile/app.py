@@ -90,7 +90,7 @@ def one_run(now: datetime, verdicts: Verdicts, key: str, webhook_id: str, second
     url, subaccount = settings["BIRD_API_URL"], settings["BIRD_SUBACCOUNT"]
     account = verdicts.calibration().get("account")  # whose events were the webhook's
     api = EventsApi(url, key, calls, lambda pause: time.sleep(pause / scale), account, subaccount)
-    raw = Raw(s3(), settings["RAW_BUCKET"], settings["RAW_PREFIX"])
+    raw = Raw(s3(), settings["RAW_BUCKET"], settings["RAW_PREFIX"], former_places(settings))
     athena = Athena(boto3.client("athena", config=AWS_LIMITS), settings["ATHENA_WORKGROUP"], settings["GLUE_DATABASE"])
     ours = AthenaOurs(athena, read_address, of_text=settings["OUTPUT_FORMAT"] == "CSV")
     store = RawBatches(s3(), settings["RAW_BUCKET"], settings["RAW_PREFIX"])
@@ -206,6 +206,11 @@ class LakeFiles:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
 
+def former_places(settings: Mapping[str, str]) -> list[tuple[str, str]]:
+    named = [place.partition("/") for place in settings.get("FORMER_RAW_PLACES", "").split(",") if place]
+    return [(bucket, prefix) for bucket, _, prefix in named]
+
+
 @dataclass(frozen=True)
 class Raw:
     """The raw batches, as they were sent."""
@@ -213,13 +218,22 @@ class Raw:
     s3: "S3Client"
     bucket: str
     prefix: str
+    former: Sequence[tuple[str, str]] = ()  # bucket and prefix of each place where batches lay before
     read: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = field(default_factory=dict)
 
     def is_stored(self, batch_id: str) -> bool:
+        """Bird tells of batches of a day, and the bucket or prefix may have been changed since."""
+        name = raw_name(batch_id)
+        if self._has(self.bucket, f"{self.prefix}/{name}", ABSENT):
+            return True
+        # The role may not list those buckets, so S3 does not tell what is gone from what is forbidden.
+        return any(self._has(bucket, f"{prefix}/{name}", (*ABSENT, "403")) for bucket, prefix in self.former)
+
+    def _has(self, bucket: str, key: str, absent: Sequence[str]) -> bool:
         try:
-            self.s3.head_object(Bucket=self.bucket, Key=f"{self.prefix}/{raw_name(batch_id)}")
+            self.s3.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] in ABSENT:
+            if error.response["Error"]["Code"] in absent:
                 return False
             raise
         return True

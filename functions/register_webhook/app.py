@@ -1,8 +1,9 @@
 """Custom resource: the stack's webhook at Bird, created, updated and deleted with the stack. Its physical id is Bird's.
 
 Bird always gets the current credentials in the webhook's secret, because ingest accepts them before, during and after a
-rotation. An existing webhook with the same target is adopted, and one that was deleted at Bird is created again. Bird
-calls the target before it accepts a webhook, and DNS or a certificate may not work for some minutes, so it retries.
+rotation. A webhook that was deleted at Bird is created again. One with the same target that the stack did not create is
+taken over only with AdoptBirdWebhook. Bird calls the target before it accepts a webhook, and DNS or a certificate may
+not work for some minutes, so it retries.
 
 Addresses, ARNs and all other facts of the stack come from the environment, which only a deployment can change, because
 a caller of this function must not choose where an API key goes. From the event it takes only CloudFormation's request,
@@ -22,9 +23,23 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from register_webhook.bird_api import BirdApi, BirdError, NotNowError
-from register_webhook.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from register_webhook.cloudformation import AWS_LIMITS, answer_to, seconds_left, send, stack_status, when_allowed
+from register_webhook.ownership import (
+    NotOursError,
+    adopted_fields,
+    belongs_to,
+    changes,
+    is_of_another,
+    made_by,
+    mark_of,
+    marked,
+    owner,
+    refusal_text,
+)
 from register_webhook.webhook import (
+    MAX_TEXT_CHARACTERS,
     UnusableSettingError,
+    Webhook,
     api_key,
     desired_fields,
     event_types_in,
@@ -44,6 +59,7 @@ ACCESS_SECONDS = 60  # how long IAM may take until the function may read a secre
 # Kept for the last attempt's few requests and for the answer to CloudFormation.
 RESERVE_SECONDS = 100
 DELETE_SECONDS = 60
+MAX_REFUSAL_CHARACTERS = 1500  # of the many words on a webhook that is not taken over
 
 
 class Outcome(NamedTuple):
@@ -80,7 +96,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
             data = {"Outcome": done.words}
             answer |= {"Status": "SUCCESS", "PhysicalResourceId": done.webhook_id, "Data": data}
     except Exception as error:  # the stack's events must show any error
-        answer |= {"Status": "FAILED", "Reason": redacted(reason(error), secrets)}
+        limit = MAX_REFUSAL_CHARACTERS if isinstance(error, NotOursError) else MAX_TEXT_CHARACTERS
+        answer |= {"Status": "FAILED", "Reason": redacted(reason(error), secrets, limit)}
         logger.error("webhook not registered", extra={"reason": answer["Reason"]})
     send(event["ResponseURL"], answer, context)
 
@@ -91,7 +108,7 @@ def reason(error: Exception) -> str:
             return f"Bird failed at every attempt: {error}"
         case BirdError():
             return f"Bird refused: {error}"
-        case UnusableSettingError() | UnreadableSecretError():
+        case UnusableSettingError() | UnreadableSecretError() | NotOursError():
             return str(error)
         case ForeignStackError():
             return "The webhook was left alone: this function serves another stack"
@@ -108,22 +125,37 @@ def register(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -
     old = event.get("OldResourceProperties", {}).get("Settings", {})
     old_header = old.get("WEBHOOK_HEADER") if old.get("WEBHOOK_AUTH") == "HEADER" else None
     known = event.get("PhysicalResourceId", NOT_REGISTERED)
+    mark, may_adopt = mark_of(settings["STACK_ID"]), settings["ADOPT_EXISTING"] == "true"
 
     # Each attempt lists the webhooks again. If the answer to a creation was lost, the next attempt finds that webhook.
     def attempt() -> Outcome:
         event_types = event_types_in(settings["EVENT_TYPES"]) or api.event_types()
         fields = desired_fields(settings, credentials, event_types)
         if known != NOT_REGISTERED and (current := api.read(known)) is not None:
-            api.update(known, updated_fields(current, fields, old_header))
-            return Outcome(known, "updated")
+            if not is_of_another(mark, current):
+                api.update(known, updated_fields(current, fields, old_header))
+                return Outcome(known, "updated")
+            if not may_adopt:  # not a failure: nothing of this update is wrong, and a rollback must not fail
+                return Outcome(known, f"left alone, because {owner(current)} has taken it over")
+            api.update(known, adopted_fields(current, fields, mark))
+            return Outcome(known, "taken back")
         found = [webhook for webhook in api.webhooks() if same_target(webhook.get("target"), fields["target"])]
+        for webhook in found:
+            wanted = adopted_fields(webhook, fields, mark)
+            if belongs_to(mark, webhook) or not changes(webhook, wanted):
+                api.update(webhook["id"], {**updated_fields(webhook, fields), "active": True})
+                return Outcome(webhook["id"], "found again, it is the stack's own")
         if found:
             adopted = found[0]
-            api.update(adopted["id"], {**updated_fields(adopted, fields), "active": True})
+            wanted = adopted_fields(adopted, fields, mark)
+            if not may_adopt:
+                raise NotOursError(refusal_text(adopted, fields["target"], changes(adopted, wanted)))
+            api.update(adopted["id"], wanted)
             more = f", the first of {len(found)} with this target" if len(found) > 1 else ""
             return Outcome(adopted["id"], f"adopted, because it existed{more}")
         require_stack_is_kept(event)
-        return Outcome(api.create(fields), "created" if known == NOT_REGISTERED else "recreated, because it was gone")
+        created = api.create(marked(fields, mark))
+        return Outcome(created, "created" if known == NOT_REGISTERED else "recreated, because it was gone")
 
     done = retry_until_deadline(attempt, deadline)
     logger.info("webhook registered", extra={"outcome": done.words, "webhook_id": done.webhook_id})
@@ -157,11 +189,10 @@ def delete(event: Mapping[str, Any], secrets: list[str], *, deadline: float) -> 
     try:
         api = open_api(secrets)
         if answered:
-            retry_until_deadline(lambda: api.delete(known), deadline)
-            logger.info("webhook deleted", extra={"webhook_id": known})
+            created_only = status == "ROLLBACK_IN_PROGRESS"
+            retry_until_deadline(lambda: delete_known_webhook(api, known, secrets, created_only=created_only), deadline)
         else:
-            credentials = own_credentials(secrets)
-            retry_until_deadline(lambda: delete_own_webhooks(api, credentials), deadline)
+            retry_until_deadline(lambda: delete_own_webhooks(api), deadline)
     except Exception as error:
         text = redacted(reason(error), secrets)
         logger.error("webhook not deleted", extra={"reason": text, "webhook_id": known})
@@ -172,15 +203,35 @@ def is_generated_id(physical_id: str, logical_id: str) -> bool:
     return re.search(rf"[-_]{re.escape(logical_id)}[-_]", physical_id) is not None
 
 
-def delete_own_webhooks(api: BirdApi, credentials: Mapping[str, str]) -> None:
-    """Delete the webhooks with our target and our credentials: a Create whose answer was lost made such a one."""
-    target = os.environ["WEBHOOK_URL"]
+def delete_known_webhook(api: BirdApi, known: str, secrets: list[str], *, created_only: bool) -> None:
+    """Leaves a webhook that another stack has taken over since. `created_only`: also one that this stack adopted."""
+    webhook = api.read(known)
+    if webhook is None:
+        return
+    if made_by(mark_of(os.environ["STACK_ID"]), webhook) or (not created_only and is_still_ours(webhook, secrets)):
+        api.delete(known)
+        logger.info("webhook deleted", extra={"webhook_id": known})
+    else:
+        logger.warning("webhook left at Bird, not created by this stack", extra={"webhook_id": known})
+
+
+def is_still_ours(webhook: Webhook, secrets: list[str]) -> bool:
+    """Whether an adopted webhook is marked as ours, or carries no mark but our credentials."""
+    mark = mark_of(os.environ["STACK_ID"])
+    if belongs_to(mark, webhook) or is_of_another(mark, webhook):
+        return belongs_to(mark, webhook)
+    return has_credentials(webhook, os.environ, own_credentials(secrets))
+
+
+def delete_own_webhooks(api: BirdApi) -> None:
+    """Delete the webhooks with our target that we created: a Create whose answer was lost made such a one."""
+    target, mark = os.environ["WEBHOOK_URL"], mark_of(os.environ["STACK_ID"])
     for webhook in [each for each in api.webhooks() if same_target(each.get("target"), target)]:
-        if has_credentials(webhook, os.environ, credentials):
+        if made_by(mark, webhook):
             api.delete(webhook["id"])
             logger.info("webhook deleted", extra={"webhook_id": webhook["id"]})
         else:
-            logger.warning("webhook left at Bird, its credentials are not ours", extra={"webhook_id": webhook["id"]})
+            logger.warning("webhook left at Bird, not created by this stack", extra={"webhook_id": webhook["id"]})
 
 
 def retry_until_deadline[T](attempt: Callable[[], T], deadline: float) -> T:
@@ -215,7 +266,7 @@ def own_credentials(secrets: list[str]) -> dict[str, str]:
 
 def read_secret(arn: str, name: str) -> str:
     """The current version's text, read in the ARN's region. Errors: UnreadableSecretError."""
-    client = boto3.client("secretsmanager", region_name=arn.split(":")[3])
+    client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=AWS_LIMITS)
     try:
         found = when_allowed(
             lambda: client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT"), seconds=ACCESS_SECONDS

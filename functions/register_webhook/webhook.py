@@ -130,13 +130,13 @@ def _words(error: object) -> str:
     return f"{text} (the target answered {answered})" if answered else text
 
 
-def redacted(text: str, secrets: Iterable[str]) -> str:
+def redacted(text: str, secrets: Iterable[str], limit: int = MAX_TEXT_CHARACTERS) -> str:
     """The text for stack events and logs: one line of limited length, without the secrets in any usual encoding."""
     known = {spelling for secret in filter(None, secrets) for spelling in spellings(secret)}
     for spelling in sorted(known, key=len, reverse=True):
         text = text.replace(spelling, "[secret]")
     text = " ".join(text.split())
-    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}..."
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def spellings(secret: str) -> set[str]:

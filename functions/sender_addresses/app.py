@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import boto3
 from botocore.exceptions import ClientError
 
-from sender_addresses.cloudformation import answer_to, seconds_left, send, when_allowed
+from sender_addresses.cloudformation import AWS_LIMITS, answer_to, seconds_left, send, when_allowed
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -64,7 +64,7 @@ def change_rules() -> None:
     found = resolve(os.environ["SENDER_HOST_NAME"])
     group = os.environ["SECURITY_GROUP_ID"]
     today = datetime.now(UTC).date()
-    client = boto3.client("ec2")
+    client = boto3.client("ec2", config=AWS_LIMITS)
     rules = read_rules(client, group)
     new = sorted(found - {rule.address for rule in rules})
     ours = {rule.address: rule.seen for rule in rules if rule.seen}

@@ -14,10 +14,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 
-from webhook_credentials.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
-from webhook_credentials.settings import SettingsLostError, lost_settings, refusal_text
+from webhook_credentials.cloudformation import (
+    AWS_LIMITS,
+    DENIED,
+    answer_to,
+    seconds_left,
+    send,
+    stack_status,
+    when_allowed,
+)
+from webhook_credentials.settings import (
+    SettingsLostError,
+    lost_keys,
+    lost_settings,
+    refusal_of_keys,
+    refusal_text,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -52,16 +66,17 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
         answer |= {"Status": "FAILED", "Reason": str(error)}
     except Exception as error:  # the stack's events must show any error
         logger.exception("digests not computed")
-        answer |= {"Status": "FAILED", "Reason": f"The webhook's secret could not be read: {error_code(error)}"}
+        answer |= {"Status": "FAILED", "Reason": refusal(error, properties)}
     send(event["ResponseURL"], answer, context)
     logger.info("custom resource answered", extra={"status": answer["Status"], "guards": guards})
 
 
 def require_no_setting_lost(event: Mapping[str, Any]) -> dict[str, str]:
     """Errors: SettingsLostError. A rollback is never stopped: it restores earlier settings, which may be defaults."""
-    names = lost_settings(event.get("OldResourceProperties", {}), event["ResourceProperties"])
-    if names and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
-        raise SettingsLostError(refusal_text(names))
+    old, new = event.get("OldResourceProperties", {}), event["ResourceProperties"]
+    names, arns = lost_settings(old, new), lost_keys(old, new)
+    if (names or arns) and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
+        raise SettingsLostError(refusal_text(names) if names else refusal_of_keys(arns))
     return {}
 
 
@@ -70,7 +85,7 @@ def digests(properties: Mapping[str, Any], seconds: float) -> str:
 
     The answer is the same at any time between two steps of a rotation, so a deployment in between does not end one.
     """
-    client = boto3.client("secretsmanager")
+    client = boto3.client("secretsmanager", config=AWS_LIMITS)
     arn = properties["SecretArn"]
     # A version with AWSCURRENT always exists, so this call shows when IAM allows the role.
     current = when_allowed(lambda: read_secret(client, arn, "AWSCURRENT"), seconds)
@@ -99,6 +114,17 @@ def digest(secret: Mapping[str, str], webhook_auth: str) -> str:
     else:
         credential = f"{secret['username']}:{secret['password']}"
     return hashlib.sha256(credential.encode()).hexdigest()
+
+
+def refusal(error: Exception, properties: Mapping[str, Any]) -> str:
+    """What the stack's events show, and what to do where that can be told."""
+    code = error_code(error)
+    advice = ""
+    if code in DENIED and properties.get("KmsKeyArn"):
+        advice = ". The policy of the key in KmsKeyArn must let IAM policies of this account allow its use"
+    elif isinstance(error, (ConnectTimeoutError, EndpointConnectionError)):
+        advice = ". FunctionSubnetIds needs a route or an endpoint to Secrets Manager"
+    return f"The webhook's secret could not be read: {code}{advice}"
 
 
 def error_code(error: Exception) -> str:

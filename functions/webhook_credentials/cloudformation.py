@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 4096
 ANSWER_TIMEOUT_SECONDS = 10
 ANSWER_PAUSES_SECONDS = (1, 2, 4, 8)  # between five tries
+# In a VPC without a route to AWS a request gets no answer, and botocore would try for five minutes: longer than the
+# functions may take, so that CloudFormation would hear nothing.
+AWS_LIMITS = Config(connect_timeout=5, retries={"total_max_attempts": 3})
 # IAM may deny a role that this deployment created or changed for some seconds, until the change has spread.
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 DENIED_PAUSES_SECONDS = (2, 4, 8, 16, 16, 16)
@@ -84,7 +88,7 @@ def when_allowed[T](attempt: Callable[[], T], seconds: float) -> T:
 def stack_status(stack_id: str) -> str:
     """The stack's state, such as UPDATE_IN_PROGRESS; '' if CloudFormation does not answer."""
     try:
-        [stack] = boto3.client("cloudformation").describe_stacks(StackName=stack_id)["Stacks"]
+        [stack] = boto3.client("cloudformation", config=AWS_LIMITS).describe_stacks(StackName=stack_id)["Stacks"]
     except (ClientError, BotoCoreError) as error:
         logger.warning("stack's state not known", extra={"error": type(error).__name__})
         return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class SettingsLostError(Exception):
-    """The update would reset settings that SettingsToReset does not name."""
+    """The update would reset settings that SettingsToReset does not name, or take away a key that objects need."""
 
 
 def lost_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -19,7 +19,7 @@ def lost_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Both are properties of the custom resource: `Settings` by name, each with `Value` and `Default`, and
     `SettingsToReset`, a comma-separated list of names. In older versions the resource has no `Settings`.
     """
-    allowed = {name.strip() for name in new.get("SettingsToReset", "").split(",")}
+    allowed = may_be_reset(new)
     before = old.get("Settings", {})
     return [
         name
@@ -28,6 +28,34 @@ def lost_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         and before.get(name, setting)["Value"] != setting["Default"]
         and name not in allowed
     ]
+
+
+def lost_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """ARNs of KMS keys that the functions could use before the update and could not after it.
+
+    Objects and secrets stay encrypted under the key that they were stored with, so that they could not be read.
+    """
+    if "KmsReadKeyArns" in may_be_reset(new):
+        return []
+    return sorted(keys(old) - keys(new))
+
+
+def keys(properties: Mapping[str, Any]) -> set[str]:
+    settings = properties.get("Settings", {})
+    given = [settings.get(name, {}).get("Value", "") for name in ("KmsKeyArn", "KmsReadKeyArns")]
+    return {arn for listed in given for arn in listed.split(",") if arn}
+
+
+def may_be_reset(properties: Mapping[str, Any]) -> set[str]:
+    return {name.strip() for name in properties.get("SettingsToReset", "").split(",")}
+
+
+def refusal_of_keys(arns: list[str]) -> str:
+    return (
+        f"Refused, because what is encrypted under {', '.join(arns)} could not be read any more. Name the key in "
+        "KmsReadKeyArns, with commas between several. If nothing is encrypted under it, name KmsReadKeyArns in "
+        "SettingsToReset."
+    )
 
 
 def refusal_text(names: list[str]) -> str:

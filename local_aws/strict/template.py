@@ -43,6 +43,7 @@ MAX_TEMPLATE_DESCRIPTION_BYTES = 1024
 MAX_POLICY_CHARACTERS_OF_A_ROLE = 10_240
 MAX_ENVIRONMENT_BYTES = 4096
 MAX_COMMENT = 255
+OF_AN_INTERFACE = {"ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"}
 
 
 def findings(template: Template) -> Iterator[str]:
@@ -329,6 +330,24 @@ def listeners_name_a_tls_policy(template: Template) -> Iterator[str]:
         for configuration in domain.get("DomainNameConfigurations", []):
             if configuration.get("SecurityPolicy") != "TLS_1_2":
                 yield f"domain {name} has SecurityPolicy {configuration.get('SecurityPolicy')}"
+
+
+@rule("https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html", RULES)
+def functions_in_a_vpc_may_make_interfaces(template: Template) -> Iterator[str]:
+    """Lambda puts a function into a VPC only if the function's own role may create network interfaces."""
+    inside = Evaluation(template, branch=1)
+    for name, function in of_type(template, "AWS::Lambda::Function"):
+        if not inside.plain(function.get("VpcConfig", {})):
+            continue
+        role = template["Resources"].get(referred(function["Role"]), {})
+        allowed = [
+            action
+            for statement in statements(inside.plain(role.get("Properties", {})))
+            if statement["Effect"] == "Allow"
+            for action in as_list(statement["Action"])
+        ]
+        if missing := OF_AN_INTERFACE - set(allowed):
+            yield f"function {name} is in a VPC, and its role lacks {', '.join(sorted(missing))}"
 
 
 def referred(value: Any) -> str:

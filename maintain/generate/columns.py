@@ -55,7 +55,7 @@ EventsTable:
       PartitionKeys:
         - {Name: event_date, Type: date, Comment: EVENT_DATE}
       StorageDescriptor:
-        Location: !If [UseCsv, !Sub "s3://${LakeBucket}/events-csv/", !Sub "s3://${LakeBucket}/events/"]
+        Location: !Sub ["s3://${Lake}/${Folder}/", {Lake: *lake_bucket, Folder: !If [UseCsv, events-csv, events]}]
         InputFormat: !If
           - UseCsv
           - org.apache.hadoop.mapred.TextInputFormat

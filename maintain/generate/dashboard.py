@@ -13,8 +13,8 @@ import process.metrics
 
 RUNBOOK = "https://github.com/bird-webhooks/bird-webhooks/blob/main/docs/runbook.md"
 INTRODUCTION = (
-    "**${AWS::StackName}**: Bird posts batches, ingest stores them in `${RawBucket}`, process makes rows of them in "
-    f"`${{LakeBucket}}`. An alarm fires? [Runbook]({RUNBOOK}). Nothing is lost while Bird tries again (8 hours) or a "
+    "**${AWS::StackName}**: Bird posts batches, ingest stores them in `${Raw}`, process makes rows of them in "
+    f"`${{Lake}}`. An alarm fires? [Runbook]({RUNBOOK}). Nothing is lost while Bird tries again (8 hours) or a "
     "batch is in the raw bucket."
 )
 FIELDS_WITHOUT_A_COLUMN = (
@@ -76,6 +76,8 @@ def dashboard(resources: Mapping[str, Any]) -> list[str]:
         "            - UseHttpApi",
         f"            - {further(HTTP_API)}",
         '            - ""',
+        "        Raw: *raw_bucket",
+        "        Lake: *lake_bucket",
         *optional_widget("PublishedWidget", "UsePublishEvents", widget("metric", 0, 29, **PUBLISHED)),
         *optional_widget("PostgresWidget", "LoadPostgres", widget("metric", 8, 29, **POSTGRES)),
         *optional_widget("ComparedWidget", "UseReconcile", widget("metric", 0, 35, **COMPARED)),
@@ -238,7 +240,7 @@ METRICS: list[tuple[tuple[int, int], dict[str, Any]]] = [
             "metrics": [
                 of_process("quarantined"),
                 of_process("repaired", "text repaired"),
-                of_process("objects_ignored", "objects of other buckets"),
+                of_process("objects_elsewhere", "objects of other buckets or prefixes"),
                 of_process("unknown_fields", "fields without a column"),
                 of_process("duplicates", "events seen twice at once"),
             ],

@@ -278,7 +278,7 @@ def verdicts_resource() -> list[str]:
         '      Parameters: {EXTERNAL: "TRUE", classification: json}',
         "      PartitionKeys: []",
         "      StorageDescriptor:",
-        '        Location: !Sub "s3://${LakeBucket}/completeness/cells/"',
+        '        Location: !Sub ["s3://${Lake}/completeness/cells/", *lake_name]',
         "        InputFormat: org.apache.hadoop.mapred.TextInputFormat",
         "        OutputFormat: org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
         "        SerdeInfo: {SerializationLibrary: org.openx.data.jsonserde.JsonSerDe}",

@@ -48,7 +48,23 @@ def registration(emulator: Emulator, bird: bird_api.Bird) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str) -> Deployed:
+def company(emulator: Emulator) -> dict[str, str]:
+    """The parameters with which a company's rules are kept: its key, and its network."""
+    ec2, kms = emulator.client("ec2"), emulator.client("kms")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/24")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.0.0/25")["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName="functions", Description="of all functions", VpcId=vpc)["GroupId"]
+    keys = [kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
+    return {
+        "KmsKeyArn": keys[0],
+        "KmsReadKeyArns": keys[1],
+        "FunctionSubnetIds": subnet,
+        "FunctionSecurityGroupIds": group,
+    }
+
+
+@pytest.fixture(scope="session")
+def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str, company: dict[str, str]) -> Deployed:
     """With every part that is optional, so that every role is there; `localhost` stands for Bird's sending name."""
     optional = {
         "SenderHostName": "localhost",
@@ -61,7 +77,9 @@ def stack(emulator: Emulator, registration: dict[str, str], postgres_secret: str
         "DailyReport": "true",
         "DeliverabilityAlerts": "HOURLY",
         "PostgresSecretArn": postgres_secret,
+        "AdoptBirdWebhook": "true",  # `made-by-hand`
         **registration,
+        **company,
     }
     return local_stack.deploy(emulator, "bird-e2e", optional)
 

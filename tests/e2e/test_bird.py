@@ -127,7 +127,10 @@ def test_the_webhook_lives_and_dies_with_its_stack(registered, registration, bir
     again = {"BirdApiKeySecretArn": registration["BirdApiKeySecretArn"], "SettingsToReset": ""}
     assert update(registered, **again) == "UPDATE_COMPLETE"
     outputs = local_stack.local_outputs(registered.emulator, registered.name)
-    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (webhook_id, "adopted, because it existed")
+    assert (outputs["BirdWebhookId"], outputs["BirdWebhookOutcome"]) == (
+        webhook_id,
+        "found again, it is the stack's own",
+    )
     assert outputs["RawBucketName"] == bucket
 
     # deleted with the stack, for DeleteBirdWebhook says so, and no other

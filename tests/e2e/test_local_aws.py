@@ -10,6 +10,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 
 import boto3
 import pytest
@@ -217,6 +218,34 @@ def test_notification_filters_are_in_s3s_encoding(aws, prefix, announced):
 
 
 @pytest.mark.parametrize(
+    ("events", "prefix", "code"),
+    [
+        pytest.param("s3:ObjectCreated:*", "raw/import/", "InvalidArgument", id="within"),
+        pytest.param("s3:ObjectCreated:Put", "", "InvalidArgument", id="around"),
+        pytest.param("s3:ObjectCreated:Copy", "raw/", None, id="another event"),
+        pytest.param("s3:ObjectCreated:*", "invoices/", None, id="beside"),
+    ],
+)
+def test_notifications_that_overlap_are_refused(aws, events, prefix, code):
+    s3, bucket = aws.client("s3"), unique("overlaps")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def rule(name: str, events: str, prefix: str) -> dict:
+        filters = {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}}
+        return {"Id": name, "QueueArn": f"arn:aws:sqs:{REGION}:000000000000:q", "Events": [events], "Filter": filters}
+
+    notify = {"QueueConfigurations": [rule("one", "s3:ObjectCreated:Put", "raw/"), rule("other", events, prefix)]}
+    said = None
+    try:
+        s3.put_bucket_notification_configuration(
+            Bucket=bucket, NotificationConfiguration=notify, SkipDestinationValidation=True
+        )
+    except ClientError as error:
+        said = error.response["Error"]["Code"]
+    assert said == code
+
+
+@pytest.mark.parametrize(
     ("version", "status", "said"), [("s3", 400, b"Please use AWS4-HMAC-SHA256"), ("s3v4", 200, b"a page")]
 )
 def test_link_with_an_old_signature_is_refused(aws, version, status, said):
@@ -371,6 +400,52 @@ def test_permissions_of_a_new_role_and_a_changed_policy_take_seconds(aws):
     assert (refused(sqs.list_queues), refused(sns.list_topics)) == (None, "AuthorizationError")
     assert poll(lambda: refused(sns.list_topics), lambda code: code is None, 20) is None
     assert "AccessDenied" in str(refused(sqs.list_queues))
+
+
+def test_what_a_customers_key_encrypts_needs_the_callers_right_to_the_key(aws):
+    iam, name, bucket = aws.client("iam"), unique("role"), unique("bucket")
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    by_default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [by_default]})
+    s3.put_object(Bucket=bucket, Key="by-root", Body=b"")
+    secret = aws.client("secretsmanager").create_secret(Name=name, SecretString="text", KmsKeyId=key)["ARN"]
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(ANYBODY_MAY_ASSUME))["Role"]["Arn"]
+    all_of_them = {"s3:PutObject", "s3:GetObject", "secretsmanager:GetSecretValue"}
+    statements = [
+        {"Effect": "Allow", "Action": sorted(all_of_them), "Resource": "*"},
+        # Not to decrypt what S3 has.
+        {"Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": key} | via("s3"),
+        {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": key} | via("secretsmanager"),
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_role_policy(RoleName=name, PolicyName="may", PolicyDocument=document)
+    got = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    login = {"aws_access_key_id": got["AccessKeyId"], "aws_secret_access_key": got["SecretAccessKey"]}
+    login["aws_session_token"] = got["SessionToken"]
+    as_role = aws.client("s3", **login)
+    calls = {
+        "s3:PutObject": lambda: as_role.put_object(Bucket=bucket, Key="by-role", Body=b""),
+        "s3:GetObject": lambda: as_role.get_object(Bucket=bucket, Key="by-root"),
+        "secretsmanager:GetSecretValue": lambda: aws.client("secretsmanager", **login).get_secret_value(
+            SecretId=secret
+        ),
+    }
+
+    def allowed() -> set[str]:
+        done = set()
+        for call, ask in calls.items():
+            with suppress(ClientError):
+                ask()
+                done.add(call)
+        return done
+
+    assert poll(allowed, bool, 20) == all_of_them - {"s3:GetObject"}
+
+
+def via(service: str) -> dict:
+    return {"Condition": {"StringLike": {"kms:ViaService": f"{service}.*"}}}
 
 
 ASKS_ONCE = """

@@ -87,6 +87,21 @@ READ_STATE = get("{LakeBucket}", "maintenance/days/by-a-test")
 WRITE_CLOSED = put("{LakeBucket}", "closed/by-a-test")
 ONE_ADDRESS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "203.0.113.9/32"}
 NO_HANDLE = "ReceiptHandleIsInvalid"
+# Of a destination that is none, so that the right is asked for, and the buckets announce as before.
+NOWHERE = {"QueueConfigurations": [{"QueueArn": "nowhere", "Events": ["s3:ObjectCreated:Put"]}]}
+ANNOUNCEMENTS = [
+    call
+    for bucket in ("{RawBucket}", "{LakeBucket}")
+    for call in (
+        Call("s3", "get_bucket_notification_configuration", {"Bucket": bucket}),
+        Call(
+            "s3",
+            "put_bucket_notification_configuration",
+            {"Bucket": bucket, "NotificationConfiguration": NOWHERE},
+            "InvalidArgument",
+        ),
+    )
+]
 SEE_STACK = Call("cloudformation", "describe_stacks", {"StackName": "{StackId}"})
 
 MUST: dict[str, list[Call]] = {
@@ -217,6 +232,15 @@ MUST: dict[str, list[Call]] = {
         Call("ec2", "authorize_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
         Call("ec2", "revoke_security_group_ingress", {"GroupId": "{LookedUpSendersSecurityGroup}", **ONE_ADDRESS}),
     ],
+    "StorageRole": [
+        *ANNOUNCEMENTS,
+        LIST_RAW,
+        LIST_LAKE,
+        put("{LakeBucket}", "maintenance/storage.json"),
+        get("{LakeBucket}", "maintenance/storage.json"),
+        delete("{LakeBucket}", "maintenance/storage.json"),
+        SEE_STACK,
+    ],
     "TableMaintenanceRole": [
         put("{LakeBucket}", "maintenance/by-a-test"),
         WRITE_UNSHOWN,
@@ -275,6 +299,8 @@ MAY_NOT: list[Call] = [
     on_queue("receive_message", "{PublishEventsDeadLetterQueue}"),
     WRITE_RESULTS,
     put("{LakeBucket}", "reports/by-a-test"),
+    *ANNOUNCEMENTS,
+    put("{LakeBucket}", "maintenance/storage.json"),
     Call("s3", "list_buckets", {}),
     Call("s3", "delete_bucket", {"Bucket": "{RawBucket}"}),
     Call("s3", "put_bucket_policy", {"Bucket": "{RawBucket}", "Policy": "{}"}),
@@ -309,6 +335,10 @@ MAY_NOT: list[Call] = [
     Call("sns", "publish", {"TopicArn": "{AlarmTopic}", "Message": "by a test"}),
     SEE_STACK,
     Call("cloudformation", "delete_stack", {"StackName": "{Stack}"}),
+    # The key works only through S3, Athena and Secrets Manager, for what a role may read and write there.
+    Call("kms", "generate_data_key", {"KeyId": "{KmsKey}", "KeySpec": "AES_256"}),
+    Call("kms", "encrypt", {"KeyId": "{KmsKey}", "Plaintext": b"by a test"}),
+    Call("kms", "describe_key", {"KeyId": "{KmsKey}"}),
     Call("ec2", "describe_vpcs", {}),
     Call("ec2", "authorize_security_group_ingress", {"GroupId": "sg-0123456789abcdef0", **ONE_ADDRESS}),
 ]
@@ -333,7 +363,7 @@ def test_every_role_of_the_template_has_its_row():
 
 
 @pytest.fixture(scope="module")
-def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
+def resources(stack, registration, postgres_secret, company) -> Iterator[dict[str, str]]:
     """Physical ids by logical id, and of the secrets that are not the stack's own.
 
     An object to read is there, and what was allowed to be written is removed.
@@ -352,7 +382,7 @@ def resources(stack, registration, postgres_secret) -> Iterator[dict[str, str]]:
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
     secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
-    yield {**found, **secrets, "StackId": described["StackId"]}
+    yield {**found, **secrets, "StackId": described["StackId"], "KmsKey": company["KmsKeyArn"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
         ("RawBucket", "raw/import/by-a-test.json"),

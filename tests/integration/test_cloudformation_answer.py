@@ -9,11 +9,13 @@ import pytest
 import process.cloudformation
 import register_webhook.cloudformation
 import sender_addresses.cloudformation
+import storage.cloudformation
 import webhook_credentials.cloudformation
 
 MODULES = [
     webhook_credentials.cloudformation,
     sender_addresses.cloudformation,
+    storage.cloudformation,
     register_webhook.cloudformation,
     process.cloudformation,
 ]

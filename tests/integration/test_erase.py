@@ -254,6 +254,39 @@ def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
     assert run("--yes")[0] == 0
 
 
+@BOTH
+def test_an_address_is_erased_where_raw_batches_lay_before(s3, aws, run):
+    """findings/bugs-2.md F4: RawBucketName was changed, and the old bucket has everything."""
+    fill(s3)
+    s3.create_bucket(Bucket="raw-after", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    aws.outputs["RawBucketName"] = "raw-after"
+    aws.parameters = {"RawPrefix": "raw", "FormerRawPlaces": f"gone-bucket/raw,{RAW}/raw"}
+    status, printed, _ = run("--yes")
+    assert (status, holders(s3), ids(s3)) == (0, [], IDS_OF_OTHERS)
+    assert "raw batches                       8 objects  7 with the address, 8 events" in printed
+
+
+@BOTH
+def test_what_others_have_in_an_existing_bucket_is_not_touched(s3, aws, run):
+    fill(s3)
+    s3.put_object(Bucket=RAW, Key="invoices/1.json", Body=json.dumps([event("1")]).encode())
+    aws.parameters = {"RawPrefix": "raw", "ExistingRawBucket": RAW}
+    status, printed, _ = run("--yes")
+    assert (status, holders(s3)) == (0, ["invoices/1.json"])
+    assert f"what others have in that bucket outside of s3://{RAW}/raw/." in printed
+
+
+def test_a_former_lake_bucket_is_named_and_not_called_clean(s3, run):
+    s3.create_bucket(Bucket="lake-before", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    record = json.dumps({"raw": [f"{RAW}/raw"], "lakes": ["lake-before", "gone"]}).encode()
+    s3.put_object(Bucket=LAKE, Key="maintenance/storage.json", Body=record)
+    status, printed, said = run("--yes")
+    assert status == 1
+    assert "Nothing is left" not in printed
+    assert "Not checked either: s3://lake-before/, in which this stack's rows lay before." in printed
+    assert "the former lake bucket lake-before may hold the address: delete it, or deploy a stack over it" in said
+
+
 def test_parts_of_a_date_that_is_being_closed_go_whole(s3, run):
     fill(s3)
     s3.put_object(Bucket=LAKE, Key="maintenance/work/event_date=2016-04-18/1/00000.arrows", Body=b"compressed")
@@ -327,7 +360,8 @@ def test_a_batch_keeps_its_time_however_often_it_is_put_back(s3, aws, run):
     stack = Stack("bird-webhooks", aws.client, 0)
     assert {*keys_by_time(stack, datetime(2000, 1, 1, tzinfo=UTC), first_erased)} == before.keys()
     assert [*keys_by_time(stack, first_erased, datetime(2100, 1, 1, tzinfo=UTC))] == []
-    assert last_batch(stack).facts == {"stored_at": max(before.values()), "batches": len(before)}
+    found = {"stored_at": max(before.values()), "batches": len(before), "copied_in_parts": 0}
+    assert last_batch(stack).facts == found
 
 
 def test_a_replay_does_not_bring_the_address_back(s3, run):

@@ -20,7 +20,7 @@ from bird_webhooks.moving.accounts import OnlyAccount
 from bird_webhooks.operate import replay, tombstone, unannounced
 from bird_webhooks.stack import Stack
 from maintain.generate.events import created, sqs
-from process import app
+from process import app, unshown
 from process.tombstones import Tombstones, name
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
@@ -234,7 +234,7 @@ def test_what_is_older_than_the_retention_is_refused_unless_asked_for(aws, run, 
     aws.parameters["RawRetentionDays"] = "90"
     status, out, _ = run(folder(tmp_path, f"guide--{BATCH_ID}"))
     assert (status, aws.raw()) == (1, [])
-    assert "of 2025-11-03, older than RawRetentionDays: give --beyond-retention to keep it for as long again" in out
+    assert "older than RawRetentionDays: give --beyond-retention to keep it for as long again" in out
     status, out, _ = run(tmp_path, "--beyond-retention")
     assert (status, len(aws.raw())) == (0, 1)
     ends = datetime.now(UTC).date() + timedelta(days=91)
@@ -451,16 +451,36 @@ def test_a_run_that_is_cut_after_any_request_is_finished_by_the_next(aws, run, t
 def test_what_no_queue_was_told_of_is_found(aws, run, tmp_path, monkeypatch):
     stack = Stack("bird-webhooks", aws.client, 0)
     monkeypatch.setattr(unannounced, "without_rows", lambda stack, ids: [one for one in ids if one != "replayed"])
-    assert unannounced.unannounced(stack) == ([], [], True)
+    assert unannounced.unannounced(stack) == ([], [], [], True)
     for batch_id in ("copied", "replayed"):
         raw_batches.RawBatches(stack).put_once(batch_id, b"[]", datetime.now(UTC), "by hand")
     run(folder(tmp_path, f"guide--{BATCH_ID}"))
-    assert unannounced.unannounced(stack) == (["copied"], [], True)
+    assert unannounced.unannounced(stack) == (["copied"], [], [], True)
     for item in aws.s3.list_objects_v2(Bucket=LAKE, Prefix="maintenance/imported/")["Contents"]:
         aws.s3.delete_object(Bucket=LAKE, Key=item["Key"])
     assert unannounced.unannounced(stack).imported == [
         key.removesuffix(".json") for key in aws.raw() if "import/" in key
     ]
+
+
+def test_what_came_while_no_stack_listened_to_an_existing_bucket_is_found(aws, monkeypatch):
+    stack = Stack("bird-webhooks", aws.client, 0)
+    monkeypatch.setattr(unannounced, "without_rows", lambda stack, ids: [one for one in ids if one != "processed"])
+    for batch_id in ("early", "processed", "quarantined"):
+        aws.s3.put_object(Bucket=RAW, Key=f"raw/{batch_id}.json", Body=b"[]")
+    aws.s3.put_object(Bucket=RAW, Key="raw/", Body=b"")
+    aws.s3.put_object(Bucket=LAKE, Key=unshown.of_process("2026-11-26", "0"), Body=unshown.encode(["quarantined"]))
+    aws.parameters["ExistingRawBucket"] = RAW
+    created = {"CreationTime": datetime.now(UTC) + timedelta(minutes=1)}
+    monkeypatch.setattr(Stack, "description", lambda stack: created)
+    assert unannounced.unannounced(stack).unheard == ["early"]
+    # WHEN the stack was there, THEN it was told
+    created["CreationTime"] = datetime.now(UTC) - timedelta(minutes=1)
+    assert unannounced.unannounced(stack).unheard == []
+    # but for what lies where batches lay before: S3 may have stopped to announce it a moment too early
+    aws.s3.put_object(Bucket=RAW, Key="before/late.json", Body=b"[]")
+    aws.parameters["FormerRawPlaces"] = f"{RAW}/before"
+    assert unannounced.unannounced(Stack("bird-webhooks", aws.client, 0)).unheard == ["late"]
 
 
 def test_replay_finds_an_imported_batch_by_birds_id_and_by_its_own(aws, run, tmp_path):

@@ -232,7 +232,7 @@ def test_credentials_resource_logs_nothing_private(logged, monkeypatch, lambda_c
         def get_secret_value(self, **_: str) -> dict[str, str]:
             return {"SecretString": secret}
 
-    monkeypatch.setattr(webhook_credentials.app.boto3, "client", lambda service: Secrets())
+    monkeypatch.setattr(webhook_credentials.app.boto3, "client", lambda service, **_: Secrets())
     monkeypatch.setattr(webhook_credentials.app, "send", lambda url, answer, context: None)
     properties = {"SecretArn": "arn", "WebhookAuth": "BASIC"}
     event = {"RequestType": "Create", "StackId": "s", "RequestId": "r", "LogicalResourceId": "l", "ResponseURL": "u"}

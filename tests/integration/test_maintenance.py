@@ -1001,7 +1001,7 @@ def test_a_rollback_goes_on_though_nothing_can_be_registered(settings, cloudform
 
 def test_a_deletion_needs_nothing_that_may_be_gone_already(cloudformation, lambda_context, monkeypatch):
     url, answers = cloudformation
-    monkeypatch.setattr(maintenance.boto3, "client", lambda name: pytest.fail(f"{name} was asked"))
+    monkeypatch.setattr(maintenance.boto3, "client", lambda name, **_: pytest.fail(f"{name} was asked"))
     maintenance.lambda_handler(
         {**deployment("Delete", url), "PhysicalResourceId": "registered-partitions"}, lambda_context
     )

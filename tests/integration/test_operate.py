@@ -15,7 +15,7 @@ from moto import mock_aws
 from bird_webhooks import __main__ as operate
 from bird_webhooks.errors import OperateError
 from bird_webhooks.operate import batches, redrive, replay, rotation
-from bird_webhooks.stack import Stack
+from bird_webhooks.stack import RawPlace, Stack
 from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
@@ -288,6 +288,34 @@ def test_many_batches_are_listed_side_by_side_and_each_once(aws, target, monkeyp
     found = [batch.key for batch in listing]
     assert sorted(found) == sorted(f"B Event Data/{one}.json" for one in ids)
     assert listing.requests > 17
+
+
+@pytest.fixture
+def before(aws, monkeypatch):
+    """Where raw batches lay before, in another bucket; one is there."""
+    aws.s3.create_bucket(Bucket="before", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    aws.s3.put_object(Bucket="before", Key="raw/old-1.json", Body=b"[1]")
+    monkeypatch.setattr(Stack, "former_raw_places", [RawPlace("before", "raw")])
+
+
+def test_batches_where_they_lay_before_are_listed_and_replayed(aws, run, before):
+    aws.store("one")
+    assert run("batches", "--list", "--since", "1h")[1].endswith(
+        "2 batches, 0.0 MB (2 objects listed by 2 requests, about $0.00001)\n"
+    )
+    named = ["B Event Data/one.json", "s3://before/raw/old-1.json"]
+    listed = run("replay", "--since", "1h", "--dry-run")[1].splitlines()
+    assert listed == [*named, "2 batches would be replayed"]
+    assert run("replay", "--batch", "old-1")[0] == 0
+    [message] = aws.sqs.receive_message(QueueUrl=aws.queue("process"))["Messages"]
+    [raw] = raw_objects(Message("1", message["Body"]))
+    assert (raw.bucket, raw.key) == ("before", "raw/old-1.json")
+
+
+def test_a_batch_that_is_nowhere_names_all_places(aws, run, before):
+    assert run("replay", "--batch", "gone")[2] == (
+        "bird-webhooks: there is no raw batch B Event Data/gone.json, s3://before/raw/gone.json\n"
+    )
 
 
 # --- replay ---
@@ -1042,6 +1070,59 @@ def test_status_tells_all_in_one_screen(aws, run):
     assert lines[-1] == "health        CRITICAL: dead letters"
     assert len(lines) <= 24
     assert run("status", "--check")[0] == 2
+
+
+def test_status_says_what_a_bucket_lacks_that_was_there_before(aws, run, monkeypatch, before):
+    parameters = Stack.parameters
+    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), "ExistingRawBucket": "the-raw-bucket"})
+    assert of_status(run, "buckets") == (
+        "raw the-raw-bucket was there before, its policy does not refuse plain HTTP; public access is not blocked; "
+        "it keeps no versions, so a batch deleted by mistake is gone"
+    )
+    assert "\n              raw batches also in s3://before/raw/\n" in run("status")[1]
+    assert run("status", "--check")[0] == 1
+    # WHEN it has all that, but for a rule of the company's
+    s3 = aws.s3
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
+    plain = {**denied, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    foreign = {**denied, "Sid": "OnlyFromOurNetwork", "Condition": {"StringNotEquals": {"aws:SourceVpc": "vpc-1"}}}
+    s3.put_bucket_policy(Bucket="the-raw-bucket", Policy=json.dumps({"Statement": [plain, foreign]}))
+    s3.put_bucket_versioning(Bucket="the-raw-bucket", VersioningConfiguration={"Status": "Enabled"})
+    blocked = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
+    s3.put_public_access_block(Bucket="the-raw-bucket", PublicAccessBlockConfiguration=blocked)
+    rule = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
+    s3.put_bucket_lifecycle_configuration(Bucket="the-raw-bucket", LifecycleConfiguration={"Rules": [rule]})
+    assert of_status(run, "buckets") == (
+        "raw the-raw-bucket was there before, its policy denies by OnlyFromOurNetwork: the stack's roles need to be "
+        "exempt; no lifecycle rule deletes old versions, which hold what was deleted; "
+        "a lifecycle rule deletes batches: give RawRetentionDays its days"
+    )
+
+
+def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, run, monkeypatch):
+    parameters = Stack.parameters
+    given = {"ExistingLakeBucket": "the-lake-bucket", "QuarantineRetentionDays": "30"}
+    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), **given})
+    said = "; no lifecycle rule deletes athena-results/, maintenance/work/, quarantine/"
+    assert of_status(run, "buckets").endswith(said)
+    rules = [
+        {"ID": name, "Status": "Enabled", "Filter": {"Prefix": name}, "Expiration": {"Days": 7}}
+        for name in ("athena-results/", "maintenance/", "quarantine/")
+    ]
+    aws.s3.put_bucket_lifecycle_configuration(Bucket="the-lake-bucket", LifecycleConfiguration={"Rules": rules})
+    assert "lifecycle" not in of_status(run, "buckets")
+
+
+def test_status_names_batches_that_came_in_parts(aws, run):
+    s3, place = aws.s3, {"Bucket": "the-raw-bucket", "Key": "B Event Data/copied.json"}
+    aws.store("one")
+    upload = s3.create_multipart_upload(**place)["UploadId"]
+    part = s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"[1]")
+    parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+    s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts)
+    assert of_status(run, "last batch").endswith(
+        "; 2 in all; 1 copied in parts, which S3 does not announce: `verify` says which have no rows"
+    )
 
 
 def test_status_says_how_many_months_wait_to_be_dropped(aws, run):

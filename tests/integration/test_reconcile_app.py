@@ -204,3 +204,12 @@ def test_a_key_without_the_grant_compares_nothing_and_fires_no_alarm(lake, end, 
 def test_a_key_that_is_not_bird_s_is_an_alarm(lake, end, lambda_context, monkeypatch):
     monkeypatch.setattr(reconcile.app, "read_key", lambda: "another-key")
     assert lake.compare(lambda_context)["access_failures"] == 1
+
+
+def test_a_batch_that_lies_where_batches_lay_before_is_not_lost(s3):
+    """Bird tells of a day's batches: those before a change of the prefix or the bucket are among them."""
+    s3.put_object(Bucket=RAW_BUCKET, Key="raw/old-1.json", Body=b"[]")
+    places = reconcile.app.former_places({"FORMER_RAW_PLACES": f"not-ours/raw,{RAW_BUCKET}/raw"})
+    raw = reconcile.app.Raw(s3, RAW_BUCKET, "B Event Data", places)
+    assert (raw.is_stored("old-1"), raw.is_stored("old-2")) == (True, False)
+    assert reconcile.app.former_places({}) == []

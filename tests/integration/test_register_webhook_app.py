@@ -83,7 +83,7 @@ class Secrets:
         self.region = ""
         self.denied = 0  # times that the next reader is
 
-    def client(self, service: str, region_name: str = ""):
+    def client(self, service: str, region_name: str = "", **_: object):
         if service == "cloudformation":
             return self.stack_state
         assert service == "secretsmanager"
@@ -122,8 +122,12 @@ ENVIRONMENT = {
     "WebhookAuth": "WEBHOOK_AUTH",
     "WebhookHeader": "WEBHOOK_HEADER",
     "WebhookSecretArn": "WEBHOOK_SECRET_ARN",
+    "Adopt": "ADOPT_EXISTING",
     "DeleteWithStack": "DELETE_WITH_STACK",
 }
+MARK = "bird-webhooks/eu-west-1/688208a544712ee7"  # of STACK_ID
+MARKED = {"x-bird-webhooks-stack": MARK}
+ANOTHERS = {"x-bird-webhooks-stack": "old/eu-central-1/0123456789abcdef"}
 
 
 @pytest.fixture
@@ -143,6 +147,7 @@ def ask(secrets, bird, cloudformation, pauses, lambda_context, stack_state, capl
             "WebhookAuth": "BASIC",
             "WebhookHeader": "x-webhook-token",
             "WebhookSecretArn": WEBHOOK_SECRET,
+            "Adopt": "false",
             "DeleteWithStack": "true",
         }
         monkeypatch.setenv("STACK_ID", STACK_ID)
@@ -202,6 +207,7 @@ def test_create_makes_a_webhook_that_sends_the_stacks_credentials(ask, bird, tar
         "auth_type": "basic",
         "auth_credentials": LOGIN,
         "auth_token": "",
+        "custom_headers": MARKED,
     }
     assert len(ALL_TYPES) == 27
     assert bird.probes == [TARGET]
@@ -222,7 +228,7 @@ def test_a_long_name_of_a_stack_is_cut(ask, bird):
 def test_a_header_carries_the_secret_in_mode_header(ask, bird, target):
     ask("Create", WebhookAuth="HEADER")
     assert only(bird)[1]["auth_type"] == "none"
-    assert only(bird)[1]["custom_headers"] == {"x-webhook-token": PASSWORD}
+    assert only(bird)[1]["custom_headers"] == {"x-webhook-token": PASSWORD, **MARKED}
     assert target.came[0]["x-webhook-token"] == PASSWORD
 
 
@@ -237,25 +243,134 @@ def test_the_form_is_left_to_the_user_in_mode_oauth2(ask, bird):
     assert bird.webhooks == {}
 
 
-def test_a_webhook_with_the_same_target_is_adopted(ask, bird):
-    theirs = {"x-tenant": "7"}
-    bird.webhooks = {
-        "other": {"name": "other", "target": "https://elsewhere.example.com/bird", "events": ["bounce"]},
-        "by-hand": {
-            "name": "by hand",
-            "target": "https://Webhooks.example.com:443/bird",
-            "events": ["bounce"],
-            "active": False,
-            "custom_headers": theirs,
-            "auth_type": "none",
-        },
-    }
+BY_HAND = {
+    "name": "by hand",
+    "target": "https://Webhooks.example.com:443/bird",
+    "events": ["bounce", "gone_type"],
+    "active": False,
+    "custom_headers": {"x-tenant": "a-secret-value"},
+    "auth_type": "basic",
+    "auth_credentials": {"username": "theirs", "password": "another-password"},
+    "auth_token": "",
+    "subaccount_id": 5,
+}
+
+
+def test_a_webhook_that_the_stack_did_not_create_is_named_with_each_change_and_left_alone(ask, bird):
+    other = {"name": "other", "target": "https://elsewhere.example.com/bird", "events": ["bounce"]}
+    bird.webhooks = {"other": other, "by-hand": dict(BY_HAND)}
     answer = ask("Create")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "not-registered")
+    assert answer["Reason"] == (
+        "Nothing was changed: Bird has a webhook for https://webhooks.example.com/bird already, "
+        '"by hand" (id by-hand), and this stack did not create it. '
+        'To take it over would change: name "by hand" to "bird-webhooks"; '
+        "events 2 types to 27 (+ab_test_cancelled ab_test_completed amp_click amp_initial_open amp_open and 21 more, "
+        "-gone_type); auth_credentials to those of this stack's secret; active false to true. "
+        "It would keep: custom headers x-tenant; subaccount_id 5. "
+        "Whatever receives its batches until now must accept that. If you mean it, set AdoptBirdWebhook to true. "
+        "Otherwise delete that webhook at Bird, or give this stack another DomainName or WebhookPath."
+    )
+    assert bird.webhooks == {"other": other, "by-hand": BY_HAND}
+    assert {request.split()[0] for request in bird.requests} == {"GET"}
+
+
+def test_told_to_the_stack_adopts_it(ask, bird):
+    other = {"name": "other", "target": "https://elsewhere.example.com/bird", "events": ["bounce"]}
+    bird.webhooks = {"other": other, "by-hand": BY_HAND | {"events": ["bounce"]}}
+    answer = ask("Create", Adopt="true")
     assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == ("by-hand", "adopted, because it existed")
     assert sorted(bird.webhooks) == ["by-hand", "other"]
     adopted = bird.webhooks["by-hand"]
     assert (adopted["name"], adopted["target"], adopted["events"]) == ("bird-webhooks", TARGET, ALL_TYPES)
-    assert (adopted["auth_credentials"], adopted["custom_headers"], adopted["active"]) == (LOGIN, theirs, True)
+    assert (adopted["auth_credentials"], adopted["active"]) == (LOGIN, True)
+    assert adopted["custom_headers"] == {"x-tenant": "a-secret-value", "x-bird-webhooks-stack": f"{MARK} adopted"}
+
+
+def test_what_was_adopted_is_not_let_go_when_the_setting_goes_back_to_its_default(ask, bird):
+    bird.webhooks = {"by-hand": BY_HAND | {"events": ["bounce"]}}
+    ask("Create", Adopt="true")
+    answer = ask("Update", "by-hand", {"Adopt": "true"}, EventTypes="bounce")
+    assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == ("by-hand", "updated")
+    assert (bird.webhooks["by-hand"]["events"], bird.webhooks["by-hand"]["auth_credentials"]) == (["bounce"], LOGIN)
+
+
+def test_a_sixth_header_is_not_added_because_bird_would_refuse_it(ask, bird):
+    five = {f"x-tenant-{number}": "7" for number in range(5)}
+    bird.webhooks = {"by-hand": BY_HAND | {"events": ["bounce"], "custom_headers": five}}
+    assert ask("Create", Adopt="true")["Status"] == "SUCCESS"
+    assert bird.webhooks["by-hand"]["custom_headers"] == five
+
+
+DELETED_STACKS = {"auth_credentials": {"username": "bird", "password": "another-password"}, "active": False}
+OURS = [
+    pytest.param({"custom_headers": MARKED, **DELETED_STACKS}, id="created by a deleted stack of the same name"),
+    pytest.param({"custom_headers": {"X-Bird-Webhooks-Stack": MARK}}, id="header in other case"),
+    pytest.param({"custom_headers": {"x-bird-webhooks-stack": f"{MARK} adopted"}}, id="adopted before"),
+    pytest.param({"name": "bird-webhooks", "events": ALL_TYPES, "auth_credentials": LOGIN}, id="nothing would change"),
+]
+
+
+@pytest.mark.parametrize("there", OURS)
+def test_the_stacks_own_webhook_is_taken_without_asking(ask, bird, there):
+    plain = {"name": "old name", "target": TARGET, "events": ["open"], "auth_type": "basic"}
+    bird.webhooks = {"own": plain | there}
+    answer = ask("Create")
+    assert (answer["PhysicalResourceId"], answer["Data"]["Outcome"]) == ("own", "found again, it is the stack's own")
+    own = bird.webhooks["own"]
+    assert (own["name"], own["events"], own["auth_credentials"]) == ("bird-webhooks", ALL_TYPES, LOGIN)
+    assert (own["active"], own.get("custom_headers")) == (True, there.get("custom_headers"))
+
+
+def test_the_stacks_own_webhook_is_found_among_others_with_the_target(ask, bird):
+    theirs = {"name": "theirs", "target": TARGET, "events": ["open"]}
+    bird.webhooks = {"theirs": theirs, "own": theirs | {"custom_headers": MARKED}}
+    assert ask("Create", Adopt="true")["PhysicalResourceId"] == "own"
+    assert bird.webhooks["theirs"] == theirs
+
+
+@pytest.mark.parametrize("known", [None, "gone"], ids=["Create", "the known one is gone"])
+def test_another_stacks_webhook_is_not_taken_even_if_all_else_is_equal(ask, bird, known):
+    equal = {"name": "bird-webhooks", "target": TARGET, "events": ALL_TYPES, "auth_type": "basic"}
+    bird.webhooks = {"old": equal | {"auth_credentials": LOGIN, "custom_headers": ANOTHERS}}
+    answer = ask("Update" if known else "Create", known)
+    assert answer["Status"] == "FAILED"
+    assert "(id old), created by stack old in eu-central-1, and this stack did not create it" in answer["Reason"]
+    assert "To take it over would change: the mark of stack old in eu-central-1." in answer["Reason"]
+    assert ask("Update" if known else "Create", known, Adopt="true")["PhysicalResourceId"] == "old"
+    assert bird.webhooks["old"]["custom_headers"] == {"x-bird-webhooks-stack": f"{MARK} adopted"}
+
+
+def test_a_webhook_that_another_stack_has_taken_over_is_left_to_it(ask, bird, registered, stack_goes):
+    taken = {"auth_credentials": {"username": "bird", "password": "another-password"}, "custom_headers": ANOTHERS}
+    bird.webhooks[registered] |= taken
+    before = dict(bird.webhooks[registered])
+    answer = ask("Update", registered, Name="renamed")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", registered)
+    assert answer["Data"]["Outcome"] == "left alone, because stack old in eu-central-1 has taken it over"
+    assert ask("Delete", registered)["Status"] == "SUCCESS"
+    assert bird.webhooks == {registered: before}
+    # WHEN the first stack is to have it back
+    assert ask("Update", registered, Adopt="true")["Data"]["Outcome"] == "taken back"
+    assert bird.webhooks[registered]["auth_credentials"] == LOGIN
+    assert bird.webhooks[registered]["custom_headers"] == {"x-bird-webhooks-stack": f"{MARK} adopted"}
+
+
+@pytest.mark.parametrize(
+    ("status", "changed", "left"),
+    [
+        pytest.param("ROLLBACK_IN_PROGRESS", {}, True, id="a rolled back creation leaves it"),
+        pytest.param("DELETE_IN_PROGRESS", {}, False, id="the stack's deletion takes it, as told"),
+        pytest.param("DELETE_IN_PROGRESS", {"auth_credentials": {}}, True, id="unless it has other credentials now"),
+    ],
+)
+def test_an_adopted_webhook_is_deleted_only_with_the_stack(ask, bird, stack_state, status, changed, left):
+    bird.webhooks = {"by-hand": {"name": "by hand", "target": TARGET, "events": ["open"]}}
+    ask("Create", Adopt="true")
+    bird.webhooks["by-hand"] |= changed
+    stack_state.status = status
+    assert ask("Delete", "by-hand")["Status"] == "SUCCESS"
+    assert list(bird.webhooks) == ["by-hand"] * left
 
 
 def test_webhooks_with_odd_targets_are_passed_over(ask, bird):
@@ -270,7 +385,7 @@ def test_headers_that_bird_does_not_show_are_not_taken_away(ask, bird, monkeypat
     bird.webhooks["by-hand"] = {"name": "by hand", "target": TARGET, "events": ["open"]}
     updates = []
     monkeypatch.setattr(bird, "update", lambda known, content: updates.append(content))
-    ask("Create")
+    ask("Create", Adopt="true")
     ask("Update", "by-hand")
     ask("Update", "by-hand", {"WebhookAuth": "HEADER"})
     assert ["custom_headers" in content for content in updates] == [False, False, True]
@@ -279,7 +394,7 @@ def test_headers_that_bird_does_not_show_are_not_taken_away(ask, bird, monkeypat
 
 def test_of_several_the_first_is_adopted_and_it_is_said(ask, bird):
     bird.webhooks = {name: {"name": name, "target": TARGET, "events": ["open"]} for name in ("one", "two")}
-    answer = ask("Create")
+    answer = ask("Create", Adopt="true")
     assert answer["PhysicalResourceId"] == "one"
     assert answer["Data"]["Outcome"] == "adopted, because it existed, the first of 2 with this target"
     assert bird.webhooks["two"] == {"name": "two", "target": TARGET, "events": ["open"]}
@@ -659,32 +774,25 @@ MADE_UP = json.loads((Path(__file__).parents[1] / "data/inputs2/12-delete-event.
 ]
 
 
-@pytest.mark.parametrize("auth", ["BASIC", "HEADER"])
+@pytest.mark.parametrize("auth", ["BASIC", "HEADER", "NONE"])
 @pytest.mark.parametrize("status", ["ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"])
-def test_a_webhook_whose_create_was_given_up_is_found_by_target_and_credentials(
-    ask, bird, stack_state, caplog, status, auth
-):
+def test_a_webhook_whose_create_was_given_up_is_found_by_target_and_mark(ask, bird, stack_state, caplog, status, auth):
     ask("Create", WebhookAuth=auth)
     stack_state.status = status
     theirs = {"name": "theirs", "target": TARGET, "events": ["open"], "auth_type": "basic"}
-    bird.webhooks["theirs"] = theirs | {"auth_credentials": {"username": "bird", "password": "of-somebody-else"}}
+    # An adoption without an answer leaves our credentials: it is still the webhook that somebody had before.
+    bird.webhooks["theirs"] = theirs | {"auth_credentials": LOGIN, "custom_headers": ANOTHERS}
     bird.webhooks["elsewhere"] = {**only_of(bird, "bird-webhooks"), "target": "https://elsewhere.example.com/bird"}
     answer = ask("Delete", MADE_UP, WebhookAuth=auth)
     assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", MADE_UP)
     assert list(bird.webhooks) == ["theirs", "elsewhere"]
-    [left] = [record for record in caplog.records if record.msg == "webhook left at Bird, its credentials are not ours"]
+    [left] = [record for record in caplog.records if record.msg == "webhook left at Bird, not created by this stack"]
     assert left.webhook_id == "theirs"
 
 
 def only_of(bird, name: str) -> dict:
     [webhook] = [webhook for webhook in bird.webhooks.values() if webhook["name"] == name]
     return webhook
-
-
-def test_without_credentials_of_ours_no_webhook_can_be_told_to_be_ours(ask, bird, stack_goes):
-    bird.webhooks["theirs"] = {"name": "theirs", "target": TARGET, "events": ["open"]}
-    assert ask("Delete", MADE_UP, WebhookAuth="NONE")["Status"] == "SUCCESS"
-    assert list(bird.webhooks) == ["theirs"]
 
 
 @pytest.mark.parametrize("status", ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"])
@@ -721,7 +829,7 @@ def test_an_event_chooses_no_address_and_no_secret(ask, bird, target, secrets):
     }
     event = {"RequestType": "Create", "ResponseURL": ask.url, "StackId": STACK_ID, "RequestId": "r"}
     event |= {"LogicalResourceId": "BirdWebhook", "ResourceProperties": properties}
-    assert ask.invoke(event)["Data"]["Outcome"] == "adopted, because it existed"
+    assert ask.invoke(event)["Data"]["Outcome"] == "found again, it is the stack's own"
     assert only(bird)[1]["target"] == TARGET
     assert len(target.came) == came
     assert {headers["authorization"] for headers in bird.headers} == {KEY}

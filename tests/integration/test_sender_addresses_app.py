@@ -201,7 +201,7 @@ def deploy(group, dns, cloudformation, lambda_context, monkeypatch):
         slept: list[float] = []
         monkeypatch.setattr(waiting.time, "sleep", slept.append)
         monkeypatch.setattr(waiting.time, "monotonic", lambda: float(sum(slept)))
-        monkeypatch.setattr(app.boto3, "client", lambda service: denied)
+        monkeypatch.setattr(app.boto3, "client", lambda service, **_: denied)
         dns(["192.0.2.1"])
         url, answers = cloudformation
         event = {"RequestType": "Create", "ResponseURL": url, "StackId": "s", "RequestId": "r"}

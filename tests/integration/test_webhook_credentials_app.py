@@ -4,10 +4,12 @@ import hashlib
 import json
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError
 
 import webhook_credentials.app as app
 import webhook_credentials.cloudformation as cloudformation_module
+
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-0a1b-2c3d-4e5f-0a1b2c3d4e5f"
 
 
 def sha256(text: str) -> str:
@@ -40,7 +42,7 @@ NEW, OLD = {"username": "bird", "password": "new"}, {"username": "bird", "passwo
 def secrets(monkeypatch, stack_state):
     def use(denied: int = 0, **versions: dict) -> None:
         clients = {"secretsmanager": Secrets(versions, denied), "cloudformation": stack_state}
-        monkeypatch.setattr(app.boto3, "client", clients.__getitem__)
+        monkeypatch.setattr(app.boto3, "client", lambda service, **_: clients[service])
 
     return use
 
@@ -141,6 +143,34 @@ def test_a_role_that_may_not_read_the_secret_is_said_in_time(secrets, ask, pause
     assert sum(pauses) <= 60  # of the 90 s that the function has
 
 
+def test_a_key_that_the_functions_may_not_use_is_named_as_the_reason(secrets, ask, pauses):
+    """Before the buckets use the key: they depend on this answer."""
+    secrets(denied=100, AWSCURRENT=NEW)
+    answer = ask("Update", {**properties(), "KmsKeyArn": KEY})
+    assert answer["Reason"] == (
+        "The webhook's secret could not be read: AccessDeniedException. The policy of the key in KmsKeyArn must let "
+        "IAM policies of this account allow its use"
+    )
+
+
+def test_a_network_without_a_route_to_the_secret_is_named_in_time(ask, monkeypatch):
+    """As in a subnet without route or endpoint: no packet comes back."""
+    given = []
+
+    class NoAnswer:
+        def get_secret_value(self, **_: str) -> dict:
+            raise ConnectTimeoutError(endpoint_url="https://secretsmanager.eu-west-1.amazonaws.com/")
+
+    monkeypatch.setattr(app.boto3, "client", lambda service, config: given.append(config) or NoAnswer())
+    answer = ask("Create", properties())
+    assert answer["Reason"] == (
+        "The webhook's secret could not be read: ConnectTimeoutError. FunctionSubnetIds needs a route or an endpoint "
+        "to Secrets Manager"
+    )
+    [limits] = given  # botocore's own are 60 s and five tries, in the 90 s that the function has
+    assert limits.connect_timeout * limits.retries["total_max_attempts"] <= 15
+
+
 # --- the guard of settings ---
 
 
@@ -176,6 +206,20 @@ def test_an_update_that_loses_settings_is_refused_by_name(secrets, ask, stack_st
         )
         assert answer["Reason"].endswith("If you mean it, name them in SettingsToReset, with commas between them.")
         assert "rcpt_to" not in answer["Reason"]
+
+
+def test_an_update_that_takes_a_key_away_is_refused_by_its_arn(secrets, ask, stack_state):
+    """Every object and secret that was stored under it would be lost to the functions."""
+    secrets()
+    stack_state.status = "UPDATE_IN_PROGRESS"
+    old = {"Settings": {"KmsKeyArn": {"Value": KEY, "Default": ""}}}
+    new = {"Settings": {"KmsKeyArn": {"Value": KEY.replace("0a1b", "9999"), "Default": ""}}}
+    assert ask("Update", new, old)["Reason"] == (
+        f"Refused, because what is encrypted under {KEY} could not be read any more. Name the key in KmsReadKeyArns, "
+        "with commas between several. If nothing is encrypted under it, name KmsReadKeyArns in SettingsToReset."
+    )
+    new["Settings"]["KmsReadKeyArns"] = {"Value": KEY, "Default": ""}
+    assert ask("Update", new, old)["Status"] == "SUCCESS"
 
 
 @pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", ""])

@@ -65,6 +65,8 @@ def resolved(value, conditions: set[str]):
             return text
         case {"Fn::Sub": text}:
             return text
+        case {"Ref": str(name)}:
+            return name
     return value
 
 

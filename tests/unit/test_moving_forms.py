@@ -116,7 +116,7 @@ def test_what_the_origin_says_of_the_batch_is_kept(name, received_at, batch_id):
         ("refused--metrics.csv", "metrics, which are counts and not events"),
         ("refused--metrics.json", "metrics, which are counts and not events"),
         ("refused--latin-1.csv", "not UTF-8"),
-        ("refused--utf-16.json", "neither text in UTF-8 nor a format that is known"),
+        ("refused--utf-16.json", "text in UTF-16: bring JSON lines, CSV or Parquet"),
         ("refused--cut.gz", "gzip ends too early"),
         ("refused--not-json.txt", "not JSON"),
         ("refused--unknown-type.jsonl", "of a type that Bird does not document: its class is not known"),
@@ -236,6 +236,133 @@ def array(values):
     from arro3.core import Array, DataType
 
     return Array(values, DataType.utf8() if isinstance(values[0], str) else DataType.int64())
+
+
+# --- What strangers bring ---------------------------------------------------------------------------------------------
+
+EVENT = {"type": "bounce", "customer_id": "7", "event_id": "1", "timestamp": "1762160400"}
+ELEMENT = json.dumps({"msys": {"message_event": EVENT}}).encode()
+BOM = b"\xef\xbb\xbf"
+QUOTED = ELEMENT.replace(b'"', b'""')
+HEADER = b"type,event_id,timestamp,customer_id"
+
+
+def said(body: bytes) -> list:
+    """The event ids that were found, and the reasons of what was refused."""
+    found = list(forms.read([body], no_account))
+    return [
+        json.loads(item.element)["msys"]["message_event"]["event_id"] if isinstance(item, Found) else item[0]
+        for item in found
+        if not isinstance(item, Probe)
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(BOM + ELEMENT + b"\r\n" + ELEMENT + b"\r\n", id="Windows lines"),
+        pytest.param(ELEMENT + b"\r" + ELEMENT, id="old Macintosh lines"),
+        pytest.param(BOM + ELEMENT + b"\n" + BOM + ELEMENT, id="joined files, each with a byte order mark"),
+        pytest.param(BOM + b"[%b]" % ELEMENT + BOM + b"[%b]" % ELEMENT, id="joined arrays with byte order marks"),
+        pytest.param(b"%b,\n%b," % (ELEMENT, ELEMENT), id="commas without an array"),
+        pytest.param(b"\n\n%b\n\n\n%b\n" % (ELEMENT, ELEMENT), id="empty lines"),
+        pytest.param(json.dumps(json.loads(b"[%b,%b]" % (ELEMENT, ELEMENT)), indent=2).encode(), id="pretty array"),
+        pytest.param(b'{"0":%b,"7":%b,"@headers":{}}' % (ELEMENT, ELEMENT), id="PHP's array with a gap"),
+        pytest.param(b'event\r\n"%b"\r\n"%b"\r\n' % (QUOTED, QUOTED), id="CSV by Windows"),
+        pytest.param(HEADER + b"\rbounce,1,1762160400,7\rbounce,1,1762160400,7\r", id="CSV by an old Macintosh"),
+        pytest.param(HEADER.upper() + b"\n" + b"bounce,1,1762160400,7\n" * 2, id="CSV with names in capitals"),
+        pytest.param(HEADER + b",subject\n" + b"bounce,1,1762160400,7,\\N\n" * 2, id="CSV with nulls of MySQL"),
+        pytest.param(b'{"headers":{},"body":[%b,%b]}' % (ELEMENT, ELEMENT), id="a gateway's log of a request"),
+        pytest.param(json.dumps({k.upper(): v for k, v in EVENT.items()}).encode() * 2, id="a warehouse's names"),
+    ],
+)
+def test_two_events_are_found_in(body):
+    assert said(body) == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (ELEMENT + b"\nxx{\n" + ELEMENT, ["1", "not JSON", "1"]),
+        (ELEMENT[:60] + b"\n" + ELEMENT + b"\n" + ELEMENT, ["ends too early", "1", "1"]),
+        (ELEMENT[:20] + b"\n" + ELEMENT + b"\n" + ELEMENT, ["not JSON", "1", "1"]),
+        (b'{"a":1\n' + ELEMENT + b"\n", ["ends too early", "1"]),
+        (b"[%b]\n[%b\n[%b]\n" % (ELEMENT, ELEMENT[:60], ELEMENT), ["1", "not JSON", "1"]),
+        (ELEMENT + b"\n" + ELEMENT[:60], ["1", "ends too early"]),
+    ],
+)
+def test_a_damaged_value_costs_that_value(body, expected):
+    assert said(body) == expected
+
+
+def test_of_a_stream_too_a_damaged_value_costs_that_value(monkeypatch):
+    monkeypatch.setattr(forms, "WHOLE_BYTES", 10)
+    arrays = b"[%b,\n%b]\n[%b\n[%b]\n" % (ELEMENT, ELEMENT, ELEMENT[:60], ELEMENT)
+    assert said(arrays) == ["1", "1", "ends too early", "1"]
+
+
+def test_after_many_damaged_lines_the_rest_is_refused_as_one():
+    lines = ELEMENT + b"\n" + b"{]\n" * 150 + ELEMENT
+    assert said(lines) == ["1", *["not JSON"] * 100, "more than 100 damaged lines: the rest is not read"]
+
+
+@pytest.mark.parametrize(
+    ("begins", "reason"),
+    [
+        (b"PK\x03\x04", "a zip archive: unpack it first, or compress it by gzip"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first, or compress it by gzip"),
+        (b"BZh91AY", "compressed by bzip2: unpack it first, or compress it by gzip"),
+        (b"\xfd7zXZ\0", "compressed by xz: unpack it first, or compress it by gzip"),
+        (b"\xff\x06\0\0sNaPpY", "compressed by Snappy: unpack it first, or compress it by gzip"),
+        (b"a.json" + b"\0" * 251 + b"ustar\0", "a tar archive: unpack it first, or compress it by gzip"),
+        (gzip.compress(b"a.json" + b"\0" * 251 + b"ustar\0"), "a tar archive: unpack it first, or compress it by gzip"),
+        (b"Obj\x01\x04\x14avro.codec", "Avro: bring JSON lines, CSV or Parquet"),
+        (b"ORC\x00", "ORC: bring JSON lines, CSV or Parquet"),
+        (b"SQLite format 3\0", "neither text in UTF-8 nor a format that is known"),
+        (b'"%b"\n' % QUOTED, "CSV without the line that names its columns: export it with `csv header`"),
+        (b'1,"[%b]"\n' % QUOTED, "CSV without the line that names its columns: export it with `csv header`"),
+        (b" event \n-----\n " + ELEMENT + b"\n(1 row)\n", forms.UNQUOTED),
+        (HEADER + b",type\nbounce,1,1762160400,7,click\n", "a header that names a column twice"),
+        (HEADER + b"\nbounce,9.23569E+16,1762160400,7\n", "with an event_id that a program has taken for a number"),
+        (b'{"errors":[{"message":"Forbidden"}]}', "an error that Bird's API answered, and not a page of events"),
+        (b'{"eventData":{"type":"open","timestamp":{"$numberLong":"1762160400"}}}', forms.CANONICAL),
+        (b'{"body":"%%%","isBase64Encoded":true,"httpMethod":"POST"}', "a request whose body cannot be read"),
+    ],
+)
+def test_a_stranger_is_told_by_name_what_cannot_be_read(begins, reason):
+    [refused] = said(begins)
+    assert refused.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        ('"11/03/2025 09:00:00"', "with a time that cannot be read"),
+        ('"0001-01-01T00:00:00Z"', "with a time that cannot be read"),
+        ('"nan"', "with a time that cannot be read"),
+        ("9" * 400, "with a time that cannot be read"),
+        ("null", "without a time"),
+        ('""', "without a time"),
+    ],
+)
+def test_an_event_alone_without_its_time_would_be_another_event_of_another_date(time, reason):
+    line = f'{{"type":"bounce","event_id":"1","customer_id":"7","timestamp":{time}}}'.encode()
+    assert said(line) == [reason]
+
+
+def test_numbers_that_a_program_wrote_as_fractions_stay_what_they_were():
+    line = (
+        b'{"type":"relay_delivery","event_id":"1","customer_id":7.0,"subaccount_id":42.0,"timestamp":1762160400000.0}'
+    )
+    [found] = forms.read([line], no_account)
+    assert (found.account, found.timestamp) == ("7", 1762160400000)
+    assert b'"subaccount_id":"42"' in found.element
+
+
+def test_a_time_as_a_fraction_is_the_time_that_process_reads():
+    body = b'[{"msys":{"track_event":{"type":"open","event_id":"1","timestamp":1762160400.5}}}]'
+    [found] = forms.read([body], no_account)
+    assert found.timestamp == 1762160400500
 
 
 # --- Values in a stream -----------------------------------------------------------------------------------------------

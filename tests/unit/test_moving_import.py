@@ -1,16 +1,20 @@
 """`import` of one folder without AWS: whom it leaves out, what it refuses, and what it counts, in a dry run."""
 
 import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from bird_webhooks.moving import forms, splitting
+from bird_webhooks.moving.books import summary
 from bird_webhooks.moving.importing import Choice, Import
 from bird_webhooks.moving.ledger import Ledger
-from bird_webhooks.moving.sources import Folder
+from bird_webhooks.moving.sources import Entry, Folder, Lines, Opened
+from bird_webhooks.operate import tombstone
 from process.tombstones import Tombstones, name
 
 KEY = b"k" * 32
@@ -74,7 +78,7 @@ def test_what_an_erased_person_did_afterwards_is_imported(tmp_path):
 # --- What is odd ------------------------------------------------------------------------------------------------------
 
 GOOD = event(type="delivery", event_id="2")
-NO_TIME = "with a time that is neither in Unix seconds nor in milliseconds"
+NO_TIME = "with a time that cannot be read"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ NO_TIME = "with a time that is neither in Unix seconds nor in milliseconds"
 )
 def test_an_odd_value_costs_its_line_and_not_the_import(tmp_path, odd, reason):
     books = imported(tmp_path, {"a.jsonl": odd + b"\n" + GOOD, "b.jsonl": event(type="open", event_id="3")})
-    assert books.refused == [(str(tmp_path / "a.jsonl"), reason, 1)]
+    assert books.refused == [(str(tmp_path / "a.jsonl"), reason, 1, 1)]
     assert (books.events["imported"], books.objects["imported"], books.objects["refused"]) == (2, 1, 1)
 
 
@@ -118,7 +122,7 @@ def test_what_nobody_foresaw_costs_one_object_and_is_named_without_its_values(tm
     monkeypatch.setattr(forms, "read", read)
     odd = f"{'0' * 32}.json"
     books = imported(tmp_path, {odd: event(type="open"), "b.json": GOOD})
-    assert books.refused == [(str(tmp_path / odd), "cannot be read, by a fault of this program: KeyError", None)]
+    assert books.refused == [(str(tmp_path / odd), "cannot be read, by a fault of this program: KeyError", None, 1)]
     assert books.events["imported"] == 1
 
 
@@ -140,3 +144,82 @@ def test_the_months_count_each_event_once_and_no_erased_person(tmp_path):
     books = imported(tmp_path, {"a.jsonl": body, "b.jsonl": body, "c.jsonl": old, "d.jsonl": old}, GONE)
     assert books.by_month == {("2025-11", "open"): 1, ("2010-01", "open"): 1}
     assert (books.events["imported"], books.odd_dates) == (2, 1)
+
+
+# --- Large objects ----------------------------------------------------------------------------------------------------
+
+
+class Endless(Lines):
+    """The standard input, made piece by piece."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__(BytesIO())
+        self.pieces = pieces
+
+    def open(self, entry: Entry) -> Opened:
+        return Opened(self.pieces, {})
+
+
+def streamed(pieces: Callable[[], Iterator[bytes]]) -> Import:
+    stack: Any = Stack()
+    return Import(stack, Endless(pieces()), Choice(dry_run=True), Ledger(stack), NOBODY)
+
+
+def test_a_stream_is_handed_over_while_it_is_read(monkeypatch):
+    monkeypatch.setattr(splitting, "MAX_ELEMENTS", 10)
+    handed = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(30):
+            handed.append((run.books.messages, len(run._open)))
+            yield b"".join(event(type="open", event_id=f"{number}-{one}") + b"\n" for one in range(100))
+
+    run = streamed(pieces)
+    monkeypatch.setattr(forms, "WHOLE_BYTES", 1_000)
+    run.run()
+    assert handed[-1] == (2, 1)
+    assert (run.books.messages, run.books.batches) == (3, 300)
+
+
+def test_a_file_in_any_order_makes_few_messages(monkeypatch):
+    monkeypatch.setattr(splitting, "MAX_WAITING_BYTES", 20_000)
+    days = [1735689600 + 86400 * ((number * 97) % 365) for number in range(1825)]
+    lines = b"".join(event(type="open", event_id=str(number), timestamp=day) + b"\n" for number, day in enumerate(days))
+    run = streamed(lambda: iter([lines]))
+    run.run()
+    assert (run.books.batches > 1500, run.books.messages) == (True, 365)
+
+
+def test_many_refusals_of_one_object_are_one_line(tmp_path, capsys):
+    lines = (event(type="unheard_of") + b"\n") * 1000 + event(type="open")
+    books = imported(tmp_path, {"a.jsonl": lines})
+    unknown = "of a type that Bird does not document: its class is not known"
+    assert books.refused == [(str(tmp_path / "a.jsonl"), unknown, 1, 1000)]
+    assert books.events["refused"] == 1000
+    assert capsys.readouterr().out == f"refused: {tmp_path}/a.jsonl, at its value 1 (and 999 more): {unknown}\n"
+
+
+def test_no_address_in_the_name_of_an_object_is_shown(tmp_path, capsys):
+    books = imported(tmp_path, {"person@example.com.json": b"{"})
+    assert books.refused[0][0].endswith("<address>")
+    said = capsys.readouterr().out
+    assert ("person" in said, "refused: " in said) == (False, True)
+
+
+def test_events_without_a_time_are_said(tmp_path):
+    books = imported(tmp_path, {"a.json": b'[{"msys":{"track_event":{"type":"open","event_id":"1","timestamp":"x"}}}]'})
+    assert (books.untimed, books.odd_dates) == (1, 0)
+    stack: Any = Stack()
+    assert "1 events have no time that can be read" in list(summary(stack, books, dry_run=False))[2]
+
+
+def test_who_is_erased_while_an_import_reads_is_said_and_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_bytes(event(type="open"))
+    stack: Any = Stack()
+    run = Import(stack, Folder(tmp_path), Choice(), Ledger(stack), NOBODY)
+    monkeypatch.setattr(tombstone, "read_all", lambda stack: GONE)
+    run.books.batches = 1
+    assert run.erased_meanwhile() == 1
+    run._erased_read_at -= 61
+    run._read_erased()
+    assert run.erased is GONE

@@ -131,6 +131,6 @@ def test_duckdb_reads_the_patterns_as_python_does():
 
 def test_it_takes_little_time_for_hostile_texts():
     began = time.process_time()
-    for text in ("&" * 20_000, "%25" * 7_000, "\\" * 20_000, "=3d40" * 4_000, "@" * 20_000):
+    for text in ("&" * 10_000, "%25" * 3_500, "\\" * 10_000, "=3d40" * 2_000, "@" * 10_000):
         row_filter.possibly(text, "person@example.com")
-    assert time.process_time() - began < 60
+    assert time.process_time() - began < 30

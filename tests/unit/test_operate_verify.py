@@ -34,7 +34,7 @@ class Account:
     def __init__(self, operations: dict[str, Any]) -> None:
         self.operations = operations
 
-    def client(self, service: str) -> "Account":
+    def client(self, service: str, region: str | None = None) -> "Account":
         return self
 
     def get_paginator(self, name: str) -> "Account":
@@ -334,7 +334,14 @@ def test_object_lock(answer, status):
     assert finding(verify_settings.object_lock, account)[0] == status
 
 
-def encrypted(bucket: dict[str, str] | None = None, topic: str = "", queue: str = "", secret: str = "") -> Stack:
+def encrypted(
+    bucket: dict[str, str] | None = None,
+    topic: str = "",
+    queue: str = "",
+    secret: str = "",
+    state: str = "Enabled",
+    **parameters: str,
+) -> Stack:
     rules = [{"ApplyServerSideEncryptionByDefault": bucket or {"SSEAlgorithm": "AES256"}}]
     return target(
         {
@@ -342,9 +349,15 @@ def encrypted(bucket: dict[str, str] | None = None, topic: str = "", queue: str 
             "get_topic_attributes": {"Attributes": {"KmsMasterKeyId": topic} if topic else {}},
             "get_queue_attributes": {"Attributes": {"KmsMasterKeyId": queue}} if queue else {},
             "describe_secret": {"KmsKeyId": secret} if secret else {},
+            "describe_key": {"KeyMetadata": {"KeyState": state}},
         },
         BirdApiKeySecretArn="a-secret",
+        **parameters,
     )
+
+
+KEY, EARLIER = (f"arn:aws:kms:eu-west-1:111122223333:key/{n}a1b2c3d-0a1b-2c3d-4e5f-0a1b2c3d4e5f" for n in (0, 1))
+UNDER_KEY = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
 
 
 @pytest.mark.parametrize(
@@ -370,6 +383,26 @@ def encrypted(bucket: dict[str, str] | None = None, topic: str = "", queue: str 
             encrypted(secret="arn:key"),
             ("warning", "under a key of yours: the secret of BirdApiKeySecretArn"),
             id="secret",
+        ),
+        pytest.param(
+            encrypted(UNDER_KEY, secret=EARLIER, KmsKeyArn=KEY, KmsReadKeyArns=EARLIER),
+            ("ok", f"buckets and secrets are under {KEY}, which is enabled"),
+            id="keys that the functions may use",
+        ),
+        pytest.param(
+            encrypted(UNDER_KEY, KmsReadKeyArns=KEY),
+            ("warning", "under a key of yours: raw bucket, lake bucket"),
+            id="bucket under a key that they may only read with",
+        ),
+        pytest.param(
+            encrypted(KmsKeyArn=KEY),
+            ("warning", "the raw bucket is not encrypted with KmsKeyArn: new objects are under S3's own key"),
+            id="bucket put back by hand",
+        ),
+        pytest.param(
+            encrypted(UNDER_KEY, state="PendingDeletion", KmsKeyArn=KEY),
+            ("failed", f"the key {KEY} is PendingDeletion: nothing under it can be read"),
+            id="key that is to be deleted",
         ),
     ],
 )

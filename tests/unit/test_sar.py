@@ -15,7 +15,7 @@ from maintain.sar import __main__ as sar
 from maintain.sar import checks
 from maintain.sar.checks import CHECKS, METADATA, Candidate, capabilities
 from maintain.sar.generate import GenerateError, generate, written
-from webhook_credentials.settings import lost_settings
+from webhook_credentials.settings import lost_keys, lost_settings
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,11 @@ RESETS = {
     "CloseAfterHours": "dates are closed 10 hours after their end; those that are closed stay so",
     "RawBucketName": "refused",  # batches would move to another bucket
     "RawPrefix": "refused",  # batches would move to another folder
+    "ExistingRawBucket": "refused",  # batches would move to a new bucket
+    "ExistingLakeBucket": "refused",  # rows would move to a new bucket
+    "FormerRawPlaces": "refused",  # erase and replay would no longer look there
+    "ExistingHashKeyArn": "refused",  # equal values would get other hashes
+    "ExistingTombstoneKeyArn": "refused",  # erased persons could come in again
     "DropFields": "refused",  # rows would show what was dropped
     "HashFields": "refused",  # rows would show addresses
     "PublishEvents": "refused",  # the bus would be deleted, and the rules on it
@@ -98,9 +103,14 @@ RESETS = {
     "PostgresSchema": "refused",  # rows would move to another schema
     "PostgresSubnetIds": "refused",  # the database would be out of reach
     "PostgresSecurityGroupIds": "CloudFormation refuses subnets without groups, and rolls back",
+    "KmsKeyArn": "refused",  # what was stored under the key could not be read
+    "KmsReadKeyArns": "refused",  # the same
+    "FunctionSubnetIds": "refused",  # functions would leave the VPC, and the database would be out of reach
+    "FunctionSecurityGroupIds": "CloudFormation refuses subnets without groups, and rolls back",
     "CredentialsVersion": "the credentials' digests are computed anew, and are the same",
     "SettingsToReset": "SettingsGuard refuses what it allowed before",
     "BirdWebhookName": "the webhook gets the stack's name",
+    "AdoptBirdWebhook": "a webhook taken over stays with the stack; no other is taken over",
     "DeleteBirdWebhook": "the webhook stays at Bird when the stack is deleted",
     "RawRetentionDays": "batches are kept for ever",
     "QuarantineRetentionDays": "quarantined events are kept for ever",
@@ -149,6 +159,28 @@ def test_a_reset_of_a_guarded_setting_is_refused_by_its_name(template, name):
     assert lost_settings(before, before) == []
 
 
+def kms(key: str = "", read: str = "", reset: str = "") -> dict:
+    settings = {"KmsKeyArn": {"Value": key, "Default": ""}, "KmsReadKeyArns": {"Value": read, "Default": ""}}
+    return {"Settings": settings, "SettingsToReset": reset}
+
+
+KEYS = [
+    pytest.param(kms(), kms("arn:a"), [], id="first key"),
+    pytest.param({}, kms("arn:a"), [], id="first key, of a version without such settings"),
+    pytest.param(kms("arn:a"), kms("arn:b"), ["arn:a"], id="another key alone"),
+    pytest.param(kms("arn:a"), kms("arn:b", "arn:a"), [], id="another key, and the earlier one to read"),
+    pytest.param(kms("arn:a"), kms("", "arn:a", "KmsKeyArn"), [], id="back to S3's key, the earlier one to read"),
+    pytest.param(kms("arn:a"), kms("", "", "KmsKeyArn"), ["arn:a"], id="back to S3's key, earlier objects forgotten"),
+    pytest.param(kms("arn:b", "arn:a,arn:c"), kms("arn:b", "arn:c"), ["arn:a"], id="one of two earlier keys removed"),
+    pytest.param(kms("arn:b", "arn:a"), kms("arn:b", "", "KmsReadKeyArns"), [], id="nothing is under the earlier key"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "lost"), KEYS)
+def test_no_update_takes_a_key_away_that_objects_may_need(before, after, lost):
+    assert lost_keys(before, after) == lost
+
+
 def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
     """So that nothing has changed when it refuses, for example no rows without HashFields until the rollback ends.
 
@@ -188,6 +220,8 @@ EARLY_BUT_HARMLESS = {
     *("Certificate", "AddressRecord", "HttpApiDomain", "AlarmEmailSubscription", "BirdWebhookRole", "LoadPostgresRole"),
     # Used by ingest and by BirdWebhook, which wait.
     *("WebhookCredentials", "BirdWebhookFunction"),
+    # The guard is this function, and its role reads the secret: the rollback of a refused update restores both.
+    *("WebhookSecret", "WebhookCredentialsRole", "WebhookCredentialsFunction"),
     # Without the bus they tell the alarm topic only.
     *("DeliverabilityAlertsFunction", "DeliverabilityAlertsBusPolicy"),
     # A query of these seconds may fail; no row is written by them.

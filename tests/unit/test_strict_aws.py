@@ -72,9 +72,26 @@ def role(*statements: dict) -> dict:
     return one("AWS::IAM::Role", {"Policies": [{"PolicyDocument": {"Statement": list(statements)}}]})
 
 
+def in_a_vpc(*actions: str) -> dict:
+    made = role({"Effect": "Allow", "Action": list(actions), "Resource": "*"})
+    config = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    properties = {
+        "Role": {"Fn::GetAtt": ["It", "Arn"]},
+        "VpcConfig": {"Fn::If": ["In", config, {"Ref": "AWS::NoValue"}]},
+    }
+    made["Resources"]["Function"] = {"Type": "AWS::Lambda::Function", "Properties": properties}
+    return made
+
+
+INTERFACES = ("ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface")
 SPACES = {"AllowedPattern": "^[a-z ]+$"}
 ENCODED = {"Fn::Join": ["+", {"Fn::Split": [" ", {"Fn::Sub": "${Prefix}/"}]}]}
 REFUSED = [
+    (
+        rules.functions_in_a_vpc_may_make_interfaces,
+        in_a_vpc("ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces"),
+        "function Function is in a VPC, and its role lacks ec2:DeleteNetworkInterface",
+    ),
     (rules.views_have_partition_keys, view(PartitionKeys=None), "view It needs PartitionKeys: []"),
     (
         rules.tables_have_a_serde,
@@ -225,6 +242,7 @@ TAKEN = [
     (rules.views_have_their_comment_and_no_description, view()),
     (rules.notification_filters_are_encoded, bucket(ENCODED, Prefix=SPACES)),
     (rules.notification_filters_are_encoded, bucket("B+Event%20Data/")),
+    (rules.functions_in_a_vpc_may_make_interfaces, in_a_vpc(*INTERFACES)),
     (rules.custom_resources_give_up_after_their_function, custom_resource(30, ServiceTimeout=60)),
     (rules.queues_hide_messages_for_six_times_their_function, mapping(720, 120)),
 ]

@@ -9,7 +9,7 @@ RULES: list[Rule] = []
 
 def apply() -> None:
     """Put every rule into the MiniStack of this process."""
-    from local_aws.strict.emulated import athena, cloudformation, glue, iam, limits, s3, sqs  # noqa: F401
+    from local_aws.strict.emulated import athena, cloudformation, glue, iam, kms, limits, network, s3, sqs  # noqa: F401
 
     for each in RULES:
         each.apply()

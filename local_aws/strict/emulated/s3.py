@@ -4,6 +4,8 @@ import asyncio
 import socket
 import struct
 import time
+from fnmatch import fnmatchcase
+from itertools import combinations
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -28,6 +30,31 @@ def notification_filters_are_encoded() -> None:
 def encoded_key_matches(key: str, prefix: str | None, suffix: str | None) -> bool:
     encoded = quote_plus(key, safe=SAFE)
     return encoded.startswith(prefix or "") and encoded.endswith(suffix or "")
+
+
+@rule("https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html", RULES)
+def overlapping_notifications_are_refused() -> None:
+    """Two entries of a bucket may not announce the same event of the same key, whatever their destinations."""
+    validate = s3._validate_notification_configs
+
+    def validating(entries: list[dict[str, Any]], *rest: Any, **named: Any) -> Any:
+        if any(overlap(one, other) for one, other in combinations(entries, 2)):
+            words = "Configurations overlap. Configurations on the same bucket cannot share a common event type."
+            return s3._invalid_notification_config(words)
+        return validate(entries, *rest, **named)
+
+    s3._validate_notification_configs = validating
+
+
+def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    prefixes, suffixes = (
+        [entry[affix] or "" for entry in (one, other)] for affix in ("filter_prefix", "filter_suffix")
+    )
+    begins = prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
+    ends = suffixes[0].endswith(suffixes[1]) or suffixes[1].endswith(suffixes[0])
+    return (
+        begins and ends and any(fnmatchcase(a, b) or fnmatchcase(b, a) for a in one["events"] for b in other["events"])
+    )
 
 
 @rule("https://aws.amazon.com/blogs/aws/amazon-s3-update-sigv2-deprecation-period-extended-modified/", RULES)

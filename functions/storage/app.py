@@ -1,0 +1,193 @@
+"""Custom resource: existing buckets announce to the stack, and no deployment forgets where data lies.
+
+Create, Update: what would be forgotten -> a refusal. Otherwise the notification configuration of an existing bucket is
+read, merged and written; what CloudFormation makes has its own. Then the lake bucket's record is renewed.
+Delete: our entries leave both buckets, which outlive the stack; what others have put there stays as it is.
+
+S3 has no condition for writing a notification configuration: who writes between our reading and writing is overwritten.
+So nothing is done between the two, and the result is read again.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from storage import announcements, places
+from storage.announcements import RAW_EVENTS, ROW_EVENTS, Entry, OverlapError
+from storage.cloudformation import answer_to, seconds_left, send, stack_status, when_allowed
+from storage.places import ForgottenError, Given, Record
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+ANSWER_RESERVE_SECONDS = 25
+ROW_FOLDERS = ["events/", "events-csv/"]
+TRIES = 3
+PAUSE_SECONDS = 1
+GONE = ("NoSuchKey", "404")
+
+
+class UnusableError(Exception):
+    """A bucket cannot be taken; the text says why."""
+
+
+def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
+    """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
+    given = Given.read(event["ResourceProperties"])
+    answer = answer_to(event, "storage") | {"Data": {"FormerRawArns": ",".join(former_arns(event, given))}}
+
+    def seconds() -> float:
+        return seconds_left(context) - ANSWER_RESERVE_SECONDS
+
+    # A failure while the stack is deleted or rolls back would leave it stuck.
+    may_fail = event["RequestType"] != "Delete" and "ROLLBACK" not in stack_status(event["StackId"])
+    try:
+        if event["RequestType"] == "Delete":
+            leave(event, given, seconds)
+        else:
+            take(event, given, seconds, may_refuse=may_fail)
+        answer |= {"Status": "SUCCESS"}
+    except (ForgottenError, UnusableError) as error:
+        logger.warning("refused", extra={"reason": str(error)})
+        answer |= {"Status": "FAILED", "Reason": str(error)}
+    except Exception as error:  # the stack's events must show any error
+        logger.exception("storage not taken")
+        answer |= {"Status": "FAILED", "Reason": f"The buckets could not be set up: {named(error)}"}
+    if not may_fail:
+        answer["Status"] = "SUCCESS"
+    send(event["ResponseURL"], answer, context)
+    logger.info("custom resource answered", extra={"status": answer["Status"]})
+
+
+def former_arns(event: Mapping[str, Any], given: Given) -> list[str]:
+    """For a policy: CloudFormation cannot make a list of ARNs of a list of names."""
+    partition = event["StackId"].split(":")[1]
+    return [f"arn:{partition}:s3:::{place}/*" for place in given.former]
+
+
+def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *, may_refuse: bool) -> None:
+    """Errors: ForgottenError, UnusableError."""
+    properties, old = event["ResourceProperties"], event.get("OldResourceProperties")
+    before = Given.read(old) if old else None
+    account = event["StackId"].split(":")[4]
+    for bucket, exists in [(properties["RawBucket"], given.existing_raw), (given.lake, given.existing_lake)]:
+        if exists:
+            require_usable(bucket, account, seconds)
+    record, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds())
+    if may_refuse:
+        places.refuse_to_forget(given, before, record, has_tombstones)
+    if given.existing_raw:
+        announce(properties["RawBucket"], announcements.entries(properties["QueueArn"], RAW_EVENTS, given.announced))
+    if given.existing_lake:
+        announce(given.lake, announcements.entries(properties["TopicArn"], ROW_EVENTS, ROW_FOLDERS))
+    if may_refuse:  # a place that a failed update has left may hold batches
+        record = places.renewed(given, before, record)
+        s3().put_object(
+            Bucket=given.lake,
+            Key=places.KEY,
+            Body=json.dumps(record.document()).encode(),
+            ContentType="application/json",
+        )
+
+
+def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) -> None:
+    """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
+    properties = event["ResourceProperties"]
+    if "ROLLBACK" in stack_status(event["StackId"]) and not given.existing_lake:
+        s3().delete_object(Bucket=given.lake, Key=places.KEY)  # or CloudFormation could not delete the bucket
+    for bucket, destination in [
+        (properties["RawBucket"], properties["QueueArn"]),
+        (given.lake, properties["TopicArn"]),
+    ]:
+        try:
+            there = when_allowed(partial(configuration, bucket), seconds())
+            wanted = announcements.without(there, destination)
+            if not announcements.same(there, wanted):
+                write(bucket, wanted)
+        except ClientError as error:
+            logger.warning("bucket keeps its entries", extra={"bucket": bucket, "reason": named(error)})
+
+
+def announce(bucket: str, ours: list[Entry]) -> None:
+    """Errors: UnusableError."""
+    for _ in range(TRIES):
+        there = configuration(bucket)
+        try:
+            wanted = announcements.merged(there, ours)
+        except OverlapError as error:
+            raise UnusableError(
+                f"The bucket {bucket} announces the same keys elsewhere already, and S3 refuses to do so twice: see "
+                f"its notification entry with the id {error}. If that is of a stack which is deleted, remove the "
+                "entry; otherwise give another RawPrefix, or another bucket."
+            ) from error
+        if announcements.same(there, wanted):
+            return
+        write(bucket, wanted)
+        time.sleep(PAUSE_SECONDS)
+    if not announcements.same(configuration(bucket), wanted):
+        raise UnusableError(f"Another program changes the notification configuration of the bucket {bucket}: try again")
+
+
+def require_usable(bucket: str, account: str, seconds: Callable[[], float]) -> None:
+    """Waits until IAM allows the new role. Errors: UnusableError."""
+    try:
+        when_allowed(
+            lambda: s3().get_bucket_notification_configuration(Bucket=bucket, ExpectedBucketOwner=account), seconds()
+        )
+        region = s3().head_bucket(Bucket=bucket, ExpectedBucketOwner=account).get("BucketRegion")
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        reasons = {
+            "NoSuchBucket": "there is no such bucket",
+            "404": "there is no such bucket",
+            "AccessDenied": "it is another account's, or its policy denies the stack's roles",
+            "403": "it is another account's, or its policy denies the stack's roles",
+        }
+        raise UnusableError(f"The bucket {bucket} cannot be used: {reasons.get(code, code)}") from error
+    if region not in (None, s3().meta.region_name):
+        raise UnusableError(
+            f"The bucket {bucket} cannot be used: it is in {region}, and S3 announces within a region only"
+        )
+
+
+def configuration(bucket: str) -> dict[str, Any]:
+    return dict(s3().get_bucket_notification_configuration(Bucket=bucket))
+
+
+def write(bucket: str, wanted: dict[str, Any]) -> None:
+    """Unvalidated, because an entry of others whose queue is gone must stay and not fail ours.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketNotificationConfiguration.html
+    """
+    s3().put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration=wanted, SkipDestinationValidation=True
+    )
+
+
+def read(lake: str) -> Record:
+    try:
+        return Record.read(json.loads(s3().get_object(Bucket=lake, Key=places.KEY)["Body"].read()))
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in GONE:
+            raise
+        return Record()
+
+
+def any_tombstone(lake: str) -> bool:
+    return bool(s3().list_objects_v2(Bucket=lake, Prefix=places.TOMBSTONES, MaxKeys=1)["KeyCount"])
+
+
+@cache
+def s3() -> Any:
+    return boto3.client("s3")
+
+
+def named(error: Exception) -> str:
+    """AWS's error code, or the error's type. Not its text, which may contain anything."""
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

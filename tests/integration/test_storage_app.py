@@ -1,0 +1,252 @@
+"""The custom resource Storage against S3: what others have in an existing bucket stays, and no place is forgotten."""
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+
+import storage.app as app
+from tests.integration.conftest import LAKE_BUCKET, RAW_BUCKET
+
+ACCOUNT = "123456789012"
+QUEUE = f"arn:aws:sqs:eu-west-1:{ACCOUNT}:bird-ProcessQueue-1"
+TOPIC = f"arn:aws:sns:eu-west-1:{ACCOUNT}:bird-RowsTopic-1"
+OTHERS = {
+    "QueueConfigurations": [
+        {
+            "Id": "audit",
+            "QueueArn": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:gone-long-ago",
+            "Events": ["s3:ObjectCreated:*"],
+            "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "invoices/"}]}},
+        }
+    ],
+    "EventBridgeConfiguration": {},
+}
+
+
+class S3:
+    """S3 of moto, but for notifications: moto has no SkipDestinationValidation. As AWS keeps them, of two buckets."""
+
+    def __init__(self, real, region: str = "eu-west-1") -> None:
+        self.real, self.meta, self.region = real, real.meta, region
+        self.kept: dict[str, dict] = {RAW_BUCKET: dict(OTHERS), LAKE_BUCKET: {}}
+        self.writes, self.overwritten, self.denied = 0, 0, 0
+        self.always_denied: set[str] = set()
+
+    def __getattr__(self, name: str):
+        return getattr(self.real, name)
+
+    def head_bucket(self, **asked) -> dict:
+        return {**self.real.head_bucket(Bucket=asked["Bucket"]), "BucketRegion": self.region}
+
+    def get_bucket_notification_configuration(self, Bucket: str, ExpectedBucketOwner: str = ACCOUNT) -> dict:  # noqa: N803
+        if self.denied or Bucket in self.always_denied or ExpectedBucketOwner != ACCOUNT:
+            self.denied = max(0, self.denied - 1)
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetBucketNotificationConfiguration")
+        if Bucket not in self.kept:
+            raise ClientError({"Error": {"Code": "NoSuchBucket"}}, "GetBucketNotificationConfiguration")
+        return {**json.loads(json.dumps(self.kept[Bucket])), "ResponseMetadata": {"HTTPStatusCode": 200}}
+
+    def put_bucket_notification_configuration(
+        self,
+        Bucket: str,  # noqa: N803
+        NotificationConfiguration: dict,  # noqa: N803
+        SkipDestinationValidation: bool,  # noqa: N803
+    ) -> None:
+        assert SkipDestinationValidation
+        self.writes += 1
+        if self.overwritten:  # by another program, in the same moment
+            self.overwritten -= 1
+            return
+        self.kept[Bucket] = NotificationConfiguration
+
+
+@pytest.fixture
+def buckets(s3, monkeypatch, stack_state):
+    found = S3(s3)
+    monkeypatch.setattr(app, "s3", lambda: found)
+    monkeypatch.setattr(
+        "storage.cloudformation.boto3.client", lambda service, **_: {"cloudformation": stack_state}[service]
+    )
+    monkeypatch.setattr("storage.cloudformation.time.sleep", lambda seconds: None)
+    return found
+
+
+def properties(**changes: str) -> dict[str, str]:
+    return {
+        "RawBucket": RAW_BUCKET,
+        "RawPrefix": "raw",
+        "FormerRawPlaces": "",
+        "LakeBucket": LAKE_BUCKET,
+        "ExistingRawBucket": RAW_BUCKET,
+        "ExistingLakeBucket": LAKE_BUCKET,
+        "QueueArn": QUEUE,
+        "TopicArn": TOPIC,
+        "TombstoneKeyArn": "arn:key",
+        "ExistingTombstoneKeyArn": "",
+        "HashKeyArn": "",
+        "SettingsToReset": "",
+        **changes,
+    }
+
+
+@pytest.fixture
+def ask(buckets, cloudformation, lambda_context):
+    url, answers = cloudformation
+
+    def request(kind: str, new: dict[str, str], old: dict[str, str] | None = None) -> dict:
+        event = {
+            "RequestType": kind,
+            "ResponseURL": url,
+            "StackId": f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/bird/1",
+            "RequestId": "r",
+            "LogicalResourceId": "Storage",
+            "ResourceProperties": new,
+        }
+        app.lambda_handler(event | ({"OldResourceProperties": old} if old else {}), lambda_context)
+        return answers[-1]
+
+    return request
+
+
+def ours(configuration: dict) -> list[tuple[str, list[str]]]:
+    """Prefix and events of each entry of the stack's."""
+    return [
+        (entry["Filter"]["Key"]["FilterRules"][0]["Value"], entry["Events"])
+        for member, name, destination in (
+            ("QueueConfigurations", "QueueArn", QUEUE),
+            ("TopicConfigurations", "TopicArn", TOPIC),
+        )
+        for entry in configuration.get(member, [])
+        if entry[name] == destination
+    ]
+
+
+RAW = ["s3:ObjectCreated:Put", "s3:ObjectCreated:Post", "s3:ObjectCreated:Copy"]
+ROWS = ["s3:ObjectCreated:Put", "s3:ObjectCreated:Copy"]
+
+
+def test_existing_buckets_through_the_life_of_a_stack(buckets, ask):
+    first = properties()
+    assert ask("Create", first)["Status"] == "SUCCESS"
+    assert ours(buckets.kept[RAW_BUCKET]) == [("raw/", RAW)]
+    assert ours(buckets.kept[LAKE_BUCKET]) == [("events/", ROWS), ("events-csv/", ROWS)]
+    # WHEN it is asked once more, THEN nothing is written
+    assert (buckets.writes, ask("Update", first, first)["Status"], buckets.writes) == (2, "SUCCESS", 2)
+    # WHEN the prefix changes, THEN batches that are still being written under the old one are announced too
+    moved = properties(RawPrefix="B Event Data", FormerRawPlaces=f"{RAW_BUCKET}/raw")
+    answer = ask("Update", moved, first)
+    assert answer["Data"] == {"FormerRawArns": f"arn:aws:s3:::{RAW_BUCKET}/raw/*"}
+    assert ours(buckets.kept[RAW_BUCKET]) == [("B+Event+Data/", RAW), ("raw/", RAW)]
+    # WHEN the stack is deleted, THEN the buckets are as they were
+    assert ask("Delete", moved)["Status"] == "SUCCESS"
+    assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
+
+
+def test_buckets_of_the_stack_are_announced_by_cloudformation_and_left_clean(buckets, ask):
+    own = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    assert ask("Create", own)["Status"] == "SUCCESS"
+    assert buckets.writes == 0
+    buckets.kept[LAKE_BUCKET] = {"TopicConfigurations": [{"Id": "1", "TopicArn": TOPIC, "Events": ROWS}]}
+    ask("Delete", own)
+    assert buckets.kept[LAKE_BUCKET] == {}
+
+
+def test_an_entry_of_others_for_the_same_keys_is_named_and_nothing_is_changed(buckets, ask):
+    there = {"LambdaFunctionConfigurations": [{"Id": "thumbnails", "LambdaFunctionArn": "arn", "Events": RAW}]}
+    buckets.kept[RAW_BUCKET] = there
+    answer = ask("Create", properties())
+    assert answer["Status"] == "FAILED"
+    assert "see its notification entry with the id thumbnails." in answer["Reason"]
+    assert (buckets.kept[RAW_BUCKET], buckets.writes) == (there, 0)
+
+
+def test_a_write_that_another_program_overwrote_is_repeated(buckets, ask):
+    buckets.overwritten = 1
+    assert ask("Create", properties())["Status"] == "SUCCESS"
+    assert ours(buckets.kept[RAW_BUCKET]) == [("raw/", RAW)]
+
+
+def test_a_program_that_overwrites_each_time_is_said(buckets, ask):
+    buckets.overwritten = 3
+    answer = ask("Create", properties())
+    assert answer["Reason"] == (
+        f"Another program changes the notification configuration of the bucket {RAW_BUCKET}: try again"
+    )
+
+
+def test_a_new_role_is_waited_for(buckets, ask):
+    buckets.denied = 2
+    assert ask("Create", properties())["Status"] == "SUCCESS"
+
+
+def test_the_answer_comes_before_lambda_ends_the_function(buckets, ask, lambda_context, monkeypatch):
+    """However many calls wait for IAM: they share the time."""
+
+    def sleep(seconds: float) -> None:
+        lambda_context.seconds -= seconds
+
+    monkeypatch.setattr("storage.cloudformation.time.sleep", sleep)
+    monkeypatch.setattr("storage.cloudformation.time.monotonic", lambda: -lambda_context.seconds)
+    buckets.denied, buckets.always_denied = 5, {LAKE_BUCKET}  # the raw bucket for 46 s
+    assert ask("Create", properties())["Status"] == "FAILED"
+    assert lambda_context.seconds > 0
+
+
+UNUSABLE = [
+    pytest.param({"ExistingRawBucket": "none", "RawBucket": "none"}, "there is no such bucket", id="none"),
+    pytest.param({}, "it is in us-east-1, and S3 announces within a region only", id="region"),
+    pytest.param({}, "it is another account's, or its policy denies the stack's roles", id="account"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), UNUSABLE)
+def test_a_bucket_that_cannot_be_used_is_refused_with_the_reason(buckets, ask, changes, said):
+    if "region" in said:
+        buckets.region = "us-east-1"
+    if "account" in said:
+        buckets.denied = 99
+    answer = ask("Create", properties(**changes))
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].endswith(said)
+
+
+def record(s3) -> dict:
+    return json.loads(s3.get_object(Bucket=LAKE_BUCKET, Key="maintenance/storage.json")["Body"].read())
+
+
+def test_a_change_that_would_forget_a_place_is_refused_until_it_is_named(s3, ask):
+    before = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    ask("Create", before)
+    after = before | {"RawPrefix": "bird"}
+    answer = ask("Update", after, before)
+    assert (answer["Status"], f"lie in {RAW_BUCKET}/raw, where" in answer["Reason"]) == ("FAILED", True)
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw"]
+    named = after | {"FormerRawPlaces": f"{RAW_BUCKET}/raw"}
+    assert ask("Update", named, before)["Status"] == "SUCCESS"
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw", f"{RAW_BUCKET}/bird"]
+
+
+def test_a_rollback_goes_on_whatever_it_finds(s3, ask, stack_state, buckets):
+    before = properties()
+    ask("Create", before)
+    stack_state.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+    assert ask("Update", before, before | {"RawPrefix": "bird"})["Status"] == "SUCCESS"
+    buckets.denied = 99
+    assert ask("Update", before, before | {"RawPrefix": "bird"})["Status"] == "SUCCESS"
+    assert ask("Delete", before)["Status"] == "SUCCESS"
+
+
+def test_a_creation_that_is_rolled_back_leaves_its_own_lake_bucket_empty(s3, ask, stack_state):
+    own = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    ask("Create", own)
+    stack_state.status = "ROLLBACK_IN_PROGRESS"
+    ask("Delete", own)
+    assert s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+
+
+def test_a_kept_lake_with_tombstones_needs_their_key(s3, ask):
+    s3.put_object(Bucket=LAKE_BUCKET, Key="erased/0123.json", Body=b"{}")
+    answer = ask("Create", properties())
+    assert (answer["Status"], "Give ExistingTombstoneKeyArn" in answer["Reason"]) == ("FAILED", True)
+    assert ask("Create", properties(ExistingTombstoneKeyArn="arn:key"))["Status"] == "SUCCESS"
