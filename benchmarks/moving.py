@@ -1,7 +1,7 @@
 """A year of a small sender, live and brought in afterwards: `make bench ONLY=import`, or `python -m benchmarks.moving`.
 
 2,000 batches of 100 events over 365 days. `import` runs as it is, against a bucket in memory that answers each request
-after a time like S3's; process's and closing's own code makes the rows, called directly, one message or batch at a time.
+after a time like S3's; process's and closing's own code makes the rows, called directly.
 Requests are counted, and times list prices (prices.json). Nothing of it ran on AWS.
 """
 
@@ -180,7 +180,6 @@ class Command:
     seconds: float = 0.0
     cpu: float = 0.0
     bodies: dict[str, tuple[str, dict[str, str], bytes]] = field(default_factory=dict)
-    outputs = {"RawBucketName": "raw", "LakeBucketName": "lake", "ImportQueueUrl": "import", "ProcessQueueUrl": "live"}
     raw_prefix = "raw"
     poll_seconds = 0.0
 
@@ -189,6 +188,10 @@ class Command:
         return self
 
     sqs = s3
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"RawBucketName": "raw", "LakeBucketName": "lake", "ImportQueueUrl": "import", "ProcessQueueUrl": "live"}
 
     def output(self, name: str) -> str:
         return self.outputs[name]
