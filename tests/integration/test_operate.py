@@ -356,8 +356,43 @@ def test_replay_of_the_quarantined_takes_each_batch_once(aws, run):
     one, two = {**record, "raw_key": "B Event Data/one.json"}, {**record, "raw_key": "B Event Data/two.json"}
     aws.quarantine(f"{now:%Y-%m-%d}/a", one, one, two)
     aws.quarantine("2020-01-01/b", {**one, "raw_key": "old", "received_at": "2020-01-01T00:00:00+00:00"})
+    aws.store("one", "two")
     assert run("replay", "--quarantined")[:2] == (0, "2 batches replayed\n")
     assert aws.received() == ["B Event Data/one.json", "B Event Data/two.json"]
+
+
+def test_replay_of_the_quarantined_finds_each_in_its_bucket_and_names_those_that_are_gone(aws, run, before):
+    """Releases before 0.3.0 wrote no `raw_bucket`."""
+    now = datetime.now(UTC)
+    record = {"reason": "not JSON", "batch_id": "one", "received_at": now.isoformat(), "index": None, "original": "x"}
+    here, there = {"raw_bucket": "the-raw-bucket"}, {"raw_bucket": "before"}
+    aws.store("new", "old")
+    aws.s3.put_object(Bucket="before", Key="raw/old-2.json", Body=b"[1]")
+    aws.quarantine(
+        f"{now:%Y-%m-%d}/a",
+        {**record, "raw_key": "raw/old-1.json"},
+        {**record, "raw_key": "raw/old-1.json", **there, "reason": "not UTF-8"},
+        {**record, "raw_key": "raw/old-2.json", **there},
+        {**record, "raw_key": "B Event Data/new.json", **here},
+        {**record, "raw_key": "B Event Data/old.json"},
+        {**record, "raw_key": "raw/gone.json"},
+        {**record, "raw_key": "B Event Data/far.json", "raw_bucket": "forgotten"},
+    )
+    status, printed, said = run("replay", "--quarantined")
+    assert (status, printed) == (1, "4 batches replayed\n")
+    assert said.splitlines() == [
+        "left out, deleted or expired: s3://before/raw/gone.json",
+        "left out, neither under RawPrefix nor in FormerRawPlaces: s3://forgotten/B Event Data/far.json",
+        "bird-webhooks: 2 batches cannot be read and were left out",
+    ]
+    found = aws.sqs.receive_message(QueueUrl=aws.queue("process"), MaxNumberOfMessages=10)["Messages"]
+    assert {(raw.bucket, raw.key) for one in found for raw in raw_objects(Message("1", one["Body"]))} == {
+        ("before", "raw/old-1.json"),
+        ("before", "raw/old-2.json"),
+        ("the-raw-bucket", "B Event Data/new.json"),
+        ("the-raw-bucket", "B Event Data/old.json"),
+    }
+    assert "s3://before/raw/old-2.json  whole batch\n" in run("quarantine", "--details")[1]
 
 
 def test_more_than_the_limit_is_refused_before_anything_is_sent(aws, run):
