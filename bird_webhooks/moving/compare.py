@@ -18,10 +18,11 @@ from bird_webhooks.moving import forms, splitting
 from bird_webhooks.moving.accounts import OnlyAccount
 from bird_webhooks.moving.forms import Found, Refusal
 from bird_webhooks.moving.lake_rows import ORIGIN, LakeRows, Row, canonical
-from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source
+from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source, shown
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
+from process.columns import COLUMNS, JSON, TEXT
 from report.figures import masked
 
 SHOWN = 20
@@ -30,6 +31,20 @@ ROWS_AT_ONCE = 500
 HOUR = timedelta(hours=1)
 WITHOUT = (*ORIGIN, "event_key")
 OLD, NEW = "old", "new"
+# Numbers, flags and times are shown too, but for a place. A value of any other column, also of those that Bird will
+# add, may say who the recipient is: their address, number or metadata, what they read, where they were.
+_HARMLESS = {
+    *("event_class", "type", "customer_id", "subaccount_id", "message_id", "transmission_id", "campaign_id"),
+    *("template_id", "ab_test_id", "rcpt_type", "recipient_domain", "routing_domain", "mailbox_provider"),
+    *("mailbox_provider_region", "recv_method", "delv_method", "ip_pool", "sending_ip", "error_code", "reason"),
+    *("fbtype", "relay_id", "origination", "stat_type", "stat_state", "ingest_batch_id", "error_type", "list_id"),
+}
+_PLACE = "geo_ip_"
+SHOWN_COLUMNS = _HARMLESS | {
+    column.name
+    for column in COLUMNS
+    if column.type not in (TEXT, JSON) and not column.name.startswith((_PLACE, "sms_"))
+}
 
 
 class Missing(NamedTuple):
@@ -139,13 +154,13 @@ def _events(source: Source, entry: Entry, only: OnlyAccount, answer: Answer) -> 
             if isinstance(item, Found):
                 yield item
             elif isinstance(item, Refusal):
-                answer.refused.append((entry.name, item.reason))
+                answer.refused.append((shown(entry.name), item.reason))
     except NotReadError as error:
-        answer.refused.append((entry.name, str(error)))
+        answer.refused.append((shown(entry.name), str(error)))
     except STACK_ERRORS:
         raise
     except Exception as error:
-        answer.refused.append((entry.name, forms.fault(error).reason))
+        answer.refused.append((shown(entry.name), forms.fault(error).reason))
 
 
 def _fill(database: sqlite3.Connection, side: str, rows: Iterable[tuple[Row, str]]) -> None:
@@ -171,7 +186,7 @@ def _text(value: Any) -> str:
 def _judge(database: sqlite3.Connection, answer: Answer) -> None:
     for side, other, found in ((OLD, NEW, answer.only_old), (NEW, OLD, answer.only_new)):
         sql = f"SELECT hour, type, event, batch FROM {side} WHERE id NOT IN (SELECT id FROM {other}) ORDER BY 1, 2, 3"  # noqa: S608
-        found += [Missing(*row) for row in database.execute(sql)]
+        found += [Missing(hour, *map(shown, rest)) for hour, *rest in database.execute(sql)]
     sql = "SELECT old.hour, old.type, old.event, old.said, new.said FROM old JOIN new USING (id) ORDER BY 1, 2, 3"
     for hour, kind, event, old, new in database.execute(sql):
         answer.both[hour, kind] += 1
@@ -184,13 +199,15 @@ def _compare_values(event: str, old: dict[str, str], new: dict[str, str], answer
     answer.values_only_new.update(new.keys() - old.keys())
     for column in sorted(old.keys() & new.keys()):
         if old[column] != new[column]:
-            shown = (_shown(column, side[column]) for side in (old, new))
-            answer.differing.append(Differing(event, column, *shown))
+            values = (_shown(column, side[column]) for side in (old, new))
+            answer.differing.append(Differing(shown(event), column, *values))
 
 
 def _shown(column: str, text: str) -> str:
-    """No address is printed, however it is written; nor a telephone number or the text of a message."""
-    return "(not shown)" if column.startswith("sms_") else masked(text)[:MAX_SHOWN_CHARACTERS]
+    """Nothing personal; of what may be, its length, which tells a value that was cut."""
+    if column not in SHOWN_COLUMNS:
+        return f"(not shown, {len(text):,} characters)"
+    return masked(text)[:MAX_SHOWN_CHARACTERS]
 
 
 def by_hour(answer: Answer) -> list[dict[str, Any]]:
@@ -217,17 +234,17 @@ def lines(answer: Answer) -> Iterator[str]:
         yield f"{line['hour']:<14}{line['type']:<22}{counts}"
     for where, missing in (("old source", answer.only_old), ("stack", answer.only_new)):
         for one in missing[:SHOWN]:
-            yield f"only in the {where}: {clean(one.event)} ({clean(one.type)}, {one.hour}) in {clean(one.batch)}"
+            yield f"only in the {where}: {one.event} ({one.type}, {one.hour}) in {one.batch}"
         if len(missing) > SHOWN:
             yield f"and {len(missing) - SHOWN:,} more only in the {where}: --json lists all"
     for value in answer.differing[:SHOWN]:
         both = f"{clean(value.old)} in the old source, {clean(value.new)} in the stack"
-        yield f"{value.column} of {clean(value.event)} differs: {both}"
+        yield f"{value.column} of {value.event} differs: {both}"
     for where, columns in (("old source", answer.values_only_old), ("stack", answer.values_only_new)):
         for column, count in sorted(columns.items()):
             yield f"{column}: {count:,} values only in the {where}"
     for name, reason in answer.refused[:SHOWN]:
-        yield f"not compared: {clean(name)}: {reason}"
+        yield f"not compared: {name}: {reason}"
     yield answer.sentence
 
 

@@ -345,7 +345,8 @@ def _partly_written(stack: Stack) -> str:
             return "batches wait for process, and CloudWatch does not know since when"
         if max(age for _, age in points) > LONGEST_WAIT.total_seconds():
             return f"a batch has waited for process for more than {LONGEST_WAIT.total_seconds() / 3600:.0f} hours"
-    dead_letters = sum(messages_in(stack, stack.output("ProcessDeadLetterQueueUrl")))
+    queues = ["ProcessDeadLetterQueueUrl", *({"ImportDeadLetterQueueUrl"} & stack.outputs.keys())]
+    dead_letters = sum(sum(messages_in(stack, stack.output(output))) for output in queues)
     if dead_letters:
         return f"process has dead letters ({dead_letters:,}): batches that may have only some of their rows"
     return ""

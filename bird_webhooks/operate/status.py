@@ -83,6 +83,7 @@ def show_once(stack: Stack, *, as_json: bool) -> Health:
         ("refused, 24 h", refused),
         ("queue", queue),
         ("dead letters", dead_letters),
+        ("import", imports),
         ("PostgreSQL", postgres),
         ("event bus", event_bus),
         ("rows", rows),
@@ -276,6 +277,19 @@ def postgres(stack: Stack) -> Line:
     left = int(max(points)[1]) if points else None
     text += "" if left is None else f"; {left:,} months to drop"
     return Line(text, {**facts, "months_left": left}, health)
+
+
+def imports(stack: Stack) -> Line:
+    """What `import` has handed over. Batches that no queue was told of are not looked for: that reads all keys."""
+    if "ImportQueueUrl" not in stack.outputs:
+        return Line("", {})
+    waiting, taken = messages_in(stack, stack.output("ImportQueueUrl"))
+    dead, _ = messages_in(stack, stack.output("ImportDeadLetterQueueUrl"))
+    text = f"{waiting + taken:,} messages waiting; {dead:,} dead letters"
+    text += ": see `redrive --queue import --dry-run`" if dead else ""
+    text += "; batches that no queue was told of: `verify` looks for them"
+    facts = {"waiting": waiting + taken, "dead_letters": dead, "unannounced": None}
+    return Line(text, facts, Health.CRITICAL if dead else Health.OK)
 
 
 def event_bus(stack: Stack) -> Line:

@@ -243,6 +243,7 @@ MUST: dict[str, list[Call]] = {
     ],
     "TableMaintenanceRole": [
         put("{LakeBucket}", "maintenance/by-a-test"),
+        put("{LakeBucket}", "maintenance/storage.json"),  # it may write all of maintenance/
         WRITE_UNSHOWN,
         READ_ROWS,
         LIST_LAKE,
@@ -382,6 +383,8 @@ def resources(stack, registration, postgres_secret, company) -> Iterator[dict[st
         s3.put_object(Bucket=found["LakeBucket"], Key=key, Body=b"[]")
     [described] = stack.emulator.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"]
     secrets = {"BirdApiKeySecret": registration["BirdApiKeySecretArn"], "PostgresSecret": postgres_secret}
+    record = {"Bucket": found["LakeBucket"], "Key": "maintenance/storage.json"}  # other tests need it as it was
+    was = s3.get_object(**record)["Body"].read()
     yield {**found, **secrets, "StackId": described["StackId"], "KmsKey": company["KmsKeyArn"]}
     for bucket, key in [
         ("RawBucket", "raw/by-a-test.json"),
@@ -399,6 +402,7 @@ def resources(stack, registration, postgres_secret, company) -> Iterator[dict[st
         ("LakeBucket", "completeness/by-a-test"),
     ]:
         s3.delete_object(Bucket=found[bucket], Key=key)
+    s3.put_object(**record, Body=was)
 
 
 @pytest.fixture(scope="module")

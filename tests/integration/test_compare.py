@@ -60,7 +60,7 @@ def test_a_value_that_differs_is_shown_but_no_address(compare):
     status, said = compare([old], [new])
     assert status == 1
     assert said[2:] == [
-        "rcpt_to of 1 differs: <address> in the old source, <address> in the stack",
+        "rcpt_to of 1 differs: (not shown, 17 characters) in the old source, (not shown, 18 characters) in the stack",
         "reason of 1 differs: gone in the old source, away in the stack",
         "subject: 1 values only in the stack",
         "not equal: 1 events are in both, 0 only in the old source, 0 only in the stack, 2 values differ",
@@ -78,6 +78,22 @@ def test_what_cannot_be_read_is_no_proof(compare, tmp_path):
     status, said = compare([element("1")], [element("1")])
     assert status == 1
     assert said[-2].startswith(f"not compared: {tmp_path}/guide.csv: columns do not fit the header")
+
+
+def test_rows_in_csv_are_compared_value_for_value(compare, aws, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("OUTPUT_FORMAT", "CSV")
+    aws.parameters["OutputFormat"] = "CSV"
+    text = {"subject": 'a "quoted", text', "rcpt_meta": {"a": "1,2"}, "campaign_id": "=1+1", "raw_reason": "é\n\\ %41"}
+    numbers = {
+        "msg_size": "1337",
+        "open_tracking": True,
+        "geo_ip": {"latitude": 52.5, "zip": 10115},
+        "num_retries": "0",
+    }
+    whole = element("1", injection_time="2025-11-03T08:59:58.123Z", unknown={"x": [1.50]}, **text, **numbers)
+    assert compare([whole], [whole])[1][-1] == "equal: both have the same 1 events"
+    status, said = compare([whole, element("2", bounce_class="10")], [whole, element("2", bounce_class="22")])
+    assert (status, said[2]) == (1, "bounce_class of 2 differs: 10 in the old source, 22 in the stack")
 
 
 def test_as_json(compare):

@@ -40,16 +40,26 @@ def test_equal_is_said_only_of_events_that_were_compared_with_all_their_values(a
 @pytest.mark.parametrize(
     ("column", "old", "shown"),
     [
-        ("rcpt_to", "gone@example.com", "<address>"),
-        ("target_link_url", "https://example.com/?e=gone%40example.com", "https:<address>"),
-        ("target_link_url", "https://example.com/?e=gone%2540example.com", "https:<address>"),
-        ("sms_dst", "15550100", "(not shown)"),
-        ("sms_text", "Hello", "(not shown)"),
+        ("rcpt_to", "gone@example.com", "(not shown, 16 characters)"),
+        ("rcpt_meta", '{"phone":"15550100"}', "(not shown, 20 characters)"),
+        ("rcpt_subs", '{"name":"Ada"}', "(not shown, 14 characters)"),
+        ("subject", "Dear Ada", "(not shown, 8 characters)"),
+        ("target_link_url", "https://example.com/?user=ada", "(not shown, 29 characters)"),
+        ("raw_reason", "550 15550100", "(not shown, 12 characters)"),
+        ("ip_address", "192.0.2.1", "(not shown, 9 characters)"),
+        ("geo_ip_latitude", "52.5", "(not shown, 4 characters)"),
+        ("sms_dst", "15550100", "(not shown, 8 characters)"),
+        ("sms_text", "Hello", "(not shown, 5 characters)"),
+        ("extra", '{"new":"15550100"}', "(not shown, 18 characters)"),
+        ("a_column_of_tomorrow", "15550100", "(not shown, 8 characters)"),
         ("reason", "x" * 300, "x" * 150),
+        ("reason", "<gone@example.com> unknown", "<<address>> unknown"),
+        ("bounce_class", "10", "10"),
+        ("timestamp", "2025-11-03T09:00:00+00:00", "2025-11-03T09:00:00+00:00"),
     ],
 )
-def test_no_address_and_no_telephone_number_is_printed(column, old, shown):
+def test_no_value_that_may_say_who_the_recipient_is_is_printed(column, old, shown):
     answer = Answer()
     _compare_values("1", {column: old}, {column: "away"}, answer)
-    new = "(not shown)" if column.startswith("sms_") else "away"
+    new = "(not shown, 4 characters)" if shown.startswith("(not") else "away"
     assert answer.differing == [Differing("1", column, shown, new)]
