@@ -135,15 +135,16 @@ def _of_source(
         if entry.is_marker or (entry.modified and entry.modified < since - HOUR):
             continue
         some: list[bytes] = []
+        name = shown(entry.name)
         for found in _events(source, entry, only, answer):
             if found.timestamp is None:
                 answer.untimed += 1
             elif since.timestamp() <= found.timestamp / 1000 < until.timestamp():
                 some.append(found.element)
             if len(some) == ROWS_AT_ONCE:
-                yield from ((row, entry.name) for row in lake.of_elements(some, until))
+                yield from ((row, name) for row in lake.of_elements(some, until))
                 some = []
-        yield from ((row, entry.name) for row in lake.of_elements(some, until))
+        yield from ((row, name) for row in lake.of_elements(some, until))
     progress.done()
 
 
