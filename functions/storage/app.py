@@ -2,7 +2,8 @@
 
 Create, Update: what would be forgotten -> a refusal. Otherwise the notification configuration of an existing bucket is
 read, merged and written; what CloudFormation makes has its own. Then the lake bucket's record is renewed.
-Delete: our entries leave both buckets, which outlive the stack; what others have put there stays as it is.
+Delete: our entries leave both buckets, which outlive the stack; what others have put there stays as it is. A stack that
+lives on without this resource, as after a failed upgrade, keeps those of its own buckets, which are CloudFormation's.
 
 S3 has no condition for writing a notification configuration: who writes between our reading and writing is overwritten.
 So nothing is done between the two, and the result is read again.
@@ -31,6 +32,8 @@ ROW_FOLDERS = ["events/", "events-csv/"]
 TRIES = 3
 PAUSE_SECONDS = 1
 GONE = ("NoSuchKey", "404")
+# The states in which the stack itself goes. In every other one, also an unknown one, it may live on without us.
+ENDS = ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
 
 
 class UnusableError(Exception):
@@ -98,13 +101,15 @@ def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *
 
 def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) -> None:
     """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
-    properties = event["ResourceProperties"]
-    if "ROLLBACK" in stack_status(event["StackId"]) and not given.existing_lake:
+    properties, status = event["ResourceProperties"], stack_status(event["StackId"])
+    if status == "ROLLBACK_IN_PROGRESS" and not given.existing_lake:
         s3().delete_object(Bucket=given.lake, Key=places.KEY)  # or CloudFormation could not delete the bucket
-    for bucket, destination in [
-        (properties["RawBucket"], properties["QueueArn"]),
-        (given.lake, properties["TopicArn"]),
+    for bucket, exists, destination in [
+        (properties["RawBucket"], given.existing_raw, properties["QueueArn"]),
+        (given.lake, given.existing_lake, properties["TopicArn"]),
     ]:
+        if not exists and status not in ENDS:
+            continue
         try:
             there = when_allowed(partial(configuration, bucket), seconds())
             wanted = announcements.without(there, destination)

@@ -143,13 +143,47 @@ def test_existing_buckets_through_the_life_of_a_stack(buckets, ask):
     assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
 
 
-def test_buckets_of_the_stack_are_announced_by_cloudformation_and_left_clean(buckets, ask):
+@pytest.mark.parametrize("status", ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"])
+def test_buckets_of_the_stack_are_announced_by_cloudformation_and_left_clean(buckets, ask, stack_state, status):
     own = properties(ExistingRawBucket="", ExistingLakeBucket="")
     assert ask("Create", own)["Status"] == "SUCCESS"
     assert buckets.writes == 0
     buckets.kept[LAKE_BUCKET] = {"TopicConfigurations": [{"Id": "1", "TopicArn": TOPIC, "Events": ROWS}]}
+    stack_state.status = status
     ask("Delete", own)
     assert buckets.kept[LAKE_BUCKET] == {}
+
+
+LIVES_ON = [
+    pytest.param("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", id="an upgrade that failed"),
+    pytest.param("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", id="an older template"),
+    pytest.param("UPDATE_ROLLBACK_IN_PROGRESS", id="while it rolls back"),
+    pytest.param("", id="not known"),
+]
+
+
+@pytest.mark.parametrize("status", LIVES_ON)
+def test_a_stack_that_lives_on_without_this_resource_goes_on_hearing_of_batches(s3, buckets, ask, stack_state, status):
+    own = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    by_cloudformation = {
+        RAW_BUCKET: {"QueueConfigurations": [{"Id": "1", "QueueArn": QUEUE, "Events": RAW}]},
+        LAKE_BUCKET: {"TopicConfigurations": [{"Id": "2", "TopicArn": TOPIC, "Events": ROWS}]},
+    }
+    buckets.kept = dict(by_cloudformation)
+    ask("Create", own)
+    s3.put_object(Bucket=LAKE_BUCKET, Key="events/rows.parquet", Body=b"rows")
+    stack_state.status, stack_state.denied = status, not status
+    assert ask("Delete", own)["Status"] == "SUCCESS"
+    assert buckets.kept == by_cloudformation
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw"]
+
+
+@pytest.mark.parametrize("status", LIVES_ON)
+def test_existing_buckets_are_left_whatever_becomes_of_the_stack(buckets, ask, stack_state, status):
+    ask("Create", properties())
+    stack_state.status, stack_state.denied = status, not status
+    assert ask("Delete", properties())["Status"] == "SUCCESS"
+    assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
 
 
 def test_an_entry_of_others_for_the_same_keys_is_named_and_nothing_is_changed(buckets, ask):
