@@ -32,6 +32,8 @@ ROW_FOLDERS = ["events/", "events-csv/"]
 TRIES = 3
 PAUSE_SECONDS = 1
 GONE = ("NoSuchKey", "404")
+# Of a creation over an existing lake the document has, until the first update: the stack, and the document before.
+CREATED_BY, BEFORE = "created_by", "before"
 # The states in which the stack itself goes. In every other one, also an unknown one, it may live on without us.
 ENDS = ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
 
@@ -82,7 +84,8 @@ def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *
     for bucket, exists in [(properties["RawBucket"], given.existing_raw), (given.lake, given.existing_lake)]:
         if exists:
             require_usable(bucket, account, seconds)
-    record, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds())
+    earlier, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds())
+    record = Record.read(earlier or {})
     if may_refuse:
         places.refuse_to_forget(given, before, record, has_tombstones)
     if given.existing_raw:
@@ -90,20 +93,16 @@ def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *
     if given.existing_lake:
         announce(given.lake, announcements.entries(properties["TopicArn"], ROW_EVENTS, ROW_FOLDERS))
     if may_refuse:  # a place that a failed update has left may hold batches
-        record = places.renewed(given, before, record)
-        s3().put_object(
-            Bucket=given.lake,
-            Key=places.KEY,
-            Body=json.dumps(record.document()).encode(),
-            ContentType="application/json",
-        )
+        document = places.renewed(given, before, record).document()
+        if event["RequestType"] == "Create" and given.existing_lake:
+            kept = earlier and {name: value for name, value in earlier.items() if name not in (CREATED_BY, BEFORE)}
+            document |= {CREATED_BY: event["StackId"], BEFORE: kept}
+        put(given.lake, document)
 
 
 def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) -> None:
     """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
     properties, status = event["ResourceProperties"], stack_status(event["StackId"])
-    if status == "ROLLBACK_IN_PROGRESS" and not given.existing_lake:
-        s3().delete_object(Bucket=given.lake, Key=places.KEY)  # or CloudFormation could not delete the bucket
     for bucket, exists, destination in [
         (properties["RawBucket"], given.existing_raw, properties["QueueArn"]),
         (given.lake, given.existing_lake, properties["TopicArn"]),
@@ -117,6 +116,22 @@ def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) 
                 write(bucket, wanted)
         except ClientError as error:
             logger.warning("bucket keeps its entries", extra={"bucket": bucket, "reason": named(error)})
+    if status == "ROLLBACK_IN_PROGRESS":
+        restore(event["StackId"], given)
+
+
+def restore(stack_id: str, given: Given) -> None:
+    """The record as it was before a creation that is rolled back, whose raw bucket and keys are deleted."""
+    if not given.existing_lake:
+        s3().delete_object(Bucket=given.lake, Key=places.KEY)  # or CloudFormation could not delete the bucket
+        return
+    document = read(given.lake) or {}
+    if document.get(CREATED_BY) != stack_id:  # refused, so it has written none
+        return
+    if document[BEFORE] is None:
+        s3().delete_object(Bucket=given.lake, Key=places.KEY)
+    else:
+        put(given.lake, document[BEFORE])
 
 
 def announce(bucket: str, ours: list[Entry]) -> None:
@@ -175,13 +190,18 @@ def write(bucket: str, wanted: dict[str, Any]) -> None:
     )
 
 
-def read(lake: str) -> Record:
+def read(lake: str) -> dict[str, Any] | None:
+    """The record's document, if there is one."""
     try:
-        return Record.read(json.loads(s3().get_object(Bucket=lake, Key=places.KEY)["Body"].read()))
+        return dict(json.loads(s3().get_object(Bucket=lake, Key=places.KEY)["Body"].read()))
     except ClientError as error:
         if error.response["Error"]["Code"] not in GONE:
             raise
-        return Record()
+        return None
+
+
+def put(lake: str, document: dict[str, Any]) -> None:
+    s3().put_object(Bucket=lake, Key=places.KEY, Body=json.dumps(document).encode(), ContentType="application/json")
 
 
 def any_tombstone(lake: str) -> bool:

@@ -94,11 +94,11 @@ def properties(**changes: str) -> dict[str, str]:
 def ask(buckets, cloudformation, lambda_context):
     url, answers = cloudformation
 
-    def request(kind: str, new: dict[str, str], old: dict[str, str] | None = None) -> dict:
+    def request(kind: str, new: dict[str, str], old: dict[str, str] | None = None, stack: str = "bird") -> dict:
         event = {
             "RequestType": kind,
             "ResponseURL": url,
-            "StackId": f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/bird/1",
+            "StackId": f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/{stack}/1",
             "RequestId": "r",
             "LogicalResourceId": "Storage",
             "ResourceProperties": new,
@@ -277,6 +277,35 @@ def test_a_creation_that_is_rolled_back_leaves_its_own_lake_bucket_empty(s3, ask
     stack_state.status = "ROLLBACK_IN_PROGRESS"
     ask("Delete", own)
     assert s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_creation_that_is_rolled_back_leaves_a_kept_lakes_record_as_it_was(s3, ask, stack_state, kept):
+    """Or its retry would be refused for a raw bucket and a key that the rollback has deleted."""
+    before = {"raw": ["old/raw"], "lakes": [], "tombstone_key": "arn:key", "hash_key": ""}
+    if kept:
+        s3.put_object(Bucket=LAKE_BUCKET, Key="maintenance/storage.json", Body=json.dumps(before).encode())
+    new = properties(ExistingRawBucket="", FormerRawPlaces="old/raw", HashKeyArn="arn:hash-1")
+    assert ask("Create", new)["Status"] == "SUCCESS"
+    assert record(s3)["hash_key"] == "arn:hash-1"
+    stack_state.status = "ROLLBACK_IN_PROGRESS"
+    assert ask("Delete", new)["Status"] == "SUCCESS"
+    assert (record(s3) == before) if kept else s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+    stack_state.status = "CREATE_IN_PROGRESS"
+    assert ask("Create", new | {"HashKeyArn": "arn:hash-2"})["Status"] == "SUCCESS"
+
+
+def test_a_refused_creation_leaves_another_stacks_record_alone(s3, ask, stack_state):
+    ask("Create", properties(HashKeyArn="arn:hash-1"))
+    kept = record(s3)
+    assert ask("Create", properties(HashKeyArn="arn:hash-2"), stack="other")["Status"] == "FAILED"
+    stack_state.status = "ROLLBACK_IN_PROGRESS"
+    ask("Delete", properties(HashKeyArn="arn:hash-2"), stack="other")
+    assert record(s3) == kept
+    # WHEN the first stack is updated, THEN what was before it is kept no longer
+    stack_state.status = "UPDATE_IN_PROGRESS"
+    ask("Update", properties(HashKeyArn="arn:hash-1"), properties(HashKeyArn="arn:hash-1"))
+    assert record(s3).keys() == {"raw", "lakes", "tombstone_key", "hash_key"}
 
 
 def test_a_kept_lake_with_tombstones_needs_their_key(s3, ask):
