@@ -50,13 +50,15 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     def seconds() -> float:
         return seconds_left(context) - ANSWER_RESERVE_SECONDS
 
-    # A failure while the stack is deleted or rolls back would leave it stuck.
-    may_fail = event["RequestType"] != "Delete" and "ROLLBACK" not in stack_status(event["StackId"])
+    # A failure while the stack is deleted or rolls back would leave it stuck. If the state is not known, an update may
+    # be a rollback: nothing is refused as forgotten, but a bucket that cannot be used is, or the stack would be deaf.
+    kind, status = event["RequestType"], stack_status(event["StackId"])
+    may_fail = kind != "Delete" and "ROLLBACK" not in status
     try:
-        if event["RequestType"] == "Delete":
-            leave(event, given, seconds)
+        if kind == "Delete":
+            leave(event, given, seconds, status)
         else:
-            take(event, given, seconds, may_refuse=may_fail)
+            take(event, given, seconds, may_refuse=may_fail and (kind == "Create" or bool(status)), may_renew=may_fail)
         answer |= {"Status": "SUCCESS"}
     except (ForgottenError, UnusableError) as error:
         logger.warning("refused", extra={"reason": str(error)})
@@ -76,7 +78,9 @@ def former_arns(event: Mapping[str, Any], given: Given) -> list[str]:
     return [f"arn:{partition}:s3:::{place}/*" for place in given.former]
 
 
-def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *, may_refuse: bool) -> None:
+def take(
+    event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *, may_refuse: bool, may_renew: bool
+) -> None:
     """Errors: ForgottenError, UnusableError."""
     properties, old = event["ResourceProperties"], event.get("OldResourceProperties")
     before = Given.read(old) if old else None
@@ -92,7 +96,7 @@ def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *
         announce(properties["RawBucket"], announcements.entries(properties["QueueArn"], RAW_EVENTS, given.announced))
     if given.existing_lake:
         announce(given.lake, announcements.entries(properties["TopicArn"], ROW_EVENTS, ROW_FOLDERS))
-    if may_refuse:  # a place that a failed update has left may hold batches
+    if may_renew:  # a place that a failed update has left may hold batches
         document = places.renewed(given, before, record).document()
         if event["RequestType"] == "Create" and given.existing_lake:
             kept = earlier and {name: value for name, value in earlier.items() if name not in (CREATED_BY, BEFORE)}
@@ -100,9 +104,9 @@ def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *
         put(given.lake, document)
 
 
-def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) -> None:
+def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], status: str) -> None:
     """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
-    properties, status = event["ResourceProperties"], stack_status(event["StackId"])
+    properties = event["ResourceProperties"]
     for bucket, exists, destination in [
         (properties["RawBucket"], given.existing_raw, properties["QueueArn"]),
         (given.lake, given.existing_lake, properties["TopicArn"]),
@@ -116,7 +120,7 @@ def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) 
                 write(bucket, wanted)
         except ClientError as error:
             logger.warning("bucket keeps its entries", extra={"bucket": bucket, "reason": named(error)})
-    if status == "ROLLBACK_IN_PROGRESS":
+    if status == "ROLLBACK_IN_PROGRESS" or (not status and not given.existing_lake and only_the_record(given.lake)):
         restore(event["StackId"], given)
 
 
@@ -206,6 +210,12 @@ def put(lake: str, document: dict[str, Any]) -> None:
 
 def any_tombstone(lake: str) -> bool:
     return bool(s3().list_objects_v2(Bucket=lake, Prefix=places.TOMBSTONES, MaxKeys=1)["KeyCount"])
+
+
+def only_the_record(lake: str) -> bool:
+    """So that there are no rows, of which it would have to tell."""
+    listed = s3().list_objects_v2(Bucket=lake, MaxKeys=2)
+    return [one["Key"] for one in listed.get("Contents", [])] == [places.KEY]
 
 
 @cache

@@ -279,6 +279,40 @@ def test_a_creation_that_is_rolled_back_leaves_its_own_lake_bucket_empty(s3, ask
     assert s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
 
 
+def test_without_cloudformations_word_a_rollback_goes_on(s3, ask, stack_state):
+    """A VPC without its endpoint: an update may be a rollback, which must not be refused."""
+    stack_state.denied = True
+    own = {"ExistingRawBucket": "", "ExistingLakeBucket": ""}
+    before, after = properties(**own), properties(**own, RawPrefix="bird", FormerRawPlaces=f"{RAW_BUCKET}/raw")
+    ask("Create", before)
+    assert ask("Update", after, before)["Status"] == "SUCCESS"
+    assert ask("Update", before, after)["Status"] == "SUCCESS"
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw", f"{RAW_BUCKET}/bird"]
+
+
+def test_without_cloudformations_word_a_creation_may_be_refused(s3, ask, stack_state):
+    stack_state.denied = True
+    s3.put_object(Bucket=LAKE_BUCKET, Key="erased/0123.json", Body=b"{}")
+    assert ask("Create", properties())["Status"] == "FAILED"
+
+
+def test_without_cloudformations_word_a_bucket_that_is_not_there_is_refused(ask, stack_state):
+    ask("Create", properties())
+    stack_state.denied = True
+    other = properties(ExistingRawBucket="none", RawBucket="none", FormerRawPlaces=f"{RAW_BUCKET}/raw")
+    answer = ask("Update", other, properties())
+    assert (answer["Status"], answer["Reason"].endswith("there is no such bucket")) == ("FAILED", True)
+
+
+def test_without_cloudformations_word_a_lake_that_has_no_rows_is_left_empty(s3, ask, stack_state):
+    """Otherwise a creation that is rolled back could not delete its bucket."""
+    stack_state.denied = True
+    own = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    ask("Create", own)
+    ask("Delete", own)
+    assert s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_creation_that_is_rolled_back_leaves_a_kept_lakes_record_as_it_was(s3, ask, stack_state, kept):
     """Or its retry would be refused for a raw bucket and a key that the rollback has deleted."""
