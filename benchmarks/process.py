@@ -19,7 +19,7 @@ OURS_CSV = "ours -> CSV"
 HANDLER = "ours, the handler with S3"
 ORJSON, ORJSON_KEPT = "orjson.loads alone", "orjson.loads alone, results kept"
 PYARROW, DUCKDB = "orjson + pyarrow -> Parquet", "DuckDB read_json -> Parquet"
-CSV = "json + csv.DictWriter"  # no library and another format: shown, but not what a goal is measured by
+CSV = "json + csv.DictWriter"  # the least that can be done: no types, no columns, no compression
 ALTERNATIVES = [
     CSV,
     "pandas json_normalize -> Parquet",
@@ -35,7 +35,7 @@ CONTENDERS = [OURS, *ALTERNATIVES, *OTHERS]
 GC_OFF = {OURS, OURS_CSV, ORJSON, ORJSON_KEPT}
 
 BATCHES, EVENTS = (1, 3, 10, 100, 1000), (20, 350)
-BETTER_BY = 1.2  # than each alternative that writes Parquet, in events per processor second
+BETTER_BY = 1.2  # than each alternative, in events per processor second
 OF_ORJSON_KEPT = 0.5  # as fast at 100 batches of 350
 FRESH, WARM = "fresh process", "warm process"
 # An alternative takes half a minute for a thousand batches of 350, so only the one that was the fastest is asked for
@@ -121,9 +121,10 @@ def goals(measures: Measures, what: str, state: str) -> list[str]:
     memory = measures[f"{what}, {state}: peak memory"]
     for measure, better_by, unit in ((speed, BETTER_BY, "speed"), (memory, 1.0, "memory")):
         contenders = measure.result()["contenders"]
-        beside = {one: contenders[one]["ours_is_better_by"] for one in PARQUET if one in contenders}
-        worst = min(beside, key=beside.__getitem__)
-        lines.append(goal(beside[worst], better_by, f"{what}, {state}: {unit} beside {worst}"))
+        beside = {one: contenders[one]["ours_is_better_by"] for one in ALTERNATIVES if one in contenders}
+        # Of all alternatives; and of those that write Parquet too, if the nearest is not one of them.
+        for worst in dict.fromkeys(min(one, key=beside.__getitem__) for one in (beside, beside.keys() & PARQUET)):
+            lines.append(goal(beside[worst], better_by, f"{what}, {state}: {unit} beside {worst}"))
     if ORJSON_KEPT in speed.samples and state == WARM:
         ratio = speed.result()["contenders"][ORJSON_KEPT]["ours_is_better_by"]
         lines.append(goal(ratio, OF_ORJSON_KEPT, f"{what}, {state}: speed beside {ORJSON_KEPT}"))

@@ -2,7 +2,8 @@
 
 Create, Update: what would be forgotten -> a refusal. Otherwise the notification configuration of an existing bucket is
 read, merged and written; what CloudFormation makes has its own. Then the lake bucket's record is renewed.
-Delete: our entries leave both buckets, which outlive the stack; what others have put there stays as it is.
+Delete: our entries leave both buckets, which outlive the stack; what others have put there stays as it is. A stack that
+lives on without this resource, as after a failed upgrade, keeps those of its own buckets, which are CloudFormation's.
 
 S3 has no condition for writing a notification configuration: who writes between our reading and writing is overwritten.
 So nothing is done between the two, and the result is read again.
@@ -31,6 +32,10 @@ ROW_FOLDERS = ["events/", "events-csv/"]
 TRIES = 3
 PAUSE_SECONDS = 1
 GONE = ("NoSuchKey", "404")
+# Of a creation over an existing lake the document has, until the first update: the stack, and the document before.
+CREATED_BY, BEFORE = "created_by", "before"
+# The states in which the stack itself goes. In every other one, also an unknown one, it may live on without us.
+ENDS = ("DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
 
 
 class UnusableError(Exception):
@@ -45,13 +50,15 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     def seconds() -> float:
         return seconds_left(context) - ANSWER_RESERVE_SECONDS
 
-    # A failure while the stack is deleted or rolls back would leave it stuck.
-    may_fail = event["RequestType"] != "Delete" and "ROLLBACK" not in stack_status(event["StackId"])
+    # A failure while the stack is deleted or rolls back would leave it stuck. If the state is not known, an update may
+    # be a rollback: nothing is refused as forgotten, but a bucket that cannot be used is, or the stack would be deaf.
+    kind, status = event["RequestType"], stack_status(event["StackId"])
+    may_fail = kind != "Delete" and "ROLLBACK" not in status
     try:
-        if event["RequestType"] == "Delete":
-            leave(event, given, seconds)
+        if kind == "Delete":
+            leave(event, given, seconds, status)
         else:
-            take(event, given, seconds, may_refuse=may_fail)
+            take(event, given, seconds, may_refuse=may_fail and (kind == "Create" or bool(status)), may_renew=may_fail)
         answer |= {"Status": "SUCCESS"}
     except (ForgottenError, UnusableError) as error:
         logger.warning("refused", extra={"reason": str(error)})
@@ -71,7 +78,9 @@ def former_arns(event: Mapping[str, Any], given: Given) -> list[str]:
     return [f"arn:{partition}:s3:::{place}/*" for place in given.former]
 
 
-def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *, may_refuse: bool) -> None:
+def take(
+    event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *, may_refuse: bool, may_renew: bool
+) -> None:
     """Errors: ForgottenError, UnusableError."""
     properties, old = event["ResourceProperties"], event.get("OldResourceProperties")
     before = Given.read(old) if old else None
@@ -79,32 +88,31 @@ def take(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], *
     for bucket, exists in [(properties["RawBucket"], given.existing_raw), (given.lake, given.existing_lake)]:
         if exists:
             require_usable(bucket, account, seconds)
-    record, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds())
+    earlier, has_tombstones = when_allowed(lambda: (read(given.lake), any_tombstone(given.lake)), seconds())
+    record = Record.read(earlier or {})
     if may_refuse:
         places.refuse_to_forget(given, before, record, has_tombstones)
     if given.existing_raw:
         announce(properties["RawBucket"], announcements.entries(properties["QueueArn"], RAW_EVENTS, given.announced))
     if given.existing_lake:
         announce(given.lake, announcements.entries(properties["TopicArn"], ROW_EVENTS, ROW_FOLDERS))
-    if may_refuse:  # a place that a failed update has left may hold batches
-        record = places.renewed(given, before, record)
-        s3().put_object(
-            Bucket=given.lake,
-            Key=places.KEY,
-            Body=json.dumps(record.document()).encode(),
-            ContentType="application/json",
-        )
+    if may_renew:  # a place that a failed update has left may hold batches
+        document = places.renewed(given, before, record).document()
+        if event["RequestType"] == "Create" and given.existing_lake:
+            kept = earlier and {name: value for name, value in earlier.items() if name not in (CREATED_BY, BEFORE)}
+            document |= {CREATED_BY: event["StackId"], BEFORE: kept}
+        put(given.lake, document)
 
 
-def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) -> None:
+def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], status: str) -> None:
     """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
     properties = event["ResourceProperties"]
-    if "ROLLBACK" in stack_status(event["StackId"]) and not given.existing_lake:
-        s3().delete_object(Bucket=given.lake, Key=places.KEY)  # or CloudFormation could not delete the bucket
-    for bucket, destination in [
-        (properties["RawBucket"], properties["QueueArn"]),
-        (given.lake, properties["TopicArn"]),
+    for bucket, exists, destination in [
+        (properties["RawBucket"], given.existing_raw, properties["QueueArn"]),
+        (given.lake, given.existing_lake, properties["TopicArn"]),
     ]:
+        if not exists and status not in ENDS:
+            continue
         try:
             there = when_allowed(partial(configuration, bucket), seconds())
             wanted = announcements.without(there, destination)
@@ -112,6 +120,22 @@ def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float]) 
                 write(bucket, wanted)
         except ClientError as error:
             logger.warning("bucket keeps its entries", extra={"bucket": bucket, "reason": named(error)})
+    if status == "ROLLBACK_IN_PROGRESS" or (not status and not given.existing_lake and only_the_record(given.lake)):
+        restore(event["StackId"], given)
+
+
+def restore(stack_id: str, given: Given) -> None:
+    """The record as it was before a creation that is rolled back, whose raw bucket and keys are deleted."""
+    if not given.existing_lake:
+        s3().delete_object(Bucket=given.lake, Key=places.KEY)  # or CloudFormation could not delete the bucket
+        return
+    document = read(given.lake) or {}
+    if document.get(CREATED_BY) != stack_id:  # refused, so it has written none
+        return
+    if document[BEFORE] is None:
+        s3().delete_object(Bucket=given.lake, Key=places.KEY)
+    else:
+        put(given.lake, document[BEFORE])
 
 
 def announce(bucket: str, ours: list[Entry]) -> None:
@@ -170,17 +194,28 @@ def write(bucket: str, wanted: dict[str, Any]) -> None:
     )
 
 
-def read(lake: str) -> Record:
+def read(lake: str) -> dict[str, Any] | None:
+    """The record's document, if there is one."""
     try:
-        return Record.read(json.loads(s3().get_object(Bucket=lake, Key=places.KEY)["Body"].read()))
+        return dict(json.loads(s3().get_object(Bucket=lake, Key=places.KEY)["Body"].read()))
     except ClientError as error:
         if error.response["Error"]["Code"] not in GONE:
             raise
-        return Record()
+        return None
+
+
+def put(lake: str, document: dict[str, Any]) -> None:
+    s3().put_object(Bucket=lake, Key=places.KEY, Body=json.dumps(document).encode(), ContentType="application/json")
 
 
 def any_tombstone(lake: str) -> bool:
     return bool(s3().list_objects_v2(Bucket=lake, Prefix=places.TOMBSTONES, MaxKeys=1)["KeyCount"])
+
+
+def only_the_record(lake: str) -> bool:
+    """So that there are no rows, of which it would have to tell."""
+    listed = s3().list_objects_v2(Bucket=lake, MaxKeys=2)
+    return [one["Key"] for one in listed.get("Contents", [])] == [places.KEY]
 
 
 @cache

@@ -94,11 +94,11 @@ def properties(**changes: str) -> dict[str, str]:
 def ask(buckets, cloudformation, lambda_context):
     url, answers = cloudformation
 
-    def request(kind: str, new: dict[str, str], old: dict[str, str] | None = None) -> dict:
+    def request(kind: str, new: dict[str, str], old: dict[str, str] | None = None, stack: str = "bird") -> dict:
         event = {
             "RequestType": kind,
             "ResponseURL": url,
-            "StackId": f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/bird/1",
+            "StackId": f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack/{stack}/1",
             "RequestId": "r",
             "LogicalResourceId": "Storage",
             "ResourceProperties": new,
@@ -143,13 +143,47 @@ def test_existing_buckets_through_the_life_of_a_stack(buckets, ask):
     assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
 
 
-def test_buckets_of_the_stack_are_announced_by_cloudformation_and_left_clean(buckets, ask):
+@pytest.mark.parametrize("status", ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"])
+def test_buckets_of_the_stack_are_announced_by_cloudformation_and_left_clean(buckets, ask, stack_state, status):
     own = properties(ExistingRawBucket="", ExistingLakeBucket="")
     assert ask("Create", own)["Status"] == "SUCCESS"
     assert buckets.writes == 0
     buckets.kept[LAKE_BUCKET] = {"TopicConfigurations": [{"Id": "1", "TopicArn": TOPIC, "Events": ROWS}]}
+    stack_state.status = status
     ask("Delete", own)
     assert buckets.kept[LAKE_BUCKET] == {}
+
+
+LIVES_ON = [
+    pytest.param("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", id="an upgrade that failed"),
+    pytest.param("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", id="an older template"),
+    pytest.param("UPDATE_ROLLBACK_IN_PROGRESS", id="while it rolls back"),
+    pytest.param("", id="not known"),
+]
+
+
+@pytest.mark.parametrize("status", LIVES_ON)
+def test_a_stack_that_lives_on_without_this_resource_goes_on_hearing_of_batches(s3, buckets, ask, stack_state, status):
+    own = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    by_cloudformation = {
+        RAW_BUCKET: {"QueueConfigurations": [{"Id": "1", "QueueArn": QUEUE, "Events": RAW}]},
+        LAKE_BUCKET: {"TopicConfigurations": [{"Id": "2", "TopicArn": TOPIC, "Events": ROWS}]},
+    }
+    buckets.kept = dict(by_cloudformation)
+    ask("Create", own)
+    s3.put_object(Bucket=LAKE_BUCKET, Key="events/rows.parquet", Body=b"rows")
+    stack_state.status, stack_state.denied = status, not status
+    assert ask("Delete", own)["Status"] == "SUCCESS"
+    assert buckets.kept == by_cloudformation
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw"]
+
+
+@pytest.mark.parametrize("status", LIVES_ON)
+def test_existing_buckets_are_left_whatever_becomes_of_the_stack(buckets, ask, stack_state, status):
+    ask("Create", properties())
+    stack_state.status, stack_state.denied = status, not status
+    assert ask("Delete", properties())["Status"] == "SUCCESS"
+    assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
 
 
 def test_an_entry_of_others_for_the_same_keys_is_named_and_nothing_is_changed(buckets, ask):
@@ -243,6 +277,69 @@ def test_a_creation_that_is_rolled_back_leaves_its_own_lake_bucket_empty(s3, ask
     stack_state.status = "ROLLBACK_IN_PROGRESS"
     ask("Delete", own)
     assert s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+
+
+def test_without_cloudformations_word_a_rollback_goes_on(s3, ask, stack_state):
+    """A VPC without its endpoint: an update may be a rollback, which must not be refused."""
+    stack_state.denied = True
+    own = {"ExistingRawBucket": "", "ExistingLakeBucket": ""}
+    before, after = properties(**own), properties(**own, RawPrefix="bird", FormerRawPlaces=f"{RAW_BUCKET}/raw")
+    ask("Create", before)
+    assert ask("Update", after, before)["Status"] == "SUCCESS"
+    assert ask("Update", before, after)["Status"] == "SUCCESS"
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw", f"{RAW_BUCKET}/bird"]
+
+
+def test_without_cloudformations_word_a_creation_may_be_refused(s3, ask, stack_state):
+    stack_state.denied = True
+    s3.put_object(Bucket=LAKE_BUCKET, Key="erased/0123.json", Body=b"{}")
+    assert ask("Create", properties())["Status"] == "FAILED"
+
+
+def test_without_cloudformations_word_a_bucket_that_is_not_there_is_refused(ask, stack_state):
+    ask("Create", properties())
+    stack_state.denied = True
+    other = properties(ExistingRawBucket="none", RawBucket="none", FormerRawPlaces=f"{RAW_BUCKET}/raw")
+    answer = ask("Update", other, properties())
+    assert (answer["Status"], answer["Reason"].endswith("there is no such bucket")) == ("FAILED", True)
+
+
+def test_without_cloudformations_word_a_lake_that_has_no_rows_is_left_empty(s3, ask, stack_state):
+    """Otherwise a creation that is rolled back could not delete its bucket."""
+    stack_state.denied = True
+    own = properties(ExistingRawBucket="", ExistingLakeBucket="")
+    ask("Create", own)
+    ask("Delete", own)
+    assert s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_creation_that_is_rolled_back_leaves_a_kept_lakes_record_as_it_was(s3, ask, stack_state, kept):
+    """Or its retry would be refused for a raw bucket and a key that the rollback has deleted."""
+    before = {"raw": ["old/raw"], "lakes": [], "tombstone_key": "arn:key", "hash_key": ""}
+    if kept:
+        s3.put_object(Bucket=LAKE_BUCKET, Key="maintenance/storage.json", Body=json.dumps(before).encode())
+    new = properties(ExistingRawBucket="", FormerRawPlaces="old/raw", HashKeyArn="arn:hash-1")
+    assert ask("Create", new)["Status"] == "SUCCESS"
+    assert record(s3)["hash_key"] == "arn:hash-1"
+    stack_state.status = "ROLLBACK_IN_PROGRESS"
+    assert ask("Delete", new)["Status"] == "SUCCESS"
+    assert (record(s3) == before) if kept else s3.list_objects_v2(Bucket=LAKE_BUCKET)["KeyCount"] == 0
+    stack_state.status = "CREATE_IN_PROGRESS"
+    assert ask("Create", new | {"HashKeyArn": "arn:hash-2"})["Status"] == "SUCCESS"
+
+
+def test_a_refused_creation_leaves_another_stacks_record_alone(s3, ask, stack_state):
+    ask("Create", properties(HashKeyArn="arn:hash-1"))
+    kept = record(s3)
+    assert ask("Create", properties(HashKeyArn="arn:hash-2"), stack="other")["Status"] == "FAILED"
+    stack_state.status = "ROLLBACK_IN_PROGRESS"
+    ask("Delete", properties(HashKeyArn="arn:hash-2"), stack="other")
+    assert record(s3) == kept
+    # WHEN the first stack is updated, THEN what was before it is kept no longer
+    stack_state.status = "UPDATE_IN_PROGRESS"
+    ask("Update", properties(HashKeyArn="arn:hash-1"), properties(HashKeyArn="arn:hash-1"))
+    assert record(s3).keys() == {"raw", "lakes", "tombstone_key", "hash_key"}
 
 
 def test_a_kept_lake_with_tombstones_needs_their_key(s3, ask):

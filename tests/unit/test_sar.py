@@ -181,12 +181,24 @@ def test_no_update_takes_a_key_away_that_objects_may_need(before, after, lost):
     assert lost_keys(before, after) == lost
 
 
-def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
+# Who makes the buckets: with an existing one, nothing waits for the guard by referring to the stack's own.
+BUCKETS = [
+    pytest.param(
+        {"MakeRawBucket": raw, "MakeLakeBucket": lake},
+        id=f"{'own' if raw else 'existing'} raw, {'own' if lake else 'existing'} lake",
+    )
+    for raw in (True, False)
+    for lake in (True, False)
+]
+
+
+@pytest.mark.parametrize("made", BUCKETS)
+def test_what_a_guarded_setting_shapes_waits_for_the_guard(template, made):
     """So that nothing has changed when it refuses, for example no rows without HashFields until the rollback ends.
 
     CloudFormation deletes resources only after everything else in an update has succeeded.
     """
-    resources = template["Resources"]
+    resources = as_deployed(template, made)
     guarded = resources["SettingsGuard"]["Properties"]["Settings"].keys()
     conditions = {name: check_template.references(content) for name, content in template["Conditions"].items()}
     too_early = []
@@ -197,6 +209,34 @@ def test_what_a_guarded_setting_shapes_waits_for_the_guard(template):
         if named & guarded and name != "SettingsGuard" and "SettingsGuard" not in before(name, resources):
             too_early.append(name)
     assert set(too_early) - EARLY_BUT_HARMLESS == set()
+
+
+@pytest.mark.parametrize("made", BUCKETS)
+def test_what_stores_batches_and_makes_rows_waits_for_storage(template, made):
+    """Or a deployment that Storage refuses would have stored rows under a new hash key, or in another lake."""
+    resources = as_deployed(template, made)
+    for name in ("IngestFunction", "ProcessFunction", "ProcessRole", "ImportFunction", "ImportRole"):
+        assert "Storage" in before(name, resources), name
+
+
+def as_deployed(template: dict, conditions: dict[str, bool]) -> dict:
+    """Resources where these conditions are so; for the others, both branches."""
+
+    def chosen(node):
+        if isinstance(node, list):
+            return [chosen(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if list(node) == ["Fn::If"] and node["Fn::If"][0] in conditions:
+            name, where_true, where_false = node["Fn::If"]
+            return chosen(where_true if conditions[name] else where_false)
+        return {name: chosen(each) for name, each in node.items()}
+
+    return {
+        name: chosen(resource)
+        for name, resource in template["Resources"].items()
+        if conditions.get(resource.get("Condition"), True)
+    }
 
 
 def test_an_update_from_sar_that_resets_the_alerts_deletes_no_data(template):
