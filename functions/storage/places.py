@@ -52,7 +52,7 @@ class Given:
     def read(cls, properties: Mapping[str, Any]) -> "Given":
         return cls(
             raw=f"{properties['RawBucket']}/{properties['RawPrefix'].strip('/')}",
-            former=[place.strip() for place in properties["FormerRawPlaces"].split(",") if place.strip()],
+            former=[place for each in properties["FormerRawPlaces"].split(",") if (place := each.strip(" /"))],
             lake=properties["LakeBucket"],
             existing_raw=properties["RawBucket"] == properties["ExistingRawBucket"],
             existing_lake=properties["LakeBucket"] == properties["ExistingLakeBucket"],

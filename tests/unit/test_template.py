@@ -345,10 +345,10 @@ def test_nothing_names_the_path_but_by_its_one_definition(template):
 
 RAW_PREFIXES = [
     *(pytest.param(text, False, id=text) for text in RAW_PREFIX_INPUTS.read_text().splitlines()),
-    *(pytest.param(text, False, id=text) for text in ("a/..", "../a", "a//b", "/a", "a/", "a\tb", "a")),
+    *(pytest.param(text, False, id=text) for text in ("a/..", "../a", "a//b", "/a", "a/", "a\tb", "a", "a*")),
     *(
         pytest.param(text, True, id=text)
-        for text in ("raw", "B Event Data", "a/b", "a.b/..c/d..", "..a", "a/.b", "(x)*'!")
+        for text in ("raw", "B Event Data", "a/b", "a.b/..c/d..", "..a", "a/.b", "(x)'!")
     ),
 ]
 
@@ -358,6 +358,31 @@ def test_a_prefix_that_s3s_library_would_refuse_is_refused_at_once(template, giv
     assert bool(re.search(template["Parameters"]["RawPrefix"]["AllowedPattern"], given)) is legal
     if legal:
         obstore.put(MemoryStore(), f"{given}/one.json", b"")
+
+
+FORMER_PLACES = [
+    *(pytest.param(text, True, id=text) for text in ("", "old/raw", "old-bucket/B Event Data,b.c/(x)'!/y")),
+    *(
+        pytest.param(text, False, id=text)
+        for text in (
+            "old",
+            "old/",
+            "old/raw/",
+            "old//raw",
+            "old/raw/,b.c/raw",
+            "old/raw,b.c/raw/",
+            "old/raw*",
+            "*/raw",
+            "old/raw, b.c/raw",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "legal"), FORMER_PLACES)
+def test_a_former_place_is_a_bucket_and_a_folder(template, given, legal):
+    """With a slash at its end a policy would name keys of no batch, and with * those of other folders."""
+    assert bool(re.search(template["Parameters"]["FormerRawPlaces"]["AllowedPattern"], given)) is legal
 
 
 @pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
