@@ -45,7 +45,7 @@ class UnusableError(Exception):
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
     given = Given.read(event["ResourceProperties"])
-    answer = answer_to(event, "storage") | {"Data": {"FormerRawArns": ",".join(former_arns(event, given))}}
+    answer = answer_to(event, "storage") | {"Data": former_arns(event, given)}
 
     def seconds() -> float:
         return seconds_left(context) - ANSWER_RESERVE_SECONDS
@@ -72,10 +72,14 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     logger.info("custom resource answered", extra={"status": answer["Status"]})
 
 
-def former_arns(event: Mapping[str, Any], given: Given) -> list[str]:
+def former_arns(event: Mapping[str, Any], given: Given) -> dict[str, str]:
     """For a policy: CloudFormation cannot make a list of ARNs of a list of names."""
-    partition = event["StackId"].split(":")[1]
-    return [f"arn:{partition}:s3:::{place}/*" for place in given.former]
+    arn = f"arn:{event['StackId'].split(':')[1]}:s3:::"
+    buckets = dict.fromkeys(place.partition("/")[0] for place in given.former)
+    return {
+        "FormerRawArns": ",".join(f"{arn}{place}/*" for place in given.former),
+        "FormerBucketArns": ",".join(arn + bucket for bucket in buckets),
+    }
 
 
 def take(

@@ -136,7 +136,10 @@ def test_existing_buckets_through_the_life_of_a_stack(buckets, ask):
     # WHEN the prefix changes, THEN batches that are still being written under the old one are announced too
     moved = properties(RawPrefix="B Event Data", FormerRawPlaces=f"{RAW_BUCKET}/raw")
     answer = ask("Update", moved, first)
-    assert answer["Data"] == {"FormerRawArns": f"arn:aws:s3:::{RAW_BUCKET}/raw/*"}
+    assert answer["Data"] == {
+        "FormerRawArns": f"arn:aws:s3:::{RAW_BUCKET}/raw/*",
+        "FormerBucketArns": f"arn:aws:s3:::{RAW_BUCKET}",
+    }
     assert ours(buckets.kept[RAW_BUCKET]) == [("B+Event+Data/", RAW), ("raw/", RAW)]
     # WHEN the stack is deleted, THEN the buckets are as they were
     assert ask("Delete", moved)["Status"] == "SUCCESS"

@@ -245,8 +245,8 @@ def test_an_update_that_leaves_a_place_of_batches_unnamed_is_refused_before_s3_a
     assert ask("Update", new, old)["Reason"] == (
         "Refused, because raw batches lie in (the output RawBucketName)/raw, where this stack would not look: no "
         "replay, no erasure, and batches that wait would fail. Add the place to FormerRawPlaces, with commas between "
-        "several, and after the update run bird-webhooks replay --since 1h, for what was stored there meanwhile. To forget the "
-        "place, name FormerRawPlaces in SettingsToReset."
+        "several, and after the update run bird-webhooks replay --since 1h, for what was stored there meanwhile. To "
+        "forget the place, name FormerRawPlaces in SettingsToReset."
     )
     new["Settings"]["FormerRawPlaces"] = {"Value": "bird-rawbucket-1/raw", "Default": ""}
     assert ask("Update", new, old)["Status"] == "SUCCESS"

@@ -385,6 +385,13 @@ def test_a_former_place_is_a_bucket_and_a_folder(template, given, legal):
     assert bool(re.search(template["Parameters"]["FormerRawPlaces"]["AllowedPattern"], given)) is legal
 
 
+def test_a_batch_that_is_gone_from_a_former_bucket_is_told_from_one_that_may_not_be_read(template):
+    """Without s3:ListBucket S3 answers 403 for both, and an erased batch would end as a dead letter."""
+    statements = template["Resources"]["ReadsFormerRawBatches"]["Properties"]["PolicyDocument"]["Statement"]
+    [listing] = [one for one in statements if one["Action"] == "s3:ListBucket"]
+    assert listing["Resource"] == {"Fn::Split": [",", {"Fn::GetAtt": ["Storage", "FormerBucketArns"]}]}
+
+
 @pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
 def test_notifications_are_filtered_in_s3s_encoding(template, prefix, filtered):
     raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
