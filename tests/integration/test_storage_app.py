@@ -189,6 +189,19 @@ def test_existing_buckets_are_left_whatever_becomes_of_the_stack(buckets, ask, s
     assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
 
 
+def test_a_former_bucket_is_left_with_the_stack_and_not_before(buckets, ask, stack_state):
+    """Batches may still be written there while the stack lives."""
+    moved = properties(RawBucket="company", ExistingRawBucket="company", FormerRawPlaces=f"{RAW_BUCKET}/raw,gone/raw")
+    buckets.kept["company"] = {}
+    ask("Create", properties())
+    stack_state.status = "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"
+    ask("Delete", moved)
+    assert ours(buckets.kept[RAW_BUCKET]) == [("raw/", RAW)]
+    stack_state.status = "DELETE_IN_PROGRESS"
+    assert ask("Delete", moved)["Status"] == "SUCCESS"
+    assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}, "company": {}}
+
+
 def test_an_entry_of_others_for_the_same_keys_is_named_and_nothing_is_changed(buckets, ask):
     there = {"LambdaFunctionConfigurations": [{"Id": "thumbnails", "LambdaFunctionArn": "arn", "Events": RAW}]}
     buckets.kept[RAW_BUCKET] = there

@@ -298,6 +298,8 @@ def chosen(value, parameters, stack_id):
             return chosen(listed, parameters, stack_id)[index]
         case {"Fn::Split": [separator, text]}:
             return chosen(text, parameters, stack_id).split(separator)
+        case {"Fn::Sub": [text, {"Bucket": bucket}]}:
+            return text.replace("${Bucket}", chosen(bucket, parameters, stack_id))
         case {"Fn::Sub": text}:
             return text.replace("${RawPrefix}", parameters["RawPrefix"])
         case {"Ref": "AWS::StackId"}:
@@ -383,6 +385,22 @@ FORMER_PLACES = [
 def test_a_former_place_is_a_bucket_and_a_folder(template, given, legal):
     """With a slash at its end a policy would name keys of no batch, and with * those of other folders."""
     assert bool(re.search(template["Parameters"]["FormerRawPlaces"]["AllowedPattern"], given)) is legal
+
+
+@pytest.mark.parametrize(
+    ("given", "buckets"),
+    [
+        ("old/raw", {"old"}),
+        ("old/raw,old/bird,b.c/x/y", {"old", "b.c"}),
+        (",".join(f"old-{n}/raw" for n in range(10)), {f"old-{n}" for n in range(10)}),
+    ],
+)
+def test_the_stack_may_take_its_entries_out_of_each_former_bucket(template, given, buckets):
+    policies = [each.get("Fn::If", [])[:2] for each in template["Resources"]["StorageRole"]["Properties"]["Policies"]]
+    [policy] = [one for condition, one in filter(None, policies) if condition == "HasFormerRawPlaces"]
+    [statement] = policy["PolicyDocument"]["Statement"]
+    arns = {chosen(one, {"FormerRawPlaces": given}, "") for one in statement["Resource"]}
+    assert arns == {f"arn:${{AWS::Partition}}:s3:::{bucket}" for bucket in buckets}
 
 
 def test_a_batch_that_is_gone_from_a_former_bucket_is_told_from_one_that_may_not_be_read(template):
