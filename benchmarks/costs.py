@@ -45,6 +45,16 @@ def measure(end_to_end: dict[str, Any]) -> list[Measures]:
     return [measures]
 
 
+def cheapest(measures: Measures) -> str:
+    """Which of the contenders costs least at each size of a batch."""
+    lines = ["## cost: the cheapest", ""]
+    for name, measure in measures.items():
+        costs = {contender: values[0] for contender, values in measure.samples.items()}
+        least = min(costs, key=costs.__getitem__)
+        lines.append(f"{name}: {least}, {costs[least]:.2f} USD; ours {costs['ours']:.2f}")
+    return "\n".join(lines)
+
+
 def ours(load: dict[str, Any], prices: dict[str, Any], architecture: str) -> dict[str, float]:
     """US dollars by service for a million events, from the counts of one load."""
     price = {name: one["price"] for name, one in prices.items()}

@@ -2,16 +2,18 @@
 
 python -m benchmarks.dba '{"days": 148, "messages": 16000, "rounds": 5, "before": null}'
 
-One real server on this machine. Its data stays in memory, jit and parallel workers are off, and it does not wait for
-the disk. The table is load_postgres' own; its rows come from SQL: 2.5 events a message, 300,000 recipients of whom few
-get much, 1 % of mail bouncing in 18 classes, 1,500 addresses that always bounce, ids at random. BEFORE names a
-views.sql of another version: its views are asked in turns with ours, and must give the same rows.
+One real server on this machine. Its data stays in memory (random_page_cost is 1.1), jit and parallel workers are off,
+and it does not wait for the disk. The table is load_postgres' own; its rows come from SQL: 2.5 events a message,
+300,000 recipients of whom few get much, 1 % of mail bouncing in 18 classes, 1,500 addresses that always bounce, ids at
+random. BEFORE names a views.sql of another version: its views are asked in turns with ours, and must give the same
+rows. What takes over a second is asked once.
 """
 
 import json
 import os
 import sys
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +22,23 @@ from typing import Any
 from benchmarks.measure import Measures, Run, child, environment
 
 TIMEOUT_SECONDS = 3600
-SETTINGS = ("shared_buffers = '1GB'", "maintenance_work_mem = '256MB'", "max_wal_size = '4GB'", "autovacuum = off")
+SETTINGS = (
+    *("shared_buffers = '1GB'", "maintenance_work_mem = '512MB'", "max_wal_size = '8GB'", "autovacuum = off"),
+    *("wal_level = minimal", "max_wal_senders = 0", "full_page_writes = off", "synchronous_commit = off"),
+    "random_page_cost = 1.1",
+)
+SLOW_MILLISECONDS = 1000
 OURS, BEFORE = "this version", "the version before"
 ONE_ADDRESS = "suppression_candidates, one address"
+# Of issue 17, in milliseconds: what "this version" takes.
+GOALS = {
+    "suppression_candidates, one address": 1.0,
+    "suppression_candidates, one address with soft bounces": 1.0,
+    "suppression_candidates, all": 300.0,
+}
+SOFT_ADDRESS = "suppression_candidates, one address with soft bounces"
 COMPARED = {
+    SOFT_ADDRESS: "SELECT * FROM {schema}.suppression_candidates WHERE rcpt_to = '{soft}'",
     ONE_ADDRESS: "SELECT * FROM {schema}.suppression_candidates WHERE rcpt_to = '{address}'",
     "suppression_candidates, all": "SELECT * FROM {schema}.suppression_candidates",
     "list_export, all": "SELECT * FROM {schema}.list_export",
@@ -106,7 +121,15 @@ def measure(run: Run) -> list[Measures]:
         for contender, values in contenders.items():
             for value in values:
                 measures.add(name, "ms", contender, value, note=note)
+    run.tables.append("\n".join(goals(got["milliseconds"])))
     return [measures]
+
+
+def goals(milliseconds: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[str]:
+    """A line for each goal: the best of the rounds, because other work on the machine only adds to it."""
+    for name, limit in GOALS.items():
+        best = min(milliseconds[name][OURS])
+        yield f"{name}: {best:,.2f} ms, goal {limit:,.0f} ms: {'met' if best < limit else 'NOT met'}"
 
 
 def main() -> None:
@@ -146,14 +169,18 @@ class Bench:
             schemas[BEFORE] = "before"
             self.make_views_before(Path(self.wanted["before"]).read_text(), VIEW_PARAMETERS)
         [[address]] = self.ask("SELECT min(rcpt_to) FROM bird.suppression_candidates")
+        sql = "SELECT COALESCE(max(rcpt_to), '') FROM bird.suppression_candidates WHERE reason = 'soft_bounces'"
+        [[soft]] = self.ask(sql)
         [[campaign]] = self.ask("SELECT max(campaign_id) FROM bird.events WHERE event_date = current_date - 1")
         [[rows]] = self.ask("SELECT count(*) FROM bird.events")
         found: dict[str, dict[str, list[float]]] = {}
         for _ in range(self.wanted["rounds"]):
             for name, sql in {**COMPARED, **OTHERS}.items():
                 for contender, schema in schemas.items() if name in COMPARED else [(OURS, "bird")]:
-                    statement = sql.format(schema=schema, address=address, campaign=campaign)
-                    found.setdefault(name, {}).setdefault(contender, []).append(self.milliseconds(statement))
+                    statement = sql.format(schema=schema, address=address, soft=soft, campaign=campaign)
+                    values = found.setdefault(name, {}).setdefault(contender, [])
+                    if not values or min(values) < SLOW_MILLISECONDS:
+                        values.append(self.milliseconds(statement))
             plan = found.setdefault(f"{ONE_ADDRESS}: its plan", {})
             for contender, schema in schemas.items():
                 statement = COMPARED[ONE_ADDRESS].format(schema=schema, address=address)
@@ -178,6 +205,7 @@ class Bench:
             session.start()
         for session in sessions:
             session.join()
+        self.connection.execute("SET max_parallel_maintenance_workers = 2")
         for name, definition in INDEXES.items():
             made = SQL("CREATE " + definition).format(name=Identifier(name), events=Identifier("bird", "events"))
             self.connection.execute(made)
@@ -207,12 +235,14 @@ class Bench:
 
     def milliseconds(self, sql: str) -> float:
         """Processor time of the server's process, which a busy machine changes less than the time on the clock."""
-        if sql not in self.planned:
-            self.planned.add(sql)
+        for _ in range(1 if sql in self.planned else 2):
+            began = self.processor_nanoseconds()
             self.ask(sql)
-        began = self.processor_nanoseconds()
-        self.ask(sql)
-        return (self.processor_nanoseconds() - began) / 1e6
+            taken = (self.processor_nanoseconds() - began) / 1e6
+            if taken > SLOW_MILLISECONDS:
+                break
+        self.planned.add(sql)
+        return taken
 
     def processor_nanoseconds(self) -> int:
         return int(Path(self.backend).read_text().split()[0])

@@ -1,7 +1,7 @@
 """A year of a small sender, live and brought in afterwards: `make bench ONLY=import`, or `python -m benchmarks.moving`.
 
 2,000 batches of 100 events over 365 days. `import` runs as it is, against a bucket in memory that answers each request
-after a time like S3's; process's and closing's own code makes the rows, called directly, one message or batch at a time.
+after a time like S3's; process's and closing's own code makes the rows, called directly.
 Requests are counted, and times list prices (prices.json). Nothing of it ran on AWS.
 """
 
@@ -179,8 +179,7 @@ class Command:
     requests: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     cpu: float = 0.0
-    bodies: dict[str, tuple[str, dict[str, str], bytes]] = field(default_factory=dict)
-    outputs = {"RawBucketName": "raw", "LakeBucketName": "lake", "ImportQueueUrl": "import", "ProcessQueueUrl": "live"}
+    uploads: dict[str, tuple[dict[str, str], bytes]] = field(default_factory=dict)
     raw_prefix = "raw"
     poll_seconds = 0.0
 
@@ -189,6 +188,10 @@ class Command:
         return self
 
     sqs = s3
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"RawBucketName": "raw", "LakeBucketName": "lake", "ImportQueueUrl": "import", "ProcessQueueUrl": "live"}
 
     def output(self, name: str) -> str:
         return self.outputs[name]
@@ -215,20 +218,20 @@ class Command:
 
     def create_multipart_upload(self, Key: str, Metadata: dict[str, str], **_: Any) -> dict[str, str]:  # noqa: N803
         self.asked("put")
-        self.bodies[Key] = ("", Metadata, b"")
+        self.uploads[Key] = (Metadata, b"")
         return {"UploadId": Key}
 
     def upload_part(self, Key: str, Body: bytes, **_: Any) -> dict[str, str]:  # noqa: N803
         self.asked("put")
-        self.bodies[Key] = ("", self.bodies[Key][1], Body)
+        self.uploads[Key] = (self.uploads[Key][0], Body)
         return {"ETag": "1"}
 
     def complete_multipart_upload(self, Key: str, **_: Any) -> None:  # noqa: N803
         self.asked("put")
-        _, metadata, body = self.bodies.pop(Key)
+        metadata, uploaded = self.uploads.pop(Key)
         batch_id = Key.removeprefix("raw/").removesuffix(".json")
         moment = names.received_at(batch_id) or datetime.fromisoformat(metadata["received-at"])
-        self.raw[batch_id] = (batch_id, int(moment.timestamp() * 1000), body)
+        self.raw[batch_id] = (batch_id, int(moment.timestamp() * 1000), uploaded)
 
     def put_object(self, **_: Any) -> None:
         self.asked("put")

@@ -31,16 +31,14 @@ ROWS_AT_ONCE = 500
 HOUR = timedelta(hours=1)
 WITHOUT = (*ORIGIN, "event_key")
 OLD, NEW = "old", "new"
-# Numbers, flags and times are shown too, but for a place. Of all other columns, also of those that Bird will add, a value
-# may say who the recipient is: their address, number or metadata, what they read, where they were.
-_HARMLESS = frozenset(
-    (
-        "event_class type customer_id subaccount_id message_id transmission_id campaign_id template_id ab_test_id "
-        "rcpt_type recipient_domain routing_domain mailbox_provider mailbox_provider_region recv_method delv_method "
-        "ip_pool sending_ip error_code reason fbtype relay_id origination stat_type stat_state ingest_batch_id "
-        "error_type list_id"
-    ).split()
-)
+# Numbers, flags and times are shown too, but for a place. A value of any other column, also of those that Bird will
+# add, may say who the recipient is: their address, number or metadata, what they read, where they were.
+_HARMLESS = {
+    *("event_class", "type", "customer_id", "subaccount_id", "message_id", "transmission_id", "campaign_id"),
+    *("template_id", "ab_test_id", "rcpt_type", "recipient_domain", "routing_domain", "mailbox_provider"),
+    *("mailbox_provider_region", "recv_method", "delv_method", "ip_pool", "sending_ip", "error_code", "reason"),
+    *("fbtype", "relay_id", "origination", "stat_type", "stat_state", "ingest_batch_id", "error_type", "list_id"),
+}
 _PLACE = "geo_ip_"
 SHOWN_COLUMNS = _HARMLESS | {
     column.name
@@ -137,15 +135,16 @@ def _of_source(
         if entry.is_marker or (entry.modified and entry.modified < since - HOUR):
             continue
         some: list[bytes] = []
+        name = shown(entry.name)
         for found in _events(source, entry, only, answer):
             if found.timestamp is None:
                 answer.untimed += 1
             elif since.timestamp() <= found.timestamp / 1000 < until.timestamp():
                 some.append(found.element)
             if len(some) == ROWS_AT_ONCE:
-                yield from ((row, entry.name) for row in lake.of_elements(some, until))
+                yield from ((row, name) for row in lake.of_elements(some, until))
                 some = []
-        yield from ((row, entry.name) for row in lake.of_elements(some, until))
+        yield from ((row, name) for row in lake.of_elements(some, until))
     progress.done()
 
 

@@ -52,7 +52,8 @@ class Entry(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.name}\n{self.version}\n{self.size}".encode()).hexdigest()[:24]
+        text = f"{self.name}\n{self.version}\n{self.size}"
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]  # a file's name may be any bytes
 
     @property
     def is_marker(self) -> bool:

@@ -15,6 +15,8 @@ NONE = (
 )
 # Prefixes of the lake that would grow for ever: what the stack's own lake bucket expires.
 EXPIRING = ("athena-results/", "maintenance/work/")
+# What has to stay: rows; who was erased; where data lies, and what was imported.
+KEPT = ("events/", "events-csv/", "closed/", "erased/", "maintenance/")
 
 
 def lacks(stack: Stack, bucket: str, *, raw: bool) -> list[str]:
@@ -31,22 +33,21 @@ def lacks(stack: Stack, bucket: str, *, raw: bool) -> list[str]:
         found.append(f"its policy denies by {', '.join(others)}: the stack's roles need to be exempt")
     if not blocked or not all(blocked.values()):
         found.append("public access is not blocked")
-    prefixes = [_prefix(rule) for rule in rules if rule.get("Status") == "Enabled" and "Expiration" in rule]
+    expiring = [one for rule in rules if (one := _expiring(rule))]
     if raw and s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
         found.append("it keeps no versions, so a batch deleted by mistake is gone")
-    elif raw and not any("NoncurrentVersionExpiration" in rule for rule in rules):
+    elif raw and not any("NoncurrentVersionExpiration" in rule for rule in rules if rule.get("Status") == "Enabled"):
         found.append("no lifecycle rule deletes old versions, which hold what was deleted")
     parameters = stack.parameters()
-    days = int(parameters.get("RawRetentionDays", "0"))
-    if raw and bool(days) != any(f"{stack.raw_prefix}/".startswith(prefix) for prefix in prefixes):
-        found.append(
-            f"no lifecycle rule deletes batches after the {days} days of RawRetentionDays"
-            if days
-            else "a lifecycle rule deletes batches: give RawRetentionDays its days"
-        )
-    expiring = [*EXPIRING, *(["quarantine/"] if parameters.get("QuarantineRetentionDays", "0") != "0" else [])]
-    if not raw and (grows := [name for name in expiring if not any(name.startswith(prefix) for prefix in prefixes)]):
-        found.append(f"no lifecycle rule deletes {', '.join(grows)}")
+    if raw:
+        after = [days for prefix, days in expiring if f"{stack.raw_prefix}/".startswith(prefix)]
+        found += _retention(after, int(parameters.get("RawRetentionDays", "0")))
+    else:
+        wanted = [*EXPIRING, *(["quarantine/"] if parameters.get("QuarantineRetentionDays", "0") != "0" else [])]
+        if grows := [name for name in wanted if not any(name.startswith(prefix) for prefix, _ in expiring)]:
+            found.append(f"no lifecycle rule deletes {', '.join(grows)}")
+        if lost := [name for name in KEPT if any(name.startswith(prefix) for prefix, _ in expiring)]:
+            found.append(f"a lifecycle rule deletes {', '.join(lost)}")
     return found
 
 
@@ -73,7 +74,28 @@ def _may_deny_us(statement: Mapping[str, Any]) -> bool:
     return statement["Effect"] == "Deny" and not _denies_plain_http(statement)
 
 
-def _prefix(rule: Mapping[str, Any]) -> str:
-    """Empty for all of the bucket."""
-    chosen = rule.get("Filter", {})
-    return str(chosen.get("And", chosen).get("Prefix", rule.get("Prefix", "")))
+def _expiring(rule: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The prefix of which a rule deletes all objects, empty for the whole bucket, and after how many days: 0 for a rule
+    with a date, which deletes new objects too once the date has passed.
+
+    None for another rule: one that also chooses by tag or size, that deletes old versions or delete markers only.
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
+    """
+    expiration, chosen = rule.get("Expiration", {}), rule.get("Filter", {})
+    if rule.get("Status") != "Enabled" or not {"Days", "Date"} & expiration.keys() or chosen.keys() - {"Prefix"}:
+        return None
+    return str(chosen.get("Prefix", rule.get("Prefix", ""))), int(expiration.get("Days", 0))
+
+
+def _retention(after: list[int], wanted: int) -> list[str]:
+    """`after`: days of the rules that delete batches, of which S3 takes the shortest."""
+    if not after:
+        return [f"no lifecycle rule deletes batches after the {wanted} days of RawRetentionDays"] if wanted else []
+    shortest = min(after)
+    if not shortest:
+        return ["a lifecycle rule deletes all batches at a date"]
+    if not wanted:
+        return [f"a lifecycle rule deletes batches after {shortest} days: give RawRetentionDays the same"]
+    if shortest != wanted:
+        return [f"a lifecycle rule deletes batches after {shortest} days, and RawRetentionDays is {wanted}"]
+    return []

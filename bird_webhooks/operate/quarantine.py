@@ -75,7 +75,7 @@ def show(
             continue
         print(f"{len(found):>8,}  {clean(reason)}  ({batches:,} batches, {first} to {last})")
         for record in islice(found, limit if details or bodies else 0):
-            print(f"          {record['received_at']}  {clean(place_of(record))}")
+            print(f"          {record['received_at']}  {clean(place_of(stack, record))}")
             if bodies:
                 original = record.get("original", record.get("original_base64"))
                 print(f"            {cut(json.dumps(original), full)}")
@@ -101,11 +101,12 @@ def without_body(record: Record) -> Record:
     return {name: value for name, value in record.items() if not name.startswith("original")}
 
 
-def place_of(record: Record) -> str:
+def place_of(stack: Stack, record: Record) -> str:
     """Of a batch; or of the file of rows of which PostgreSQL or the bus refused a row."""
     if "lake_key" in record:
         return f"{record['lake_key']}" + ("" if record["index"] is None else f"  row {record['index']}")
-    return f"{record['raw_key']}  " + ("whole batch" if record["index"] is None else f"element {record['index']}")
+    key = stack.raw_name(record["raw_bucket"], record["raw_key"]) if record.get("raw_bucket") else record["raw_key"]
+    return f"{key}  " + ("whole batch" if record["index"] is None else f"element {record['index']}")
 
 
 def clean(text: str) -> str:

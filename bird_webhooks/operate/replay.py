@@ -20,7 +20,7 @@ from bird_webhooks.moving import names
 from bird_webhooks.operate.batches import Listing
 from bird_webhooks.operate.parts import store_parts
 from bird_webhooks.operate.quarantine import clean, records
-from bird_webhooks.stack import Stack
+from bird_webhooks.stack import RawPlace, Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
 from ingest.webhook import BATCH_ID_HEADER, Request, batch_id
 
@@ -87,8 +87,18 @@ def imported_keys(stack: Stack, name: str) -> list[str]:
 
 def keys_quarantined(stack: Stack, since: datetime, until: datetime) -> Iterator[str]:
     """Of the batches; what PostgreSQL or the bus refused names a file of rows, and a replay would not change it."""
-    found = records(stack, since, until)
-    return iter(dict.fromkeys(record["raw_key"] for record in found if "raw_key" in record))
+    found = (record for record in records(stack, since, until) if "raw_key" in record)
+    named = dict.fromkeys((record["raw_key"], record.get("raw_bucket")) for record in found)
+    places = stack.raw_places
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return iter(dict.fromkeys(pool.map(lambda one: key_quarantined(stack, places, *one), named)))
+
+
+def key_quarantined(stack: Stack, places: list[RawPlace], key: str, bucket: str | None) -> str:
+    """Where the object is; of one that is in no place, where it was last. Before 0.3.0 records had no bucket."""
+    buckets = [bucket] if bucket else [place.bucket for place in places if place.holds(place.bucket, key)]
+    found = [stack.raw_name(one, key) for one in dict.fromkeys(buckets)] or [key]
+    return next((one for one in found if len(found) == 1 or is_there(stack, one)), found[0])
 
 
 def replay(
@@ -134,7 +144,7 @@ def replay(
 
 
 def examined(stack: Stack, keys: list[str]) -> Choice:
-    """Process could make no rows of an archived object: it is named instead."""
+    """Process could make no rows of an object that is archived, gone or elsewhere: it is named instead."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = dict(zip(keys, pool.map(lambda key: unreadable(stack, key), keys), strict=True))
     return Choice([key for key, why in found.items() if not why], {key: why for key, why in found.items() if why})
@@ -143,11 +153,13 @@ def examined(stack: Stack, keys: list[str]) -> Choice:
 def unreadable(stack: Stack, key: str) -> str:
     """Why an object cannot be read; empty if it can be."""
     bucket, name = stack.raw_object(key)
+    if not any(place.holds(bucket, name) for place in stack.raw_places):
+        return "neither under RawPrefix nor in FormerRawPlaces"
     try:
         head = stack.s3.head_object(Bucket=bucket, Key=name)
     except ClientError as error:
         if error.response["Error"]["Code"] in GONE:
-            return ""  # process says so in quarantine
+            return "deleted or expired"
         raise
     restored = 'ongoing-request="false"' in head.get("Restore", "")
     archived = head.get("StorageClass") in ARCHIVED or "ArchiveStatus" in head

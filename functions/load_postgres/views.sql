@@ -233,6 +233,169 @@ COMMENT ON COLUMN completeness.erased IS 'events that were left out because the 
 COMMENT ON COLUMN completeness.counted_at IS 'when it was counted last';
 COMMENT ON COLUMN completeness.note IS 'what more there is to say';
 
+CREATE OR REPLACE VIEW suppression_candidates AS
+WITH signals AS (
+  SELECT
+    COALESCE(e.customer_id, '') AS customer_id,
+    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
+    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
+    CASE WHEN e.type IN ('list_unsubscribe', 'link_unsubscribe') THEN COALESCE(e.list_id, '') ELSE '' END AS list_id,
+    CASE WHEN e.type IN ('bounce', 'out_of_band') THEN CAST('hard_bounce' AS varchar) ELSE CAST(e.type AS varchar) END AS reason,
+    COALESCE(e.timestamp, e.received_at) AS seen,
+    e.event_key,
+    CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
+    NULLIF(e.campaign_id, '') AS campaign_id,
+    CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
+  FROM suppression_events e
+  WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
+    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
+    AND (e.type NOT IN ('bounce', 'out_of_band') OR e.bounce_class IN (10, 30, 90))
+    AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
+),
+-- Only these recipients can become candidates by soft bounces, so only their deliveries are read.
+often AS (
+  SELECT
+    COALESCE(e.customer_id, '') AS customer_id,
+    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
+    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id
+  FROM events_deduplicated e
+  WHERE e.type IN ('bounce', 'out_of_band')
+    AND COALESCE(e.bounce_class, 0) NOT IN (10, 30, 90, 23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
+    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
+    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+    AND ${SoftBounceLimit} > 0
+  GROUP BY
+    COALESCE(e.customer_id, ''),
+    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)),
+    COALESCE(NULLIF(e.subaccount_id, ''), '0')
+  HAVING count(*) >= ${SoftBounceLimit}
+),
+-- A message that came back as an out-of-band bounce was not delivered.
+returned AS (
+  SELECT COALESCE(e.customer_id, '') AS customer_id, e.message_id
+  FROM events_deduplicated e
+  WHERE e.type = 'out_of_band' AND e.message_id <> ''
+    AND COALESCE(e.bounce_class, 0) NOT IN (23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
+    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+),
+-- A delivery that came back more than once is there as often, which changes neither the earliest nor the latest.
+mail AS (
+  SELECT
+    COALESCE(e.customer_id, '') AS customer_id,
+    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
+    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
+    e.type, 1 AS step, COALESCE(e.timestamp, e.received_at) AS seen, e.event_date, e.event_key,
+    COALESCE(e.message_id, '') AS message_id, e.bounce_class, NULLIF(e.campaign_id, '') AS campaign_id, 0 AS came_back
+  FROM events_deduplicated e
+  WHERE e.type IN ('bounce', 'out_of_band')
+    AND COALESCE(e.bounce_class, 0) NOT IN (10, 30, 90, 23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
+    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
+    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+    AND ${SoftBounceLimit} > 0
+  UNION ALL
+  SELECT
+    o.customer_id, o.rcpt_to, o.subaccount_id, e.type, 0 AS step, COALESCE(e.timestamp, e.received_at) AS seen,
+    e.event_date, e.event_key, COALESCE(e.message_id, '') AS message_id, e.bounce_class,
+    NULLIF(e.campaign_id, '') AS campaign_id, CASE WHEN r.message_id IS NULL THEN 0 ELSE 1 END AS came_back
+  FROM events_deduplicated e
+  JOIN often o ON o.customer_id = COALESCE(e.customer_id, '')
+    AND o.rcpt_to = lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to))
+    AND o.subaccount_id = COALESCE(NULLIF(e.subaccount_id, ''), '0')
+  LEFT JOIN returned r ON r.customer_id = COALESCE(e.customer_id, '') AND r.message_id = e.message_id
+  WHERE e.type = 'delivery' AND e.event_date >= current_date - interval '${SoftBounceDays}' day
+),
+-- An out-of-band bounce without message_id belongs to the recipient's latest delivery before it.
+ordered AS (
+  SELECT
+    customer_id, rcpt_to, subaccount_id, type, seen, event_date, event_key, message_id, bounce_class, campaign_id, came_back,
+    max(CASE WHEN type = 'delivery' THEN seen END) OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS delivery_before,
+    min(CASE WHEN type = 'delivery' THEN seen END) OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
+      ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) AS next_delivery,
+    min(CASE WHEN type = 'out_of_band' AND message_id = '' THEN seen END) OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
+      ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) AS next_return
+  FROM mail
+),
+after_delivery AS (
+  SELECT
+    customer_id, rcpt_to, subaccount_id, type, seen, event_key, bounce_class, campaign_id,
+    CASE
+      WHEN message_id <> '' THEN 'message ' || message_id
+      WHEN type = 'out_of_band' THEN 'delivery ' || COALESCE(CAST(delivery_before AS varchar), CAST(event_date AS varchar))
+      ELSE 'event ' || event_key
+    END AS message,
+    max(CASE WHEN type = 'delivery' AND came_back = 0 AND (next_return IS NULL OR next_delivery <= next_return) THEN seen END)
+      OVER (PARTITION BY customer_id, rcpt_to, subaccount_id) AS delivered
+  FROM ordered
+),
+soft_bounces AS (
+  SELECT
+    customer_id, rcpt_to, subaccount_id, seen, event_key, bounce_class, campaign_id,
+    row_number() OVER (PARTITION BY customer_id, rcpt_to, subaccount_id, message ORDER BY event_key) AS notice
+  FROM after_delivery
+  WHERE type <> 'delivery' AND (delivered IS NULL OR seen > delivered)
+),
+counted AS (
+  SELECT
+    customer_id, rcpt_to, subaccount_id, seen, event_key, bounce_class, campaign_id,
+    sum(CASE WHEN notice = 1 THEN 1 ELSE 0 END) OVER (PARTITION BY customer_id, rcpt_to, subaccount_id) AS messages
+  FROM soft_bounces
+),
+reasons AS (
+  SELECT customer_id, rcpt_to, subaccount_id, list_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
+  FROM signals
+  UNION ALL
+  SELECT
+    customer_id, rcpt_to, subaccount_id, '' AS list_id, CAST('soft_bounces' AS varchar) AS reason, seen, event_key, bounce_class,
+    campaign_id, 1 AS stops_all
+  FROM counted
+  WHERE messages >= ${SoftBounceLimit}
+),
+numbered AS (
+  SELECT
+    customer_id, rcpt_to, subaccount_id, list_id, reason, seen, bounce_class, campaign_id, stops_all,
+    row_number() OVER (
+      PARTITION BY customer_id, rcpt_to, subaccount_id, list_id ORDER BY seen DESC, reason, event_key
+    ) AS place
+  FROM reasons
+)
+SELECT
+  rcpt_to,
+  subaccount_id,
+  max(CASE WHEN place = 1 THEN reason END) AS reason,
+  max(CASE WHEN place = 1 THEN bounce_class END) AS bounce_class,
+  max(CASE WHEN place = 1 THEN campaign_id END) AS campaign_id,
+  count(*) AS events,
+  min(seen) AS first_seen,
+  max(seen) AS last_seen,
+  CASE
+    WHEN list_id <> '' THEN CAST('list' AS varchar)
+    WHEN max(stops_all) = 1 THEN CAST('all' AS varchar)
+    ELSE CAST('non_transactional' AS varchar)
+  END AS scope,
+  NULLIF(customer_id, '') AS customer_id,
+  NULLIF(list_id, '') AS list_id
+FROM numbered
+GROUP BY customer_id, rcpt_to, subaccount_id, list_id;
+COMMENT ON VIEW suppression_candidates IS 'addresses that should get no more mail, and why (bird-webhooks)';
+COMMENT ON COLUMN suppression_candidates.rcpt_to IS 'the address, in lower case';
+COMMENT ON COLUMN suppression_candidates.subaccount_id IS '0 for the primary account';
+COMMENT ON COLUMN suppression_candidates.reason IS 'the latest reason: hard_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe';
+COMMENT ON COLUMN suppression_candidates.bounce_class IS 'Bird''s class of the latest reason, if that is a bounce';
+COMMENT ON COLUMN suppression_candidates.campaign_id IS 'campaign that the latest reason came from';
+COMMENT ON COLUMN suppression_candidates.events IS 'number of events that are a reason';
+COMMENT ON COLUMN suppression_candidates.first_seen IS 'when the first of them happened';
+COMMENT ON COLUMN suppression_candidates.last_seen IS 'when the latest of them happened';
+COMMENT ON COLUMN suppression_candidates.scope IS 'all - no mail at all; non_transactional - mail marked as transactional may go on; list - mail of list_id';
+COMMENT ON COLUMN suppression_candidates.customer_id IS 'account at Bird; NULL if the events name none';
+COMMENT ON COLUMN suppression_candidates.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';
+
 CREATE OR REPLACE VIEW message_timeline AS
 SELECT
   message_id,
@@ -380,171 +543,37 @@ COMMENT ON COLUMN mail_events.target_link_url IS 'the link followed';
 COMMENT ON COLUMN mail_events.message_id IS 'Bird''s id of the message';
 COMMENT ON COLUMN mail_events.event_key IS 'identifies events of the same type';
 
-CREATE OR REPLACE VIEW suppression_candidates AS
-WITH signals AS (
-  SELECT
-    COALESCE(e.customer_id, '') AS customer_id,
-    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
-    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
-    CASE WHEN e.type IN ('list_unsubscribe', 'link_unsubscribe') THEN COALESCE(e.list_id, '') ELSE '' END AS list_id,
-    CASE WHEN e.type IN ('bounce', 'out_of_band') THEN CAST('hard_bounce' AS varchar) ELSE CAST(e.type AS varchar) END AS reason,
-    COALESCE(e.timestamp, e.received_at) AS seen,
-    e.event_key,
-    CASE WHEN e.type IN ('bounce', 'out_of_band') THEN e.bounce_class END AS bounce_class,
-    NULLIF(e.campaign_id, '') AS campaign_id,
-    CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
-  FROM suppression_events e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-  WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
-    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
-    AND (e.type NOT IN ('bounce', 'out_of_band') OR c.action NOT IN ('count', 'none'))
-    AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
-),
--- Only these recipients can become candidates by soft bounces, so only their deliveries are read.
-often AS (
-  SELECT
-    COALESCE(e.customer_id, '') AS customer_id,
-    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
-    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id
-  FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-  WHERE e.type IN ('bounce', 'out_of_band')
-    AND COALESCE(c.action, 'count') = 'count'
-    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
-    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
-    AND ${SoftBounceLimit} > 0
-  GROUP BY
-    COALESCE(e.customer_id, ''),
-    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)),
-    COALESCE(NULLIF(e.subaccount_id, ''), '0')
-  HAVING count(*) >= ${SoftBounceLimit}
-),
--- A message that came back as an out-of-band bounce was not delivered.
-returned AS (
-  SELECT COALESCE(e.customer_id, '') AS customer_id, e.message_id
-  FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-  WHERE e.type = 'out_of_band' AND e.message_id <> '' AND COALESCE(c.action, 'count') <> 'none'
-    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
-),
--- A delivery that came back more than once is there as often, which changes neither the earliest nor the latest.
-mail AS (
-  SELECT
-    COALESCE(e.customer_id, '') AS customer_id,
-    lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
-    COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
-    e.type, 1 AS step, COALESCE(e.timestamp, e.received_at) AS seen, e.event_date, e.event_key,
-    COALESCE(e.message_id, '') AS message_id, e.bounce_class, NULLIF(e.campaign_id, '') AS campaign_id, 0 AS came_back
-  FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-  WHERE e.type IN ('bounce', 'out_of_band')
-    AND COALESCE(c.action, 'count') = 'count'
-    AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
-    AND e.event_date >= current_date - interval '${SoftBounceDays}' day
-    AND ${SoftBounceLimit} > 0
-  UNION ALL
-  SELECT
-    o.customer_id, o.rcpt_to, o.subaccount_id, e.type, 0 AS step, COALESCE(e.timestamp, e.received_at) AS seen,
-    e.event_date, e.event_key, COALESCE(e.message_id, '') AS message_id, e.bounce_class,
-    NULLIF(e.campaign_id, '') AS campaign_id, CASE WHEN r.message_id IS NULL THEN 0 ELSE 1 END AS came_back
-  FROM events_deduplicated e
-  JOIN often o ON o.customer_id = COALESCE(e.customer_id, '')
-    AND o.rcpt_to = lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to))
-    AND o.subaccount_id = COALESCE(NULLIF(e.subaccount_id, ''), '0')
-  LEFT JOIN returned r ON r.customer_id = COALESCE(e.customer_id, '') AND r.message_id = e.message_id
-  WHERE e.type = 'delivery' AND e.event_date >= current_date - interval '${SoftBounceDays}' day
-),
--- An out-of-band bounce without message_id belongs to the recipient's latest delivery before it.
-ordered AS (
-  SELECT
-    customer_id, rcpt_to, subaccount_id, type, seen, event_date, event_key, message_id, bounce_class, campaign_id, came_back,
-    max(CASE WHEN type = 'delivery' THEN seen END) OVER (
-      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
-      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    ) AS delivery_before,
-    min(CASE WHEN type = 'delivery' THEN seen END) OVER (
-      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
-      ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-    ) AS next_delivery,
-    min(CASE WHEN type = 'out_of_band' AND message_id = '' THEN seen END) OVER (
-      PARTITION BY customer_id, rcpt_to, subaccount_id ORDER BY seen, step, event_key
-      ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-    ) AS next_return
-  FROM mail
-),
-after_delivery AS (
-  SELECT
-    customer_id, rcpt_to, subaccount_id, type, seen, event_key, bounce_class, campaign_id,
-    CASE
-      WHEN message_id <> '' THEN 'message ' || message_id
-      WHEN type = 'out_of_band' THEN 'delivery ' || COALESCE(CAST(delivery_before AS varchar), CAST(event_date AS varchar))
-      ELSE 'event ' || event_key
-    END AS message,
-    max(CASE WHEN type = 'delivery' AND came_back = 0 AND (next_return IS NULL OR next_delivery <= next_return) THEN seen END)
-      OVER (PARTITION BY customer_id, rcpt_to, subaccount_id) AS delivered
-  FROM ordered
-),
-soft_bounces AS (
-  SELECT
-    customer_id, rcpt_to, subaccount_id, seen, event_key, bounce_class, campaign_id,
-    row_number() OVER (PARTITION BY customer_id, rcpt_to, subaccount_id, message ORDER BY event_key) AS notice
-  FROM after_delivery
-  WHERE type <> 'delivery' AND (delivered IS NULL OR seen > delivered)
-),
-counted AS (
-  SELECT
-    customer_id, rcpt_to, subaccount_id, seen, event_key, bounce_class, campaign_id,
-    sum(CASE WHEN notice = 1 THEN 1 ELSE 0 END) OVER (PARTITION BY customer_id, rcpt_to, subaccount_id) AS messages
-  FROM soft_bounces
-),
-reasons AS (
-  SELECT customer_id, rcpt_to, subaccount_id, list_id, reason, seen, event_key, bounce_class, campaign_id, stops_all
-  FROM signals
-  UNION ALL
-  SELECT
-    customer_id, rcpt_to, subaccount_id, '' AS list_id, CAST('soft_bounces' AS varchar) AS reason, seen, event_key, bounce_class,
-    campaign_id, 1 AS stops_all
-  FROM counted
-  WHERE messages >= ${SoftBounceLimit}
-),
-numbered AS (
-  SELECT
-    customer_id, rcpt_to, subaccount_id, list_id, reason, seen, bounce_class, campaign_id, stops_all,
-    row_number() OVER (
-      PARTITION BY customer_id, rcpt_to, subaccount_id, list_id ORDER BY seen DESC, reason, event_key
-    ) AS place
-  FROM reasons
-)
+CREATE OR REPLACE VIEW list_export AS
 SELECT
-  rcpt_to,
-  subaccount_id,
-  max(CASE WHEN place = 1 THEN reason END) AS reason,
-  max(CASE WHEN place = 1 THEN bounce_class END) AS bounce_class,
-  max(CASE WHEN place = 1 THEN campaign_id END) AS campaign_id,
-  count(*) AS events,
-  min(seen) AS first_seen,
-  max(seen) AS last_seen,
-  CASE
-    WHEN list_id <> '' THEN CAST('list' AS varchar)
-    WHEN max(stops_all) = 1 THEN CAST('all' AS varchar)
-    ELSE CAST('non_transactional' AS varchar)
-  END AS scope,
-  NULLIF(customer_id, '') AS customer_id,
-  NULLIF(list_id, '') AS list_id
-FROM numbered
-GROUP BY customer_id, rcpt_to, subaccount_id, list_id;
-COMMENT ON VIEW suppression_candidates IS 'addresses that should get no more mail, and why (bird-webhooks)';
-COMMENT ON COLUMN suppression_candidates.rcpt_to IS 'the address, in lower case';
-COMMENT ON COLUMN suppression_candidates.subaccount_id IS '0 for the primary account';
-COMMENT ON COLUMN suppression_candidates.reason IS 'the latest reason: hard_bounce, soft_bounces, spam_complaint, list_unsubscribe, link_unsubscribe';
-COMMENT ON COLUMN suppression_candidates.bounce_class IS 'Bird''s class of the latest reason, if that is a bounce';
-COMMENT ON COLUMN suppression_candidates.campaign_id IS 'campaign that the latest reason came from';
-COMMENT ON COLUMN suppression_candidates.events IS 'number of events that are a reason';
-COMMENT ON COLUMN suppression_candidates.first_seen IS 'when the first of them happened';
-COMMENT ON COLUMN suppression_candidates.last_seen IS 'when the latest of them happened';
-COMMENT ON COLUMN suppression_candidates.scope IS 'all - no mail at all; non_transactional - mail marked as transactional may go on; list - mail of list_id';
-COMMENT ON COLUMN suppression_candidates.customer_id IS 'account at Bird; NULL if the events name none';
-COMMENT ON COLUMN suppression_candidates.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';
+  s.rcpt_to AS email,
+  s.subaccount_id,
+  s.reason,
+  CASE s.reason
+    WHEN 'spam_complaint' THEN CAST('Marked as spam' AS varchar)
+    WHEN 'list_unsubscribe' THEN CAST('Unsubscribed by the button of the mail client' AS varchar)
+    WHEN 'link_unsubscribe' THEN CAST('Unsubscribed by the link in the mail' AS varchar)
+    ELSE
+      CASE s.reason
+        WHEN 'soft_bounces' THEN CAST('Repeated bounces, the last one: ' AS varchar)
+        ELSE CAST('Bounced: ' AS varchar)
+      END || COALESCE(CAST(s.bounce_class AS varchar), 'no class') || ' ' || COALESCE(c.name, 'Unknown')
+  END AS description,
+  s.scope,
+  s.last_seen AS added_at,
+  s.customer_id,
+  s.list_id
+FROM suppression_candidates s
+LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
+WHERE s.rcpt_to LIKE '%@%';
+COMMENT ON VIEW list_export IS 'the suppression candidates as tools that import lists want them (bird-webhooks)';
+COMMENT ON COLUMN list_export.email IS 'the address, in lower case';
+COMMENT ON COLUMN list_export.subaccount_id IS '0 for the primary account; at Bird each subaccount has its own list';
+COMMENT ON COLUMN list_export.reason IS 'as in suppression_candidates';
+COMMENT ON COLUMN list_export.description IS 'the reason in words';
+COMMENT ON COLUMN list_export.scope IS 'all, non_transactional or list';
+COMMENT ON COLUMN list_export.added_at IS 'when the latest reason happened';
+COMMENT ON COLUMN list_export.customer_id IS 'account at Bird; NULL if the events name none';
+COMMENT ON COLUMN list_export.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';
 
 CREATE OR REPLACE VIEW complaint_reporters AS
 SELECT
@@ -648,35 +677,3 @@ COMMENT ON COLUMN recipient_engagement.first_delivery IS 'when the first message
 COMMENT ON COLUMN recipient_engagement.last_engaged IS 'when a human last opened or clicked';
 COMMENT ON COLUMN recipient_engagement.last_machine_open IS 'when a machine last opened a message';
 COMMENT ON COLUMN recipient_engagement.scanner_clicks IS 'messages of clicks whose clicks all look like a link scanner''s: within 10 seconds of the delivery, or several links within 5 seconds';
-
-CREATE OR REPLACE VIEW list_export AS
-SELECT
-  s.rcpt_to AS email,
-  s.subaccount_id,
-  s.reason,
-  CASE s.reason
-    WHEN 'spam_complaint' THEN CAST('Marked as spam' AS varchar)
-    WHEN 'list_unsubscribe' THEN CAST('Unsubscribed by the button of the mail client' AS varchar)
-    WHEN 'link_unsubscribe' THEN CAST('Unsubscribed by the link in the mail' AS varchar)
-    ELSE
-      CASE s.reason
-        WHEN 'soft_bounces' THEN CAST('Repeated bounces, the last one: ' AS varchar)
-        ELSE CAST('Bounced: ' AS varchar)
-      END || COALESCE(CAST(s.bounce_class AS varchar), 'no class') || ' ' || COALESCE(c.name, 'Unknown')
-  END AS description,
-  s.scope,
-  s.last_seen AS added_at,
-  s.customer_id,
-  s.list_id
-FROM suppression_candidates s
-LEFT JOIN bounce_classes c ON c.bounce_class = s.bounce_class
-WHERE s.rcpt_to LIKE '%@%';
-COMMENT ON VIEW list_export IS 'the suppression candidates as tools that import lists want them (bird-webhooks)';
-COMMENT ON COLUMN list_export.email IS 'the address, in lower case';
-COMMENT ON COLUMN list_export.subaccount_id IS '0 for the primary account; at Bird each subaccount has its own list';
-COMMENT ON COLUMN list_export.reason IS 'as in suppression_candidates';
-COMMENT ON COLUMN list_export.description IS 'the reason in words';
-COMMENT ON COLUMN list_export.scope IS 'all, non_transactional or list';
-COMMENT ON COLUMN list_export.added_at IS 'when the latest reason happened';
-COMMENT ON COLUMN list_export.customer_id IS 'account at Bird; NULL if the events name none';
-COMMENT ON COLUMN list_export.list_id IS 'the one list that the recipient left; NULL if the reason is not about one list';

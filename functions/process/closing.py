@@ -143,8 +143,7 @@ def cut(rows: RecordBatch) -> Iterator[RecordBatch]:
 
 
 def to_file(rows: RecordBatch) -> bytes:
-    table = Table.from_batches([rows], schema=schema())
-    return to_parquet(table, compression="zstd(3)", rows_per_row_group=ROWS_PER_ROW_GROUP)
+    return to_parquet(rows, compression="zstd(3)", rows_per_row_group=ROWS_PER_ROW_GROUP)
 
 
 def compare(file: bytes, rows: RecordBatch) -> None:

@@ -6,9 +6,11 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 MEMORY_MAP = Path("/proc/self/statm")
 

@@ -50,7 +50,7 @@ def read_batch(raw: RawObject, prefix: str, bounds: Bounds, *, allow_http: bool)
     Errors: UnreadableObjectError (deleted, archived, too large, damaged gzip), StorageUnavailableError.
     """
     now = _milliseconds(datetime.now(UTC))
-    batch = StoredBatch(raw.batch_id(prefix), raw.key, now, b"")
+    batch = StoredBatch(raw.batch_id(prefix), raw.key, now, b"", raw_bucket=raw.bucket)
     try:
         result = obstore.get(_store(raw.bucket, allow_http), raw.key)
         stored_at = _milliseconds(result.meta["last_modified"])

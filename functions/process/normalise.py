@@ -50,6 +50,7 @@ class StoredBatch(NamedTuple):
     received_at: int
     body: bytes
     stored_at: int | None = None  # of the object itself, from which it expires
+    raw_bucket: str = ""
 
 
 class Quarantined(NamedTuple):

@@ -25,6 +25,7 @@ def _record(one: Quarantined, raw_retention_days: int) -> dict[str, Any]:
     record: dict[str, Any] = {
         "reason": one.reason,
         "batch_id": batch.batch_id,
+        "raw_bucket": batch.raw_bucket,
         "raw_key": batch.raw_key,
         "received_at": _iso(batch.received_at),
         "index": one.position,

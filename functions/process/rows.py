@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from arro3.core import Table
+from arro3.core import RecordBatch
 from msgspec.structs import astuple
 
 from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
@@ -25,10 +25,12 @@ from process.normalise import (
 )
 from process.protection import Protection
 from process.table import (
+    LONG,
     Columns,
     add_ours,
     columns_of_events,
     columns_of_values,
+    in_all_columns,
     in_order,
     milliseconds,
     together,
@@ -67,18 +69,19 @@ class Gathered:
     """Rows of one layout, in the order in which they came; or those that went the lenient way (`layout` is None).
 
     The first rows are columns already (`parts`). Of the others the values are gathered field by field (`fields`, by
-    position in the layout), those of the lenient way event by event (`events`, by column). `batches` says how many
-    rows each brought.
+    position in the layout), those of the lenient way event by event (`events`, by column). `batch_numbers` says which
+    of `batches` brought which row.
     """
 
     layout: Layout | None
     rows: int = 0
     parts: list[Columns] = field(default_factory=list)
-    fields: list[list[Any]] = field(default_factory=list)
+    fields: list[Any] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     event_classes: list[str] = field(default_factory=list)
     event_keys: list[str] = field(default_factory=list)
-    batches: list[tuple[StoredBatch, int]] = field(default_factory=list)
+    batches: list[StoredBatch] = field(default_factory=list)
+    batch_numbers: list[int] = field(default_factory=list)
     groups: dict[GroupKey, Group] = field(default_factory=lambda: defaultdict(lambda: Group([], [])))
 
     def add(self, batch: StoredBatch, found: "Found") -> None:
@@ -92,19 +95,29 @@ class Gathered:
                 values += more
         self.event_classes += found.event_classes
         self.event_keys += found.event_keys
-        self.batches.append((batch, len(found.events)))
+        self.batch_numbers += [len(self.batches)] * len(found.events)
+        self.batches.append(batch)
         timestamps = [_NO_TIMESTAMP if timestamp is None else timestamp for timestamp in found.timestamps]
         for key, rows in found.groups.items():
             group = self.groups[key]
             group.numbers.extend([first + row for row in rows])
             group.timestamps.extend(_picked(rows, timestamps))
 
+    def put_in_order(self, order: Sequence[int]) -> None:
+        """Rows that are no columns yet."""
+        if len(order) > 1:  # of one, itemgetter would give the value by itself
+            picked = itemgetter(*order)
+            self.fields = list(map(picked, self.fields))
+            self.events = list(picked(self.events)) if self.events else []
+            self.event_classes, self.event_keys = list(picked(self.event_classes)), list(picked(self.event_keys))
+            self.batch_numbers = list(picked(self.batch_numbers))
+
 
 class Day(NamedTuple):
     """The rows of one file, by type and time; `sizes` says how many there are of which (class, type)."""
 
     day: int  # since 1970
-    rows: Table
+    rows: RecordBatch
     sizes: list[tuple[str, str | None, int]]
 
 
@@ -281,30 +294,34 @@ class Rows:
 
     def make_columns(self) -> None:
         """Of all rows so far, whatever batch they are of. Those that are left `take_days` makes."""
-        for gathered in self._gathered.values():
+        self._make_columns(self._gathered.values())
+
+    def _make_columns(self, some: Iterable[Gathered]) -> None:
+        for gathered in some:
             if gathered.event_keys:
                 gathered.parts.append(self._to_columns(gathered))
                 gathered.fields, gathered.events, gathered.event_classes = [], [], []
-                gathered.event_keys, gathered.batches = [], []
+                gathered.event_keys, gathered.batches, gathered.batch_numbers = [], [], []
 
     def take_days(self) -> Iterator[Day]:
         """Hand over the rows gathered so far; forget them."""
-        self.make_columns()
         taken, self._gathered = list(self._gathered.values()), {}
         self.body_bytes = 0
         if not taken:
             return
-        by_day: dict[int, dict[str | None, list[tuple[str, Group]]]] = defaultdict(lambda: defaultdict(list))
-        before = 0
-        for gathered in taken:
-            for (day, event_class, event_type), group in gathered.groups.items():
-                moved = group._replace(numbers=[before + number for number in group.numbers]) if before else group
-                by_day[day][event_type].append((event_class, moved))
-            before += gathered.rows
+        days = _days(taken)
+        first, *others = taken
+        if first.rows < LONG and not first.parts and not others:  # few rows are put in order sooner than their columns
+            first.put_in_order([number for _, order, _ in days for number in order])
+            whole = in_all_columns(self._to_columns(first))
+            before = 0
+            for day, order, sizes in days:
+                yield Day(day, whole.slice(before, len(order)) if len(days) > 1 else whole, sizes)
+                before += len(order)
+            return
+        self._make_columns(taken)
         rows = together([part for gathered in taken for part in gathered.parts])
-        for day, by_type in sorted(by_day.items()):
-            order = [number for kind in sorted(by_type, key=_nulls_first) for number in _by_time(by_type[kind])]
-            sizes = [(one, kind, len(group.numbers)) for kind, groups in by_type.items() for one, group in groups]
+        for day, order, sizes in days:
             yield Day(day, in_order(rows, order), sizes)
 
     def take_quarantined(self) -> list[Quarantined]:
@@ -475,7 +492,7 @@ class Rows:
             self.counts.count_extra(extra_fields)
         if self.protection:
             self.protection.apply(columns)
-        add_ours(columns, gathered.event_classes, gathered.event_keys, gathered.batches)
+        add_ours(columns, gathered.event_classes, gathered.event_keys, gathered.batches, gathered.batch_numbers)
         return columns
 
 
@@ -525,6 +542,25 @@ def _event_day(timestamp: int | None, received_at: int) -> int:
         return arrival
     day = timestamp // DAY_MILLISECONDS
     return day if FIRST_EVENT_DAY <= day <= arrival + 1 else arrival
+
+
+def _days(taken: Sequence[Gathered]) -> list[tuple[int, list[int], list[tuple[str, str | None, int]]]]:
+    """Each day, its rows' numbers by type and time, and how many there are of which (class, type)."""
+    by_day: dict[int, dict[str | None, list[tuple[str, Group]]]] = defaultdict(lambda: defaultdict(list))
+    before = 0
+    for gathered in taken:
+        for (day, event_class, event_type), group in gathered.groups.items():
+            moved = group._replace(numbers=[before + number for number in group.numbers]) if before else group
+            by_day[day][event_type].append((event_class, moved))
+        before += gathered.rows
+    return [
+        (
+            day,
+            [number for kind in sorted(by_type, key=_nulls_first) for number in _by_time(by_type[kind])],
+            [(one, kind, len(group.numbers)) for kind, groups in by_type.items() for one, group in groups],
+        )
+        for day, by_type in sorted(by_day.items())
+    ]
 
 
 def _by_time(groups: Sequence[tuple[str, Group]]) -> list[int]:

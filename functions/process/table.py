@@ -1,13 +1,14 @@
-"""Events -> Arrow columns -> one table in the order of the lake, as Parquet or CSV bytes. Pure."""
+"""Events -> Arrow columns -> one record batch in the order of the lake, as Parquet or CSV bytes. Pure."""
 
 import re
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
@@ -40,15 +41,17 @@ _ARROW_TYPES: dict[ColumnType, DataType] = {
 # Small enough for a reader to skip most of a file by its type and time, large enough to compress.
 ROWS_PER_ROW_GROUP = 20_000
 # A file of fewer rows is smaller without dictionaries, as each has a page and a footer entry of its own. From some
-# thousand rows on they halve what a reader has to do.
+# thousand rows on they halve what a reader has to do. And zstd takes 30 µs for each column, however short it is.
 ROWS_FOR_DICTIONARIES = 500
-# One or two events: each column is a few bytes, which zstd makes no shorter, and takes 30 µs for.
-BYTES_TO_COMPRESS = 32 * 1024
 # Hardly ever the same twice: a dictionary of their values costs a third of the writing and makes the file larger.
 _WITHOUT_DICTIONARY = (
     *("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash", "rcpt_meta"),
     *("injection_time", "queue_time", "msg_size"),
 )
+
+# Each array takes 10 µs to make, whatever its length, and a slice of one 3. From so many rows on, putting the values
+# together takes longer.
+LONG = 500
 
 # So many values of a column tell whether most are null, and that not all are the same.
 SAMPLE = 32
@@ -74,11 +77,52 @@ type Columns = dict[str, Array]
 type Extras = dict[int, dict[str, str]]
 
 
+class Values(NamedTuple):
+    """One column's values in all rows, and by row what does not fit, under Bird's name."""
+
+    column: Column
+    name: str
+    values: Sequence[Any]
+    extras: Extras
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What is converted together with it: short columns of the same type that are written in the same way."""
+        if len(self.values) >= LONG:
+            return (self.column.name,)
+        first = next(value for value in self.values if value is not None)
+        return self.column.type, self.name in UNIX_TIMES, type(first)
+
+    @property
+    def has_few(self) -> bool:
+        """Whether most are null, which costs as much as a value, but for text."""
+        some = self.values[:: 1 + len(self.values) // SAMPLE]
+        return self.column.type is not TEXT and some.count(None) * 2 >= len(some)
+
+
 def columns_of_events(layout: Layout, fields: Sequence[Sequence[Any]]) -> tuple[Columns, Counter[str]]:
     """Values of one layout, by position -> the columns with values, and how often which field went into `extra`."""
     columns: Columns = {}
     extras: Extras = {}
-    _add_members(layout.members, fields, columns, extras)
+    extras_of_objects: dict[str, Extras] = {}
+    found = list(_values(layout.members, fields, extras))
+    for position, name, inner in layout.members.nested:
+        objects = fields[position]
+        if any(objects):
+            nothing = astuple(inner.struct())
+            members = list(zip(*(nothing if one is None else astuple(one) for one in objects), strict=True))
+            found += _values(inner, members, extras_of_objects.setdefault(name, {}))
+    by_kind: dict[tuple[Any, ...], list[Values]] = defaultdict(list)
+    for one in found:
+        if one.column.type is TEXT and _all_the_same(one.values):
+            columns[one.column.name] = _constant(one.values[0], len(one.values))
+        else:
+            by_kind[one.kind].append(one)
+    for some in by_kind.values():
+        columns.update(zip((one.column.name for one in some), _converted(some), strict=True))
+    for name, rest in extras_of_objects.items():
+        for row, members_of_row in rest.items():
+            extras.setdefault(row, {})[name] = json_object(members_of_row)
     if extras:
         columns["extra"] = _text_array(
             [json_object(extras[row]) if row in extras else None for row in range(len(fields[0]))]
@@ -100,17 +144,15 @@ def add_ours(
     columns: Columns,
     event_classes: Sequence[str],
     event_keys: Sequence[str],
-    batches: Sequence[tuple[StoredBatch, int]],
+    batches: Sequence[StoredBatch],
+    batch_numbers: Sequence[int],
 ) -> None:
-    """The columns that Bird's events do not have; `batches` with the number of rows that each brought."""
-    columns["event_class"] = _texts(event_classes)
+    """The columns that Bird's events do not have; `batch_numbers` says which of the batches brought which row."""
+    columns["event_class"] = _text_array(event_classes)
     columns["event_key"] = _text_array(event_keys)
-    numbers = array("I")
-    for number, (_, rows) in enumerate(batches):
-        numbers.extend(array("I", [number]) * rows)
-    batch_of_row = Array.from_buffer(numbers)
-    columns["batch_id"] = _text_array([batch.batch_id for batch, _ in batches]).take(batch_of_row)
-    columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch, _ in batches]).take(batch_of_row)
+    batch_of_row = Array.from_buffer(array("I", batch_numbers))
+    columns["batch_id"] = _text_array([batch.batch_id for batch in batches]).take(batch_of_row)
+    columns["received_at"] = _array(TIMESTAMP, [batch.received_at for batch in batches]).take(batch_of_row)
 
 
 def together(parts: Sequence[Columns]) -> Columns:
@@ -125,12 +167,14 @@ def together(parts: Sequence[Columns]) -> Columns:
     return dict(zip(whole.column_names, whole.columns, strict=True))
 
 
-def in_order(columns: Columns, order: Sequence[int]) -> Table:
+def in_order(columns: Columns, order: Sequence[int]) -> RecordBatch:
     """These rows in this order, in all of COLUMNS."""
     rows = Array.from_buffer(array("I", order))
-    taken = {name: column.take(rows) for name, column in columns.items()}
-    whole = RecordBatch.from_arrays(_arrays(taken, COLUMNS, len(order)), schema=schema())
-    return Table.from_batches([whole], schema=schema())
+    return in_all_columns({name: column.take(rows) for name, column in columns.items()})
+
+
+def in_all_columns(columns: Columns) -> RecordBatch:
+    return RecordBatch.from_arrays(_arrays(columns, COLUMNS, len(columns["event_key"])), schema=schema())
 
 
 def _arrays(columns: Columns, wanted: Iterable[Column], length: int) -> list[Array]:
@@ -138,14 +182,17 @@ def _arrays(columns: Columns, wanted: Iterable[Column], length: int) -> list[Arr
     return [columns.get(column.name, nulls[column.type]) for column in wanted]
 
 
-def to_parquet(rows: Table, *, compression: str = "zstd(1)", rows_per_row_group: int = ROWS_PER_ROW_GROUP) -> bytes:
+def to_parquet(
+    rows: RecordBatch, *, compression: str | None = None, rows_per_row_group: int = ROWS_PER_ROW_GROUP
+) -> bytes:
     """The footer has Parquet's own schema only, which says all that Arrow's (7 kB in each file) would say again."""
     file = BytesIO()
+    few = rows.num_rows < ROWS_FOR_DICTIONARIES
     write_parquet(
         rows,
         file,
-        compression=compression if rows.nbytes >= BYTES_TO_COMPRESS else "uncompressed",
-        dictionary_enabled=rows.num_rows >= ROWS_FOR_DICTIONARIES,
+        compression=compression or ("snappy" if few else "zstd(1)"),
+        dictionary_enabled=not few,
         column_dictionary_enabled=dict.fromkeys(_WITHOUT_DICTIONARY, False),
         max_row_group_size=rows_per_row_group,
         created_by="bird-webhooks",
@@ -154,17 +201,16 @@ def to_parquet(rows: Table, *, compression: str = "zstd(1)", rows_per_row_group:
     return file.getvalue()
 
 
-def to_csv(rows: Table) -> bytes:
+def to_csv(rows: RecordBatch) -> bytes:
     """RFC 4180 with a header and one line a row; a missing value is an empty field, times are ISO 8601 in UTC.
 
     Athena's readers split a file at line ends before they look for quotation marks, so that a line break in a value
     would be a row of the sender's choosing. Text with one in it, and an empty text, which would be a missing value,
     are written as ENCODED and the text in percent-encoding.
     """
-    (whole,) = rows.combine_chunks().to_batches()
-    file = _csv(whole)
-    if not _as_it_is(file, whole):
-        columns = zip(COLUMNS, whole.columns, strict=True)
+    file = _csv(rows)
+    if not _as_it_is(file, rows):
+        columns = zip(COLUMNS, rows.columns, strict=True)
         encoded = [_encoded(array) if column.type in (TEXT, JSON) else array for column, array in columns]
         file = _csv(RecordBatch.from_arrays(encoded, schema=rows.schema))
     return file.replace(_NULL, b"")
@@ -202,24 +248,12 @@ def _encoded_text(text: str) -> str:
     return ENCODED + _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
 
 
-def _add_members(members: Members, by_position: Sequence[Sequence[Any]], columns: Columns, extras: Extras) -> None:
+def _values(members: Members, by_position: Sequence[Sequence[Any]], extras: Extras) -> Iterator[Values]:
+    """Of the columns that have any; unknown members go into `extras`."""
     for position, column in members.columns:
         values = by_position[position]
-        if not any(values) and values.count(None) == len(values):
-            continue
-        name = (column.field or column.name).rpartition(".")[2]
-        some = values[:: 1 + len(values) // SAMPLE]
-        if column.type is TEXT or some.count(None) * 2 < len(some):
-            columns[column.name] = _ARRAYS[column.type](values, name, extras)
-        else:  # a null costs as much as a value, but for text
-            rows = [row for row, value in enumerate(values) if value is not None]
-            rest: Extras = {}
-            few = _ARRAYS[column.type]([*(values[row] for row in rows), None], name, rest)
-            columns[column.name] = few.take(_places(rows, len(values)))
-            for place, found in rest.items():
-                extras.setdefault(rows[place], {}).update(found)
-    for position, name, inner in members.nested:
-        _add_nested(name, inner, by_position[position], columns, extras)
+        if any(values) or values.count(None) < len(values):
+            yield Values(column, (column.field or "").rpartition(".")[2], values, extras)
     for position, name in members.unknown:
         values = by_position[position]
         if any(values):
@@ -228,19 +262,21 @@ def _add_members(members: Members, by_position: Sequence[Sequence[Any]], columns
                     extras.setdefault(row, {})[name] = str(value, "utf-8")
 
 
-def _add_nested(name: str, inner: Members, objects: Sequence[Any], columns: Columns, extras: Extras) -> None:
-    """The members of an object as columns of their own; what has none goes into `extra` as an object of that name."""
-    if not any(objects):
-        return
-    rows = [row for row, value in enumerate(objects) if value is not None]
-    few: Columns = {}
-    rest: Extras = {}
-    tuples = [*(astuple(objects[row]) for row in rows), astuple(inner.struct())]
-    _add_members(inner, list(zip(*tuples, strict=True)), few, rest)
-    places = _places(rows, len(objects))
-    columns |= {column: values.take(places) for column, values in few.items()}
-    for place, found in rest.items():
-        extras.setdefault(rows[place], {})[name] = json_object(found)
+def _converted(some: Sequence[Values]) -> list[Array]:
+    """Columns of one kind as one long array that is cut into theirs; each by itself if one does not fit."""
+    column_type, length, few = some[0].column.type, len(some[0].values), len(some[0].values) >= LONG and some[0].has_few
+    values = list(chain.from_iterable(one.values for one in some)) if len(some) > 1 else some[0].values
+    rows = [row for row, value in enumerate(values) if value is not None] if few else []
+    whole = _AT_ONCE[column_type]([*(values[row] for row in rows), None] if few else values)
+    if whole is None:
+        if len(some) > 1:
+            return [array for one in some for array in _converted([one])]
+        return [_ONE_BY_ONE[column_type](some[0])]
+    if few:
+        whole = whole.take(_places(rows, len(values)))
+    if len(some) == 1:
+        return [whole]
+    return [whole.slice(number * length, length) for number in range(len(some))]
 
 
 def _places(rows: Sequence[int], length: int) -> Array:
@@ -251,8 +287,8 @@ def _places(rows: Sequence[int], length: int) -> Array:
     return Array.from_buffer(places)
 
 
-def _bigint_array(values: Sequence[int | str | None], name: str, extras: Extras) -> Array:
-    """At once if all are text, as Bird writes them, or all are numbers; otherwise one by one."""
+def _bigints(values: Sequence[int | str | None]) -> Array | None:
+    """If all are text, as Bird writes them, or all are numbers."""
     with suppress(TypeError):
         texts = _text_array(values)
         numbers = texts.cast(DataType.int64())
@@ -260,46 +296,49 @@ def _bigint_array(values: Sequence[int | str | None], name: str, extras: Extras)
             return numbers
     with suppress(TypeError):
         return Array(values, DataType.int64())
-    return _array(BIGINT, _one_by_one(read_bigint, values, name, extras))
+    return None
 
 
-def _boolean_array(values: Sequence[bool | int | str | None], name: str, extras: Extras) -> Array:
+def _booleans(values: Sequence[bool | int | str | None]) -> Array | None:
     with suppress(TypeError):
         return Array(values, DataType.bool())
     with suppress(KeyError):
         return _array(BOOLEAN, list(map(_FLAGS.__getitem__, values)))
-    return _array(BOOLEAN, _one_by_one(read_boolean, values, name, extras))
+    return None
 
 
-def _one_by_one(read: Callable[[bytes], Any], values: Sequence[Any], name: str, extras: Extras) -> list[Any]:
-    """Each as the lenient way reads it; what does not fit goes into `extras`."""
-    found: list[Any] = []
-    for row, value in enumerate(values):
-        raw = json.encode(value)
-        try:
-            found.append(None if value is None else read(raw))
-        except (DecodeError, UnfitValueError):
-            found.append(None)
-            extras.setdefault(row, {})[name] = raw.decode()
-    return found
-
-
-def _time_array(values: Sequence[int | str | None], name: str, extras: Extras) -> Array:
-    """At once if all are written as Bird writes them, ISO 8601 or Unix seconds; otherwise one by one."""
+def _times(values: Sequence[int | str | None]) -> Array | None:
+    """If all are written as Bird writes them, ISO 8601 or Unix seconds."""
     texts = [value for value in values if value is not None]
-    if name in UNIX_TIMES:
-        if are_seconds(texts):
-            return _text_array(values).cast(DataType.int64()).cast(_UTC_SECONDS).cast(_UTC_MILLISECONDS)
-    elif _are_milliseconds(texts):  # type: ignore[arg-type]
+    if are_seconds(texts):
+        return _text_array(values).cast(DataType.int64()).cast(_UTC_SECONDS).cast(_UTC_MILLISECONDS)
+    if _are_milliseconds(texts):
         times = _text_array(values).cast(_UTC_MILLISECONDS)
         if times.null_count == len(values) - len(texts):
             return times
+    return None
+
+
+def _each(read: Callable[[bytes], Any], column: Values) -> Array:
+    """Each value as the lenient way reads it."""
+    found: list[Any] = []
+    for row, value in enumerate(column.values):
+        raw = value if isinstance(value, Raw) else json.encode(value)
+        try:
+            found.append(None if value is None or raw == _NULL_RAW else read(raw))
+        except (DecodeError, UnfitValueError):
+            found.append(None)
+            column.extras.setdefault(row, {})[column.name] = str(raw, "utf-8")
+    return _array(column.column.type, found)
+
+
+def _each_time(column: Values) -> Array:
     timestamps: list[int | None] = []
-    for row, value in enumerate(values):
+    for row, value in enumerate(column.values):
         timestamp, whole = (None, True) if value is None else read_timestamp(str(value))
         timestamps.append(timestamp)
         if not whole:
-            extras.setdefault(row, {})[name] = json.encode(value).decode()
+            column.extras.setdefault(row, {})[column.name] = json.encode(value).decode()
     return _array(TIMESTAMP, timestamps)
 
 
@@ -319,13 +358,16 @@ def are_seconds(values: Sequence[Any]) -> bool:
     return set(map(len, values)) == {10} and joined.isascii() and joined.isdigit() and not joined[::10].strip("123456")
 
 
-def _are_milliseconds(texts: Sequence[str]) -> bool:
+def _are_milliseconds(texts: Sequence[Any]) -> bool:
     """Whether all are in the form of 2016-04-18T14:25:07.000Z; whether they are dates, the cast says.
 
     Years beyond 2000 to 2099 are read one by one, because some of them are left out.
     """
     count = len(texts)
-    joined = "".join(texts)
+    try:
+        joined = "".join(texts)
+    except TypeError:
+        return False
     return (
         len(joined) == 24 * count
         and joined[10::24] == "T" * count
@@ -339,25 +381,17 @@ def _are_milliseconds(texts: Sequence[str]) -> bool:
     )
 
 
-def _double_array(some_raws: Sequence[Raw | None], name: str, extras: Extras) -> Array:
-    """At once if all are short enough to be exact, otherwise one by one; what does not fit goes into `extras`."""
-    raws = _null_raws(some_raws)
-    joined = b",".join([*raws, b""]).decode()
-    if _SHORT_DOUBLES.fullmatch(joined):
-        texts = joined.replace('"', "").split(",")[:-1]
-        return _array(DOUBLE, [None if text == "null" else float(text) for text in texts])
-    values: list[float | None] = []
-    for row, raw in enumerate(raws):
-        try:
-            values.append(None if raw == _NULL_RAW else read_double(raw))
-        except (DecodeError, UnfitValueError):
-            values.append(None)
-            extras.setdefault(row, {})[name] = str(raw, "utf-8")
-    return _array(DOUBLE, values)
+def _doubles(values: Sequence[Raw | None]) -> Array | None:
+    """If all are short enough to be exact."""
+    joined = b",".join([*_null_raws(values), b""]).decode()
+    if not _SHORT_DOUBLES.fullmatch(joined):
+        return None
+    texts = joined.replace('"', "").split(",")[:-1]
+    return _array(DOUBLE, [None if text == "null" else float(text) for text in texts])
 
 
-def _json_array(raws: Sequence[Raw | None], name: str, extras: Extras) -> Array:
-    texts: list[str | None] = b"\0".join(_null_raws(raws)).decode().split("\0")  # type: ignore[assignment]  # no JSON has it
+def _jsons(values: Sequence[Raw | None]) -> Array:
+    texts: list[str | None] = b"\0".join(_null_raws(values)).decode().split("\0")  # type: ignore[assignment]  # no JSON has it
     if "null" in texts:
         texts = [None if text == "null" else text for text in texts]
     return _text_array(texts)
@@ -367,13 +401,12 @@ def _null_raws(raws: Sequence[Raw | None]) -> Sequence[Raw]:
     return [_NULL_RAW if raw is None else raw for raw in raws]
 
 
-def _texts(values: Sequence[str | None], name: str = "", extras: Extras | None = None) -> Array:
-    """At once if all are the same, as the account and the domain mostly are."""
-    first = values[0]
+def _all_the_same(values: Sequence[str | None]) -> bool:
+    """As the account and the domain mostly are. Not worth asking of few values."""
+    if len(values) < LONG or values[0] is None:
+        return False
     some = values[:: 1 + len(values) // SAMPLE]
-    if first is not None and some.count(first) == len(some) and values.count(first) == len(values):
-        return _constant(first, len(values))
-    return _text_array(values)
+    return some.count(values[0]) == len(some) and values.count(values[0]) == len(values)
 
 
 def _text_array(values: Sequence[Any]) -> Array:
@@ -408,13 +441,19 @@ def _many_nulls(column_type: ColumnType, length: int) -> Array:
 _FLAGS: dict[Any, bool | None] = {None: None, "1": True, "0": False, "true": True, "false": False}
 _FLAGS |= {True: True, False: False}  # and the numbers 1 and 0, which are equal to them
 _NULL_RAW = Raw(b"null")
-_ARRAYS: dict[ColumnType, Callable[[Sequence[Any], str, Extras], Array]] = {
-    TEXT: _texts,
-    BIGINT: _bigint_array,
-    DOUBLE: _double_array,
-    BOOLEAN: _boolean_array,
-    TIMESTAMP: _time_array,
-    JSON: _json_array,
+_AT_ONCE: dict[ColumnType, Callable[[Sequence[Any]], Array | None]] = {
+    TEXT: _text_array,
+    BIGINT: _bigints,
+    DOUBLE: _doubles,
+    BOOLEAN: _booleans,
+    TIMESTAMP: _times,
+    JSON: _jsons,
+}
+_ONE_BY_ONE: dict[ColumnType, Callable[[Values], Array]] = {
+    BIGINT: partial(_each, read_bigint),
+    DOUBLE: partial(_each, read_double),  # type: ignore[arg-type]
+    BOOLEAN: partial(_each, read_boolean),
+    TIMESTAMP: _each_time,
 }
 
 

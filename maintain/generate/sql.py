@@ -167,7 +167,7 @@ def read(path: Path) -> Text:
     """As it should be, which a generated file may not be yet."""
     if path == BOUNCE_CLASSES_VIEW:
         return parsed(path.stem, bounce_classes_sql())
-    return parsed(path.stem, by_message_queries().get(path) or path.read_text())
+    return parsed(path.stem, with_classes(by_message_queries().get(path) or path.read_text()))
 
 
 def parsed(name: str, text: str) -> Text:
@@ -211,11 +211,24 @@ def unreadable(text: Text) -> Iterator[str]:
                 yield f"sql: {text.name}: the columns of its head are not those it selects"
 
 
-def bounce_classes_sql() -> str:
+def bounce_classes() -> list[dict[str, str]]:
     with BOUNCE_CLASSES.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if any(None in row for row in rows):
         raise SystemExit(f"{BOUNCE_CLASSES}: a value with a comma needs quotation marks")
+    return rows
+
+
+def with_classes(text: str) -> str:
+    """`${SuppressClasses}` and `${NoneClasses}` are the classes with that action."""
+    for action in ("suppress", "none"):
+        classes = ", ".join(row["bounce_class"] for row in bounce_classes() if row["action"] == action)
+        text = text.replace(f"${{{action.capitalize()}Classes}}", classes)
+    return text
+
+
+def bounce_classes_sql() -> str:
+    rows = bounce_classes()
     first, *others = list(rows[0])
     values = [
         ", ".join([f"CAST({row[first]} AS bigint)", *(f"CAST({literal(row[name])} AS varchar)" for name in others)])
@@ -237,7 +250,8 @@ def by_message_queries() -> dict[Path, str]:
             answers=answers,
             column=column,
             meaning=meaning,
-            value=AB_VERSION if ab_test else OF_SENT.format(column=column),
+            of_metric=AB_VERSION if ab_test else f"max({column})",
+            of_message="max(ab_version)" if ab_test else OF_SENT.format(column=column),
             types="'injection', " if ab_test else "",
         )
     return made

@@ -17,7 +17,8 @@
 --   scope varchar: all - no mail at all; non_transactional - mail marked as transactional may go on; list - mail of list_id
 --   customer_id varchar: account at Bird; NULL if the events name none
 --   list_id varchar: the one list that the recipient left; NULL if the reason is not about one list
--- Parameters: SoftBounceLimit, SoftBounceDays
+-- Parameters: SoftBounceLimit, SoftBounceDays. `make generate` writes the classes of an action: joins with bounce_classes would double
+-- the time for one address.
 -- Each step is read by one other step only: PostgreSQL then looks up one address by its index instead of making the whole list.
 WITH signals AS (
   SELECT
@@ -33,10 +34,9 @@ WITH signals AS (
     CASE WHEN e.type IN ('bounce', 'out_of_band') OR e.transactional THEN 1 ELSE 0 END AS stops_all
   -- Of all time.
   FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band', 'spam_complaint', 'list_unsubscribe', 'link_unsubscribe')
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
-    AND (e.type NOT IN ('bounce', 'out_of_band') OR c.action NOT IN ('count', 'none'))
+    AND (e.type NOT IN ('bounce', 'out_of_band') OR e.bounce_class IN (${SuppressClasses}))
     AND (e.type <> 'spam_complaint' OR lower(COALESCE(e.fbtype, '')) NOT IN ('not-spam', 'auth-failure'))
 ),
 -- Only these recipients can become candidates by soft bounces, so only their deliveries are read.
@@ -46,9 +46,8 @@ often AS (
     lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
     COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id
   FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band')
-    AND COALESCE(c.action, 'count') = 'count'
+    AND COALESCE(e.bounce_class, 0) NOT IN (${SuppressClasses}, ${NoneClasses})
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
     AND e.event_date >= current_date - interval '${SoftBounceDays}' day
     AND ${SoftBounceLimit} > 0
@@ -62,8 +61,8 @@ often AS (
 returned AS (
   SELECT COALESCE(e.customer_id, '') AS customer_id, e.message_id
   FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
-  WHERE e.type = 'out_of_band' AND e.message_id <> '' AND COALESCE(c.action, 'count') <> 'none'
+  WHERE e.type = 'out_of_band' AND e.message_id <> ''
+    AND COALESCE(e.bounce_class, 0) NOT IN (${NoneClasses})
     AND e.event_date >= current_date - interval '${SoftBounceDays}' day
 ),
 -- A delivery that came back more than once is there as often, which changes neither the earliest nor the latest.
@@ -75,9 +74,8 @@ mail AS (
     e.type, 1 AS step, COALESCE(e.timestamp, e.received_at) AS seen, e.event_date, e.event_key,
     COALESCE(e.message_id, '') AS message_id, e.bounce_class, NULLIF(e.campaign_id, '') AS campaign_id, 0 AS came_back
   FROM events_deduplicated e
-  LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
   WHERE e.type IN ('bounce', 'out_of_band')
-    AND COALESCE(c.action, 'count') = 'count'
+    AND COALESCE(e.bounce_class, 0) NOT IN (${SuppressClasses}, ${NoneClasses})
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
     AND e.event_date >= current_date - interval '${SoftBounceDays}' day
     AND ${SoftBounceLimit} > 0

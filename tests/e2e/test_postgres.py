@@ -1,7 +1,11 @@
 """From a POST to a row in PostgreSQL, through the deployed template."""
 
+import json
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 
 from local_aws.query import poll, query
 from tests.e2e.webhook import batch, post
@@ -61,3 +65,72 @@ def test_poison_is_set_aside_with_its_reason(stack):
         assert poll(dead, bool, ROWS_TIMEOUT_SECONDS) == ["the file is not Parquet"]
     finally:
         s3.delete_object(Bucket=stack.outputs["LakeBucketName"], Key=key)
+
+
+@contextmanager
+def load_postgres_with(stack, **variables: str) -> Iterator[None]:
+    """The function with other settings; no deployment, because each takes seconds."""
+    client, name = stack.emulator.client("lambda"), stack.resources()["LoadPostgresFunction"]
+    usual = client.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    client.update_function_configuration(FunctionName=name, Environment={"Variables": {**usual, **variables}})
+    try:
+        yield
+    finally:
+        client.update_function_configuration(FunctionName=name, Environment={"Variables": usual})
+
+
+def test_old_months_go_by_schedule_and_the_suppression_list_stays(stack, postgres):
+    """While a reader makes the drop wait, what comes in is loaded."""
+    mark, today = str(uuid.uuid4()), datetime.now(UTC)
+    old = [today - timedelta(days=days) for days in (180, 150, 120)]
+
+    def bounces(*times: datetime) -> str:
+        return batch(
+            *(
+                {
+                    "type": "bounce",
+                    "bounce_class": "10",
+                    "event_id": f"{mark}-{at:%Y%m%d}",
+                    "timestamp": str(int(at.timestamp())),
+                    "rcpt_to": f"{at:%Y%m%d}@example.com",
+                }
+                for at in times
+            )
+        )
+
+    own = {"POSTGRES_SCHEMA": "retention"}  # other tests' rows are of 2016
+    months = "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('retention.events')"
+    suppressed = "SELECT * FROM retention.suppression_candidates ORDER BY rcpt_to"
+    with closing(postgres.connect()) as connection, closing(postgres.connect(autocommit=False)) as reader:
+
+        def rows(sql: str) -> list[tuple]:
+            return connection.execute(sql).fetchall()
+
+        def ready() -> bool:
+            return rows("SELECT to_regclass('retention.suppression_candidates') IS NOT NULL") == [(True,)]
+
+        try:
+            with load_postgres_with(stack, **own):
+                assert post(stack, bounces(*old), batch_id=f"{mark}-1").status == 200
+                assert poll(lambda: ready() and rows(suppressed), lambda found: found and len(found) == 3, 60)
+            before = rows(suppressed)
+            assert rows(months) == [(3,)]
+            with load_postgres_with(stack, **own, POSTGRES_RETENTION_MONTHS="1"), ThreadPoolExecutor() as pool:
+                name = stack.resources()["LoadPostgresFunction"]
+                reader.execute("SELECT count(*) FROM retention.events")
+                event = json.dumps({"source": "aws.events", "detail-type": "Scheduled Event"}).encode()
+                dropping = pool.submit(stack.emulator.client("lambda").invoke, FunctionName=name, Payload=event)
+                waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%DETACH PARTITION%CONCURRENTLY%'"
+                waits += " AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()"
+                assert poll(lambda: rows(waits), lambda found: found == [(1,)], 30)
+                assert post(stack, bounces(today), batch_id=f"{mark}-2").status == 200
+                new = "SELECT count(*) FROM retention.events WHERE event_date > current_date - 3"
+                assert poll(lambda: rows(new), lambda found: found == [(1,)], 60) == [(1,)]
+                assert not dropping.done()
+                reader.rollback()
+                assert "FunctionError" not in dropping.result(60)
+            assert rows(months) == [(1,)]
+            assert [row for row in rows(suppressed) if row[0] != f"{today:%Y%m%d}@example.com"] == before
+        finally:
+            reader.rollback()
+            connection.execute("DROP SCHEMA IF EXISTS retention CASCADE")

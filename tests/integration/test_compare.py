@@ -1,6 +1,8 @@
 """`compare`: what an old source and the stack have of a time, event by event and value by value."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,13 @@ def test_what_one_side_lacks_is_named_with_its_batch(compare, tmp_path):
         "only in the stack: 3 (bounce, 2025-11-03T09) in new",
         "not equal: 1 events are in both, 1 only in the old source, 1 only in the stack, 0 values differ",
     ]
+
+
+def test_an_object_whose_name_is_not_utf_8_is_compared(compare, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.json")
+    Path(odd).write_text(json.dumps([element("2")]))
+    status, said = compare([element("1")], [element("1")])
+    assert (status, said[2]) == (1, f"only in the old source: 2 (bounce, 2025-11-03T09) in {tmp_path}/caf?.json")
 
 
 def test_a_value_that_differs_is_shown_but_no_address(compare):

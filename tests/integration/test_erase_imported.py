@@ -1,4 +1,4 @@
-"""`erase` on what `import` has brought in: rows, raw batches, quarantine, the ledger; and a person does not come back."""
+"""`erase` on what `import` has brought in: rows, raw batches, quarantine, the ledger; and nobody comes back."""
 
 import json
 import os
@@ -9,7 +9,18 @@ import pytest
 from bird_webhooks import __main__ as operate
 from maintain.generate.events import sqs
 from process import app
-from tests.integration.test_erase import LAKE, OTHER, PERSON, RAW, aws, event, holders, mode, rows, run  # noqa: F401  # fixtures
+from tests.integration.test_erase import (  # noqa: F401  # fixtures
+    LAKE,
+    OTHER,
+    PERSON,
+    RAW,
+    aws,
+    event,
+    holders,
+    mode,
+    rows,
+)
+from tests.integration.test_erase import run as erase  # noqa: F401
 
 WRITTEN = 1461000000
 
@@ -60,17 +71,11 @@ def imports(source: Path, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_a_person_is_erased_from_what_was_imported_and_a_second_import_brings_nobody_back(
-    s3,
-    run,
-    queue,
-    source,
-    capsys,  # noqa: F811
-):
+def test_an_erased_person_does_not_come_back_by_a_second_import(s3, erase, queue, source, capsys):  # noqa: F811
     imports(source, capsys)
     queue.process()
     assert holders(s3)
-    assert run("--yes")[0] == 0
+    assert erase("--yes")[0] == 0
     assert [row["event_id"] for row in rows(s3)] == ["2"]
     assert holders(s3) == []
     raw = sorted(item["Key"] for item in s3.list_objects_v2(Bucket=RAW)["Contents"])
@@ -87,12 +92,12 @@ def test_a_person_is_erased_from_what_was_imported_and_a_second_import_brings_no
     assert (holders(s3), raw[0] in str(s3.list_objects_v2(Bucket=RAW)["Contents"])) == ([], True)
 
 
-def test_a_person_is_erased_from_an_import_that_was_cut_before_its_rows(s3, run, queue, source, capsys):  # noqa: F811
+def test_a_person_is_erased_from_an_import_that_was_cut(s3, erase, queue, source, capsys):  # noqa: F811
     imports(source, capsys)
     queue.messages.clear()  # as if the command had been cut before it handed anything over
     for item in s3.list_objects_v2(Bucket=LAKE, Prefix="maintenance/imported/")["Contents"]:
         s3.delete_object(Bucket=LAKE, Key=item["Key"])
-    assert run("--yes")[0] == 0
+    assert erase("--yes")[0] == 0
     assert holders(s3) == []
     imports(source, capsys)
     queue.process()
@@ -100,7 +105,7 @@ def test_a_person_is_erased_from_an_import_that_was_cut_before_its_rows(s3, run,
     assert holders(s3) == []
 
 
-def test_imported_batches_that_are_dead_letters_are_opened_too(run, queue, aws):  # noqa: F811
+def test_imported_batches_that_are_dead_letters_are_opened_too(erase, queue, aws):  # noqa: F811
     queue.real.send_message(QueueUrl=aws.outputs["ImportDeadLetterQueueUrl"], MessageBody="{}")
-    said = run("--dry-run")[2]
+    said = erase("--dry-run")[2]
     assert "looking through every object" in said

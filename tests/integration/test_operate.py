@@ -7,6 +7,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
 import boto3
 import pytest
@@ -15,7 +16,7 @@ from moto import mock_aws
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.errors import OperateError
-from bird_webhooks.operate import accepting, batches, redrive, replay, rotation
+from bird_webhooks.operate import accepting, batches, existing_bucket, redrive, replay, rotation
 from bird_webhooks.operate.accepting import USED
 from bird_webhooks.stack import RawPlace, Stack
 from process.normalise import StoredBatch
@@ -356,8 +357,43 @@ def test_replay_of_the_quarantined_takes_each_batch_once(aws, run):
     one, two = {**record, "raw_key": "B Event Data/one.json"}, {**record, "raw_key": "B Event Data/two.json"}
     aws.quarantine(f"{now:%Y-%m-%d}/a", one, one, two)
     aws.quarantine("2020-01-01/b", {**one, "raw_key": "old", "received_at": "2020-01-01T00:00:00+00:00"})
+    aws.store("one", "two")
     assert run("replay", "--quarantined")[:2] == (0, "2 batches replayed\n")
     assert aws.received() == ["B Event Data/one.json", "B Event Data/two.json"]
+
+
+def test_replay_of_the_quarantined_finds_each_in_its_bucket_and_names_those_that_are_gone(aws, run, before):
+    """Releases before 0.3.0 wrote no `raw_bucket`."""
+    now = datetime.now(UTC)
+    record = {"reason": "not JSON", "batch_id": "one", "received_at": now.isoformat(), "index": None, "original": "x"}
+    here, there = {"raw_bucket": "the-raw-bucket"}, {"raw_bucket": "before"}
+    aws.store("new", "old")
+    aws.s3.put_object(Bucket="before", Key="raw/old-2.json", Body=b"[1]")
+    aws.quarantine(
+        f"{now:%Y-%m-%d}/a",
+        {**record, "raw_key": "raw/old-1.json"},
+        {**record, "raw_key": "raw/old-1.json", **there, "reason": "not UTF-8"},
+        {**record, "raw_key": "raw/old-2.json", **there},
+        {**record, "raw_key": "B Event Data/new.json", **here},
+        {**record, "raw_key": "B Event Data/old.json"},
+        {**record, "raw_key": "raw/gone.json"},
+        {**record, "raw_key": "B Event Data/far.json", "raw_bucket": "forgotten"},
+    )
+    status, printed, said = run("replay", "--quarantined")
+    assert (status, printed) == (1, "4 batches replayed\n")
+    assert said.splitlines() == [
+        "left out, deleted or expired: s3://before/raw/gone.json",
+        "left out, neither under RawPrefix nor in FormerRawPlaces: s3://forgotten/B Event Data/far.json",
+        "bird-webhooks: 2 batches cannot be read and were left out",
+    ]
+    found = aws.sqs.receive_message(QueueUrl=aws.queue("process"), MaxNumberOfMessages=10)["Messages"]
+    assert {(raw.bucket, raw.key) for one in found for raw in raw_objects(Message("1", one["Body"]))} == {
+        ("before", "raw/old-1.json"),
+        ("before", "raw/old-2.json"),
+        ("the-raw-bucket", "B Event Data/new.json"),
+        ("the-raw-bucket", "B Event Data/old.json"),
+    }
+    assert "s3://before/raw/old-2.json  whole batch\n" in run("quarantine", "--details")[1]
 
 
 def test_more_than_the_limit_is_refused_before_anything_is_sent(aws, run):
@@ -1098,8 +1134,63 @@ def test_status_says_what_a_bucket_lacks_that_was_there_before(aws, run, monkeyp
     assert of_status(run, "buckets") == (
         "raw the-raw-bucket was there before, its policy denies by OnlyFromOurNetwork: the stack's roles need to be "
         "exempt; no lifecycle rule deletes old versions, which hold what was deleted; "
-        "a lifecycle rule deletes batches: give RawRetentionDays its days"
+        "a lifecycle rule deletes batches after 30 days: give RawRetentionDays the same"
     )
+
+
+ALL = {"Prefix": ""}
+NO_RULE = "no lifecycle rule deletes batches after the 30 days of RawRetentionDays"
+
+
+@pytest.mark.parametrize(
+    ("rules", "days", "said"),
+    [
+        ([(ALL, {"Days": 30})], "30", []),
+        ([({"Prefix": "B Event Data/"}, {"Days": 30})], "30", []),
+        ([({"And": {"Prefix": "", "ObjectSizeGreaterThan": 0}}, {"Days": 30})], "30", [NO_RULE]),
+        ([(ALL, {"ExpiredObjectDeleteMarker": True})], "0", []),
+        ([(ALL, {"ExpiredObjectDeleteMarker": True})], "30", [NO_RULE]),
+        ([({"Tag": {"Key": "tmp", "Value": "1"}}, {"Days": 1})], "30", [NO_RULE]),
+        ([({"And": {"Prefix": "", "Tags": [{"Key": "tmp", "Value": "1"}]}}, {"Days": 1})], "0", []),
+        ([(ALL, {"Date": datetime(2026, 1, 1, tzinfo=UTC)})], "0", ["a lifecycle rule deletes all batches at a date"]),
+        ([(ALL, {"Date": datetime(2026, 1, 1, tzinfo=UTC)})], "30", ["a lifecycle rule deletes all batches at a date"]),
+        ([(ALL, {"Days": 3})], "0", ["a lifecycle rule deletes batches after 3 days: give RawRetentionDays the same"]),
+        (
+            [(ALL, {"Days": 40}), ({"Prefix": "B"}, {"Days": 3})],
+            "365",
+            ["a lifecycle rule deletes batches after 3 days, and RawRetentionDays is 365"],
+        ),
+    ],
+)
+def test_rules_of_an_existing_raw_bucket_are_compared_with_the_retention_of_the_stack(rules, days, said):
+    old = {"Status": "Enabled", "Filter": ALL, "NoncurrentVersionExpiration": {"NoncurrentDays": 7}}
+    given = [{"Status": "Enabled", "Filter": chosen, "Expiration": after} for chosen, after in rules]
+    stack: Any = CompanyBucket([old, *given], {"RawRetentionDays": days})
+    assert [one for one in existing_bucket.lacks(stack, "company", raw=True) if "delete" in one] == said
+
+
+class CompanyBucket:
+    """A stack over a bucket with these lifecycle rules; also the client of S3 that says so."""
+
+    raw_prefix = "B Event Data"
+
+    def __init__(self, rules: list[dict], parameters: dict[str, str]) -> None:
+        self.s3, self.rules, self.given = self, rules, parameters
+
+    def parameters(self):
+        return self.given
+
+    def get_bucket_lifecycle_configuration(self, **_):
+        return {"Rules": self.rules}
+
+    def get_bucket_versioning(self, **_):
+        return {"Status": "Enabled"}
+
+    def get_bucket_policy(self, **_):
+        return {"Policy": "{}"}
+
+    def get_public_access_block(self, **_):
+        return {"PublicAccessBlockConfiguration": {}}
 
 
 def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, run, monkeypatch):
@@ -1110,10 +1201,14 @@ def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, ru
     assert of_status(run, "buckets").endswith(said)
     rules = [
         {"ID": name, "Status": "Enabled", "Filter": {"Prefix": name}, "Expiration": {"Days": 7}}
-        for name in ("athena-results/", "maintenance/", "quarantine/")
+        for name in ("athena-results/", "maintenance/work/", "quarantine/")
     ]
     aws.s3.put_bucket_lifecycle_configuration(Bucket="the-lake-bucket", LifecycleConfiguration={"Rules": rules})
     assert "lifecycle" not in of_status(run, "buckets")
+    rules.append({"ID": "all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 365}})
+    aws.s3.put_bucket_lifecycle_configuration(Bucket="the-lake-bucket", LifecycleConfiguration={"Rules": rules})
+    said = "; a lifecycle rule deletes events/, events-csv/, closed/, erased/, maintenance/"
+    assert of_status(run, "buckets").endswith(said)
 
 
 def test_status_names_batches_that_came_in_parts(aws, run):

@@ -134,10 +134,10 @@ def test_what_came_back_is_learnt_from(s3, queue):
     assert process.app.layouts().decode(body) is not None
 
 
-EACH_ONCE = {("add", end), ("make_columns", hang), ("take_days", fill_memory), ("add", fail)}
+EACH_ONCE = {("add", end), ("_to_columns", hang), ("take_days", fill_memory), ("add", fail)}
 FATES = [
     pytest.param(stage, fate, marks=[] if (stage, fate) in EACH_ONCE else [pytest.mark.nightly])
-    for stage in ("add", "make_columns", "take_days")
+    for stage in ("add", "_to_columns", "take_days")
     for fate in (end, hang, fill_memory, fail)
 ]
 
@@ -146,14 +146,15 @@ FATES = [
 def test_a_batch_that_ends_its_process_takes_nobody_along(s3, queue, monkeypatch, caplog, stage, fate):
     # GIVEN ten batches that came back, one of which ends whatever makes rows of it
     monkeypatch.setattr(process.app, "CHILD_SECONDS", 3)
-    monkeypatch.setattr(process.rows, "ROWS_AT_ONCE", 3 if stage == "make_columns" else 1_000)
+    monkeypatch.setattr(process.rows, "ROWS_AT_ONCE", 3 if stage == "_to_columns" else 1_000)
     original = getattr(Rows, stage)
 
     def deadly(rows, *arguments):
-        deadly_batch = arguments[0] if arguments else None
-        if deadly_batch is not None and KILLER in deadly_batch.body:
-            fate()
-        if deadly_batch is None and any("4" in one.event_keys for one in rows._gathered.values()):
+        if stage == "add":
+            is_deadly = KILLER in arguments[0].body
+        else:
+            is_deadly = any("4" in one.event_keys for one in arguments or rows._gathered.values())
+        if is_deadly:
             fate()
         return original(rows, *arguments)
 
@@ -211,12 +212,8 @@ def test_any_exception_over_one_object_fails_that_object_alone(s3, monkeypatch, 
 
 def test_an_exception_over_columns_fails_its_culprit_alone(s3, monkeypatch):
     monkeypatch.setattr(process.rows, "ROWS_AT_ONCE", 2)
-    original = Rows.make_columns
-    monkeypatch.setattr(
-        Rows,
-        "make_columns",
-        lambda rows: fail() if any("2" in one.event_keys for one in rows._gathered.values()) else original(rows),
-    )
+    original = Rows._to_columns
+    monkeypatch.setattr(Rows, "_to_columns", lambda rows, one: fail() if "2" in one.event_keys else original(rows, one))
     for name, event_id in (("a", "1"), ("b", "2"), ("c", "3")):
         put(s3, name, event_id)
     s3.put_object(Bucket=RAW_BUCKET, Key="raw/a-odd.json", Body=b"[7]")

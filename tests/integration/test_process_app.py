@@ -124,6 +124,7 @@ def test_one_broken_batch_of_two_is_quarantined_with_its_bytes(s3, caplog):
         ("bad", None, "not JSON", None, "/25vIGpzb24="),
         ("good", 1, "not an object with an object msys", "7", None),
     ]
+    assert {q["raw_bucket"] for q in quarantined(s3)} == {RAW_BUCKET}
     [record] = [record for record in caplog.records if record.message == "events quarantined"]
     assert record.quarantined == 2
 

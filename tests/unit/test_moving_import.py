@@ -1,9 +1,11 @@
 """`import` of one folder without AWS: whom it leaves out, what it refuses, and what it counts, in a dry run."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +98,15 @@ def test_an_odd_value_costs_its_line_and_not_the_import(tmp_path, odd, reason):
     books = imported(tmp_path, {"a.jsonl": odd + b"\n" + GOOD, "b.jsonl": event(type="open", event_id="3")})
     assert books.refused == [(str(tmp_path / "a.jsonl"), reason, 1, 1)]
     assert (books.events["imported"], books.objects["imported"], books.objects["refused"]) == (2, 1, 1)
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read_like_any_other(tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.json")
+    Path(odd).write_bytes(GOOD)
+    books = imported(tmp_path, {"b.json": event(type="open", event_id="3")})
+    assert (books.events["imported"], books.objects["imported"], books.objects["refused"]) == (2, 2, 0)
+    Path(odd).write_bytes(b'"x"')
+    assert [name for name, *_ in imported(tmp_path, {}).refused] == [f"{tmp_path}/caf?.json"]
 
 
 @pytest.mark.parametrize(

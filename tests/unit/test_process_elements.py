@@ -235,7 +235,8 @@ def test_a_hundred_elements_are_within_every_limit():
 
 
 def test_records_point_to_what_they_do_not_hold():
-    batch = StoredBatch("b", "raw/b.json", RECEIVED_AT, b"", stored_at=1_795_651_200_000)  # 2026-11-26
+    stored_at = 1_795_651_200_000  # 2026-11-26
+    batch = StoredBatch("b", "raw/b.json", RECEIVED_AT, b"", stored_at, "the-raw-bucket")
     rows = Rows()
     address = b"person@example.com"
     long = b'["' + address + b'","' + b"x" * 16_350 + b'","' + address + b'"]'
@@ -245,6 +246,7 @@ def test_records_point_to_what_they_do_not_hold():
     assert beyond == {
         "reason": "why",
         "batch_id": "b",
+        "raw_bucket": "the-raw-bucket",
         "raw_key": "raw/b.json",
         "received_at": "2026-11-25T09:46:40.000+00:00",
         "index": 4,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import pytest
@@ -20,7 +21,7 @@ from process.columns import COLUMNS
 from process.layouts import Layouts
 from process.normalise import StoredBatch
 from process.rows import Rows
-from process.table import to_csv, to_parquet
+from process.table import LONG, to_csv, to_parquet
 from publish_events.rows import rows_of_types
 
 RECEIVED_AT = 1_760_000_000_000  # 2025-10-09T08:53:20Z
@@ -299,6 +300,20 @@ def test_what_only_some_readers_take_for_a_number_is_kept_as_text(text):
     row = row_of({"type": "sms_status", "event_id": "1", "msg_size": text, "dr_latency": text})
     assert (row.get("msg_size"), row.get("dr_latency")) == (None, None)
     assert json.loads(row["extra"]) == {"msg_size": text, "dr_latency": text}
+
+
+def test_an_odd_value_among_few_events_costs_only_itself():
+    odd = [
+        {"msg_size": "10", "num_retries": "2", "geo_ip": {"zip": "1", "latitude": "north"}},
+        {"msg_size": "many", "num_retries": "3", "geo_ip": {"zip": "x", "latitude": 1.5}, "injection_time": "noon"},
+    ]
+    events = [{"msys": {"track_event": {"type": "open", "event_id": str(n), **event}}} for n, event in enumerate(odd)]
+    first, second = sorted(processed(events)[0], key=lambda row: row["event_id"])
+    numbers = ("msg_size", "num_retries", "geo_ip_zip", "geo_ip_latitude")
+    assert [first.get(name) for name in numbers] == [10, 2, 1, None]
+    assert first["extra"] == '{"geo_ip":{"latitude":"north"}}'
+    assert [second.get(name) for name in numbers] == [None, 3, None, 1.5]
+    assert second["extra"] == '{"geo_ip":{"zip":"x"},"injection_time":"noon","msg_size":"many"}'
 
 
 def test_numbers_of_other_peoples_bugs():
@@ -640,16 +655,18 @@ BATCHES = st.lists(
 )
 
 
-@given(st.lists(BATCHES, min_size=2, max_size=4), st.booleans())
-def test_quick_and_lenient_rows_are_equal(batches, ascii_only):
-    """Neither what is known from the beginning nor what was learnt from all of the batches changes a row of any."""
+@given(st.lists(BATCHES, min_size=2, max_size=4), st.booleans(), st.sampled_from([1, LONG]))
+def test_quick_and_lenient_rows_are_equal(batches, ascii_only, long):
+    """Neither what is known from the beginning nor what was learnt from all of the batches changes a row of any, nor
+    does whether their columns count as long."""
     bodies = [encoded(batch, ascii_only=ascii_only) for batch in batches]
     lenient = [gathered(LenientOnly(), body) for body in bodies]
     warm = Layouts()
     gathered(warm, *bodies)
     for body, (expected, rows) in zip(bodies, lenient, strict=True):
         for layouts in (Layouts(), warm):
-            found, again = gathered(layouts, body)
+            with patch("process.table.LONG", long), patch("process.rows.LONG", long):
+                found, again = gathered(layouts, body)
             assert by_key(found) == by_key(expected)
             assert again.counts == rows.counts
 

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 import duckdb
 import pytest
-from arro3.core import Table
+from arro3.core import RecordBatch
 from samtranslator.yaml_helper import yaml_parse
 
 from maintain.check_template import ROOT, TEMPLATE
@@ -60,7 +60,7 @@ def complaint(published: list[list[str]], now: list[list[str]]) -> str | None:
     return None
 
 
-def rows(count: int) -> Table:
+def rows(count: int) -> RecordBatch:
     """Of the samples' deliveries and opens, in turn."""
     samples = json.loads((ROOT / "events/samples/all-27-events.json").read_text())
     two = [one for one in samples if next(iter(one["msys"].values()))["type"] in ("delivery", "open")]
@@ -74,17 +74,12 @@ def rows(count: int) -> Table:
     return day.rows
 
 
-def closed(rows: Table) -> bytes:
-    (whole,) = rows.combine_chunks().to_batches()
-    return closing.to_file(whole)
-
-
 @pytest.fixture(params=[2, 600], ids="{} rows".format)
 def count(request):
     return request.param
 
 
-@pytest.fixture(params=[to_parquet, closed], ids=["small", "closed"])
+@pytest.fixture(params=[to_parquet, closing.to_file], ids=["small", "closed"])
 def file(request, count, tmp_path):
     path = tmp_path / "file.parquet"
     path.write_bytes(request.param(rows(count)))
@@ -111,6 +106,13 @@ def test_a_reader_finds_the_types_without_arrows_own_schema(file):
 def test_a_file_of_two_rows_is_a_third_smaller_than_with_all_that_a_writer_adds():
     # 31,458 bytes with Arrow's schema in the footer, dictionaries and compressed pages of a few bytes.
     assert len(to_parquet(rows(2))) < 31_458 * 2 / 3
+
+
+def test_small_files_are_compressed_by_what_costs_little_and_closed_ones_by_what_saves_most(file, count, request):
+    wanted = "SNAPPY" if count == 2 and "small" in request.node.callspec.id else "ZSTD"
+    with duckdb.connect() as connection:
+        found = connection.execute("SELECT DISTINCT compression FROM parquet_metadata(?)", [str(file)]).fetchall()
+    assert found == [(wanted,)]
 
 
 def test_glue_has_the_columns_as_published():

@@ -21,9 +21,9 @@ def functions_join_networks_that_are_there() -> None:
         lambda_svc._functions[made[0]]["config"]["VpcConfig"] = config
         return made
 
-    def updating(physical_id: str, old: Any, new: dict[str, Any], stack_name: str, **named: Any) -> Any:
+    def updating(physical_id: str, old: Any, new: dict[str, Any], stack_name: str, logical_id: str = "") -> Any:
         config = joined(new)
-        made = update(physical_id, old, new, stack_name, **named)
+        made = update(physical_id, old, new, stack_name, logical_id)
         lambda_svc._functions[made[0]]["config"]["VpcConfig"] = config
         return made
 
