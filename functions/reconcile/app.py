@@ -226,7 +226,7 @@ class Raw:
         name = raw_name(batch_id)
         if self._has(self.bucket, f"{self.prefix}/{name}", ABSENT):
             return True
-        # The role may not list those buckets, so S3 does not tell what is gone from what is forbidden.
+        # A former bucket may be gone or be closed to the role by its policy: then it has no batch for us.
         return any(self._has(bucket, f"{prefix}/{name}", (*ABSENT, "403")) for bucket, prefix in self.former)
 
     def _has(self, bucket: str, key: str, absent: Sequence[str]) -> bool:

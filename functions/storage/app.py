@@ -2,8 +2,9 @@
 
 Create, Update: what would be forgotten -> a refusal. Otherwise the notification configuration of an existing bucket is
 read, merged and written; what CloudFormation makes has its own. Then the lake bucket's record is renewed.
-Delete: our entries leave both buckets, which outlive the stack; what others have put there stays as it is. A stack that
-lives on without this resource, as after a failed upgrade, keeps those of its own buckets, which are CloudFormation's.
+Delete: our entries leave the buckets, also former ones, which outlive the stack; what others have put there stays as it
+is. A stack that lives on without this resource, as after a failed upgrade, keeps those of its own buckets, which are
+CloudFormation's.
 
 S3 has no condition for writing a notification configuration: who writes between our reading and writing is overwritten.
 So nothing is done between the two, and the result is read again.
@@ -45,7 +46,7 @@ class UnusableError(Exception):
 def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     """Always answers CloudFormation, which would otherwise wait until the resource's ServiceTimeout."""
     given = Given.read(event["ResourceProperties"])
-    answer = answer_to(event, "storage") | {"Data": {"FormerRawArns": ",".join(former_arns(event, given))}}
+    answer = answer_to(event, "storage") | {"Data": former_arns(event, given)}
 
     def seconds() -> float:
         return seconds_left(context) - ANSWER_RESERVE_SECONDS
@@ -72,10 +73,14 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
     logger.info("custom resource answered", extra={"status": answer["Status"]})
 
 
-def former_arns(event: Mapping[str, Any], given: Given) -> list[str]:
+def former_arns(event: Mapping[str, Any], given: Given) -> dict[str, str]:
     """For a policy: CloudFormation cannot make a list of ARNs of a list of names."""
-    partition = event["StackId"].split(":")[1]
-    return [f"arn:{partition}:s3:::{place}/*" for place in given.former]
+    arn = f"arn:{event['StackId'].split(':')[1]}:s3:::"
+    buckets = dict.fromkeys(place.partition("/")[0] for place in given.former)
+    return {
+        "FormerRawArns": ",".join(f"{arn}{place}/*" for place in given.former),
+        "FormerBucketArns": ",".join(arn + bucket for bucket in buckets),
+    }
 
 
 def take(
@@ -107,9 +112,12 @@ def take(
 def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], status: str) -> None:
     """A bucket that is gone, or that may not be changed any more, does not keep a stack from being deleted."""
     properties = event["ResourceProperties"]
+    # One of the former buckets may be what a stack that lives on has for its own, so they have theirs until it ends.
+    former = dict.fromkeys(place.partition("/")[0] for place in given.former)
     for bucket, exists, destination in [
         (properties["RawBucket"], given.existing_raw, properties["QueueArn"]),
         (given.lake, given.existing_lake, properties["TopicArn"]),
+        *((bucket, False, properties["QueueArn"]) for bucket in former if bucket != properties["RawBucket"]),
     ]:
         if not exists and status not in ENDS:
             continue

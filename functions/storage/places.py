@@ -52,7 +52,7 @@ class Given:
     def read(cls, properties: Mapping[str, Any]) -> "Given":
         return cls(
             raw=f"{properties['RawBucket']}/{properties['RawPrefix'].strip('/')}",
-            former=[place.strip() for place in properties["FormerRawPlaces"].split(",") if place.strip()],
+            former=[place for each in properties["FormerRawPlaces"].split(",") if (place := each.strip(" /"))],
             lake=properties["LakeBucket"],
             existing_raw=properties["RawBucket"] == properties["ExistingRawBucket"],
             existing_lake=properties["LakeBucket"] == properties["ExistingLakeBucket"],
@@ -87,7 +87,8 @@ def refuse_to_forget(given: Given, before: Given | None, record: Record, tombsto
             f"Refused, because raw batches of this lake lie in {', '.join(forgotten)}, where this stack would not "
             "look: no replay, no erasure, and batches that wait would fail. Add them to FormerRawPlaces, with commas "
             "between them (or leave ExistingRawBucket and RawPrefix as they were). To forget them, name "
-            "FormerRawPlaces in SettingsToReset."
+            "FormerRawPlaces in SettingsToReset. Once this update is undone or done, run bird-webhooks replay --since "
+            "1h: S3 may not have announced what was stored in these minutes."
         )
     if before and before.lake != given.lake and "ExistingLakeBucket" not in given.allowed:
         raise ForgottenError(

@@ -4,7 +4,8 @@ WebhookCredentials: the webhook's secret -> SHA-256 digests, which go into inges
 reads a secret. The password has 256 random bits, so its digest reveals nothing. CloudFormation calls it again whenever
 a property changes, mostly CredentialsVersion; the answer depends only on the labels of the secret's versions.
 
-SettingsGuard: the first step of each update, which fails it if a setting would go back to its default by accident.
+SettingsGuard: the first step of each update, which fails it if a setting would go back to its default by accident, or
+if a key or a place that is in use would be left behind.
 """
 
 import hashlib
@@ -27,9 +28,11 @@ from webhook_credentials.cloudformation import (
 )
 from webhook_credentials.settings import (
     SettingsLostError,
+    left_place,
     lost_keys,
     lost_settings,
     refusal_of_keys,
+    refusal_of_place,
     refusal_text,
 )
 
@@ -76,9 +79,15 @@ def lambda_handler(event: Mapping[str, Any], context: Any) -> None:
 def require_no_setting_lost(event: Mapping[str, Any]) -> dict[str, str]:
     """Errors: SettingsLostError. A rollback is never stopped: it restores earlier settings, which may be defaults."""
     old, new = event.get("OldResourceProperties", {}), event["ResourceProperties"]
-    names, arns = lost_settings(old, new), lost_keys(old, new)
-    if (names or arns) and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
-        raise SettingsLostError(refusal_text(names) if names else refusal_of_keys(arns))
+    refused = ""
+    if names := lost_settings(old, new):
+        refused = refusal_text(names)
+    elif arns := lost_keys(old, new):
+        refused = refusal_of_keys(arns)
+    elif place := left_place(old, new):
+        refused = refusal_of_place(place)
+    if refused and stack_status(event["StackId"]) == "UPDATE_IN_PROGRESS":
+        raise SettingsLostError(refused)
     return {}
 
 

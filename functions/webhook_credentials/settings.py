@@ -10,7 +10,7 @@ from typing import Any
 
 
 class SettingsLostError(Exception):
-    """The update would reset settings that SettingsToReset does not name, or take away a key that objects need."""
+    """The update would reset settings that SettingsToReset does not name, or leave behind a key or a place in use."""
 
 
 def lost_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -40,6 +40,34 @@ def lost_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return sorted(keys(old) - keys(new))
 
 
+def left_place(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The place of raw batches that the update leaves without naming it in FormerRawPlaces, as bucket/prefix, or ''.
+
+    The resource Storage refuses it too, and knows more, but after the raw bucket's announcements have moved.
+    """
+    if "Settings" not in old or "FormerRawPlaces" in may_be_reset(new):
+        return ""
+    bucket, prefix = raw_place(old)
+    if (bucket, prefix) == raw_place(new):
+        return ""
+    for place in value(new, "FormerRawPlaces").split(","):
+        named_bucket, _, named_prefix = place.strip(" /").partition("/")
+        if named_prefix == prefix and bucket in ("", named_bucket):
+            return ""
+    return f"{bucket or '(the output RawBucketName)'}/{prefix}"
+
+
+def raw_place(properties: Mapping[str, Any]) -> tuple[str, str]:
+    """Bucket and prefix; the bucket is '' where CloudFormation chooses its name."""
+    bucket = value(properties, "ExistingRawBucket") or value(properties, "RawBucketName")
+    return bucket, value(properties, "RawPrefix").strip("/")
+
+
+def value(properties: Mapping[str, Any], name: str) -> str:
+    """'' if the version of the properties has no such setting."""
+    return str(properties["Settings"].get(name, {}).get("Value", ""))
+
+
 def keys(properties: Mapping[str, Any]) -> set[str]:
     settings = properties.get("Settings", {})
     given = [settings.get(name, {}).get("Value", "") for name in ("KmsKeyArn", "KmsReadKeyArns")]
@@ -55,6 +83,15 @@ def refusal_of_keys(arns: list[str]) -> str:
         f"Refused, because what is encrypted under {', '.join(arns)} could not be read any more. Name the key in "
         "KmsReadKeyArns, with commas between several. If nothing is encrypted under it, name KmsReadKeyArns in "
         "SettingsToReset."
+    )
+
+
+def refusal_of_place(place: str) -> str:
+    return (
+        f"Refused, because raw batches lie in {place}, where this stack would not look: no replay, no erasure, and "
+        "batches that wait would fail. Add the place to FormerRawPlaces, with commas between several, and after the "
+        "update run bird-webhooks replay --since 1h, for what was stored there meanwhile. To forget the place, name "
+        "FormerRawPlaces in SettingsToReset."
     )
 
 

@@ -202,6 +202,7 @@ def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(em
     assert allowed_ranges(emulator, group) == ["127.0.0.1/32"]
 
 
+@pytest.mark.nightly  # its rule in the template: tests/unit/test_template.py
 def test_oauth2_deploys_behind_the_load_balancer(emulator):
     issuer = {
         "WebhookAuth": "OAUTH2",

@@ -231,6 +231,7 @@ def path_of(url: str) -> str:
     return "/" + url.partition("://")[2].partition("/")[2]
 
 
+@pytest.mark.nightly  # what is refused and taken over: tests/integration/test_register_webhook_app.py
 def test_another_stack_takes_over_the_webhook_of_the_first_when_told_to(stack, moved, account, dns, run):
     emulator = moved.emulator
     dns[TARGET] = lambda: stack.outputs["WebhookUrl"]

@@ -136,7 +136,10 @@ def test_existing_buckets_through_the_life_of_a_stack(buckets, ask):
     # WHEN the prefix changes, THEN batches that are still being written under the old one are announced too
     moved = properties(RawPrefix="B Event Data", FormerRawPlaces=f"{RAW_BUCKET}/raw")
     answer = ask("Update", moved, first)
-    assert answer["Data"] == {"FormerRawArns": f"arn:aws:s3:::{RAW_BUCKET}/raw/*"}
+    assert answer["Data"] == {
+        "FormerRawArns": f"arn:aws:s3:::{RAW_BUCKET}/raw/*",
+        "FormerBucketArns": f"arn:aws:s3:::{RAW_BUCKET}",
+    }
     assert ours(buckets.kept[RAW_BUCKET]) == [("B+Event+Data/", RAW), ("raw/", RAW)]
     # WHEN the stack is deleted, THEN the buckets are as they were
     assert ask("Delete", moved)["Status"] == "SUCCESS"
@@ -184,6 +187,19 @@ def test_existing_buckets_are_left_whatever_becomes_of_the_stack(buckets, ask, s
     stack_state.status, stack_state.denied = status, not status
     assert ask("Delete", properties())["Status"] == "SUCCESS"
     assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}}
+
+
+def test_a_former_bucket_is_left_with_the_stack_and_not_before(buckets, ask, stack_state):
+    """Batches may still be written there while the stack lives."""
+    moved = properties(RawBucket="company", ExistingRawBucket="company", FormerRawPlaces=f"{RAW_BUCKET}/raw,gone/raw")
+    buckets.kept["company"] = {}
+    ask("Create", properties())
+    stack_state.status = "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"
+    ask("Delete", moved)
+    assert ours(buckets.kept[RAW_BUCKET]) == [("raw/", RAW)]
+    stack_state.status = "DELETE_IN_PROGRESS"
+    assert ask("Delete", moved)["Status"] == "SUCCESS"
+    assert buckets.kept == {RAW_BUCKET: OTHERS, LAKE_BUCKET: {}, "company": {}}
 
 
 def test_an_entry_of_others_for_the_same_keys_is_named_and_nothing_is_changed(buckets, ask):

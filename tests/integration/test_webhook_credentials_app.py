@@ -188,20 +188,20 @@ def test_a_network_without_a_route_to_the_secret_is_named_in_time(ask, monkeypat
 
 
 def settings(**values: str) -> dict:
-    defaults = {"HashFields": "", "RawPrefix": "raw", "WebhookAuth": "BASIC"}
+    defaults = {"HashFields": "", "OutputFormat": "PARQUET", "WebhookAuth": "BASIC"}
     given = {name: {"Value": values.get(name, default), "Default": default} for name, default in defaults.items()}
     return {"SettingsToReset": values.get("SettingsToReset", ""), "Settings": given}
 
 
-SET = settings(HashFields="rcpt_to", RawPrefix="B Event Data")
+SET = settings(HashFields="rcpt_to", OutputFormat="CSV")
 UPDATES = [
     pytest.param(SET, SET, [], id="nothing changes"),
     pytest.param(settings(), SET, [], id="set"),
-    pytest.param(SET, settings(HashFields="rcpt_to,subject", RawPrefix="other"), [], id="set to something else"),
-    pytest.param(SET, settings(), ["HashFields", "RawPrefix"], id="both lost"),
-    pytest.param(SET, settings(RawPrefix="B Event Data"), ["HashFields"], id="one lost"),
-    pytest.param(SET, settings(SettingsToReset="HashFields, RawPrefix"), [], id="meant"),
-    pytest.param(SET, settings(SettingsToReset="HashFields"), ["RawPrefix"], id="one meant"),
+    pytest.param(SET, settings(HashFields="rcpt_to,subject", OutputFormat="OTHER"), [], id="set to something else"),
+    pytest.param(SET, settings(), ["HashFields", "OutputFormat"], id="both lost"),
+    pytest.param(SET, settings(OutputFormat="CSV"), ["HashFields"], id="one lost"),
+    pytest.param(SET, settings(SettingsToReset="HashFields, OutputFormat"), [], id="meant"),
+    pytest.param(SET, settings(SettingsToReset="HashFields"), ["OutputFormat"], id="one meant"),
     pytest.param({}, settings(), [], id="from a version without the guard"),
 ]
 
@@ -233,6 +233,25 @@ def test_an_update_that_takes_a_key_away_is_refused_by_its_arn(secrets, ask, sta
     )
     new["Settings"]["KmsReadKeyArns"] = {"Value": KEY, "Default": ""}
     assert ask("Update", new, old)["Status"] == "SUCCESS"
+
+
+def test_an_update_that_leaves_a_place_of_batches_unnamed_is_refused_before_s3_announces_another(
+    secrets, ask, stack_state
+):
+    secrets()
+    stack_state.status = "UPDATE_IN_PROGRESS"
+    prefix = {"Value": "raw", "Default": "raw"}
+    old, new = ({"Settings": {"RawPrefix": prefix | {"Value": value}}} for value in ("raw", "bird"))
+    assert ask("Update", new, old)["Reason"] == (
+        "Refused, because raw batches lie in (the output RawBucketName)/raw, where this stack would not look: no "
+        "replay, no erasure, and batches that wait would fail. Add the place to FormerRawPlaces, with commas between "
+        "several, and after the update run bird-webhooks replay --since 1h, for what was stored there meanwhile. To "
+        "forget the place, name FormerRawPlaces in SettingsToReset."
+    )
+    new["Settings"]["FormerRawPlaces"] = {"Value": "bird-rawbucket-1/raw", "Default": ""}
+    assert ask("Update", new, old)["Status"] == "SUCCESS"
+    stack_state.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+    assert ask("Update", old, new)["Status"] == "SUCCESS"
 
 
 @pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", ""])

@@ -15,7 +15,7 @@ from maintain.sar import __main__ as sar
 from maintain.sar import checks
 from maintain.sar.checks import CHECKS, METADATA, Candidate, capabilities
 from maintain.sar.generate import GenerateError, generate, written
-from webhook_credentials.settings import lost_keys, lost_settings
+from webhook_credentials.settings import left_place, lost_keys, lost_settings
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,51 @@ KEYS = [
 @pytest.mark.parametrize(("before", "after", "lost"), KEYS)
 def test_no_update_takes_a_key_away_that_objects_may_need(before, after, lost):
     assert lost_keys(before, after) == lost
+
+
+def raw(prefix: str = "raw", reset: str = "", **given: str) -> dict:
+    """Properties of the guard."""
+    values = {"RawPrefix": prefix, "RawBucketName": "", "ExistingRawBucket": "", "FormerRawPlaces": "", **given}
+    settings = {
+        name: {"Value": value, "Default": "raw" if name == "RawPrefix" else ""} for name, value in values.items()
+    }
+    return {"Settings": settings, "SettingsToReset": reset}
+
+
+OF_0_2 = {"Settings": {name: raw()["Settings"][name] for name in ("RawPrefix", "RawBucketName")}}
+OWN = "(the output RawBucketName)"
+PLACES = [
+    pytest.param(raw(), raw(), "", id="nothing changed"),
+    pytest.param(raw(), raw("bird"), f"{OWN}/raw", id="prefix"),
+    pytest.param(raw(), raw("bird", FormerRawPlaces="bird-rawbucket-1/raw"), "", id="prefix, named"),
+    pytest.param(raw(), raw("bird", FormerRawPlaces="a/b,bird-rawbucket-1/raw/"), "", id="prefix, named with a slash"),
+    pytest.param(raw(), raw("bird", FormerRawPlaces="bird-rawbucket-1/other"), f"{OWN}/raw", id="another is named"),
+    pytest.param(raw(), raw("bird", "FormerRawPlaces"), "", id="prefix, meant to be forgotten"),
+    pytest.param(raw(), raw("bird", "RawPrefix"), f"{OWN}/raw", id="prefix, reset but not forgotten"),
+    pytest.param(raw(), raw(ExistingRawBucket="company"), f"{OWN}/raw", id="to an existing bucket"),
+    pytest.param(raw(ExistingRawBucket="a"), raw(ExistingRawBucket="b"), "a/raw", id="another existing bucket"),
+    pytest.param(
+        raw(ExistingRawBucket="a"), raw(ExistingRawBucket="b", FormerRawPlaces="a/raw"), "", id="existing, named"
+    ),
+    pytest.param(
+        raw(ExistingRawBucket="a"),
+        raw(ExistingRawBucket="b", FormerRawPlaces="c/raw"),
+        "a/raw",
+        id="wrong bucket named",
+    ),
+    pytest.param(raw(RawBucketName="a"), raw(RawBucketName="b"), "a/raw", id="another name"),
+    pytest.param(raw(RawBucketName="a"), raw(ExistingRawBucket="a"), "", id="its own bucket as an existing one"),
+    pytest.param(raw(ExistingRawBucket="a"), raw(RawBucketName="b", ExistingRawBucket="a"), "", id="a name not used"),
+    pytest.param(OF_0_2, raw(ExistingRawBucket="a"), f"{OWN}/raw", id="with an upgrade"),
+    pytest.param(OF_0_2, raw(), "", id="an upgrade"),
+    pytest.param({}, raw("bird"), "", id="of a version without settings"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "left"), PLACES)
+def test_no_update_leaves_a_place_of_raw_batches_unnamed(before, after, left):
+    """The guard is before the raw bucket; Storage, which knows each place, is after it."""
+    assert left_place(before, after) == left
 
 
 # Who makes the buckets: with an existing one, nothing waits for the guard by referring to the stack's own.

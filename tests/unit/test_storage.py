@@ -159,6 +159,14 @@ CHANGES = [
         properties(), properties(RawPrefix="bird", FormerRawPlaces="own-raw/raw"), RECORD, False, "", id="prefix, named"
     ),
     pytest.param(
+        properties(),
+        properties(RawPrefix="bird", FormerRawPlaces="own-raw/raw/"),
+        RECORD,
+        False,
+        "",
+        id="a slash at the end",
+    ),
+    pytest.param(
         properties(RawPrefix="bird", FormerRawPlaces="own-raw/raw"),
         properties(RawPrefix="bird"),
         RECORD,

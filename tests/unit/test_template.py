@@ -298,6 +298,8 @@ def chosen(value, parameters, stack_id):
             return chosen(listed, parameters, stack_id)[index]
         case {"Fn::Split": [separator, text]}:
             return chosen(text, parameters, stack_id).split(separator)
+        case {"Fn::Sub": [text, {"Bucket": bucket}]}:
+            return text.replace("${Bucket}", chosen(bucket, parameters, stack_id))
         case {"Fn::Sub": text}:
             return text.replace("${RawPrefix}", parameters["RawPrefix"])
         case {"Ref": "AWS::StackId"}:
@@ -345,10 +347,10 @@ def test_nothing_names_the_path_but_by_its_one_definition(template):
 
 RAW_PREFIXES = [
     *(pytest.param(text, False, id=text) for text in RAW_PREFIX_INPUTS.read_text().splitlines()),
-    *(pytest.param(text, False, id=text) for text in ("a/..", "../a", "a//b", "/a", "a/", "a\tb", "a")),
+    *(pytest.param(text, False, id=text) for text in ("a/..", "../a", "a//b", "/a", "a/", "a\tb", "a", "a*")),
     *(
         pytest.param(text, True, id=text)
-        for text in ("raw", "B Event Data", "a/b", "a.b/..c/d..", "..a", "a/.b", "(x)*'!")
+        for text in ("raw", "B Event Data", "a/b", "a.b/..c/d..", "..a", "a/.b", "(x)'!")
     ),
 ]
 
@@ -358,6 +360,54 @@ def test_a_prefix_that_s3s_library_would_refuse_is_refused_at_once(template, giv
     assert bool(re.search(template["Parameters"]["RawPrefix"]["AllowedPattern"], given)) is legal
     if legal:
         obstore.put(MemoryStore(), f"{given}/one.json", b"")
+
+
+FORMER_PLACES = [
+    *(pytest.param(text, True, id=text) for text in ("", "old/raw", "old-bucket/B Event Data,b.c/(x)'!/y")),
+    *(
+        pytest.param(text, False, id=text)
+        for text in (
+            "old",
+            "old/",
+            "old/raw/",
+            "old//raw",
+            "old/raw/,b.c/raw",
+            "old/raw,b.c/raw/",
+            "old/raw*",
+            "*/raw",
+            "old/raw, b.c/raw",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "legal"), FORMER_PLACES)
+def test_a_former_place_is_a_bucket_and_a_folder(template, given, legal):
+    """With a slash at its end a policy would name keys of no batch, and with * those of other folders."""
+    assert bool(re.search(template["Parameters"]["FormerRawPlaces"]["AllowedPattern"], given)) is legal
+
+
+@pytest.mark.parametrize(
+    ("given", "buckets"),
+    [
+        ("old/raw", {"old"}),
+        ("old/raw,old/bird,b.c/x/y", {"old", "b.c"}),
+        (",".join(f"old-{n}/raw" for n in range(10)), {f"old-{n}" for n in range(10)}),
+    ],
+)
+def test_the_stack_may_take_its_entries_out_of_each_former_bucket(template, given, buckets):
+    policies = [each.get("Fn::If", [])[:2] for each in template["Resources"]["StorageRole"]["Properties"]["Policies"]]
+    [policy] = [one for condition, one in filter(None, policies) if condition == "HasFormerRawPlaces"]
+    [statement] = policy["PolicyDocument"]["Statement"]
+    arns = {chosen(one, {"FormerRawPlaces": given}, "") for one in statement["Resource"]}
+    assert arns == {f"arn:${{AWS::Partition}}:s3:::{bucket}" for bucket in buckets}
+
+
+def test_a_batch_that_is_gone_from_a_former_bucket_is_told_from_one_that_may_not_be_read(template):
+    """Without s3:ListBucket S3 answers 403 for both, and an erased batch would end as a dead letter."""
+    statements = template["Resources"]["ReadsFormerRawBatches"]["Properties"]["PolicyDocument"]["Statement"]
+    [listing] = [one for one in statements if one["Action"] == "s3:ListBucket"]
+    assert listing["Resource"] == {"Fn::Split": [",", {"Fn::GetAtt": ["Storage", "FormerBucketArns"]}]}
 
 
 @pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
