@@ -330,7 +330,7 @@ class Repair:
         except BeyondBoundsError:  # quarantined whole
             return set()
         days = [day for day in rows.take_days() if EPOCH + timedelta(days=day.day) == self.day]
-        return {identity for day in days for part in day.rows.to_batches() for identity in identities(part)}
+        return {identity for day in days for identity in identities(day.rows)}
 
     def _wait_for(self, missing: set[Identity]) -> None:
         """Until each event has a row in a small file of the date. Errors: OperateError."""

@@ -12,7 +12,7 @@ from io import BytesIO, StringIO
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from arro3.core import Array, DataType, Table
+from arro3.core import Array, DataType
 from arro3.io import read_parquet
 
 from bird_webhooks.operate.gzip_pieces import Kind, Piece, Unpacked, unpacked
@@ -175,7 +175,7 @@ def parquet_without(body: bytes, person: Person, *, closed: bool = False, texts:
         return Remainder(None, len(erased), batches)
     (whole,) = rows.combine_chunks().to_batches()
     rest = whole.take(kept)
-    file = to_file(rest) if closed else to_parquet(Table.from_batches([rest], schema=rows.schema))
+    file = to_file(rest) if closed else to_parquet(rest)
     return Remainder(file, len(erased), batches)
 
 

@@ -1377,7 +1377,7 @@ def test_answers_for_programs(aws, run, quarantined):
     now = datetime.now(UTC)
     status = answer("status")
     assert (status["stack"]["name"], status["stack"]["status"]) == ("bird-webhooks", "CREATE_COMPLETE")
-    assert status["credentials"] == {"auth": "BASIC", "rotation": "none is open"}
+    assert status["credentials"] == {"auth": "BASIC", "rotation": "none is open", "also_accepted": False}
     assert (status["dead_letters"], status["quarantined"], status["last_batch"]["batches"]) == (0, {"today": 3}, 2)
     assert status["rows"] == {"format": "PARQUET", "days": {"PARQUET": 0, "CSV": 0}}
     counted = answer("batches", "--list", "--since", "1d")
