@@ -7,6 +7,8 @@ import uuid
 from contextlib import redirect_stderr
 from urllib.parse import urlsplit
 
+import pytest
+
 from bird_webhooks import __main__ as operate
 from bird_webhooks.operate import rotation
 from local_aws import deploy as local_stack
