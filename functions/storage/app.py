@@ -88,6 +88,8 @@ def take(
 ) -> None:
     """Errors: ForgottenError, UnusableError."""
     properties, old = event["ResourceProperties"], event.get("OldResourceProperties")
+    if properties["RawBucket"] == given.lake:  # a rule of the template, which the published application has not
+        raise UnusableError("ExistingRawBucket and ExistingLakeBucket must be two buckets")
     before = Given.read(old) if old else None
     account = event["StackId"].split(":")[4]
     for bucket, exists in [(properties["RawBucket"], given.existing_raw), (given.lake, given.existing_lake)]:

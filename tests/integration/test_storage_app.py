@@ -245,6 +245,9 @@ def test_the_answer_comes_before_lambda_ends_the_function(buckets, ask, lambda_c
 
 UNUSABLE = [
     pytest.param({"ExistingRawBucket": "none", "RawBucket": "none"}, "there is no such bucket", id="none"),
+    pytest.param(
+        {"ExistingRawBucket": LAKE_BUCKET, "RawBucket": LAKE_BUCKET}, "must be two buckets", id="one for both"
+    ),
     pytest.param({}, "it is in us-east-1, and S3 announces within a region only", id="region"),
     pytest.param({}, "it is another account's, or its policy denies the stack's roles", id="account"),
 ]
