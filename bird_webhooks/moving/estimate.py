@@ -8,9 +8,10 @@ REQUESTS_PER_BATCH = 3  # begin, one part, complete
 REQUESTS_PER_MESSAGE = 6  # sent, received, deleted; files of rows; the ledger
 GB_SECOND = 0.0000166667
 GB_MONTH = 0.023
-# Computed: rows that process makes a second with 1 GB; batches a second over eight connections at 40 ms a request.
+# Rows that process makes a second with 1 GB (computed); batches a second over eight connections at 40 ms a request
+# (41 by `make bench ONLY=import`).
 EVENTS_PER_SECOND = 20_000
-BATCHES_PER_SECOND = 60
+BATCHES_PER_SECOND = 40
 
 
 class Estimate(NamedTuple):
