@@ -254,7 +254,7 @@ def test_notifications_come_twice_and_out_of_order(stack, sender, maker, judge):
 
 
 def test_process_is_killed_after_writing(stack, s3, process, sender, maker, judge):
-    """When the first of its files is written, others on their way; and with all, but before the queue hears of it."""
+    """Once as soon as the first of its files is written, and once after all of them, before the queue hears of it."""
     batches = small(BatchMaker(maker.seed, datetime.now(UTC)), 12)  # of three days, a file each
     assert drained(stack)
     with Poller(stack) as queue:
