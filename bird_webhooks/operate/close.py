@@ -66,8 +66,9 @@ def closed(stack: Stack, before: Mapping[date, DayState]) -> None:
     days = list(before)
     waits_until, waited_for = time.monotonic() + WAIT_SECONDS, ""
     last: list[Any] = []
+    said: dict[date, str] = {}
     while True:
-        with watched(stack, days):
+        with watched(stack, days, said):
             answer = invoked(stack, {"close": [str(day) for day in days], "seconds": BEGINS_FOR_SECONDS})
         if answer is None or answer.get("held"):
             held = lease.holder(stack)
@@ -110,9 +111,9 @@ def invoked(stack: Stack, event: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @contextmanager
-def watched(stack: Stack, days: Sequence[date]) -> Iterator[None]:
-    """Says how far each date is, whenever its state says something else."""
-    ended, said = threading.Event(), dict[date, str]()
+def watched(stack: Stack, days: Sequence[date], said: dict[date, str]) -> Iterator[None]:
+    """Says how far each date is, whenever its state says something else than what was `said` of it last."""
+    ended = threading.Event()
     stack.s3  # noqa: B018  # made here: boto3's clients may be used by several threads, but not made
 
     def look() -> None:

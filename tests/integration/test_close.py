@@ -144,7 +144,11 @@ def ends(aws: Account, state: DayState) -> Callable[[], dict[str, Any]]:
 
 
 def test_a_date_is_closed_by_as_many_invocations_as_it_takes_and_each_step_is_said(aws, run):
-    aws.function.answers = [begun(aws, 100), begun(aws, 200, 3), ends(aws, closed(files=2))]
+    def still_reading() -> dict[str, Any]:
+        time.sleep(0.3)  # the next invocation begins with the state that the last one left
+        return begun(aws, 200, 3)()
+
+    aws.function.answers = [begun(aws, 100), still_reading, ends(aws, closed(files=2))]
     status, printed, said = run("close", "--date", str(DAY))
     assert (status, printed) == (0, "2026-11-20  closed: version 0001-abc, 2 files, 6 rows\n")
     assert said.splitlines() == [
