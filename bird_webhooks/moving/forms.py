@@ -81,7 +81,8 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An event. `timestamp` in Unix milliseconds; `has_key`: its id, or its own bytes, say which event it is."""
+    """An event. `timestamp` in Unix milliseconds; `has_key`: its id, or its own bytes, say which event it is; `has_id`:
+    its id does."""
 
     element: bytes
     event_class: str
@@ -90,6 +91,7 @@ class Found(NamedTuple):
     addresses: tuple[str, ...]
     account: str | None
     has_key: bool
+    has_id: bool
     row: Row
 
 
@@ -248,7 +250,8 @@ def _found(raw: bytes, event_class: str, inner: _Inner, row: Row, *, has_key: bo
     addresses = tuple(filter(None, (inner.rcpt_to, inner.raw_rcpt_to)))
     account = None if inner.customer_id is None else str(inner.customer_id)
     moment = _milliseconds(inner.timestamp)
-    return Found(raw, event_class, inner.type or "", moment, addresses, account, has_key, row)
+    has_id = inner.event_id not in (None, "")
+    return Found(raw, event_class, inner.type or "", moment, addresses, account, has_key, has_id, row)
 
 
 def _milliseconds(raw: Raw) -> int | None:
@@ -277,10 +280,11 @@ def _of_element(raw: bytes, row: Row) -> Item:
             event = element(repaired(raw))
     except UnreadableElementError as error:
         return Refusal(str(error), None)
-    texts = {name: _text(event.fields.get(name)) for name in ("type", "customer_id", "rcpt_to", "raw_rcpt_to")}
+    texts = {name: _text(event.fields.get(name)) for name in _Inner.__struct_fields__}
     moment = _milliseconds(event.fields.get("timestamp", Raw(b"null")))
     addresses = tuple(filter(None, (texts["rcpt_to"], texts["raw_rcpt_to"])))
-    return Found(raw, event.event_class, texts["type"], moment, addresses, texts["customer_id"] or None, True, row)
+    account, has_id = texts["customer_id"] or None, bool(texts["event_id"])
+    return Found(raw, event.event_class, texts["type"], moment, addresses, account, True, has_id, row)
 
 
 # --- Everything else --------------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ class Import:
         self.stack, self.source, self.choice, self.ledger, self.erased = stack, source, choice, ledger, erased
         self.now = now or datetime.now(UTC)
         self.account = OnlyAccount(stack, choice.account)
-        self.twins = Twins(stack)
+        self.twins = Twins(stack, self._wait_for_earlier)
         self.raw = RawBatches(stack)
         self.books = Books()
         self.progress = Progress()
@@ -197,7 +197,8 @@ class Import:
         self._erased_before, self._erased_read_at = erased, time.monotonic()
 
     def run(self) -> None:
-        with closing(Entries(self.source.entries())) as entries, ThreadPoolExecutor(AT_ONCE) as pool:
+        entries_by_time = closing(Entries(self.source.entries()))
+        with closing(self.twins), entries_by_time as entries, ThreadPoolExecutor(AT_ONCE) as pool:
             waiting: deque[Future[list[Outcome]]] = deque()
             for entry in entries:
                 self.books.listed += 1
@@ -255,7 +256,9 @@ class Import:
         opened = self.source.open(entry)
         row = splitting.row_of(opened.metadata, entry.batch_id)
         arrived = row.received_at or entry.time_in_name or entry.modified or self.now
-        split = Splitting(arrived, row.received_at is not None)
+        # A file that is named when it is begun, and then appended to, holds what came later.
+        latest = row.received_at or max(arrived, entry.modified or arrived)
+        split = Splitting(arrived, latest, row.received_at is not None)
         for item in forms.read(opened.chunks, self.account, row):
             if isinstance(item, Probe):
                 outcome.probes += 1
@@ -266,16 +269,24 @@ class Import:
         yield from split.rest()
 
     def _with_key(self, found: Found, outcome: Outcome) -> Found | None:
-        """An event without an id counts once only if the lake does not have it by the webhook's own bytes."""
-        if found.has_key:
+        """An event without an id counts once only if nothing has brought it in other bytes."""
+        if found.has_id or (found.has_key and found.timestamp is None):
             return found
-        if found.timestamp is None or found.timestamp / 1000 > (self.now - STILL_COMING).timestamp():
+        if not found.has_key and self._may_still_come(found):
             outcome.refuse(Refusal("without an id, and so new that it may still come by the webhook", None), events=1)
-        elif self.twins.has(found):
+        elif self.twins.came_before(found) or (not found.has_key and self.twins.has(found)):
             outcome.here += 1
         else:
             return found
         return None
+
+    def _may_still_come(self, found: Found) -> bool:
+        return found.timestamp is None or found.timestamp / 1000 > (self.now - STILL_COMING).timestamp()
+
+    def _wait_for_earlier(self) -> None:
+        """An import before this one may have handed over what has no rows yet."""
+        if not self.choice.dry_run:
+            self._wait_until_empty(", because what was handed over before must be rows first")
 
     def _store(self, batch: Batch, outcome: Outcome) -> None:
         count = len(batch.found)
@@ -416,8 +427,11 @@ class Import:
 
     def _wait_until_done(self) -> None:
         say("all is handed over: Ctrl-C ends the waiting, and nothing else")
+        self._wait_until_empty("")
+
+    def _wait_until_empty(self, why: str) -> None:
         while left := self.raw.left():
-            self.progress.show(f"waiting: {left:,} messages in the import queue")
+            self.progress.show(f"waiting: {left:,} messages in the import queue{why}")
             time.sleep(self.stack.poll_seconds)
 
 

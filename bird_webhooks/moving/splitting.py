@@ -43,9 +43,10 @@ class _Waiting:
 
 @dataclass
 class Splitting:
-    """`arrived`: when the whole object came, if `is_arrival` for certain, otherwise at the latest."""
+    """`arrived`: when the whole object came, if `is_arrival` for certain; none of it came after `latest`."""
 
     arrived: datetime
+    latest: datetime
     is_arrival: bool
     _waiting: dict[_Key, _Waiting] = field(default_factory=dict)
     _size: int = 0
@@ -72,12 +73,13 @@ class Splitting:
             yield self._take(key)
 
     def _key(self, found: Found) -> _Key:
-        latest = (found.row.received_at or self.arrived).timestamp() // 86400
+        latest = (found.row.received_at or self.latest).timestamp() // 86400
         if found.timestamp is not None:
             day = found.timestamp // DAY_MILLISECONDS
             if FIRST_EVENT_DAY <= day <= latest + 1:
                 return _Key(found.row.batch_id, day, None)
-        return _Key(found.row.batch_id, int(latest), found.row.received_at or self.arrived)
+        filed_at = found.row.received_at or self.arrived
+        return _Key(found.row.batch_id, int(filed_at.timestamp() // 86400), filed_at)
 
     def _take(self, key: _Key) -> Batch:
         waiting = self._waiting.pop(key)

@@ -1,11 +1,14 @@
-"""Whether the lake has an event that has no id, by what it says.
+"""Whether an event that has no id came before, by what it says: into the lake, or earlier in this import.
 
 The key of such an event is a hash of the bytes that Bird sent. A database has kept the values and not the bytes, so its
 key would be another one, and the event would count twice.
 """
 
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -22,25 +25,60 @@ type What = frozenset[tuple[str, Any]]
 
 @dataclass
 class Twins:
-    """Each date is read once, and only if an event without an id is of it."""
+    """Each date is read once, and only if an event without an id is of it; `before_reading` is called before the first.
+
+    Events of this import are kept on the disk, as there may be millions. Gone when it is closed.
+    """
 
     stack: Stack
+    before_reading: Callable[[], None]
     _of_date: dict[date, set[What]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
+    @cached_property
+    def _came(self) -> sqlite3.Connection:
+        database = sqlite3.connect("", check_same_thread=False)
+        database.execute("CREATE TABLE came (account TEXT, type TEXT, second INTEGER, element BLOB)")
+        database.execute("CREATE INDEX known ON came (second, type, account)")
+        return database
+
+    def close(self) -> None:
+        self._came.close()
+
+    def came_before(self, found: Found) -> bool:
+        """Whether this import has met the event already, in other bytes. `found` has a time."""
+        values = (found.account, found.type, (found.timestamp or 0) // 1000)
+        sql = "SELECT element FROM came WHERE account IS ? AND type = ? AND second = ?"
+        with self._lock:
+            others = [element for (element,) in self._came.execute(sql, values)]
+            if found.element in others:
+                return False
+            if others and self._what(found) in [self._what(found._replace(element=one)) for one in others]:
+                return True
+            self._came.execute("INSERT INTO came VALUES (?, ?, ?, ?)", (*values, found.element))
+        return False
+
     def has(self, found: Found) -> bool:
-        """`found` has a time."""
-        moment = datetime.fromtimestamp((found.timestamp or 0) / 1000, UTC)
-        [row] = LakeRows(self.stack).of_elements([found.element], moment)
-        said = _what(row)
-        return any(said in self._known(moment.date() + days) for days in AROUND)
+        """Whether the lake has it. `found` has a time."""
+        said = self._what(found)
+        return any(said in self._known(_moment(found).date() + days) for days in AROUND)
+
+    def _what(self, found: Found) -> What:
+        [row] = LakeRows(self.stack).of_elements([found.element], _moment(found))
+        return _what(row)
 
     def _known(self, day: date) -> set[What]:
         with self._lock:
+            if not self._of_date:
+                self.before_reading()
             if day not in self._of_date:
                 rows = LakeRows(self.stack).of_date(day)
                 self._of_date[day] = {_what(row) for row in rows if row.get("event_id") is None}
             return self._of_date[day]
+
+
+def _moment(found: Found) -> datetime:
+    return datetime.fromtimestamp((found.timestamp or 0) / 1000, UTC)
 
 
 def _what(row: dict[str, Any]) -> What:

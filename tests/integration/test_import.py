@@ -288,6 +288,37 @@ def test_an_event_without_an_id_counts_once_by_the_webhook_and_by_a_database(aws
     assert sorted(row["sms_text"] for row in aws.rows()) == ["another", "hi"]
 
 
+SMS = {"type": "sms_status", "customer_id": "7", "timestamp": "1762160400", "sms_text": "hi", "sms_dst": "1"}
+
+
+@pytest.mark.parametrize(
+    "first", [json.dumps(SMS), json.dumps([{"msys": {"message_event": SMS}}])], ids=["database", "webhook"]
+)
+def test_an_event_without_an_id_counts_once_of_two_objects_that_write_it_in_other_ways(aws, run, tmp_path, first):
+    (tmp_path / "1.json").write_text(first)
+    (tmp_path / "2.json").write_text(json.dumps({**dict(sorted(SMS.items())), "sms_text": "another"}))
+    (tmp_path / "3.json").write_text(json.dumps(dict(sorted(SMS.items()))))
+    for one in ("1.json", "2.json", "3.json"):
+        os.utime(tmp_path / one, (1762162270, 1762162270))
+    assert "3 events: 2 imported, 1 here already" in run(tmp_path)[1]
+    aws.process()
+    assert sorted(row["sms_text"] for row in aws.rows()) == ["another", "hi"]
+
+
+def test_an_event_without_an_id_is_looked_for_when_an_earlier_import_has_become_rows(aws, run, tmp_path, monkeypatch):
+    (tmp_path / "1.json").write_text(json.dumps(SMS))
+    run(tmp_path)
+    aws.depth["import"] = 1
+
+    def sleep(seconds: float) -> None:
+        aws.process()
+        aws.depth["import"] = 0
+
+    monkeypatch.setattr(importing.time, "sleep", sleep)
+    (tmp_path / "2.json").write_text(json.dumps(dict(sorted(SMS.items()))))
+    assert "2 events: 0 imported, 2 here already" in run(tmp_path)[1]
+
+
 def test_an_event_without_an_id_that_may_still_come_live_is_refused(aws, run, tmp_path):
     sms = {
         "type": "sms_status",
@@ -308,6 +339,17 @@ def test_events_without_a_time_are_filed_under_the_arrival_that_the_source_had(a
     run(tmp_path)
     aws.process()
     assert [row["event_date"] for row in aws.rows()] == ["2025-11-03"]
+
+
+def test_a_file_that_is_named_by_its_begin_is_filed_by_the_dates_of_its_events(aws, run, tmp_path):
+    days = [1759276800 + 86400 * number for number in range(4)]
+    events = [{"type": "bounce", "customer_id": "7", "event_id": str(day), "timestamp": str(day)} for day in days]
+    appended = tmp_path / "events_20251001T000000Z.jsonl"
+    appended.write_text("\n".join(map(json.dumps, events)))
+    os.utime(appended, (1762162270, 1762162270))
+    assert "dated before 2014 or after" not in run(tmp_path)[1]
+    aws.process()
+    assert [row["event_date"] for row in aws.rows()] == ["2025-10-01", "2025-10-02", "2025-10-03", "2025-10-04"]
 
 
 def test_dates_that_are_odd_are_said(aws, run, tmp_path):
