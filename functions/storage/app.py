@@ -109,6 +109,8 @@ def take(
             kept = earlier and {name: value for name, value in earlier.items() if name not in (CREATED_BY, BEFORE)}
             document |= {CREATED_BY: event["StackId"], BEFORE: kept}
         put(given.lake, document)
+    elif before and before.lake == given.lake and (was := places.undone(given, before, record)) != record:
+        put(given.lake, {**(earlier or {}), **was.document()})
 
 
 def leave(event: Mapping[str, Any], given: Given, seconds: Callable[[], float], status: str) -> None:

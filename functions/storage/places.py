@@ -46,6 +46,7 @@ class Given:
     tombstone_key: str
     tombstone_key_is_given: bool
     hash_key: str
+    hash_key_is_given: bool
     allowed: set[str]
 
     @classmethod
@@ -59,6 +60,7 @@ class Given:
             tombstone_key=properties["TombstoneKeyArn"],
             tombstone_key_is_given=bool(properties["ExistingTombstoneKeyArn"]),
             hash_key=properties["HashKeyArn"],
+            hash_key_is_given=bool(properties.get("ExistingHashKeyArn")),  # not in an update from 0.2.0
             allowed={name.strip() for name in properties["SettingsToReset"].split(",")},
         )
 
@@ -127,3 +129,16 @@ def renewed(given: Given, before: Given | None, record: Record) -> Record:
     lakes = [*record.lakes, *([before.lake] if before else [])]
     others = [lake for lake in dict.fromkeys(lakes) if lake != given.lake]
     return Record(list(dict.fromkeys(raw)), others, given.tombstone_key, given.hash_key or record.hash_key)
+
+
+def undone(given: Given, failed: Given, record: Record) -> Record:
+    """The record after an update that is rolled back, which had put its own keys there; places stay named.
+
+    The key that a failed update had made is deleted with it. One that it was given exists, and the rows may need it.
+    """
+    tombstone_key, hash_key = record.tombstone_key, record.hash_key
+    if tombstone_key == failed.tombstone_key:
+        tombstone_key = given.tombstone_key
+    if hash_key == failed.hash_key and (given.hash_key or not failed.hash_key_is_given):
+        hash_key = given.hash_key
+    return Record(record.raw, record.lakes, tombstone_key, hash_key)

@@ -242,8 +242,9 @@ MUST: dict[str, list[Call]] = {
         SEE_STACK,
     ],
     "TableMaintenanceRole": [
-        put("{LakeBucket}", "maintenance/by-a-test"),
-        put("{LakeBucket}", "maintenance/storage.json"),  # it may write all of maintenance/
+        put("{LakeBucket}", "maintenance/days/by-a-test"),  # and its lease, which other tests need as it is
+        put("{LakeBucket}", "maintenance/work/by-a-test"),
+        get("{LakeBucket}", "maintenance/work/by-a-test"),
         WRITE_UNSHOWN,
         READ_ROWS,
         LIST_LAKE,
@@ -251,8 +252,6 @@ MUST: dict[str, list[Call]] = {
         WRITE_CLOSED,
         READ_CLOSED,
         delete("{LakeBucket}", "closed/by-no-test"),
-        put("{LakeBucket}", "maintenance/by-a-test"),
-        get("{LakeBucket}", "maintenance/by-a-test"),
         READ_STATE,
         READ_TABLE,
         Call("glue", "get_partitions", A_TABLE),
@@ -396,8 +395,8 @@ def resources(stack, registration, postgres_secret, company) -> Iterator[dict[st
         ("LakeBucket", "athena-results/by-a-test"),
         ("LakeBucket", "reports/by-a-test"),
         ("LakeBucket", "closed/by-a-test"),
-        ("LakeBucket", "maintenance/by-a-test"),
         ("LakeBucket", "maintenance/days/by-a-test"),
+        ("LakeBucket", "maintenance/work/by-a-test"),
         ("LakeBucket", "alerts/by-a-test"),
         ("LakeBucket", "completeness/by-a-test"),
     ]:

@@ -290,6 +290,38 @@ def test_a_rollback_goes_on_whatever_it_finds(s3, ask, stack_state, buckets):
     assert ask("Delete", before)["Status"] == "SUCCESS"
 
 
+@pytest.mark.parametrize(
+    ("before", "failed", "hash_key"),
+    [
+        pytest.param({}, {"HashKeyArn": "arn:made"}, "", id="made by the update and deleted with it"),
+        pytest.param({}, {"HashKeyArn": "arn:old", "ExistingHashKeyArn": "arn:old"}, "arn:old", id="given again"),
+        pytest.param(
+            {"HashKeyArn": "arn:own"},
+            {
+                **dict.fromkeys(["HashKeyArn", "ExistingHashKeyArn"], "arn:other"),
+                "SettingsToReset": "ExistingHashKeyArn",
+            },
+            "arn:own",
+            id="changed",
+        ),
+    ],
+)
+def test_an_update_that_is_rolled_back_leaves_no_key_of_its_own(s3, ask, stack_state, before, failed, hash_key):
+    """Otherwise the next update that sets HashFields would be refused, for a key that is gone."""
+    before = properties(**before)
+    ask("Create", before)
+    ask("Update", before, before)
+    created = record(s3)
+    failed = before | failed | {"TombstoneKeyArn": "arn:other", "FormerRawPlaces": "elsewhere/raw"}
+    assert ask("Update", failed, before)["Status"] == "SUCCESS"
+    stack_state.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+    assert ask("Update", before, failed)["Status"] == "SUCCESS"
+    assert record(s3) == created | {"hash_key": hash_key, "raw": [f"{RAW_BUCKET}/raw", "elsewhere/raw"]}
+    stack_state.status = "UPDATE_IN_PROGRESS"
+    again = before | {"HashKeyArn": hash_key or "arn:made-again", "FormerRawPlaces": "elsewhere/raw"}
+    assert ask("Update", again, before)["Status"] == "SUCCESS"
+
+
 def test_a_creation_that_is_rolled_back_leaves_its_own_lake_bucket_empty(s3, ask, stack_state):
     own = properties(ExistingRawBucket="", ExistingLakeBucket="")
     ask("Create", own)
