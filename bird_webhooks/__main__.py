@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
             elif options.quarantined:
                 keys = replay.keys_quarantined(stack, since or now - timedelta(days=7), until)
             else:
-                keys = replay.keys_by_time(stack, options.since, until)
+                keys = replay.keys_by_time(stack, options.since, until, options.limit)
             replay.replay(
                 stack,
                 keys,

@@ -28,6 +28,7 @@ ASK_ABOVE = 100
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 0.2
 AT_ONCE = 8
+EXAMINED_AT_ONCE = 500
 SQS_TAKES = 10  # messages in one request
 SHOWN = 20
 ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
@@ -41,8 +42,13 @@ class Choice(NamedTuple):
     left_out: dict[str, str]
 
 
-def keys_by_time(stack: Stack, since: datetime, until: datetime) -> Iterator[str]:
-    return (batch.key for batch in Listing(stack, since, until))
+def keys_by_time(stack: Stack, since: datetime, until: datetime, most: int | None = None) -> Iterator[str]:
+    """The earliest first, so that process gets batches of one date together and makes few files of them.
+
+    Of more than `most` one more, and not the earliest.
+    """
+    found = islice(Listing(stack, since, until), None if most is None else most + 1)
+    return (batch.key for batch in sorted(found, key=lambda batch: batch.stored_at))
 
 
 def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
@@ -145,8 +151,12 @@ def replay(
 
 def examined(stack: Stack, keys: list[str]) -> Choice:
     """Process could make no rows of an object that is archived, gone or elsewhere: it is named instead."""
+    progress, found = Progress(), dict[str, str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(keys, pool.map(lambda key: unreadable(stack, key), keys), strict=True))
+        for some in batched(keys, EXAMINED_AT_ONCE):
+            found |= zip(some, pool.map(lambda key: unreadable(stack, key), some), strict=True)
+            progress.show(f"looking at each: {len(found):,} of {len(keys):,} batches")
+    progress.done()
     return Choice([key for key, why in found.items() if not why], {key: why for key, why in found.items() if why})
 
 

@@ -15,7 +15,7 @@ from arro3.io import read_parquet
 from botocore.exceptions import ClientError
 
 from bird_webhooks import __main__ as operate
-from bird_webhooks.moving import importing, raw_batches
+from bird_webhooks.moving import importing, names, raw_batches
 from bird_webhooks.moving.accounts import OnlyAccount
 from bird_webhooks.operate import replay, tombstone, unannounced
 from bird_webhooks.stack import Stack
@@ -534,3 +534,14 @@ def test_replay_finds_an_imported_batch_by_birds_id_and_by_its_own(aws, run, tmp
     day = datetime(2025, 11, 3, tzinfo=UTC)
     assert list(replay.keys_by_time(stack, day, day + timedelta(days=1))) == [f"raw/{key}"]
     assert list(replay.keys_by_time(stack, day + timedelta(days=1), datetime.now(UTC))) == []
+
+
+def test_a_replay_begins_with_the_earliest_batches_so_that_those_of_a_date_come_together(aws):
+    """Keys are in the order of ids, which are random: each message would be of another date, and each row a file."""
+    stack = Stack("bird-webhooks", aws.client, 0)
+    arrivals = [datetime(2025, 11, day, tzinfo=UTC) for day in (3, 1, 2)]
+    for number, arrived in enumerate(arrivals):
+        made = names.name(f"{number}", "2025-11-01", arrived, [b"{}"], publish=False).text
+        raw_batches.RawBatches(stack).put_once(made, b"[]", arrived, "by hand")
+    found = replay.keys_by_time(stack, datetime(2025, 1, 1, tzinfo=UTC), datetime.now(UTC))
+    assert [key.split("/")[2] for key in found] == ["1", "2", "0"]
