@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 from bird_webhooks.moving import forms, splitting
 from bird_webhooks.moving.accounts import OnlyAccount
+from bird_webhooks.moving.erased import is_erased
 from bird_webhooks.moving.forms import Found, Refusal
 from bird_webhooks.moving.lake_rows import ORIGIN, LakeRows, Row, canonical
 from bird_webhooks.moving.sources import STACK_ERRORS, Entry, NotReadError, Source, shown
+from bird_webhooks.operate import tombstone
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json
@@ -74,6 +76,7 @@ class Answer:
     values_only_new: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[str, str]] = field(default_factory=list)
     untimed: int = 0
+    erased: int = 0  # events of persons who were erased, which the stack must not have
 
     @property
     def equal(self) -> bool:
@@ -84,8 +87,9 @@ class Answer:
     @property
     def sentence(self) -> str:
         both = sum(self.both.values())
+        erased = f"; {self.erased:,} events of erased persons are left out" if self.erased else ""
         if self.equal:
-            return f"equal: both have the same {both:,} events"
+            return f"equal: both have the same {both:,} events{erased}"
         if not (both or self.only_old or self.only_new or self.refused or self.untimed):
             return "nothing to compare: neither has an event of this time; look at the source's prefix and the time"
         parts = [f"{both:,} events are in both", f"{len(self.only_old):,} only in the old source"]
@@ -95,7 +99,8 @@ class Answer:
             "events of the source have no time of their own, and are not compared": self.untimed,
             "objects or events of the source cannot be compared": len(self.refused),
         }
-        return "; ".join([f"not equal: {', '.join(parts)}", *(f"{n:,} {what}" for what, n in more.items() if n)])
+        said = [f"not equal: {', '.join(parts)}", *(f"{n:,} {what}" for what, n in more.items() if n)]
+        return "; ".join(said) + erased
 
 
 def run(stack: Stack, source: Source, since: datetime, until: datetime, *, account: str | None, as_json: bool) -> bool:
@@ -113,9 +118,8 @@ def compared(stack: Stack, source: Source, since: datetime, until: datetime, acc
     answer, lake = Answer(), LakeRows(stack)
     with closing(sqlite3.connect("")) as database:
         for side in (OLD, NEW):
-            database.execute(
-                f"CREATE TABLE {side} (id BLOB PRIMARY KEY, hour TEXT, type TEXT, event TEXT, batch TEXT, said TEXT)"
-            )
+            columns = "id BLOB PRIMARY KEY, hour TEXT, type TEXT, event TEXT, batch TEXT, said TEXT, rank TEXT"
+            database.execute(f"CREATE TABLE {side} ({columns})")
         _fill(database, OLD, _of_source(stack, source, since, until, account, answer))
         days = range((until.date() - since.date()).days + 1)
         rows = (row for number in days for row in lake.of_date(since.date() + timedelta(days=number)))
@@ -130,6 +134,7 @@ def _of_source(
 ) -> Iterator[tuple[Row, str]]:
     """Rows of the source, with the object that each is in. An object is written after its events happened."""
     only, lake, progress = OnlyAccount(stack, account), LakeRows(stack), Progress()
+    erased = tombstone.read_all(stack)
     for number, entry in enumerate(source.entries(), 1):
         progress.show(f"reading the source: {number:,} objects")
         if entry.is_marker or (entry.modified and entry.modified < since - HOUR):
@@ -140,7 +145,10 @@ def _of_source(
             if found.timestamp is None:
                 answer.untimed += 1
             elif since.timestamp() <= found.timestamp / 1000 < until.timestamp():
-                some.append(found.element)
+                if is_erased(found, erased):
+                    answer.erased += 1
+                else:
+                    some.append(found.element)
             if len(some) == ROWS_AT_ONCE:
                 yield from ((row, name) for row in lake.of_elements(some, until))
                 some = []
@@ -165,6 +173,11 @@ def _events(source: Source, entry: Entry, only: OnlyAccount, answer: Answer) -> 
 
 
 def _fill(database: sqlite3.Connection, side: str, rows: Iterable[tuple[Row, str]]) -> None:
+    """Of several copies of an event the one that the deduplicating view shows."""
+    sql = (
+        f"INSERT INTO {side} VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, "  # noqa: S608
+        "said = excluded.said, rank = excluded.rank WHERE excluded.rank < rank"
+    )
     for row, batch in rows:
         said = {name: _text(value) for name, value in canonical(row, WITHOUT).items()}
         key = row["event_id"] or hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
@@ -176,8 +189,9 @@ def _fill(database: sqlite3.Connection, side: str, rows: Iterable[tuple[Row, str
             key,
             batch,
             json.dumps(said),
+            json.dumps([_text(row["received_at"]), row["batch_id"], "extra" in said, row.get("extra")]),
         )
-        database.execute(f"INSERT OR IGNORE INTO {side} VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+        database.execute(sql, values)
 
 
 def _text(value: Any) -> str:
@@ -261,4 +275,5 @@ def document(answer: Answer) -> dict[str, Any]:
         "values_only_new": dict(answer.values_only_new),
         "not_compared": [{"object": name, "reason": reason} for name, reason in answer.refused],
         "untimed": answer.untimed,
+        "erased": answer.erased,
     }

@@ -5,7 +5,6 @@ content. A message of the import queue names up to some hundred batches of a day
 file of them. A cut at any moment leaves batches that no message named; the next run finds them and hands them over.
 """
 
-import json
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from bird_webhooks.errors import OperateError
 from bird_webhooks.moving import books, forms, names, raw_batches, splitting
 from bird_webhooks.moving.accounts import OnlyAccount
 from bird_webhooks.moving.books import Books
+from bird_webhooks.moving.erased import is_erased
 from bird_webhooks.moving.forms import Found, Probe, Refusal
 from bird_webhooks.moving.ledger import Done, Ledger
 from bird_webhooks.moving.listing import Entries
@@ -29,10 +29,8 @@ from bird_webhooks.moving.twins import Twins
 from bird_webhooks.operate import tombstone
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, print_json, say
-from process.elements import repaired
 from process.normalise import DAY_MILLISECONDS, FIRST_EVENT_DAY
 from process.tombstones import Tombstones
-from reconcile.filling import addresses
 
 AT_ONCE = 8
 # Larger ones are read one at a time.
@@ -300,7 +298,7 @@ class Import:
         if name.identity in self.ledger.identities:
             outcome.here += count
             return
-        kept = [found for found in batch.found if not self._is_erased(found)]
+        kept = [found for found in batch.found if not is_erased(found, self.erased)]
         outcome.erased += count - len(kept)
         if not kept:
             return
@@ -313,12 +311,6 @@ class Import:
         outcome.batches.append(
             Stored(name.text, name.identity, batch.day, len(body), len(kept), odd_dates, untimed, by_month),
         )
-
-    def _is_erased(self, found: Found) -> bool:
-        if not self.erased.erased_at:
-            return False
-        moment = None if found.timestamp is None else datetime.fromtimestamp(found.timestamp / 1000, UTC)
-        return any(self.erased.covers(address, moment) for address in {*found.addresses, *_addresses(found.element)})
 
     # --- All objects, in their order ---
 
@@ -433,14 +425,6 @@ class Import:
         while left := self.raw.left():
             self.progress.show(f"waiting: {left:,} messages in the import queue{why}")
             time.sleep(self.stack.poll_seconds)
-
-
-def _addresses(element: bytes) -> set[str]:
-    """All in it, as filling finds them: a person is not only in rcpt_to."""
-    try:
-        return addresses(element)
-    except ValueError:  # what process repairs, as it will read it
-        return addresses(json.dumps(json.loads(repaired(element), parse_int=str, parse_float=str)).encode())
 
 
 def _month(found: Found, batch: Batch) -> str:

@@ -2,14 +2,17 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bird_webhooks import __main__ as operate
 from bird_webhooks.moving import forms
+from bird_webhooks.operate import tombstone
 from maintain.generate.events import created, sqs
 from process import app
+from process.tombstones import Tombstones, name
 from tests.integration.test_import import CORPUS, RAW, aws  # noqa: F401  # the fixture
 
 SINCE, UNTIL = "2025-11-03T09:00", "2025-11-03T10:00"
@@ -103,6 +106,24 @@ def test_rows_in_csv_are_compared_value_for_value(compare, aws, monkeypatch):  #
     assert compare([whole], [whole])[1][-1] == "equal: both have the same 1 events"
     status, said = compare([whole, element("2", bounce_class="10")], [whole, element("2", bounce_class="22")])
     assert (status, said[2]) == (1, "bounce_class of 2 differs: 10 in the old source, 22 in the stack")
+
+
+def test_of_copies_the_one_that_the_view_shows_is_compared(compare, aws):  # noqa: F811
+    """GIVEN an event that an import brought first, without a value THEN the stack has it as its queries show it."""
+    metadata = {"received-at": "2025-11-03T09:30:00.000+00:00"}
+    aws.s3.put_object(Bucket=RAW, Key="raw/early.json", Body=json.dumps([element("1")]), Metadata=metadata)
+    app.lambda_handler(sqs({"Records": [created("raw/early.json")]}), None)
+    with_reason = [element("1", reason="gone")]
+    status, said = compare(with_reason, with_reason)
+    assert (status, said[2]) == (1, "reason: 1 values only in the old source")
+
+
+def test_events_of_erased_persons_are_left_out_and_counted(compare, monkeypatch):
+    key = b"k" * 32
+    erased = Tombstones(key, {name("gone@example.com", key): datetime(2026, 1, 1, tzinfo=UTC)})
+    monkeypatch.setattr(tombstone, "read_all", lambda stack: erased)
+    status, said = compare([element("1"), element("2", rcpt_to="Gone@example.com")], [element("1")])
+    assert (status, said[2]) == (0, "equal: both have the same 1 events; 1 events of erased persons are left out")
 
 
 def test_as_json(compare):
