@@ -31,6 +31,7 @@ AT_ONCE = 8
 EXAMINED_AT_ONCE = 500
 SQS_TAKES = 10  # messages in one request
 SHOWN = 20
+MAX_ID_CHARACTERS = 900  # a key has 1,024 bytes at most
 ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 GONE = ("404", "NoSuchKey", "NotFound")
 
@@ -52,7 +53,8 @@ def keys_by_time(stack: Stack, since: datetime, until: datetime, most: int | Non
 
 
 def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
-    """The key as ingest makes it, and those under which an import has stored a batch of that id; in all places.
+    """The key as ingest makes it; as other programs have made it, whose id process takes from the key; and those under
+    which an import has stored a batch of that id. In all places.
 
     Errors: OperateError for a batch that is nowhere.
     """
@@ -62,11 +64,16 @@ def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
         else:
             name = batch_id(Request("POST", {BATCH_ID_HEADER: [one]}, b"")).name
             imported = imported_keys(stack, name)
-        keys = [stack.raw_name(place.bucket, f"{place.prefix}/{name}.json") for place in stack.raw_places]
-        found = [*(key for key in keys if is_there(stack, key)), *imported]
+        keys = keys_of(stack, f"{name}.json")
+        others = keys_of(stack, f"{one}.json", one) if len(one) <= MAX_ID_CHARACTERS else []
+        found = [*(key for key in dict.fromkeys([*keys, *others]) if is_there(stack, key)), *imported]
         if not found:
             raise OperateError(f"there is no raw batch {', '.join(keys)}")
         yield from found
+
+
+def keys_of(stack: Stack, *below: str) -> list[str]:
+    return [stack.raw_name(place.bucket, f"{place.prefix}/{one}") for place in stack.raw_places for one in below]
 
 
 def is_there(stack: Stack, name: str) -> bool:

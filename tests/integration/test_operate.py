@@ -344,6 +344,14 @@ def test_replay_by_id_finds_the_key_that_ingest_made(aws, run):
     assert aws.received() == ["B Event Data/one.json", f"B Event Data/{hashed}.json"]
 
 
+def test_replay_by_id_finds_what_other_programs_have_stored(aws, run):
+    """Process takes the id of such a batch from its key: as Bird's guide names objects, or in a folder of its own."""
+    for key in ("of-the-guide", "2026/11/one.json"):
+        aws.s3.put_object(Bucket="the-raw-bucket", Key=f"B Event Data/{key}", Body=b"[]")
+    assert run("replay", "--batch", "of-the-guide", "2026/11/one")[0] == 0
+    assert sorted(aws.received()) == ["B Event Data/2026/11/one.json", "B Event Data/of-the-guide"]
+
+
 def test_replay_of_a_batch_that_is_not_there_sends_nothing(aws, run):
     aws.store("one")
     status, _, said = run("replay", "--batch", "one", "gone")
