@@ -94,17 +94,22 @@ class Source(Protocol):
 
 def source(where: str, s3: Any) -> Source:
     """`s3`: a function that gives a client. Errors: OperateError."""
+    what_to_give = "give s3://bucket/prefix, a folder, a file, or -"
     if where == "-":
         return Lines(sys.stdin.buffer)
     if where.startswith("s3://"):
         bucket, _, prefix = where.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise OperateError(f"{where} names no bucket: {what_to_give}")
         return Bucket(s3(), bucket, prefix)
+    if not where:  # as of an empty variable: not the folder in which the shell is
+        raise OperateError(f"the source is empty: {what_to_give}")
     path = Path(where)
     if path.is_dir() or path.is_file():
         return Folder(path)
     if path.exists():  # a named pipe, or what a shell makes of <(…)
         return Lines(path.open("rb"))
-    raise OperateError(f"there is no file or folder {where}: give s3://bucket/prefix, a folder, a file, or -")
+    raise OperateError(f"there is no file or folder {where}: {what_to_give}")
 
 
 @dataclass(frozen=True)

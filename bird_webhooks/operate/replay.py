@@ -31,7 +31,7 @@ AT_ONCE = 8
 EXAMINED_AT_ONCE = 500
 SQS_TAKES = 10  # messages in one request
 SHOWN = 20
-MAX_ID_CHARACTERS = 900  # a key has 1,024 bytes at most
+MAX_KEY_CHARACTERS = 900  # S3 takes 1,024 bytes
 ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 GONE = ("404", "NoSuchKey", "NotFound")
 
@@ -65,11 +65,15 @@ def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
             name = batch_id(Request("POST", {BATCH_ID_HEADER: [one]}, b"")).name
             imported = imported_keys(stack, name)
         keys = keys_of(stack, f"{name}.json")
-        others = keys_of(stack, f"{one}.json", one) if len(one) <= MAX_ID_CHARACTERS else []
+        others = keys_of(stack, f"{one}.json", one) if is_key(one) else []
         found = [*(key for key in dict.fromkeys([*keys, *others]) if is_there(stack, key)), *imported]
         if not found:
             raise OperateError(f"there is no raw batch {', '.join(keys)}")
         yield from found
+
+
+def is_key(name: str) -> bool:
+    return 0 < len(name) <= MAX_KEY_CHARACTERS and name.isprintable() and not name.endswith("/")
 
 
 def keys_of(stack: Stack, *below: str) -> list[str]:

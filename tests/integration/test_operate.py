@@ -352,6 +352,13 @@ def test_replay_by_id_finds_what_other_programs_have_stored(aws, run):
     assert sorted(aws.received()) == ["B Event Data/2026/11/one.json", "B Event Data/of-the-guide"]
 
 
+@pytest.mark.parametrize("odd", ["", "x" * 2000, "\udcff", "folder/"])
+def test_replay_of_an_id_that_is_no_key_sends_nothing(aws, run, odd):
+    aws.s3.put_object(Bucket="the-raw-bucket", Key="B Event Data/folder/")
+    status, _, said = run("replay", "--batch", odd)
+    assert (status, said[:53]) == (1, "bird-webhooks: there is no raw batch B Event Data/sha")
+
+
 def test_replay_of_a_batch_that_is_not_there_sends_nothing(aws, run):
     aws.store("one")
     status, _, said = run("replay", "--batch", "one", "gone")

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from bird_webhooks.errors import OperateError
 from bird_webhooks.moving import forms, splitting
 from bird_webhooks.moving.books import summary
 from bird_webhooks.moving.importing import Choice, Import
 from bird_webhooks.moving.ledger import Ledger
-from bird_webhooks.moving.sources import Entry, Folder, Lines, Opened
+from bird_webhooks.moving.sources import Entry, Folder, Lines, Opened, source
 from bird_webhooks.operate import tombstone
 from process.tombstones import Tombstones, name
 
@@ -75,6 +76,13 @@ def test_an_erased_person_is_left_out_wherever_an_event_names_them(tmp_path, bod
 def test_what_an_erased_person_did_afterwards_is_imported(tmp_path):
     later = event(type="delivery", msg_from="gone@example.com", timestamp=1768000000)
     assert imported(tmp_path, {"one.json": later}, GONE).events["imported"] == 1
+
+
+@pytest.mark.parametrize("where", ["", "s3://", "s3:///raw/", "/no/such/folder"])
+def test_a_source_that_is_none_is_refused(where):
+    """An empty variable of a shell would otherwise be the folder in which it is."""
+    with pytest.raises(OperateError, match=r"give s3://bucket/prefix, a folder, a file, or -$"):
+        source(where, lambda: None)
 
 
 # --- What is odd ------------------------------------------------------------------------------------------------------
