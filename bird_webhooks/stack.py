@@ -128,15 +128,20 @@ class Stack:
         return True
 
     @cached_property
-    def former_lakes(self) -> list[str]:
-        """Buckets that have rows which were this stack's, or those of one over the same lake bucket, and that exist."""
+    def storage_record(self) -> dict[str, Any]:
+        """What the lake bucket says of the stacks that were over it (functions/storage); empty before 0.3.0."""
         try:
             found = self.s3.get_object(Bucket=self.output("LakeBucketName"), Key=STORAGE_RECORD)
         except ClientError as error:
             if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-                return []
+                return {}
             raise
-        return [lake for lake in json.loads(found["Body"].read()).get("lakes", []) if self._exists(lake)]
+        return dict(json.loads(found["Body"].read()))
+
+    @cached_property
+    def former_lakes(self) -> list[str]:
+        """Buckets that have rows which were this stack's, or those of one over the same lake bucket, and that exist."""
+        return [lake for lake in self.storage_record.get("lakes", []) if self._exists(lake)]
 
     @property
     def raw_places(self) -> list[RawPlace]:

@@ -64,6 +64,8 @@ LOOKS = 4
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
 SHOWN = 20
+# Of a secret that is deleted, or will be in some days.
+KEY_GONE = ("ResourceNotFoundException", "InvalidRequestException")
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 UNSEEN = """\
@@ -241,11 +243,22 @@ def report(
 
 
 def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
-    """The address's hashes as process makes them, with the stack's key and with earlier keys."""
-    own = stack.outputs.get("HashKeyArn")
-    for secret in [*([own] if own else []), *keys]:
-        key = stack.secret_text(secret).encode()
-        yield hmac.digest(key, address.lower().encode(), "sha256").hex()
+    """The address's hashes as process makes them, with the stack's key, with the one that it or a stack before it over
+    the same lake had, and with earlier keys."""
+    for secret in dict.fromkeys([*lake_hash_keys(stack), *keys]):
+        try:
+            key = stack.secret_text(secret).encode()
+        except ClientError as error:
+            if secret in keys or error.response["Error"]["Code"] not in KEY_GONE:
+                raise
+            say(f"rows with a hash of the address alone are not found, because the key is gone: {secret}")
+        else:
+            yield hmac.digest(key, address.lower().encode(), "sha256").hex()
+
+
+def lake_hash_keys(stack: Stack) -> list[str]:
+    """HashFields may be empty by now, and the rows still have hashes."""
+    return [key for key in (stack.outputs.get("HashKeyArn"), stack.storage_record.get("hash_key")) if key]
 
 
 # --- Searching ---

@@ -374,8 +374,11 @@ def test_a_replay_does_not_bring_the_address_back(s3, run):
     assert run("--yes")[0] == 0
 
 
-@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
-def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, monkeypatch, output_format):
+@pytest.mark.parametrize(
+    ("output_format", "is_set"), [("PARQUET", True), ("CSV", True), pytest.param("PARQUET", False, id="emptied")]
+)
+def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, monkeypatch, output_format, is_set):
+    """Also once HashFields is emptied, or in a stack over a kept lake that was given none: the lake knows the key."""
     secrets = aws.real("secretsmanager")
     arn = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
     settings = {"OUTPUT_FORMAT": output_format, "HASH_FIELDS": "rcpt_to", "HASH_KEY_ARN": arn}
@@ -385,10 +388,14 @@ def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, mo
     try:
         fill(s3)
         # Of this one, whose raw batch is gone, only the hash is there.
-        s3.put_object(Bucket=RAW, Key="raw/expired.json", Body=json.dumps([event("11")]).encode())
+        expired = {"Bucket": RAW, "Key": "raw/expired.json"}
+        version = s3.put_object(**expired, Body=json.dumps([event("11")]).encode())["VersionId"]
         process(s3)
-        s3.delete_object(Bucket=RAW, Key="raw/expired.json")
-        aws.outputs["HashKeyArn"] = arn
+        s3.delete_object(**expired, VersionId=version)
+        if is_set:
+            aws.outputs["HashKeyArn"] = arn
+        record = {"lakes": [], "hash_key": arn}
+        s3.put_object(Bucket=LAKE, Key="maintenance/storage.json", Body=json.dumps(record).encode())
         assert run("--yes")[0] == 0
     finally:
         secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
