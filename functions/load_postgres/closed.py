@@ -27,7 +27,8 @@ def state_of(file: LakeFile) -> LakeFile:
 
 
 def files_with_rows_of(file: LakeFile, state: bytes) -> list[ClosedFile]:
-    """For a small file that is gone, and for a closed file of an older version, all closed files of the date.
+    """For a small file that is gone, and for a closed file of an older version, all closed files of the date: none, if
+    an erasure has left no row of it.
 
     Errors: PoisonError (the closed files do not have the rows, or the state says nothing about it).
     """
@@ -39,7 +40,7 @@ def files_with_rows_of(file: LakeFile, state: bytes) -> list[ClosedFile]:
         taken_in |= {*known.get("deleted", [])}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PoisonError(f"the state of the file's date cannot be read: {type(error).__name__}") from None
-    if not version:
+    if not current:
         raise PoisonError("the file was deleted before it was loaded, and its date is not closed")
     if file.key in version:
         return [ClosedFile(file, version[file.key], again=True)]

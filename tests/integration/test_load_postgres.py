@@ -1122,6 +1122,21 @@ def test_a_version_that_was_replaced_stands_for_the_current_one(aws, database, c
     assert sorted(column(database, "SELECT event_id FROM bird.events")) == ["1", "2"]
 
 
+def test_of_a_closed_date_of_which_an_erasure_left_no_row_nothing_is_loaded(aws, database, closed_day):
+    [small] = aws.process(event("1"))
+    closed_day.close()
+    [old] = closed_day.keys()
+    state = {"Bucket": LAKE_BUCKET, "Key": f"maintenance/days/{small.split('/')[1]}.json"}
+    said = json.loads(aws.s3.get_object(**state)["Body"].read())
+    erased = {**said, "current": {**said["current"], "name": "0002-erased", "files": []}, "rows": 0}
+    aws.s3.put_object(**state, Body=json.dumps(erased).encode())
+    for key in (small, old):
+        aws.s3.delete_object(Bucket=LAKE_BUCKET, Key=key)
+    aws.announce(small, old)
+    assert aws.deliver() == 0
+    assert aws.dead_letters() == []
+
+
 def test_a_file_that_no_version_took_in_is_an_error_though_its_date_is_closed(aws, database, closed_day):
     aws.process(event("1"))
     closed_day.close()
