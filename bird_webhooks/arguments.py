@@ -498,12 +498,13 @@ def add_postgres(to: argparse.ArgumentParser, text: str) -> None:
 
 
 def time(text: str) -> datetime:
-    """`2h` ago (m, h, d), `2026-11-24`, or `2026-11-24T10:30`; UTC unless it names a zone."""
+    """`2h` ago (m, h, d), `2026-11-24`, or `2026-11-24T10:30`; UTC unless it names a zone. In UTC, as dates are taken
+    from it."""
     with suppress(ValueError, OverflowError):
         if text[-1:] in UNITS and text[:-1].isdigit():
             return datetime.now(UTC) - int(text[:-1]) * UNITS[text[-1]]
         parsed = datetime.fromisoformat(text)
-        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     raise argparse.ArgumentTypeError(f"not a time: {text} (give {TIME_FORMAT})")
 
 

@@ -85,6 +85,13 @@ def test_the_edges_are_judged_by_the_events_own_time(compare):
     assert (status, said[-1]) == (0, "equal: both have the same 1 events")
 
 
+def test_a_time_of_another_zone_reads_the_dates_of_utc(compare):
+    """14:00 UTC is three o'clock of the next date in Auckland."""
+    both = [element("1", 1762160400 + 5 * 3600)]
+    times = ["--since", "2025-11-04T03:00+13:00", "--until", "2025-11-04T04:00+13:00"]
+    assert compare(both, both, *times)[1][-1] == "equal: both have the same 1 events"
+
+
 def test_what_cannot_be_read_is_no_proof(compare, tmp_path):
     (tmp_path / "guide.csv").write_bytes((CORPUS / "refused--guide.csv").read_bytes())
     status, said = compare([element("1")], [element("1")])

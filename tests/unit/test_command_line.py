@@ -116,6 +116,8 @@ def test_wrong_usage_is_refused(arguments, words, capsys):
 def test_a_time_long_ago_or_of_another_zone():
     assert parsed(["batches", "--since", "2026-11-24"]).since == datetime(2026, 11, 24, tzinfo=UTC)
     assert parsed(["batches", "--since", "2026-11-24T10:30+02:00"]).since == datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
+    # Files of rows and quarantined events lie under dates of UTC.
+    assert parsed(["batches", "--since", "2026-11-24T00:00+02:00"]).since.date() == date(2026, 11, 23)
     assert datetime.now(UTC) - parsed(["batches", "--since", "2h"]).since < timedelta(hours=2, seconds=10)
     assert parsed(["rotate", "finish"]).quiet == timedelta(minutes=15)
 
