@@ -15,8 +15,15 @@ NONE = (
 )
 # Prefixes of the lake that would grow for ever: what the stack's own lake bucket expires.
 EXPIRING = ("athena-results/", "maintenance/work/")
-# What has to stay: rows; who was erased; where data lies, and what was imported.
-KEPT = ("events/", "events-csv/", "closed/", "erased/", "maintenance/")
+# What has to stay: rows; who was erased; where data lies, and what was imported; what is proved complete.
+KEPT = ("events/", "events-csv/", "closed/", "erased/", "maintenance/", "completeness/")
+# Of that, what may go, as from the stack's own lake bucket.
+GOING = (
+    "maintenance/work/",
+    "maintenance/put-back/",
+    "maintenance/unshown/2",
+    "maintenance/unshown/event_date=",
+)
 
 
 def lacks(stack: Stack, bucket: str, *, raw: bool) -> list[str]:
@@ -40,13 +47,18 @@ def lacks(stack: Stack, bucket: str, *, raw: bool) -> list[str]:
         found.append("no lifecycle rule deletes old versions, which hold what was deleted")
     parameters = stack.parameters()
     if raw:
-        after = [days for prefix, days in expiring if f"{stack.raw_prefix}/".startswith(prefix)]
+        folder = f"{stack.raw_prefix}/"
+        after = [days for prefix, days in expiring if folder.startswith(prefix)]
+        inside = [prefix for prefix, _ in expiring if prefix.startswith(folder) and prefix != folder]
+        found += [f"a lifecycle rule deletes batches under {prefix}" for prefix in inside]
         found += _retention(after, int(parameters.get("RawRetentionDays", "0")))
     else:
         wanted = [*EXPIRING, *(["quarantine/"] if parameters.get("QuarantineRetentionDays", "0") != "0" else [])]
         if grows := [name for name in wanted if not any(name.startswith(prefix) for prefix, _ in expiring)]:
             found.append(f"no lifecycle rule deletes {', '.join(grows)}")
-        if lost := [name for name in KEPT if any(name.startswith(prefix) for prefix, _ in expiring)]:
+        lost = [name for name in KEPT if any(name.startswith(prefix) for prefix, _ in expiring)]
+        lost += [prefix for prefix, _ in expiring if prefix.startswith(KEPT) and not prefix.startswith((*lost, *GOING))]
+        if lost:
             found.append(f"a lifecycle rule deletes {', '.join(lost)}")
     return found
 

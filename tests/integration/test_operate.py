@@ -1203,6 +1203,11 @@ NO_RULE = "no lifecycle rule deletes batches after the 30 days of RawRetentionDa
         ([(ALL, {"Date": datetime(2026, 1, 1, tzinfo=UTC)})], "30", ["a lifecycle rule deletes all batches at a date"]),
         ([(ALL, {"Days": 3})], "0", ["a lifecycle rule deletes batches after 3 days: give RawRetentionDays the same"]),
         (
+            [({"Prefix": "B Event Data/import/"}, {"Days": 90})],
+            "0",
+            ["a lifecycle rule deletes batches under B Event Data/import/"],
+        ),
+        (
             [(ALL, {"Days": 40}), ({"Prefix": "B"}, {"Days": 3})],
             "365",
             ["a lifecycle rule deletes batches after 3 days, and RawRetentionDays is 365"],
@@ -1254,8 +1259,29 @@ def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, ru
     assert "lifecycle" not in of_status(run, "buckets")
     rules.append({"ID": "all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 365}})
     aws.s3.put_bucket_lifecycle_configuration(Bucket="the-lake-bucket", LifecycleConfiguration={"Rules": rules})
-    said = "; a lifecycle rule deletes events/, events-csv/, closed/, erased/, maintenance/"
+    said = "; a lifecycle rule deletes events/, events-csv/, closed/, erased/, maintenance/, completeness/"
     assert of_status(run, "buckets").endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        ("events/event_date=", ["a lifecycle rule deletes events/event_date="]),
+        ("maintenance/days/", ["a lifecycle rule deletes maintenance/days/"]),
+        ("maintenance/unshown/", ["a lifecycle rule deletes maintenance/unshown/"]),
+        ("clos", ["a lifecycle rule deletes closed/"]),
+        ("maintenance/unshown/2", []),
+        ("maintenance/put-back/", []),
+        ("reports/", []),
+    ],
+)
+def test_a_rule_that_deletes_a_part_of_what_has_to_stay_is_named(prefix, said):
+    rules = [
+        {"Status": "Enabled", "Filter": {"Prefix": name}, "Expiration": {"Days": 7}}
+        for name in ("athena-results/", "maintenance/work/", prefix)
+    ]
+    stack: Any = CompanyBucket(rules, {})
+    assert [one for one in existing_bucket.lacks(stack, "company", raw=False) if "delete" in one] == said
 
 
 def test_status_names_batches_that_came_in_parts(aws, run):
