@@ -7,11 +7,12 @@ file of them. A cut at any moment leaves batches that no message named; the next
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from threading import Event
 from typing import NamedTuple
 
 from bird_webhooks.errors import OperateError
@@ -192,11 +193,18 @@ class Import:
         self._groups: OrderedDict[date, Group] = OrderedDict()  # the one that got nothing for longest comes first
         self._open: dict[str, Progressing] = {}  # objects by their fingerprint
         self._done: list[Done] = []
+        self._ended = Event()
         self._erased_before, self._erased_read_at = erased, time.monotonic()
 
     def run(self) -> None:
         entries_by_time = closing(Entries(self.source.entries()))
-        with closing(self.twins), entries_by_time as entries, ThreadPoolExecutor(AT_ONCE) as pool:
+        with (
+            closing(self.twins),
+            entries_by_time as entries,
+            ThreadPoolExecutor(AT_ONCE) as pool,
+            ExitStack() as at_end,
+        ):
+            at_end.callback(self._ended.set)  # or a thread that waits would hold up Ctrl-C
             waiting: deque[Future[list[Outcome]]] = deque()
             for entry in entries:
                 self.books.listed += 1
@@ -284,7 +292,7 @@ class Import:
     def _wait_for_earlier(self) -> None:
         """An import before this one may have handed over what has no rows yet."""
         if not self.choice.dry_run:
-            self._wait_until_empty(", because what was handed over before must be rows first")
+            self._wait_until_empty(", because what was handed over before must be rows first", self._ended.is_set)
 
     def _store(self, batch: Batch, outcome: Outcome) -> None:
         count = len(batch.found)
@@ -419,10 +427,10 @@ class Import:
 
     def _wait_until_done(self) -> None:
         say("all is handed over: Ctrl-C ends the waiting, and nothing else")
-        self._wait_until_empty("")
+        self._wait_until_empty("", lambda: False)
 
-    def _wait_until_empty(self, why: str) -> None:
-        while left := self.raw.left():
+    def _wait_until_empty(self, why: str, no_more: Callable[[], bool]) -> None:
+        while not no_more() and (left := self.raw.left()):
             self.progress.show(f"waiting: {left:,} messages in the import queue{why}")
             time.sleep(self.stack.poll_seconds)
 

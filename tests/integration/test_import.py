@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import random
+import signal
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -317,6 +319,23 @@ def test_an_event_without_an_id_is_looked_for_when_an_earlier_import_has_become_
     monkeypatch.setattr(importing.time, "sleep", sleep)
     (tmp_path / "2.json").write_text(json.dumps(dict(sorted(SMS.items()))))
     assert "2 events: 0 imported, 2 here already" in run(tmp_path)[1]
+
+
+def test_an_import_that_is_stopped_does_not_wait_for_an_earlier_one(aws, run, tmp_path, monkeypatch):
+    (tmp_path / "1.json").write_text(json.dumps(SMS))
+    aws.depth["import"] = 1
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 1:  # Ctrl-C
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        aws.depth["import"] = int(len(slept) < 100)
+        threading.Event().wait(0.01)
+
+    monkeypatch.setattr(importing.time, "sleep", sleep)
+    assert run(tmp_path)[0] == 130
+    assert len(slept) < 100
 
 
 def test_an_event_without_an_id_that_may_still_come_live_is_refused(aws, run, tmp_path):
