@@ -47,6 +47,7 @@ INSTEAD = "bring the webhook's batches or events of Bird's Events API instead"
 SEGMENT = f"a call of Segment, which keeps no event_id: {INSTEAD}"
 METRICS = f"metrics, which are counts and not events: {INSTEAD}"
 NOT_AN_EVENT = "not an event of Bird's"
+NOT_UTF_8 = "not UTF-8"
 LARGE_TABLE = (
     f"a table of single columns larger than {WHOLE_BYTES // MEBIBYTE} MB, of which a row far down may show that the "
     "columns shift: split it into smaller files, each with the header, or bring JSON lines or Parquet"
@@ -302,7 +303,7 @@ def _of_value(raw: bytes, account: Account, row: Row, nested: int) -> Iterator[I
         try:
             text = _string.decode(raw)
         except ValueError:
-            yield Refusal("not UTF-8", None)
+            yield Refusal(NOT_UTF_8, None)
             return
         yield from _of_text(text, account, row, nested)
     elif first == b"{":
@@ -387,9 +388,11 @@ def _first(raw: Raw | None) -> bytes:
 def _of_flat(members: Mapping[str, Raw], account: Account, row: Row) -> Item:
     try:
         made = flat.element(members, account)
+        ((event_class, inner),) = _sent.decode(made.element).msys.items()
     except RefusedError as error:
         return Refusal(str(error), None)
-    ((event_class, inner),) = _sent.decode(made.element).msys.items()
+    except UnicodeDecodeError:
+        return Refusal(NOT_UTF_8, None)
     return _found(made.element, event_class, inner, row._replace(batch_id=None), has_key=made.has_id)
 
 
@@ -502,7 +505,7 @@ def _of_csv(chunks: Iterator[bytes], delimiter: str, account: Account, *, is_who
                 members = flat.from_texts(row)
             yield from _placed(_of_members(members, account, Row(), 0), place)
     except UnicodeDecodeError:
-        raise UnreadableError("not UTF-8") from None
+        raise UnreadableError(NOT_UTF_8) from None
     except csv.Error:
         raise UnreadableError("not CSV") from None
     except ShiftedError as error:

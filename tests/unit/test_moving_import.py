@@ -99,6 +99,7 @@ NO_TIME = "with a time that cannot be read"
         (event(type="delivery", timestamp="9" * 400), NO_TIME),
         (event(type="delivery", timestamp="9" * 5_000), NO_TIME),
         (b'"\xff"', "not UTF-8"),
+        (event(type="delivery", rcpt_to="ren?@example.com").replace(b"?", b"\xe9"), "not UTF-8"),
         (b'{"0":{"msys":{}},"%b":1}' % (b"9" * 5_000), "not an event of Bird's"),
     ],
 )
