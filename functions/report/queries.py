@@ -54,8 +54,8 @@ LAGS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 
 
 # Feedback types (RFC 5965, RFC 6591) that are not a reader's complaint.
 NO_COMPLAINTS = ("not-spam", "auth-failure")
-# Google tells senders of no complaint. One that names it comes from elsewhere, where its mail was forwarded to. As in the
-# view complaint_reporters; support.google.com/a/answer/81126 leads to Postmaster Tools instead.
+# Google tells senders of no complaint (support.google.com/a/answer/81126 leads to Postmaster Tools instead). One that
+# names it comes from where its mail was forwarded to. The view complaint_reporters has the same names.
 NEVER_REPORT = ("gmail", "gsuite", "g suite", "google apps", "google workspace")
 REPORTING_DAYS = 90  # a mailbox provider reports complaints if it did within these days (docs/metrics.md)
 MAX_TYPES = 200
