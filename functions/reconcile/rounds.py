@@ -124,7 +124,7 @@ class Round:
     def look(self) -> None:
         webhook = self.api.webhook(self.webhook_id)
         known = self.known(webhook)
-        self.warn(self.api.batch_status(self.webhook_id))
+        self.warn_of_batches()
         if reason := self.held_by():
             self.state["held_by"] = reason
             self.facts["held_by_process"] = 1
@@ -202,6 +202,17 @@ class Round:
         return Known(begins_at, times)
 
     # --- Early warning ---
+
+    def warn_of_batches(self) -> None:
+        """What Bird says of its batches in an unknown form keeps no event from being counted."""
+        try:
+            statuses = self.api.batch_status(self.webhook_id)
+        except (RefusedError, UntrustedError) as error:
+            if isinstance(error, RefusedError) and error.status == HTTPStatus.UNAUTHORIZED:
+                raise
+            self.failure(error, "batch status")
+        else:
+            self.warn(statuses)
 
     def warn(self, statuses: Sequence[Any]) -> None:
         found: Warned = warned(statuses, self.is_stored, self.now)

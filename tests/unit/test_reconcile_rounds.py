@@ -83,6 +83,8 @@ class Bird:
 
     def batch_status(self, webhook_id):
         self.asked.append("batch status")
+        if isinstance(self.statuses, Exception):
+            raise self.statuses
         return self.statuses
 
     def check(self, since, until, types):
@@ -823,6 +825,15 @@ def test_a_batch_that_failed_three_times_is_warned_of_with_birds_code():
     facts = world.run()
     assert facts["batches_failing"] == 1
     assert world.state()["failing"] == [{"batch_id": "b", "attempts": 3, "code": "413"}]
+
+
+@pytest.mark.parametrize("error", [UntrustedError("in a form that is not known"), RefusedError(404, "Not found")])
+def test_a_status_of_batches_that_cannot_be_used_is_an_alarm_and_keeps_no_event_from_being_counted(error):
+    world = World(Bird(statuses=error))
+    world.happened((1, at(0)))
+    facts = world.run()
+    assert (world.cell().state, facts["access_failures"]) == (State.PROVED, 1)
+    assert world.state()["refused"] == str(error)
 
 
 def test_a_batch_that_bird_calls_delivered_and_that_is_not_here_is_lost():
