@@ -154,5 +154,5 @@ def text(one: Finding, period: Period) -> str:
         + (f" The rest of the mail: {percent(one.rest, 2)}." if one.rest else "")
         + (f" The {length} before: {percent(one.before, 2)}." if one.before else "")
         + f"\nWhat to do: {one.rule.advice}"
-        + f"\nIts events:\n{rows_of(period, one.dimension, one.name, one.rule.condition)}"
+        + f"\nIts events:\n{rows_of(period, one.dimension, one.name, one.account, one.rule.condition)}"
     )

@@ -322,12 +322,12 @@ def named(column: str) -> str:
     return f"coalesce(max(nullif(nullif({column}, '(none)'), '(unknown)')), max({column}))"
 
 
-def rows_of(period: Period, dimension: str, name: str, condition: str) -> str:
+def rows_of(period: Period, dimension: str, name: str, account: str, condition: str) -> str:
     """The newest events behind a finding, to run in Athena or PostgreSQL. In a masked name each address is a `%`."""
-    which = ""
+    which = f"\n  AND customer_id = {quoted(account)}" if account else ""
     if dimension != "all":
         pattern = quoted(name.replace("<address>", "%"))
-        which = f"\n  AND {DIMENSIONS[dimension]} {'LIKE' if '<address>' in name else '='} {pattern}"
+        which += f"\n  AND {DIMENSIONS[dimension]} {'LIKE' if '<address>' in name else '='} {pattern}"
     return (
         "SELECT seen, metric, bounce_class, reason, campaign_id, mailbox_provider, recipient_domain, sending_ip,"
         f" message_id\nFROM mail_events\nWHERE {days(period)}\n  AND {seen(period)}{which}\n  AND {condition}\n"

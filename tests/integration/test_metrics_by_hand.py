@@ -15,7 +15,7 @@ import pytest
 
 from maintain.generate import sql
 from report.counts import Counts, Rate
-from report.queries import Period, groups
+from report.queries import Period, groups, of_group, rows_of
 from tests import grafana
 from tests.integration.engines import in_duckdb, in_postgres
 from tests.known_events import TODAY, ago
@@ -581,3 +581,12 @@ def test_names_of_two_accounts_are_two_groups(ask):
     found = {(row["dimension"], row["name"], row["account"]): row["delivered"] for row in rows}
     for dimension, name in (("subaccount", "7"), ("template", "welcome")):
         assert [found.get((dimension, name, account)) for account in ("21", "22", "")] == [1, 2, None]
+
+
+def test_the_query_behind_a_finding_has_its_events(ask):
+    hard = ask(rows_of(report_period(), "campaign", "returned", "", of_group("Hard")))
+    assert [row["metric"] for row in hard] == ["returned"] * 20
+    of_one_account = ask(rows_of(report_period(), "campaign", "(none)", "22", "metric = 'delivered'"))
+    assert sorted(row["message_id"] for row in of_one_account) == ["ac220", "ac221"]
+    signs = ask(rows_of(report_period(), "campaign", "#1 <b>'sale'</b>", "", "metric = 'delivered'"))
+    assert [row["message_id"] for row in signs] == ["si1"]
