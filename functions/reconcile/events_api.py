@@ -331,6 +331,8 @@ class EventsApi:
                     seen.add((event.type, event.event_id))
                 events += 1
                 yield event
+            if events > total:  # or pages without an end would be read until the calls are spent
+                break
             following = self._cursor(path, page.links)
             if following is None or not page.results or following in had:
                 break

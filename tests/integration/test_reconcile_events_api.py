@@ -183,6 +183,15 @@ def test_an_answer_that_fails_a_check_is_not_used(bird, five, waits, misbehaviou
     assert len(bird.requests) <= 4
 
 
+def test_pages_without_an_end_are_not_read(bird, five, waits):
+    """Once more has come than Bird announced, the answer is of no use, whatever follows."""
+    bird.recording.misbehaviour.total_off_by = -4
+    api = EventsApi(bird.url, KEY, calls=CallBudget(100), wait=waits.append, per_page=2)
+    with pytest.raises(UntrustedError, match="2 events came, but total_count is 1"):
+        list(api.events(HOUR, NEXT, TYPES))
+    assert len(bird.requests) == 1
+
+
 def test_an_empty_index_is_an_answer(api, bird, five):
     """What it means is for the verdict: more here than there."""
     bird.recording.misbehaviour.empty_index = True
