@@ -324,7 +324,7 @@ def test_period_label(since, until, shown):
 def test_completeness_has_its_section_where_it_is_known(ordinary):
     row = {"hour": "2026-11-20 10:00:00", "type": "open", "state": "proved", "ours": "5", "theirs": "5", "note": None}
     more = {"missing": "0", "strange": "0", "proof": "ids", "filled": "0", "erased": "0"}
-    found = completeness.section([row | more | {"counted_at": "2026-11-20 20:10:00"}], MADE)
+    found = completeness.section([row | more | {"counted_at": "2026-11-20 20:10:00"}], WEEK.since, MADE)
     shown = render(
         figures(WEEK, ANSWERS, None), made_at=MADE, title="bird-webhooks", source="Athena", completeness=found
     )
