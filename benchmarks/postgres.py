@@ -34,13 +34,13 @@ CONTENDERS = [OURS, STAGED, KNOWN_ROWS, AGAIN, COPY, COPY_BARE, WRITE_ROW, EXECU
 
 
 def measure(run: Run) -> list[Measures]:
-    wanted = Input(batches=3, days=1) if run.quick else Input(batches=50, days=1)
+    wanted = Input(batches=3, days=1) if run.quick else Input(batches=100, days=1)
     files = prepare(wanted)
     run.progress(f"postgres: {wanted.batches * wanted.events:,} events")
     arguments = {
         "files": [str(path) for path in files],
         "arrivals": [wanted.arrival(number) * 1000 for number in range(wanted.batches)],
-        "rounds": run.rounds(3),
+        "rounds": run.rounds(2),
     }
     # process makes the files and load_postgres loads them, so both artefacts; their packages have the same versions.
     env = environment("LoadPostgresFunction")
