@@ -35,6 +35,9 @@ LIGHT = Bounds(body_bytes=MEBIBYTE, elements=2_000, types=50, days=5, groups=100
 MAX_VALUES = 1_000_000
 # Members of one element, counted by its colons. Bird's events have up to 60, and 10 kB of metadata.
 MAX_MEMBERS = 100_000
+# Of a batch's elements that are tried to be repaired, because a second of work is in 1 kB of gzip. `operate replay
+# --batch … --force` makes smaller batches of it.
+MAX_REPAIRED_BYTES = MEBIBYTE
 # Bytes of a quarantined element that its record keeps; the raw object has all. Bird's events take 1 or 2 kB.
 MAX_ORIGINAL_BYTES = 16 * 1024
 

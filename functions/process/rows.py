@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from arro3.core import RecordBatch
 from msgspec.structs import astuple
 
-from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
+from process.bounds import LIGHT, LIMITS, MAX_REPAIRED_BYTES, MAX_VALUES, BeyondBoundsError, Bounds
 from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repaired
 from process.layouts import DecodedBatch, Layout, Layouts, raw_events
 from process.normalise import (
@@ -49,6 +49,7 @@ MAX_KEY_CHARACTERS = 64  # of a key that is remembered for the whole invocation;
 MAX_EXTRA_FIELDS = 1_000
 OTHER_FIELDS = "(others)"
 REPAIRABLE = ("not UTF-8", "not JSON")
+TOO_MUCH = ", and too much of the batch is damaged to repair it"
 
 
 # What an event's key is unique in: class, type and account.
@@ -210,6 +211,7 @@ class BatchFound:
     quarantined: list[Quarantined] = field(default_factory=list)
     repaired: list[Quarantined] = field(default_factory=list)
     extra_fields: Counter[str] = field(default_factory=Counter)
+    may_be_repaired: int = MAX_REPAIRED_BYTES
 
     def drop_later_copies(self) -> int:
         """Of two events with one key the first in the batch becomes the row, whichever way each of them went.
@@ -384,8 +386,11 @@ class Rows:
             reason = self._find(position, raw, read, found)
             if reason is None:
                 continue
-            repairable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
-            if repairable and self._find(position, repaired(raw), read, found) is None:
+            if reason in REPAIRABLE:
+                found.may_be_repaired -= len(raw)
+                if found.may_be_repaired < 0:
+                    reason += TOO_MUCH
+            if reason in REPAIRABLE and self._find(position, repaired(raw), read, found) is None:
                 found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
             else:
                 found.quarantined.append(Quarantined(batch, position, reason, raw))

@@ -230,6 +230,16 @@ def test_elements_that_are_no_events_are_limited():
             added(b"[%b]" % b",".join([one_more] * (LIMITS.quarantined + 1)))
 
 
+def test_a_mebibyte_of_a_batch_is_repaired_and_the_rest_of_its_damage_is_quarantined():
+    """Each of a million control characters takes a microsecond or two."""
+    long = b'{"msys":{"message_event":{"event_id":"%d","s":"%b"}}}'
+    damaged = [long % (number, b"\x01" * 400_000) for number in range(4)]
+    found, rows = added(b"[%b]" % b",".join([A, *damaged, B]))
+    assert (found, rows.counts.repaired) == (["0", "1", "1", "2"], 2)
+    reason = "not JSON, and too much of the batch is damaged to repair it"
+    assert quarantined(rows)[:2] == [(3, reason), (4, reason)]
+
+
 def test_a_hundred_elements_are_within_every_limit():
     assert min(LIMITS[1:]) >= 100
 
@@ -267,6 +277,7 @@ def test_split_gives_what_parts_gives():
 def test_hostile_elements_take_linear_time():
     began = time.process_time()
     repaired(b'[{"msys":1},{"a":"' + b'\\"' * 100_000 + b' {"msys":1}]')
+    assert list(parts(b"[]" * 8_000_000))[-1] == Part(b"[]" * 7_999_000, "not part of an array")
     list(parts(b"[" + b'{"msys":1},x\\"' * 400 + b"\\\\" * 500_000 + b'{"msys":1}]'))
     events = [{"msys": {"message_event": {"type": "sms_status", "customer_id": str(n)}}} for n in range(4_000)]
     rows = Rows()
