@@ -15,7 +15,7 @@ from process.bounds import LIGHT, LIMITS, BeyondBoundsError
 from process.elements import UnreadableBatchError, parts
 from process.gzip_body import NotGzipError, decompressed
 from process.normalise import StoredBatch
-from process.rows import Rows
+from process.rows import TOO_MUCH, Rows
 
 # Elements of a part: within every limit of process.
 ELEMENTS = min(LIMITS[1:])
@@ -52,14 +52,15 @@ def store_parts(stack: Stack, key: str, *, limit: int) -> list[Stored]:
 
 
 def fits(body: bytes, stored_bytes: int) -> bool:
-    """Whether process makes rows of the batch."""
+    """Whether process makes of the batch all rows that it can make of its parts."""
     if stored_bytes > LIMITS.body_bytes:
         return False
+    rows = Rows()
     try:
-        Rows().add(StoredBatch("", "", 0, body))
+        rows.add(StoredBatch("", "", 0, body))
     except BeyondBoundsError:
         return False
-    return True
+    return not any(one.reason.endswith(TOO_MUCH) for one in rows.quarantined)
 
 
 def split_body(body: bytes) -> Iterator[bytes]:

@@ -386,11 +386,12 @@ class Rows:
             reason = self._find(position, raw, read, found)
             if reason is None:
                 continue
-            if reason in REPAIRABLE:
+            repairable = reason in REPAIRABLE and len(raw) <= MAX_REPAIRED_BYTES
+            if repairable:
                 found.may_be_repaired -= len(raw)
                 if found.may_be_repaired < 0:
-                    reason += TOO_MUCH
-            if reason in REPAIRABLE and self._find(position, repaired(raw), read, found) is None:
+                    repairable, reason = False, reason + TOO_MUCH
+            if repairable and self._find(position, repaired(raw), read, found) is None:
                 found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
             else:
                 found.quarantined.append(Quarantined(batch, position, reason, raw))

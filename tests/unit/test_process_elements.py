@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bird_webhooks.operate import parts as split_batch
 from process.bounds import LIMITS, MAX_ORIGINAL_BYTES, BeyondBoundsError
 from process.elements import Part, parts, repaired, split
 from process.gzip_body import NotGzipError, decompressed
@@ -233,11 +234,18 @@ def test_elements_that_are_no_events_are_limited():
 def test_a_mebibyte_of_a_batch_is_repaired_and_the_rest_of_its_damage_is_quarantined():
     """Each of a million control characters takes a microsecond or two."""
     long = b'{"msys":{"message_event":{"event_id":"%d","s":"%b"}}}'
-    damaged = [long % (number, b"\x01" * 400_000) for number in range(4)]
+    damaged = [long % (number, b"\x01" + b"x" * 400_000) for number in range(4)]
     found, rows = added(b"[%b]" % b",".join([A, *damaged, B]))
     assert (found, rows.counts.repaired) == (["0", "1", "1", "2"], 2)
     reason = "not JSON, and too much of the batch is damaged to repair it"
     assert quarantined(rows)[:2] == [(3, reason), (4, reason)]
+    # `replay --force` makes rows of them
+    whole = b"[%b]" % b",".join(damaged)
+    assert (split_batch.fits(whole, len(whole)), split_batch.fits(b"[%b]" % damaged[0], 1)) == (False, True)
+    bodies = list(split_batch.split_body(whole))
+    assert [one for body in bodies for one in added(body)[0]] == ["0", "1", "2", "3"]
+    # but not of one that is larger by itself, which stays as it is
+    assert split_batch.fits(b"[%b]" % (long % (1, b"\x01" + b"x" * 2_000_000)), 1)
 
 
 def test_a_hundred_elements_are_within_every_limit():
