@@ -107,7 +107,10 @@ def require_possible(stack: Stack) -> None:
 def credential(stack: Stack, username: str | None, header: str | None, secret: str | None) -> dict[str, str]:
     """The credential in the shape of the secret's version; its password from `secret`, an ARN, or asked for."""
     if secret is not None:
-        members = json.loads(stack.secret_text(secret))
+        try:
+            members = json.loads(stack.secret_text(secret))
+        except ValueError:
+            members = None
         if not isinstance(members, dict) or not isinstance(members.get("password"), str):
             raise OperateError("--secret: it holds no JSON object with the member password")
         password = members["password"]

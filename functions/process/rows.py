@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from arro3.core import RecordBatch
 from msgspec.structs import astuple
 
-from process.bounds import LIGHT, LIMITS, MAX_REPAIRED_BYTES, MAX_VALUES, BeyondBoundsError, Bounds
-from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repaired
+from process.bounds import LIGHT, LIMITS, MAX_REPAIR_STEPS, MAX_VALUES, BeyondBoundsError, Bounds
+from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repair_steps, repaired
 from process.layouts import DecodedBatch, Layout, Layouts, raw_events
 from process.normalise import (
     DAY_MILLISECONDS,
@@ -211,7 +211,7 @@ class BatchFound:
     quarantined: list[Quarantined] = field(default_factory=list)
     repaired: list[Quarantined] = field(default_factory=list)
     extra_fields: Counter[str] = field(default_factory=Counter)
-    may_be_repaired: int = MAX_REPAIRED_BYTES
+    repair_steps: int = 0
 
     def drop_later_copies(self) -> int:
         """Of two events with one key the first in the batch becomes the row, whichever way each of them went.
@@ -386,11 +386,13 @@ class Rows:
             reason = self._find(position, raw, read, found)
             if reason is None:
                 continue
-            repairable = reason in REPAIRABLE and len(raw) <= MAX_REPAIRED_BYTES
-            if repairable:
-                found.may_be_repaired -= len(raw)
-                if found.may_be_repaired < 0:
+            repairable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
+            if repairable and (steps := repair_steps(raw)) <= MAX_REPAIR_STEPS:
+                found.repair_steps += steps
+                if found.repair_steps > MAX_REPAIR_STEPS:
                     repairable, reason = False, reason + TOO_MUCH
+            else:
+                repairable = False
             if repairable and self._find(position, repaired(raw), read, found) is None:
                 found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
             else:
