@@ -123,7 +123,7 @@ def credential(stack: Stack, username: str | None, header: str | None, secret: s
         if not re.fullmatch(HEADER, header) or header.lower() == "authorization":
             raise OperateError("--header takes the name of a header, such as X-MessageSystems-Webhook-Token")
         return {"header": header, "value": password.strip(" \t")}
-    if username is None or not re.fullmatch(USERNAME, username):
+    if not isinstance(username, str) or not re.fullmatch(USERNAME, username):
         raise OperateError("--username takes a user name without a colon, up to 255 characters")
     return {"username": username, "password": password}
 
