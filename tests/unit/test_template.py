@@ -417,6 +417,14 @@ def test_ingest_and_process_keep_their_rights_until_another_place_is_accepted(te
         assert "Storage" in ([depends] if isinstance(depends, str) else depends), name
 
 
+def test_another_lake_bucket_registers_the_dates_there_once_it_is_accepted(template):
+    """CloudFormation calls a custom resource again only if a property of it changes."""
+    resources = template["Resources"]
+    registered = resources["DatesRegistered"]
+    assert registered["Properties"]["LakeBucket"] == resources["Storage"]["Properties"]["LakeBucket"]
+    assert "Storage" in registered["DependsOn"]
+
+
 @pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
 def test_notifications_are_filtered_in_s3s_encoding(template, prefix, filtered):
     raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
