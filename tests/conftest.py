@@ -59,6 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=late)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why a test was repeated (`.ci/run` repeats what fails, once) is shown though it passed then."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed, repeated: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySharing:
     return BySharing(config, log)
 

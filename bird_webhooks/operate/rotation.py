@@ -258,7 +258,8 @@ def update_stack(stack: Stack) -> None:
     client = stack.client("cloudformation")
     before = stack.parameters()
     new = {"CredentialsVersion": str(int(before["CredentialsVersion"]) % MOST_VERSION + 1)}
-    seen = {event["EventId"] for event in recent_events(stack)}
+    seen: set[str] = set()
+    new_events(stack, seen)
     client.update_stack(
         StackName=stack.name,
         UsePreviousTemplate=True,
@@ -275,10 +276,7 @@ def update_stack(stack: Stack) -> None:
     reason = ""
     while True:
         status = stack.description()["StackStatus"]
-        for event in reversed(recent_events(stack)):
-            if event["EventId"] in seen:
-                continue
-            seen.add(event["EventId"])
+        for event in new_events(stack, seen):
             say(f"  {event['LogicalResourceId']}: {event['ResourceStatus']}")
             if event["ResourceStatus"].endswith("_FAILED"):
                 reason = reason or f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
@@ -292,12 +290,20 @@ def update_stack(stack: Stack) -> None:
         time.sleep(stack.poll_seconds)
 
 
-def recent_events(stack: Stack) -> list[dict[str, Any]]:
-    """Newest first."""
+def new_events(stack: Stack, seen: set[str]) -> list[dict[str, Any]]:
+    """What happened since the events that are `seen`, oldest first; then they are seen too."""
+    found: dict[str, dict[str, Any]] = {}
+    pages = stack.client("cloudformation").get_paginator("describe_stack_events")
     try:
-        events = stack.client("cloudformation").describe_stack_events(StackName=stack.name)["StackEvents"]
+        # A hundred a page, newest first: an update of this stack may have more between two looks.
+        for page in pages.paginate(StackName=stack.name):
+            new = {event["EventId"]: event for event in page["StackEvents"] if event["EventId"] not in seen}
+            found |= new
+            if len(new) < len(page["StackEvents"]):
+                break
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException"):
-            return []  # they are for the eyes alone
-        raise
-    return list(events)
+        if error.response["Error"]["Code"] not in ("AccessDenied", "AccessDeniedException"):
+            raise
+        # Without that right there is less to read, and nothing else.
+    seen.update(found)
+    return [*found.values()][::-1]

@@ -128,11 +128,16 @@ def check_table(connection: Connection, schema: str) -> None:
         return
     if found:
         raise ForeignObjectError(f"{schema}.events is not a table of this application: set PostgresSchema to another")
+    # Once more without a table: another loader may have made it, and the indexes with it, since the last question.
     names = """
-        SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relname = ANY(%s)
-        UNION ALL SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(%s) AND typname = 'events'"""
+        WITH names AS (
+            SELECT relname AS name, relname = 'events' AS is_table FROM pg_class
+            WHERE relnamespace = to_regnamespace(%s) AND relname = ANY(%s)
+            UNION ALL
+            SELECT typname, false FROM pg_type WHERE typnamespace = to_regnamespace(%s) AND typname = 'events')
+        SELECT name FROM names WHERE NOT (SELECT COALESCE(bool_or(is_table), false) FROM names)"""
     space = quoted(connection, schema)
-    for (name,) in connection.execute(names, [space, list(INDEXES), space]):
+    for (name,) in connection.execute(names, [space, ["events", *INDEXES], space]):
         raise ForeignObjectError(f"{schema}.{name} is there and not of this application: set PostgresSchema to another")
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from itertools import batched, count
 from pathlib import Path
+from typing import Any
 from unittest.mock import ANY
 
 import boto3
@@ -756,6 +757,23 @@ def test_tls_alone_takes_any_certificate_and_a_role_needs_only_the_schema(server
 
 def connection_of(server: Postgres) -> dict:
     return {"host": server.host, "port": server.port, "dbname": server.dbname}
+
+
+def test_a_table_that_another_loader_makes_meanwhile_is_ours(server, database, monkeypatch):
+    execute, asked = database.execute, []
+
+    def another_after_the_first(*question: Any) -> Any:
+        answer = execute(*question)
+        asked.append(answer)
+        if len(asked) == 1:
+            with closing(server.connect()) as other:
+                tables.prepare(other, "bird")
+        return answer
+
+    monkeypatch.setattr(database, "execute", another_after_the_first)
+    tables.check_table(database, "bird")
+    assert len(asked) == 2
+    assert column(database, "SELECT to_regclass('bird.events') IS NOT NULL") == [True]
 
 
 def test_loaders_at_the_same_time_make_months_once_and_do_not_lock_each_other_out(aws, server, database):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -792,6 +793,37 @@ def test_what_cannot_be_a_user_name_is_refused_before_anything_is_done(aws, run,
         "bird-webhooks: --username takes 1 to 64 letters, digits, dots, hyphens and underscores\n",
     )
     assert aws.accepted() == {"the-first"}
+
+
+def test_an_update_of_hundreds_of_resources_is_said_whole(aws, run, monkeypatch):
+    """A page of CloudFormation's events has a hundred, newest first."""
+    of_update = [
+        {"EventId": f"new-{number}", "LogicalResourceId": f"R{number}", "ResourceStatus": "UPDATE_COMPLETE"}
+        for number in range(250)
+    ]
+    before = [{"EventId": f"old-{number}"} for number in range(5)]
+    looked: list[int] = []
+
+    class Events:
+        def paginate(self, StackName: str) -> Iterator[dict]:  # noqa: N803
+            looked.append(len(looked))
+            events = (of_update[:120] if len(looked) == 2 else of_update)[::-1] if len(looked) > 1 else []
+            events = events + before
+            for at in range(0, len(events), 100):
+                yield {"StackEvents": events[at : at + 100]}
+
+    changes = {"update_stack": aws.update_stack, "get_paginator": lambda _: Events()}
+    guarded = Guarded(aws.cloudformation, changes)
+    client = aws.client
+    monkeypatch.setattr(aws, "client", lambda service: guarded if service == "cloudformation" else client(service))
+    described = Stack.description
+
+    def description(stack: Stack) -> dict[str, Any]:
+        return described(stack) | {"StackStatus": "UPDATE_IN_PROGRESS" if len(looked) == 1 else "UPDATE_COMPLETE"}
+
+    monkeypatch.setattr(Stack, "description", description)
+    said = run("rotate", "start")[2].splitlines()
+    assert [line for line in said if line.startswith("  R")] == [f"  R{n}: UPDATE_COMPLETE" for n in range(250)]
 
 
 def test_a_header_carries_no_user_name(aws, run):
