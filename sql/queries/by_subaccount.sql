@@ -30,38 +30,27 @@
 --   complaint_rate decimal(12,4): complaints, in percent of accepted by providers that report complaints; NULL: not reported
 --   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `day`
--- Grouped by metric first: otherwise PostgreSQL works out the metric of an event for each column that names it.
-WITH metrics AS (
-  SELECT
-    customer_id,
-    message,
-    metric,
-    max(subaccount_id) AS subaccount_id,
-    max(mailbox_provider) AS provider,
-    max(CASE WHEN bounce_group = 'Hard' THEN 1 ELSE 0 END) AS hard,
-    max(CASE WHEN bounce_group = 'Block' THEN 1 ELSE 0 END) AS block,
-    min(seen) AS first_seen,
-    max(seen) AS last_seen,
-    min(target_link_url) AS one_link,
-    max(target_link_url) AS other_link
+-- OFFSET 0 leaves nothing out: it makes PostgreSQL work out the metric of an event once, not for each column that names it.
+WITH mail AS (
+  SELECT customer_id, message, metric, subaccount_id, mailbox_provider, bounce_group, seen, target_link_url
   FROM mail_events
   WHERE event_date >= current_date - interval '30' day
     AND type IN (
       'delivery', 'bounce', 'out_of_band', 'delay', 'open', 'initial_open', 'amp_open', 'amp_initial_open',
       'click', 'amp_click', 'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
     )
-  GROUP BY customer_id, message, metric
+  OFFSET 0
 ),
 messages AS (
   SELECT
     customer_id,
     max(CASE WHEN metric IN ('delivered', 'bounced') THEN subaccount_id END) AS subaccount_id,
-    max(CASE WHEN metric = 'delivered' THEN provider END) AS provider,
+    max(CASE WHEN metric = 'delivered' THEN mailbox_provider END) AS provider,
     max(CASE WHEN metric = 'delivered' THEN 1 ELSE 0 END) AS delivered,
     max(CASE WHEN metric = 'bounced' THEN 1 ELSE 0 END) AS refused,
     max(CASE WHEN metric = 'returned' THEN 1 ELSE 0 END) AS returned,
-    max(CASE WHEN metric IN ('bounced', 'returned') THEN hard ELSE 0 END) AS hard,
-    max(CASE WHEN metric IN ('bounced', 'returned') THEN block ELSE 0 END) AS block,
+    max(CASE WHEN metric IN ('bounced', 'returned') AND bounce_group = 'Hard' THEN 1 ELSE 0 END) AS hard,
+    max(CASE WHEN metric IN ('bounced', 'returned') AND bounce_group = 'Block' THEN 1 ELSE 0 END) AS block,
     max(CASE WHEN metric IN ('delayed', 'delayed_again') THEN 1 ELSE 0 END) AS delayed,
     max(CASE WHEN metric IN ('opened', 'opened_by_proxy', 'clicked') THEN 1 ELSE 0 END) AS opened,
     max(CASE WHEN metric = 'opened_by_proxy' THEN 1 ELSE 0 END) AS by_proxy,
@@ -69,12 +58,12 @@ messages AS (
     max(CASE WHEN metric = 'prefetched' THEN 1 ELSE 0 END) AS prefetched,
     max(CASE WHEN metric = 'unsubscribed' THEN 1 ELSE 0 END) AS unsubscribed,
     max(CASE WHEN metric = 'complained' THEN 1 ELSE 0 END) AS complained,
-    min(CASE WHEN metric = 'delivered' THEN first_seen END) AS delivered_at,
-    min(CASE WHEN metric = 'clicked' THEN first_seen END) AS first_click,
-    max(CASE WHEN metric = 'clicked' THEN last_seen END) AS last_click,
-    min(CASE WHEN metric = 'clicked' THEN one_link END) AS one_link,
-    max(CASE WHEN metric = 'clicked' THEN other_link END) AS other_link
-  FROM metrics
+    min(CASE WHEN metric = 'delivered' THEN seen END) AS delivered_at,
+    min(CASE WHEN metric = 'clicked' THEN seen END) AS first_click,
+    max(CASE WHEN metric = 'clicked' THEN seen END) AS last_click,
+    min(CASE WHEN metric = 'clicked' THEN target_link_url END) AS one_link,
+    max(CASE WHEN metric = 'clicked' THEN target_link_url END) AS other_link
+  FROM mail
   GROUP BY customer_id, message
 ),
 counts AS (
