@@ -29,7 +29,7 @@ PARTS = {
     },
     "lake, closed days": {closed_days.CLOSED, closed_days.OPEN},
     "postgres": set(postgres.CONTENDERS),
-    "dba": {dba.OURS},
+    "dba": {dba.OURS, dba.FIRST},
 }
 QUESTIONS = {
     *(path.stem for path in (ROOT / "sql/queries").glob("*.sql")),
