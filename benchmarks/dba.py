@@ -133,7 +133,7 @@ ORDER BY date_trunc('hour', sent), type, sent
 def measure(run: Run) -> list[Measures]:
     size = {"days": 35, "messages": 200} if run.quick else {"days": 148, "messages": 16000}
     run.progress("dba: the table of today's last run, or a new one")
-    arguments = {**size, "rounds": run.rounds(5), "keep_in": str(WORK) if reachable(WORK) else None}
+    arguments = {**size, "rounds": run.rounds(5), "keep_in": str(WORK) if reachable(WORK, *WORK.parents) else None}
     got = child("dba", arguments, environment("LoadPostgresFunction"), timeout_seconds=TIMEOUT_SECONDS)
     measures = Measures("dba")
     note = f"{got['rows']:,} rows; processor time of the server, prepared statement, jit and parallel workers off"
@@ -180,9 +180,9 @@ def kept_data(folder: Path, *size: int) -> Path:
     return kept
 
 
-def reachable(folder: Path) -> bool:
-    """Whether the server's account, which is not root, gets there."""
-    return os.geteuid() != 0 or all(one.stat().st_mode & 0o1 for one in (folder, *folder.parents))
+def reachable(*folders: Path) -> bool:
+    """Whether the server's account, which is not root, gets through all of them."""
+    return os.geteuid() != 0 or all(folder.stat().st_mode & 0o1 for folder in folders)
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ DIALECTS = ("athena", "trino", "postgres", "duckdb")
 PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
 BY_MESSAGE = ROOT / "sql/by_message.sql"
-OF_SENT = "max(CASE WHEN metric IN ('delivered', 'bounced') THEN {column} END)"
+# NULL for a message that was neither delivered nor refused within the days: it is not counted.
+OF_SENT = "max(CASE WHEN delivered OR refused THEN {column} END)"
 # The queries made of it: name -> what it answers, column, meaning of the column
 BY = {
     "by_campaign": (
@@ -74,7 +75,10 @@ BY = {
 }
 # Bounces do not name their A/B test, but the injection of the message does.
 AB_TEST = ("ab_test_id", "ab_test_version")
-AB_VERSION = "max(ab_test_id || ' version ' || COALESCE(CAST(ab_test_version AS varchar), '(unknown)'))"
+AB_VERSION = (
+    "CASE WHEN bool_or(delivered OR refused) THEN "
+    "max(ab_test_id || ' version ' || COALESCE(CAST(ab_test_version AS varchar), '(unknown)')) END"
+)
 
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
