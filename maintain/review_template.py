@@ -1,4 +1,4 @@
-"""Findings of checkov and of AWS's serverless rules for cfn-lint in both templates; prints nothing if there are none.
+"""Findings of checkov and cfn-lint (AWS's serverless rules too) in both templates; prints nothing if there are none.
 
 What is suppressed stands with its reason in the template, or in .checkov.yaml and .cfnlintrc for every resource of a
 kind. Both tools run at once, offline, in an environment of their own.
