@@ -3,7 +3,7 @@
 from importlib.metadata import distribution
 from pathlib import Path
 
-from benchmarks.measure import BUILT, Measures, Run
+from benchmarks.measure import BUILT, Measures, Run, goal
 
 INSTEAD = {
     "ingest": {
@@ -18,6 +18,9 @@ INSTEAD = {
 }
 
 
+MEGABYTES = {"ingest": 20, "process": 60}
+
+
 def measure(run: Run) -> list[Measures]:
     run.progress("artefacts")
     measures = Measures("artefacts")
@@ -25,6 +28,8 @@ def measure(run: Run) -> list[Measures]:
         built = [path for path in (BUILT / f"{function.title()}Function").rglob("*") if path.is_file()]
         note = "the others are packages without any code of yours; an AWS SDK comes with Lambda's runtime"
         measures.add(f"{function}, unzipped", "MB", "ours", megabytes(built), note=note)
+        what = f"{function}, unzipped: MB"
+        run.goals.append(goal(megabytes(built), MEGABYTES[function], what, at_most=True))
         for name, packages in alternatives.items():
             files = [path for package in packages for path in installed(package)]
             measures.add(f"{function}, unzipped", "MB", name, megabytes(files))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
@@ -81,6 +82,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     # Of a part that has more to say than a few measures.
     tables: list[str] = field(default_factory=list)
+    goals: list[str] = field(default_factory=list)  # a line each
     details: dict[str, Any] = field(default_factory=dict)
 
     def rounds(self, usual: int) -> int:
@@ -89,13 +91,35 @@ class Run:
     def progress(self, text: str) -> None:
         print(f"==> [{time.monotonic() - self.started:4.0f} s] {text}", file=sys.stderr, flush=True)
 
-    def alternate(self, rounds: int, contenders: list[str], measure: Callable[[str], None], what: str) -> None:
-        """Every contender in every round. Each round starts with another one, so that none has the quiet moments."""
+    def alternate(
+        self,
+        rounds: int,
+        contenders: list[str],
+        measure: Callable[[str], Callable[[], None] | None],
+        what: str,
+        *,
+        at_once: int = 1,
+    ) -> None:
+        """Every contender in every round. Each round starts with another one, so that none has the quiet moments.
+
+        `measure` may return what adds its figures, which is done in order though several work `at_once`.
+        """
         count = self.rounds(rounds)
-        for number in range(count):
-            self.progress(f"{what}: round {number + 1} of {count}")
-            for position in range(len(contenders)):
-                measure(contenders[(position + number) % len(contenders)])
+        with ThreadPoolExecutor(at_once) as pool:
+            for number in range(count):
+                self.progress(f"{what}: round {number + 1} of {count}")
+                start = number % len(contenders)
+                for add in pool.map(measure, contenders[start:] + contenders[:start]):
+                    if add:
+                        add()
+
+
+def goal(measured: float, wanted: float, what: str, *, at_most: bool = False) -> str:
+    """One line: reached or not, and by how much; a factor below 1 is what is missing."""
+    factor = (wanted / measured if at_most else measured / wanted) if measured else float("inf")
+    verdict = "reached" if factor >= 1 else "NOT REACHED"
+    limit = f"{'at most' if at_most else 'of'} {wanted:.2f}"
+    return f"{verdict:12} {measured:8.2f} {limit}, x {factor:.2f}  {what}"
 
 
 def environment(function: str | None = None, extra: Mapping[str, str] | None = None) -> dict[str, str]:

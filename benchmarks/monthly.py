@@ -18,9 +18,11 @@ from benchmarks.costs import (
     LCU_CONNECTIONS,
     MEGABYTES_OF_ONE_PROCESSOR,
     MESSAGES_A_REQUEST,
+    MILLION,
     PRICES,
 )
 from benchmarks.events import ROOT
+from benchmarks.senders import SENDERS, Sender
 
 COUNTS = Path(__file__).with_name("counts.json")
 PAGE, READS = ROOT / "docs/cost.md", ROOT / "docs/performance.md"
@@ -36,7 +38,7 @@ PRICED = {
 }
 READ = {
     "bounces by day": "bounces by day",
-    "`opens_and_clicks_by_campaign`": "opens_and_clicks_by_campaign",
+    "`by_campaign`": "by_campaign",
     "`list_export`": "list-export",
     "the report, all queries": "the report, all queries",
 }
@@ -58,6 +60,12 @@ POLL_SECONDS = 20
 SMALL_FILES_STAY = 15
 OPEN_DAYS = 1.5
 LIST_PAGE = 1000
+# Batches whose requests are computed: events in each, for the same senders by their events a day.
+BATCH_SIZES = 20, 100, 350
+# Of S3's requests to KMS under a key of the sender's own, Bucket Keys leave at best so many (AWS: "up to 99 %" fewer).
+WITH_BUCKET_KEYS = 0.01
+# Pollers to which Lambda reduces its own at little traffic, if there is no maximum concurrency.
+FEWEST_POLLERS = 2
 # States written besides one for each part and slice: begin, commit, announce, and one after the deletion.
 SAVES = 4
 KEPT = {
@@ -71,7 +79,7 @@ def main() -> None:
         counts = kept(json.loads(Path(sys.argv[1]).read_text()))
         COUNTS.write_text(json.dumps(counts, indent=1) + "\n")
     counts = json.loads(COUNTS.read_text())
-    rewrite(PAGE, [tables(counts), priced(counts)])
+    rewrite(PAGE, [tables(counts), settings(counts["settings"]), priced(counts)])
     rewrite(READS, [read(counts)])
 
 
@@ -193,6 +201,35 @@ def month(one: Mapping[str, Any], settings: Mapping[str, Any], prices: Mapping[s
     }
 
 
+def small_batches(sender: Sender, size: int, settings: Mapping[str, Any]) -> dict[str, float]:
+    """US dollars for a million events in batches of `size`, by what is paid for and by what is saved (below zero)."""
+    price = {name: one["price"] for name, one in json.loads(PRICES.read_text())["prices"].items()}
+    batches = MILLION / size
+    # What comes while a poller's window is open, if batches come evenly through the day.
+    more = sender.events / size / 86_400 * settings["window_seconds"] / settings["pollers"]
+    invocations = batches / min(settings["batch_size"], 1 + more)
+    days = MILLION / sender.events
+    polls = 86_400 / POLL_SECONDS * days * price["sqs_request"]
+    # Each raw batch and each small file is written once and read once.
+    of_kms = 2 * (batches + invocations) * price["kms_request"]
+    return {
+        "put of each batch, before its 200": batches * price["s3_put"],
+        "its announcement: S3 asks nothing, the queue a request": batches * price["sqs_request"],
+        "its receipt and deletion, up to ten at a time": 2
+        * max(invocations, batches / MESSAGES_A_REQUEST)
+        * price["sqs_request"],
+        "put of each small file": invocations * price["s3_put"],
+        "*saved by the window*: a file for each batch": -(batches - invocations) * price["s3_put"],
+        "empty receives, each after 20 s": settings["pollers"] * polls,
+        "*would be saved without a maximum concurrency*: two pollers": -(settings["pollers"] - FEWEST_POLLERS) * polls,
+        "*saved by 20 s of long polling*, beside 1 s": -settings["pollers"] * polls * (POLL_SECONDS - 1),
+        "encryption: S3's and the queue's own keys": 0.0,
+        "encryption: `KmsKeyArn`, requests to KMS": of_kms * WITH_BUCKET_KEYS,
+        "*saved by Bucket Keys*": -of_kms * (1 - WITH_BUCKET_KEYS),
+        "lifecycle: expiry of batches and of old versions": 0.0,
+    }
+
+
 # --- The tables -------------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +283,21 @@ def paid(counts: Mapping[str, Any], prices: Mapping[str, Any]) -> str:
             lines += row(f"{name}, without closing", without)
     lines += row("**in all**", [f"**{amount(sum(one.values()))}**" for one in both[True]])
     return lines + row("**in all, without closing**", [f"**{amount(sum(one.values()))}**" for one in both[False]])
+
+
+def settings(of_template: Mapping[str, Any]) -> str:
+    """For each size of a batch, the three senders; one figure where they are equal."""
+    lines = row("USD for a million events, computed", [f"{size} events a batch" for size in BATCH_SIZES])
+    lines += row("---", ["--:"] * len(BATCH_SIZES))
+    found = {size: [small_batches(one, size, of_template) for one in SENDERS] for size in BATCH_SIZES}
+    for what in found[BATCH_SIZES[0]][0]:
+        cells = ([thousandths(abs(one[what])) for one in found[size]] for size in BATCH_SIZES)
+        lines += row(what, [" / ".join(cell if len(set(cell)) > 1 else cell[:1]) for cell in cells])
+    return f"\n{lines}\n"
+
+
+def thousandths(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.0005 or not value else f"{value:.0e}".replace("e-0", "e-")
 
 
 def priced(counts: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from benchmarks.senders import SENDERS, Arrival, Sender, arrivals, invocations
 MESSAGES = 100  # an invocation takes at most
 JSON_BYTES_AN_EVENT = 1_305
 JSON_BYTES_A_FILE = 16 * 2**20
-WINDOWS, POLLERS = (1, 5, 20, 60, 120, 300), (5, 2)
+WINDOWS, POLLERS = (0, 1, 5, 20, 60, 120, 300), (5, 2)
 DAYS = 30
 # What an invocation takes apart from its events, at 1 GB: mostly the answers of S3. Not measured on AWS.
 INVOCATION_GB_SECONDS = 0.15

@@ -122,10 +122,10 @@ def write(
 def compared_with_bird(engine: Engine, period: Period, now: datetime) -> completeness.Section | None:
     """None where nothing was compared, or where an older release made the database."""
     try:
-        rows = engine.rows({"completeness": completeness.query(period.since)})["completeness"]
+        rows = engine.rows({"completeness": completeness.query(period.since, now)})["completeness"]
     except (QueryFailedError, psycopg.errors.UndefinedTable):
         return None
-    return completeness.section(rows, now)
+    return completeness.section(rows, period.since, now)
 
 
 def link(stack: Stack, *, hours: int) -> None:

@@ -107,7 +107,10 @@ def require_possible(stack: Stack) -> None:
 def credential(stack: Stack, username: str | None, header: str | None, secret: str | None) -> dict[str, str]:
     """The credential in the shape of the secret's version; its password from `secret`, an ARN, or asked for."""
     if secret is not None:
-        members = json.loads(stack.secret_text(secret))
+        try:
+            members = json.loads(stack.secret_text(secret))
+        except ValueError:
+            members = None
         if not isinstance(members, dict) or not isinstance(members.get("password"), str):
             raise OperateError("--secret: it holds no JSON object with the member password")
         password = members["password"]
@@ -120,7 +123,7 @@ def credential(stack: Stack, username: str | None, header: str | None, secret: s
         if not re.fullmatch(HEADER, header) or header.lower() == "authorization":
             raise OperateError("--header takes the name of a header, such as X-MessageSystems-Webhook-Token")
         return {"header": header, "value": password.strip(" \t")}
-    if username is None or not re.fullmatch(USERNAME, username):
+    if not isinstance(username, str) or not re.fullmatch(USERNAME, username):
         raise OperateError("--username takes a user name without a colon, up to 255 characters")
     return {"username": username, "password": password}
 

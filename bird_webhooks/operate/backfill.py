@@ -6,6 +6,7 @@ batches, of which process makes rows. Nothing is stored twice, so a run may end 
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,11 +16,12 @@ from bird_webhooks.operate.verify import BIRD_APIS
 from bird_webhooks.simulator.verify import Lake
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import Progress, confirm, print_json, say
-from reconcile.as_webhook import NOT_IN_EVENTS_API, WITHOUT_ID
+from reconcile.as_webhook import CLASS_OF_TYPE, NOT_IN_EVENTS_API, WITHOUT_ID
 from reconcile.athena import Athena, QueryFailedError
-from reconcile.counting import AthenaOurs
+from reconcile.counting import AthenaOurs, Whose
 from reconcile.events_api import (
     CallBudget,
+    CallsSpentError,
     EventsApi,
     NoAnswerError,
     NoGrantError,
@@ -153,6 +155,12 @@ def run(
     if not dry_run:
         store = RawBatches(stack.s3, stack.output("RawBucketName"), stack.raw_prefix)
     progress = Progress()
+    here = ours(stack)
+    if api.account is None:
+        with suppress(CallsSpentError):  # which fill says
+            api.count(begin, end, [kind for kind in types if kind in CLASS_OF_TYPE])  # an event names the account
+    # Events of another account or subaccount, such as imported ones, would hide as many that are missing.
+    here.whose = Whose(api.account, webhook.subaccount, webhook.exceptions)
 
     def tell(filled: Filled, until: datetime) -> None:
         progress.show(
@@ -161,7 +169,7 @@ def run(
         )
 
     try:
-        return fill(api, ours(stack), store, erased(stack), begin, end, types, Limits(limit), webhook, tell)
+        return fill(api, here, store, erased(stack), begin, end, types, Limits(limit), webhook, tell)
     finally:
         progress.done()
 

@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
 from bird_webhooks.stack import Stack
-from process.bounds import LIGHT, LIMITS, BeyondBoundsError
-from process.elements import UnreadableBatchError, parts
+from process.bounds import LIGHT, LIMITS, MAX_REPAIR_STEPS, BeyondBoundsError
+from process.elements import UnreadableBatchError, parts, repair_steps
 from process.gzip_body import NotGzipError, decompressed
 from process.normalise import StoredBatch
-from process.rows import Rows
+from process.rows import TOO_MUCH, Rows
 
 # Elements of a part: within every limit of process.
 ELEMENTS = min(LIMITS[1:])
@@ -52,14 +52,15 @@ def store_parts(stack: Stack, key: str, *, limit: int) -> list[Stored]:
 
 
 def fits(body: bytes, stored_bytes: int) -> bool:
-    """Whether process makes rows of the batch."""
+    """Whether process makes of the batch all rows that it can make of its parts."""
     if stored_bytes > LIMITS.body_bytes:
         return False
+    rows = Rows()
     try:
-        Rows().add(StoredBatch("", "", 0, body))
+        rows.add(StoredBatch("", "", 0, body))
     except BeyondBoundsError:
         return False
-    return True
+    return not any(one.reason.endswith(TOO_MUCH) for one in rows.quarantined)
 
 
 def split_body(body: bytes) -> Iterator[bytes]:
@@ -68,7 +69,9 @@ def split_body(body: bytes) -> Iterator[bytes]:
     for part in parts(body):
         if len(part.raw) > LIMITS.body_bytes - 2:
             raise OperateError(f"an element is larger than {LIMITS.body_bytes} bytes: no part can hold it")
-        if some and (len(some) == ELEMENTS or sum(map(len, some)) + len(part.raw) > LIGHT.body_bytes - 1024):
+        with_it = [*some, part.raw]
+        too_long = sum(map(len, with_it)) > LIGHT.body_bytes - 1024
+        if some and (len(with_it) > ELEMENTS or too_long or sum(map(repair_steps, with_it)) > MAX_REPAIR_STEPS):
             yield joined(some)
             some = []
         if part.raw:

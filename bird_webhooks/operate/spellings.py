@@ -123,7 +123,8 @@ def _unquoted_printable(text: str) -> str:
 
 
 def _normalised(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)  # full-width letters and @
+    """Full-width letters and @; and the ideographic full stop, at which IDNA divides a name as at a dot (RFC 3490)."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text).replace("\u3002", ".")
 
 
 _DECODERS: tuple[Callable[[str], str], ...] = (

@@ -69,6 +69,8 @@ def parse_request(event: Mapping[str, Any]) -> Request:
         else:
             for name, value in (event.get("headers") or {}).items():
                 headers.setdefault(name.lower(), []).append(value)
+        if not all(isinstance(value, str) for values in headers.values() for value in values):
+            raise TypeError("headers")
         text = event.get("body") or ""
         body = (
             a2b_base64(text, strict_mode=True) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")

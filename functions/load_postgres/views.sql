@@ -583,6 +583,7 @@ SELECT
   max(seen) AS last_seen
 FROM mail_events
 WHERE event_date >= current_date - interval '90' day AND type = 'spam_complaint' AND mailbox_provider <> '(unknown)'
+  AND lower(mailbox_provider) NOT IN ('gmail', 'gsuite', 'g suite', 'google apps', 'google workspace')
 GROUP BY mailbox_provider;
 COMMENT ON VIEW complaint_reporters IS 'mailbox providers that reported a complaint within the last 90 days (bird-webhooks)';
 COMMENT ON COLUMN complaint_reporters.mailbox_provider IS 'provider of the recipient';

@@ -35,6 +35,9 @@ LIGHT = Bounds(body_bytes=MEBIBYTE, elements=2_000, types=50, days=5, groups=100
 MAX_VALUES = 1_000_000
 # Members of one element, counted by its colons. Bird's events have up to 60, and 10 kB of metadata.
 MAX_MEMBERS = 100_000
+# Characters of a batch's damaged elements at which a repair has to look: each takes a microsecond, and 1 kB of gzip has
+# up to a million. A batch of Bird's with 350 events has 90,000.
+MAX_REPAIR_STEPS = 500_000
 # Bytes of a quarantined element that its record keeps; the raw object has all. Bird's events take 1 or 2 kB.
 MAX_ORIGINAL_BYTES = 16 * 1024
 

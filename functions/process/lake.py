@@ -11,10 +11,12 @@ from obstore.store import S3Store
 
 from process.bounds import BeyondBoundsError, Bounds
 from process.gzip_body import NotGzipError, decompressed
-from process.normalise import Quarantined, StoredBatch
+from process.normalise import DAY_MILLISECONDS, FIRST_EVENT_DAY, Quarantined, StoredBatch
 from process.notification import RawObject
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Of what another tool may have called `received-at`: a date without its own becomes a partition, and a file's name.
+_FIRST, _END = FIRST_EVENT_DAY * DAY_MILLISECONDS, 7_258_118_400_000  # 2014 to 2199
 ARCHIVED = "the raw object is archived: restore it, then replay the batch"
 
 
@@ -78,9 +80,10 @@ def read_batch(raw: RawObject, prefix: str, bounds: Bounds, *, allow_http: bool)
 
 def _received_at(attributes: Any, stored_at: int) -> int:
     try:
-        return _milliseconds(datetime.fromisoformat(attributes["received-at"]))
+        received_at = _milliseconds(datetime.fromisoformat(attributes["received-at"]))
     except (KeyError, ValueError, TypeError):  # not stored by ingest
         return stored_at
+    return received_at if _FIRST <= received_at < _END else stored_at
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -68,11 +68,10 @@ class Layouts:
 
     def __init__(self) -> None:
         self._seen_fields: SeenFields = {}
-        self.layout: Layout | None = None
-        self._is_stale = True
         self._batches = 0
         self._decoders_made: deque[int] = deque(maxlen=MAX_DECODERS)
         self._again = bytearray()
+        self._rebuild()
 
     def decode(self, body: bytes) -> DecodedBatch | None:
         """All events of a batch, in its order; None if any of them has to go the lenient way."""
@@ -87,8 +86,6 @@ class Layouts:
 
     def _decoded(self, body: bytes) -> DecodedBatch | None:
         layout = self.layout
-        if layout is None:
-            return None
         try:
             if not body.isascii():
                 body.decode()  # what becomes Raw is not looked at otherwise

@@ -236,8 +236,8 @@ class Run:
 
     def locations(self, partitions: Partitions, *, everything: bool) -> dict[date, str]:
         """Where each date's partition should point, of all that may not do so: a partition that is there and
-        described as the table is points where it was moved, unless `everything` is to be looked at, or somebody
-        deleted the state of a date that was closed.
+        described as the table is points where it was moved, unless `everything` is to be looked at, somebody
+        deleted the state of a date that was closed, or the stack has got another lake bucket.
 
         The table's format decides, not the setting's: an update changes this function before the table."""
         prefix = "events-csv/" if partitions.csv else "events/"
@@ -248,11 +248,13 @@ class Run:
         # As it was found: what is missing is registered now.
         self.counts["without_partition"] = len(with_rows - partitions.existing.keys())
         self.counts[AHEAD_DAYS] = partitions.days_ahead(today)
-        closed_to = self._place("closed/")
+        ours, closed_to = self._place(""), self._place("closed/")
         stale = {
             day
             for day, there in partitions.existing.items()
-            if not partitions.is_described(day) or (day not in states and there.location.startswith(closed_to))
+            if not partitions.is_described(day)
+            or not there.location.startswith(ours)
+            or (day not in states and there.location.startswith(closed_to))
         }
         days = [
             day

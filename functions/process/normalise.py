@@ -65,6 +65,7 @@ class Quarantined(NamedTuple):
     original: bytes | None
 
 
+_raw = msgspec.json.Decoder(Raw)
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
 _number = msgspec.json.Decoder(int | float)
@@ -102,6 +103,8 @@ def element(raw: bytes) -> Element:
         raw.decode()
         members = _members(raw)
         siblings = {name: value for name, value in members.items() if name != "msys"}
+        if siblings:  # which `extra` will hold, and readers of it may be deeper in calls than this one
+            _raw.decode(b"[[[[[%b]]]]]" % raw)
         classes = _members(members["msys"])
     except UnicodeDecodeError:
         raise UnreadableElementError("not UTF-8") from None

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from arro3.core import RecordBatch
 from msgspec.structs import astuple
 
-from process.bounds import LIGHT, LIMITS, MAX_VALUES, BeyondBoundsError, Bounds
-from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repaired
+from process.bounds import LIGHT, LIMITS, MAX_REPAIR_STEPS, MAX_VALUES, BeyondBoundsError, Bounds
+from process.elements import UnreadableBatchError, is_probe, number_of_elements, parts, repair_steps, repaired
 from process.layouts import DecodedBatch, Layout, Layouts, raw_events
 from process.normalise import (
     DAY_MILLISECONDS,
@@ -49,6 +49,7 @@ MAX_KEY_CHARACTERS = 64  # of a key that is remembered for the whole invocation;
 MAX_EXTRA_FIELDS = 1_000
 OTHER_FIELDS = "(others)"
 REPAIRABLE = ("not UTF-8", "not JSON")
+TOO_MUCH = ", and too much of the batch is damaged to repair it"
 
 
 # What an event's key is unique in: class, type and account.
@@ -210,6 +211,7 @@ class BatchFound:
     quarantined: list[Quarantined] = field(default_factory=list)
     repaired: list[Quarantined] = field(default_factory=list)
     extra_fields: Counter[str] = field(default_factory=Counter)
+    repair_steps: int = 0
 
     def drop_later_copies(self) -> int:
         """Of two events with one key the first in the batch becomes the row, whichever way each of them went.
@@ -385,6 +387,12 @@ class Rows:
             if reason is None:
                 continue
             repairable = reason in REPAIRABLE and len(raw) <= LIGHT.body_bytes
+            if repairable and (steps := repair_steps(raw)) <= MAX_REPAIR_STEPS:
+                found.repair_steps += steps
+                if found.repair_steps > MAX_REPAIR_STEPS:
+                    repairable, reason = False, reason + TOO_MUCH
+            else:
+                repairable = False
             if repairable and self._find(position, repaired(raw), read, found) is None:
                 found.repaired.append(Quarantined(batch, position, f"repaired: {reason}", raw))
             else:

@@ -44,9 +44,12 @@ ROWS_PER_ROW_GROUP = 20_000
 # thousand rows on they halve what a reader has to do. And zstd takes 30 µs for each column, however short it is.
 ROWS_FOR_DICTIONARIES = 500
 # Hardly ever the same twice: a dictionary of their values costs a third of the writing and makes the file larger.
-_WITHOUT_DICTIONARY = (
-    *("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash", "rcpt_meta"),
-    *("injection_time", "queue_time", "msg_size"),
+_NO_DICTIONARY: dict[str | Sequence[str], bool] = dict.fromkeys(
+    (
+        *("event_id", "event_key", "message_id", "rcpt_to", "raw_rcpt_to", "rcpt_hash", "rcpt_meta"),
+        *("injection_time", "queue_time", "msg_size"),
+    ),
+    False,
 )
 
 # Each array takes 10 µs to make, whatever its length, and a slice of one 3. From so many rows on, putting the values
@@ -193,7 +196,7 @@ def to_parquet(
         file,
         compression=compression or ("snappy" if few else "zstd(1)"),
         dictionary_enabled=not few,
-        column_dictionary_enabled=dict.fromkeys(_WITHOUT_DICTIONARY, False),
+        column_dictionary_enabled={} if few else _NO_DICTIONARY,
         max_row_group_size=rows_per_row_group,
         created_by="bird-webhooks",
         skip_arrow_metadata=True,

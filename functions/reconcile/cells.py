@@ -20,6 +20,7 @@ UNPROVABLE = frozenset(
         *("ab_test_completed", "ab_test_cancelled", "sms_status"),
     ]
 )
+HAD_MORE = "Bird had more before"
 TOTAL, TYPES, DAY_2, DAY_9 = "total", "types", "day 2", "day 9"
 STAGES = (TOTAL, TYPES, DAY_2, DAY_9)
 
@@ -43,6 +44,10 @@ class Times:
 
     def expired(self, hour: datetime, now: datetime) -> bool:
         return hour < now - self.retention
+
+    def kept_since(self, now: datetime) -> datetime:
+        """Of younger hours Bird forgets nothing while a run counts them: a count that shrinks would look like ours."""
+        return now - self.retention + HOUR
 
 
 class Ids(NamedTuple):
@@ -94,6 +99,8 @@ def judge(
     missing, strange = counted.ids or Ids(max(0, -counted.difference), max(0, counted.difference))
     if counted.theirs is None:
         missing = strange = 0
+    if last is not None and (still := forgotten(counted, last)) > missing:
+        return replace(last, ours=counted.ours, missing=still, stage=stage, counted_at=now, note=HAD_MORE)
     state, note = state_of(hour, kind, counted, Ids(missing, strange), stage, known, times, now, last)
     return Cell(
         hour,
@@ -109,6 +116,15 @@ def judge(
         note=note or (f"{counted.moved:+d} at the edge of the hour" if counted.moved else ""),
         **fills,  # type: ignore[arg-type]
     )
+
+
+def forgotten(counted: Counted, last: Cell) -> int:
+    """Events that were missing, that did not come since, and that Bird has no more: it forgets the oldest, and its
+    index may lack some for a time. Equal counts prove nothing then. After filling, their ids were compared.
+    """
+    if last.state is not State.GAP or last.filled_at or (counted.theirs or 0) >= (last.theirs or 0):
+        return 0
+    return last.missing - max(0, counted.ours - last.ours)
 
 
 def state_of(
@@ -139,7 +155,9 @@ def state_of(
             return State.BEFORE, ""
         return (State.EXPIRED if times.expired(hour, now) else State.GAP), ""
     if last and last.state in (State.PROVED, State.FILLED, State.ERASED) and counted.ours <= last.ours:
-        return last.state, "Bird had more before"  # its index has lost events that were equal to ours once
+        return last.state, HAD_MORE  # its index has lost events that were equal to ours once
+    if last and last.state is State.GAP and last.ours < counted.ours <= (last.theirs or 0):
+        return (State.FILLED if last.filled else State.PROVED), HAD_MORE
     return State.SURPLUS, ""
 
 
@@ -163,7 +181,7 @@ def due(cells: Iterable[Cell], since: datetime, now: datetime, times: Times) -> 
     for cell in cells:
         by_hour.setdefault(cell.hour, []).append(cell)
     urgent, others = [], []
-    for hour in hours(max(since, now - times.retention), now):
+    for hour in hours(max(since, times.kept_since(now)), now):
         stage = times.stage(hour, now)
         if stage is None:
             continue

@@ -331,6 +331,8 @@ class EventsApi:
                     seen.add((event.type, event.event_id))
                 events += 1
                 yield event
+            if events > total:  # or pages without an end would be read until the calls are spent
+                break
             following = self._cursor(path, page.links)
             if following is None or not page.results or following in had:
                 break
@@ -458,7 +460,7 @@ class EventsApi:
         except urllib.error.HTTPError as error:
             with error:
                 status, asked = error.code, _retry_after(error.headers.get("Retry-After"))
-                text = _error_text(error.read(READ_BYTES))
+                text = _error_text(_begin_of(error))
             if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
                 raise _TryAgainError(f"{text} (HTTP {status})", asked) from None
             if status == HTTPStatus.FORBIDDEN:
@@ -504,6 +506,14 @@ def _whole(answer: Any) -> bytes:
     if answer.length:  # http.client says nothing if the connection ends before Content-Length is reached
         raise http.client.IncompleteRead(b"", answer.length)
     return bytes(body)
+
+
+def _begin_of(error: urllib.error.HTTPError) -> bytes:
+    """Nothing of it if the connection breaks: the status alone decides."""
+    try:
+        return error.read(READ_BYTES)
+    except (OSError, http.client.HTTPException):
+        return b""
 
 
 def _retry_after(value: str | None) -> float | None:

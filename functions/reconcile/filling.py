@@ -301,8 +301,15 @@ def _key(event: Event) -> Key:
 
 
 def _keys_of(body: bytes) -> Iterator[Key]:
-    """Of a batch of filling. What `erase` has taken out of it is not among them; its tombstone keeps it away."""
-    for one in _batch.decode(body):
+    """Of a batch of filling. What `erase` has taken out of it is not among them; its tombstone keeps it away.
+
+    None of a body that is no such batch: ingest stores what a sender calls `backfill-…` under that name, too.
+    """
+    try:
+        elements = _batch.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return
+    for one in elements:
         for event_class, event in one["msys"].items():
             yield event.customer_id, event_class, event.type, event.event_id
 

@@ -14,12 +14,13 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from reconcile import calibration, early_warning
-from reconcile.as_webhook import CLASS_OF_TYPE, Event
+from reconcile.as_webhook import CLASS_OF_TYPE, INGEST_TYPES, Event
 from reconcile.calibration import Metric, Sent
 from reconcile.cells import TOTAL, TYPES, UNPROVABLE, Counted, Ids, Known, Times, due, expired, hours, judge, windows
 from reconcile.counting import Here, Ours, Whose
 from reconcile.early_warning import Warned, warned
 from reconcile.events_api import (
+    ALL_SUBACCOUNTS,
     DOUBTFUL_METRIC_OF_TYPE,
     METRIC_OF_TYPE,
     CallsSpentError,
@@ -45,6 +46,8 @@ IDS_A_RUN = 50_000
 EDGE = timedelta(seconds=5)  # how far a second may be off between the webhook and the Events API
 OLD = timedelta(days=8)  # two days are left to fill what Bird forgets after ten
 NOT_KNOWN_HERE = "other types"
+SETTLED = (State.PROVED, State.FILLED, State.ERASED)
+OF_MAIL = tuple(sorted(CLASS_OF_TYPE.keys() - INGEST_TYPES - UNPROVABLE))
 MOST_KEPT = 50  # batches that are named in the state
 FAILURES_IN_A_ROW = 5  # after them the run ends
 FORGOTTEN = timedelta(days=1)  # until what failed has its usual turn again
@@ -121,7 +124,7 @@ class Round:
     def look(self) -> None:
         webhook = self.api.webhook(self.webhook_id)
         known = self.known(webhook)
-        self.warn(self.api.batch_status(self.webhook_id))
+        self.warn_of_batches()
         if reason := self.held_by():
             self.state["held_by"] = reason
             self.facts["held_by_process"] = 1
@@ -187,7 +190,9 @@ class Round:
             first = min(ours, default=(hour, ""))[0]
             self.state["begins_at"] = min(hour, first + HOUR).isoformat()
             self.state["types_since"] = dict.fromkeys(webhook.types, self.state["begins_at"])
-        since = {kind: self.state["types_since"].get(kind, hour.isoformat()) for kind in webhook.types}
+        # A type that is new to the webhook may have come to it at any time of this hour.
+        later = (hour + HOUR).isoformat()
+        since = {kind: self.state["types_since"].get(kind, later) for kind in webhook.types}
         self.state["types_since"] = since
         begins_at, imported = datetime.fromisoformat(self.state["begins_at"]), self.verdicts.imported_since()
         times = {kind: datetime.fromisoformat(when) for kind, when in since.items()}
@@ -197,6 +202,17 @@ class Round:
         return Known(begins_at, times)
 
     # --- Early warning ---
+
+    def warn_of_batches(self) -> None:
+        """What Bird says of its batches in an unknown form keeps no event from being counted."""
+        try:
+            statuses = self.api.batch_status(self.webhook_id)
+        except (RefusedError, UntrustedError) as error:
+            if isinstance(error, RefusedError) and error.status == HTTPStatus.UNAUTHORIZED:
+                raise
+            self.failure(error, "batch status")
+        else:
+            self.warn(statuses)
 
     def warn(self, statuses: Sequence[Any]) -> None:
         found: Warned = warned(statuses, self.is_stored, self.now)
@@ -267,7 +283,7 @@ class Round:
             return [(hour, stage) for hour, stage in hours_due if self.has_turn(hour.isoformat())]
         failed = [
             (hour, stage)
-            for hour in hours(max(since, self.now - self.times.retention), self.now)
+            for hour in hours(max(since, self.times.kept_since(self.now)), self.now)
             if self.has_turn(hour.isoformat()) and (stage := self.times.stage(hour, self.now))
         ]
         return sorted(failed, key=lambda item: self.failed_before[item[0].isoformat()])
@@ -348,11 +364,15 @@ class Round:
     def others(self, hour: datetime, counts: dict[str, int], webhook: Webhook, known: Known) -> None:
         """Types that cannot be proved: each of Bird's, and all others as one, because anybody may invent some."""
         kinds = {*provable(webhook), *new_types(webhook)}
-        found: Counter[str] = Counter()
+        # A type that the webhook lost may have a gap, which cannot be filled any more. What is proved of it stays.
+        judged = {kind: cell for (when, kind), cell in self.cells.items() if when == hour and kind not in {*kinds, ALL}}
+        found = Counter[str](dict.fromkeys(judged, 0))
         for kind, number in counts.items():
             if kind not in kinds:
                 found[kind if kind in UNPROVABLE or kind in CLASS_OF_TYPE else NOT_KNOWN_HERE] += number
         for kind, number in found.items():
+            if kind in judged and judged[kind].state in SETTLED:
+                continue
             cell = judge(hour, kind, Counted(number, None), known, self.times, self.now)
             note = "" if kind in UNPROVABLE else "not among the types of the webhook"
             self.put(replace(cell, state=State.UNPROVABLE, note=note))
@@ -374,16 +394,32 @@ class Round:
             self.facts["events_held"] += missing
 
     def index_has_events(self, webhook: Webhook, *, here: bool) -> bool:
-        """Whether Bird's index has anything at all. If not, its zero proves nothing.
+        """Whether Bird's index has anything at all, of any type. If not, its zero proves nothing.
 
         `here`: events of the hour are here, so that it must have some of the last day. Else nothing may have been sent
-        for days, and it is asked for nearly all that it keeps.
+        for days: it is asked for nearly all that it keeps, and if that is nothing, the metrics, which Bird counts
+        apart, must be zero too.
         """
         if here not in self.index_answers:
             until = self.now.replace(microsecond=0)
             since = until - (timedelta(days=1) if here else self.times.retention - timedelta(days=1))
-            self.index_answers[here] = self.api.count_sent(webhook, since, until, provable(webhook)) > 0
+            anything = replace(webhook, types=OF_MAIL, subaccount=ALL_SUBACCOUNTS, exceptions=())
+            found = self.api.count_sent(anything, since, until, OF_MAIL) > 0
+            self.index_answers[here] = found or (not here and self.was_silent())
         return self.index_answers[here]
+
+    def was_silent(self) -> bool:
+        """Whether Bird's metrics say that nothing happened while Bird keeps events. If the key may not read them, that
+        is not known, and so it was not.
+        """
+        since = self.now.replace(minute=0, second=0, microsecond=0) - self.times.retention
+        names = sorted((METRIC_OF_TYPE | DOUBTFUL_METRIC_OF_TYPE).values())
+        try:
+            rows = self.api.metrics(since, self.now, "hour", names)
+        except (NoGrantError, RefusedError, UntrustedError) as error:
+            logger.info("whether nothing was sent is not known", extra={"reason": str(error)})
+            return False
+        return bool(rows) and not any(number for row in rows for number in row.counts.values())
 
     # --- Comparing by id ---
 

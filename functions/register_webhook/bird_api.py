@@ -109,11 +109,19 @@ class BirdApi:
                 return json.loads(text)["results"] if text else None
         except urllib.error.HTTPError as error:
             with error:
-                raise _meaning(error.code, error_text(error.read(MAX_ANSWER_BYTES))) from None
+                raise _meaning(error.code, error_text(_begin_of(error))) from None
         except (OSError, http.client.HTTPException) as error:
             raise NotNowError(f"Bird was not reached: {error}") from None
         except (ValueError, KeyError, TypeError):
             raise RefusedError(HTTPStatus.OK, "an answer that is not Bird's") from None
+
+
+def _begin_of(error: urllib.error.HTTPError) -> bytes:
+    """Nothing of it if the connection breaks: the status alone decides."""
+    try:
+        return error.read(MAX_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException):
+        return b""
 
 
 def _path(webhook_id: str) -> str:

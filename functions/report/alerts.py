@@ -32,6 +32,8 @@ HOURLY_RULES, HOURLY_HOURS = ("blocked", "delayed"), 6
 FORGOTTEN_AFTER = timedelta(days=2)
 MAX_HOURS = 14 * 24
 MAX_ENTRIES = 10  # of EventBridge's PutEvents
+# SNS takes subjects "less than 100 characters long": https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+MAX_SUBJECT = 99
 MAX_TOLD = 50  # by one run; the next one tells more, and the page has them all
 
 State = dict[str, dict[str, str]]
@@ -99,7 +101,7 @@ def publish(found: Sequence[Finding], period: Period, settings: Mapping[str, str
     many = "1 deliverability alert" if len(found) == 1 else f"{len(found)} deliverability alerts"
     boto3.client("sns").publish(
         TopicArn=settings["ALARM_TOPIC_ARN"],
-        Subject=f"{stack}: {many}"[:100],
+        Subject=f"{stack}: {many}"[:MAX_SUBJECT],
         Message="\n\n".join(text(one, period) for one in found)
         + "\n\nYou are told once, and again after two days without the trouble. The report has more: "
         f"bird-webhooks report --stack-name {stack}",
@@ -154,5 +156,5 @@ def text(one: Finding, period: Period) -> str:
         + (f" The rest of the mail: {percent(one.rest, 2)}." if one.rest else "")
         + (f" The {length} before: {percent(one.before, 2)}." if one.before else "")
         + f"\nWhat to do: {one.rule.advice}"
-        + f"\nIts events:\n{rows_of(period, one.dimension, one.name, one.rule.condition)}"
+        + f"\nIts events:\n{rows_of(period, one.dimension, one.name, one.account, one.rule.condition)}"
     )

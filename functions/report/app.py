@@ -54,11 +54,11 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, str]:
 def compared_with_bird(athena: Athena, period: Period, now: datetime) -> completeness.Section | None:
     """None where nothing was compared. The page does without it if its question fails."""
     try:
-        rows = athena.rows({"completeness": completeness.query(period.since)})["completeness"]
+        rows = athena.rows({"completeness": completeness.query(period.since, now)})["completeness"]
     except QueryFailedError as error:
         logger.warning("completeness not shown", extra={"reason": str(error)})
         return None
-    return completeness.section(rows, now)
+    return completeness.section(rows, period.since, now)
 
 
 def whole_days(event: Mapping[str, Any], now: datetime) -> Period:

@@ -26,6 +26,7 @@ COLOURS = {
     State.UNPROVABLE: "#d0d5da",
 }
 OPEN = (State.GAP, State.SURPLUS, State.EXPIRED, State.UNKNOWN, State.LATE)
+LOOK_BACK = timedelta(days=12)  # of what is older, all is proved or never will be
 MOST_LISTED = 30
 ROW_HEIGHT = 12
 
@@ -60,17 +61,22 @@ class Section:
     more: int
 
 
-def query(since: datetime) -> str:
-    """SQL for Athena and PostgreSQL."""
+def query(since: datetime, now: datetime) -> str:
+    """SQL for Athena and PostgreSQL: what the map shows from `since` on, and what the sentence is about."""
+    since = min(since, now - LOOK_BACK)
     return (
         "SELECT hour, type, state, ours, theirs, missing, strange, proof, filled, erased, counted_at, note "  # noqa: S608
         f"FROM completeness WHERE hour >= TIMESTAMP '{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}' ORDER BY hour, type"
     )
 
 
-def section(rows: Iterable[Mapping[str, object]], now: datetime) -> Section | None:
-    """Of the view's rows; None if nothing was ever compared."""
-    cells = [cell_of(row) for row in rows]
+def section(rows: Iterable[Mapping[str, object]], since: datetime, now: datetime) -> Section | None:
+    """Of the view's rows; None if nothing was compared. The map begins with `since`.
+
+    The sentence does not: whatever the page's days are, it is that of `bird-webhooks completeness`.
+    """
+    known = [cell_of(row) for row in rows]
+    cells, recent = [one for one in known if one.hour >= since], [one for one in known if one.hour >= now - LOOK_BACK]
     if not cells:
         return None
     first, last = min(cell.hour for cell in cells), max(cell.hour for cell in cells)
@@ -79,8 +85,8 @@ def section(rows: Iterable[Mapping[str, object]], now: datetime) -> Section | No
     found = sorted((cell for cell in cells if cell.state in OPEN), key=lambda cell: (OPEN.index(cell.state), cell.hour))
     shown = {cell.state for cell in cells}
     return Section(
-        sentence(cells, now),
-        proved_until(cells, now) is not None and not exceptions(cells),
+        sentence(recent, now),
+        proved_until(recent, now) is not None and not exceptions([*cells, *recent]),
         hours,
         len(types) * ROW_HEIGHT,
         [

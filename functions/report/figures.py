@@ -271,14 +271,15 @@ AFTER_AT = re.compile(r"\[[^\]\s]*\]?|[^\s<>()\[\]\"',;]+")
 AT = re.compile("[@\uff20\ufe6b]|=40")
 ENCODED_WORD = re.compile(r"=\?[^\s?]+\?[bq]\?[^\s?]*\?=", re.IGNORECASE)
 ESCAPE = re.compile(r"\\+u([0-9a-f]{4})", re.IGNORECASE)
+LAST_WORD = re.compile(r"(?<=\s)\S+\Z")
 LONGEST_TEXT = 500  # characters of a mail server's answer or a campaign's name; also bounds the time for masking
 
 
 def masked(text: Any) -> str:
     """Without addresses, however the @ is written. The rest of the word before the @ is masked too."""
     whole = "" if text is None else str(text)
-    if len(whole) > LONGEST_TEXT:
-        whole = f"{whole[:LONGEST_TEXT]}…"
+    if len(whole) > LONGEST_TEXT:  # not in the midst of a word, because an address without its @ would not be seen
+        whole = f"{LAST_WORD.sub('', whole[:LONGEST_TEXT])}…"
     whole = ENCODED_WORD.sub("<encoded>", whole)
     plain = decoded(whole)
     # Decoded only if the decoded text has more @ signs.

@@ -58,7 +58,7 @@ def render(figures: Figures, *, made_at: datetime, title: str, source: str, comp
         least_compared=LEAST_COMPARED,
         period_label=period_label(shown),
         length=duration(figures.period.until - figures.period.since),
-        rows_of=lambda found: rows_of(figures.period, found.dimension, found.name, found.rule.condition),
+        rows_of=lambda found: rows_of(figures.period, found.dimension, found.name, found.account, found.rule.condition),
     )
 
 

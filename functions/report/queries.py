@@ -54,6 +54,9 @@ LAGS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 
 
 # Feedback types (RFC 5965, RFC 6591) that are not a reader's complaint.
 NO_COMPLAINTS = ("not-spam", "auth-failure")
+# Google tells senders of no complaint (support.google.com/a/answer/81126 leads to Postmaster Tools instead). One that
+# names it comes from where its mail was forwarded to. The view complaint_reporters has the same names.
+NEVER_REPORT = ("gmail", "gsuite", "g suite", "google apps", "google workspace")
 REPORTING_DAYS = 90  # a mailbox provider reports complaints if it did within these days (docs/metrics.md)
 MAX_TYPES = 200
 MAX_GROUPS = 25
@@ -136,6 +139,8 @@ DIMENSIONS = {
     "ab_version": "coalesce(ab_test_id || ' version ' || CAST(ab_test_version AS varchar), '(none)')",
 }
 WATCHED = ("campaign", "provider", "sending_domain", "recipient_domain", "ip")
+# What each account at Bird gives its own names to.
+OF_ACCOUNT = ("campaign", "ip_pool", "subaccount", "template", "ab_version")
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,7 @@ def groups(period: Period, least_volume: int, by: Sequence[str] = ()) -> str:
     `least_volume` messages.
     """
     dimensions = tuple(dict.fromkeys((*WATCHED, *by)))
-    sets = ", ".join(f"(account, {name})" if name == "campaign" else f"({name})" for name in dimensions)
+    sets = ", ".join(f"(account, {name})" if name in OF_ACCOUNT else f"({name})" for name in dimensions)
     which = " ".join(f"WHEN GROUPING({name}) = 0 THEN CAST('{name}' AS varchar)" for name in dimensions)
     value = " ".join(f"WHEN GROUPING({name}) = 0 THEN {name}" for name in dimensions)
     sums = ", ".join(
@@ -289,12 +294,12 @@ def messages(period: Period, now: datetime, dimensions: Sequence[str]) -> str:
           SELECT DISTINCT mailbox_provider AS reporter FROM events
           WHERE event_date > DATE '{utc(period.until).date() - timedelta(days=REPORTING_DAYS)}'
             AND event_date <= DATE '{last_date(period)}' AND type = 'spam_complaint'
-            AND lower(coalesce(fbtype, '')) NOT IN {NO_COMPLAINTS}
+            AND lower(coalesce(fbtype, '')) NOT IN {NO_COMPLAINTS} AND lower(mailbox_provider) NOT IN {NEVER_REPORT}
         ),
         of_message AS (
           SELECT CASE WHEN seen >= {literal(now)} THEN 1 ELSE 0 END AS is_now,
             coalesce(customer_id, '') AS account, message,
-            {", ".join(f"max({DIMENSIONS[name]}) AS {name}" for name in dimensions)},
+            {", ".join(f"{named(DIMENSIONS[name])} AS {name}" for name in dimensions)},
             {", ".join(f"count(*) FILTER (WHERE {what}) AS {name}" for name, what in EVENTS.items())},
             {", ".join(f"max(CASE WHEN {what} THEN 1 ELSE 0 END) AS {name}" for name, what in FLAGS.items())},
             min(CASE WHEN metric = 'delivered' THEN seen END) AS delivered_at,
@@ -312,12 +317,17 @@ def messages(period: Period, now: datetime, dimensions: Sequence[str]) -> str:
         messages AS (SELECT known.*, {", ".join(f"{sql} AS {name}" for name, sql in DERIVED.items())} FROM known)"""
 
 
-def rows_of(period: Period, dimension: str, name: str, condition: str) -> str:
+def named(column: str) -> str:
+    """The value of a message, whose events need not all have it: as text, a placeholder may sort behind a name."""
+    return f"coalesce(max(nullif(nullif({column}, '(none)'), '(unknown)')), max({column}))"
+
+
+def rows_of(period: Period, dimension: str, name: str, account: str, condition: str) -> str:
     """The newest events behind a finding, to run in Athena or PostgreSQL. In a masked name each address is a `%`."""
-    which = ""
+    which = f"\n  AND customer_id = {quoted(account)}" if account else ""
     if dimension != "all":
         pattern = quoted(name.replace("<address>", "%"))
-        which = f"\n  AND {DIMENSIONS[dimension]} {'LIKE' if '<address>' in name else '='} {pattern}"
+        which += f"\n  AND {DIMENSIONS[dimension]} {'LIKE' if '<address>' in name else '='} {pattern}"
     return (
         "SELECT seen, metric, bounce_class, reason, campaign_id, mailbox_provider, recipient_domain, sending_ip,"
         f" message_id\nFROM mail_events\nWHERE {days(period)}\n  AND {seen(period)}{which}\n  AND {condition}\n"

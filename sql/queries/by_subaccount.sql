@@ -27,7 +27,7 @@
 --   measurable_open_rate decimal(12,4): opened, in percent of accepted without unmeasurable: an estimate
 --   click_rate decimal(12,4): clicked, in percent of accepted
 --   unsubscribe_rate decimal(12,4): unsubscribed, in percent of accepted
---   complaint_rate decimal(12,4): complaints, in percent of accepted by providers that report complaints; NULL: not reported
+--   complaint_rate decimal(12,4): complaints at providers that report them, in percent of accepted there; NULL: not reported
 --   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `day`
 -- OFFSET 0 leaves nothing out: it makes PostgreSQL work out the metric of an event, and each flag, once and not for each column
@@ -105,7 +105,8 @@ counts AS (
         OR (m.one_link <> m.other_link AND m.last_click <= m.first_click + interval '5' second)
     ) AS likely_scanners,
     count(*) FILTER (WHERE m.unsubscribed) AS unsubscribed,
-    count(*) FILTER (WHERE m.complained) AS complaints
+    count(*) FILTER (WHERE m.complained) AS complaints,
+    count(*) FILTER (WHERE m.complained AND r.complaints > 0) AS complaints_reported
   FROM messages m
   LEFT JOIN complaint_reporters r ON r.mailbox_provider = m.provider
   WHERE m.subaccount_id IS NOT NULL
@@ -137,7 +138,9 @@ SELECT
   ) AS measurable_open_rate,
   CAST(100 * CAST(clicked AS double precision) / NULLIF(accepted, 0) AS decimal(12, 4)) AS click_rate,
   CAST(100 * CAST(unsubscribed AS double precision) / NULLIF(accepted, 0) AS decimal(12, 4)) AS unsubscribe_rate,
-  CAST(100 * CAST(complaints AS double precision) / NULLIF(accepted_by_reporters, 0) AS decimal(12, 4)) AS complaint_rate,
+  CAST(
+    100 * CAST(complaints_reported AS double precision) / NULLIF(accepted_by_reporters, 0) AS decimal(12, 4)
+  ) AS complaint_rate,
   customer_id
 FROM counts
 ORDER BY sent DESC, subaccount_id, customer_id

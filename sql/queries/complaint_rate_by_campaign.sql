@@ -6,7 +6,7 @@
 --
 -- Columns:
 --   campaign_id varchar: name of the campaign; (none) where there is none
---   complaints bigint: messages marked as spam
+--   complaints bigint: messages marked as spam at providers that report complaints
 --   accepted bigint: messages accepted by providers that report complaints
 --   complaint_rate decimal(12,4): complaints, in percent of accepted; NULL: not reported
 --   verdict varchar: fine, watch (from 0.1 percent), act (from 0.3 percent), few (under 1,000 accepted) or not reported
@@ -17,7 +17,7 @@ WITH counts AS (
   SELECT
     e.campaign_id,
     e.customer_id,
-    count(*) FILTER (WHERE e.metric = 'complained') AS complaints,
+    count(*) FILTER (WHERE e.metric = 'complained' AND r.complaints > 0) AS complaints,
     GREATEST(
       count(*) FILTER (WHERE e.metric = 'delivered' AND r.complaints > 0)
       - count(*) FILTER (WHERE e.metric = 'returned' AND r.complaints > 0), 0

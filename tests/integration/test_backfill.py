@@ -14,6 +14,7 @@ from bird_webhooks.simulator import bird_api
 from bird_webhooks.stack import Stack
 from process import tombstones
 from reconcile.athena import QueryFailedError
+from reconcile.counting import Whose
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 NOW = datetime.now(UTC).replace(second=30, microsecond=0)
@@ -192,6 +193,24 @@ def test_events_of_another_account_than_the_webhooks_are_not_stored(command, bir
     assert status == 1
     assert "fails a check and was not used: an event of another account" in said
     assert stored(s3) == []
+
+
+def test_rows_of_other_accounts_and_subaccounts_hide_nothing_that_is_missing(command, bird, s3, monkeypatch):
+    """A row of another account in the same minute, and one of a subaccount that the webhook does not send."""
+    at = (NOW - 2 * HOUR).replace(second=0)
+    here = Nothing()
+
+    def minutes(since, until, types):
+        others = here.whose != Whose("7", "-1", ("3",))
+        return {(at, "delivery"): 1} if others else {}
+
+    here.minutes = minutes
+    monkeypatch.setattr(backfill, "ours", lambda stack: here)
+    bird.webhooks["1"]["exception_subaccounts"] = [3]
+    record(bird, 1, at)
+    status, printed, said = command("--since", "1d", "--yes")
+    assert status == 0, said
+    assert "stored    1 events" in printed
 
 
 def test_a_held_type_is_an_error_that_counts_it(command, bird):

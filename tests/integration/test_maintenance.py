@@ -236,6 +236,23 @@ def test_a_stack_made_over_a_lake_that_was_kept_finds_every_date_where_it_is(lak
     assert lake.events(tmp_path) == lake.sent
 
 
+@pytest.mark.parametrize("by", ["the hour", "the update"])
+def test_a_stack_that_gets_another_lake_bucket_sees_what_is_written_there(lake, tmp_path, by):
+    """Dates up to a month ahead were registered in the old one."""
+    lake.register()
+    lake.s3.create_bucket(Bucket="old-lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    partitions = Partitions.read(lake.glue, DATABASE)
+    partitions.point({day: f"s3://old-lake/closed/event_date={day}/1-a/" for day in partitions.existing})
+    lake.put(CLOSED, "a", numbered(3))
+    lake.put(TODAY, "b", numbered(3, first=3))
+    assert lake.events(tmp_path) == set()
+    if by == "the hour":
+        lake.register()
+    else:
+        maintenance.register(Run(lake.files, Settings(DATABASE, False, True, timedelta(hours=10), lake.topic), 1e12))
+    assert lake.events(tmp_path) == lake.sent
+
+
 def test_csv_is_registered_in_its_own_place_and_not_closed(lake, tmp_path):
     lake.put(CLOSED, "a", numbered(2))
     lake.s3.put_object(Bucket=LAKE, Key=f"events-csv/event_date={OLDER}/a.csv", Body=b"x")

@@ -15,7 +15,7 @@ import pytest
 
 from maintain.generate import sql
 from report.counts import Counts, Rate
-from report.queries import Period, groups
+from report.queries import Period, groups, of_group, rows_of
 from tests import grafana
 from tests.integration.engines import in_duckdb, in_postgres
 from tests.known_events import TODAY, ago
@@ -177,6 +177,21 @@ COMPLAINTS = [
     *many("calm", "Yahoo", 1001, 1),
     *many("tiny", "Yahoo", 2, 2),
     *many("only-gmail", "Gmail", 10, 0),
+    # Read at another provider, where it was forwarded to and which reports complaints; and a name in odd case.
+    *many("forwarded", "Gmail", 10, 1),
+    *many("company", "GSUITE", 10, 1),
+    # Bird names no provider of half of it.
+    *many("nameless", "Yahoo", 1000, 0),
+    *many("nameless", "", 1000, 5),
+    # A name that begins with a sign which sorts before (none), and a return that does not name it.
+    *delivered("#1 <b>'sale'</b>", "si1", ip_pool="!fast"),
+    event("out_of_band", at(9), "si1", bounce_class="10"),
+    # Two accounts at Bird, each with a subaccount 7 and a template of the same name.
+    *[
+        event("delivery", at(10), f"ac{account}{n}", customer_id=account, subaccount_id="7", template_id="welcome")
+        for account in ("21", "22")
+        for n in range(int(account) - 20)
+    ],
 ]
 
 
@@ -356,6 +371,7 @@ VERDICTS = [
     ("angry", 3, 1000, 0.3, "act", 1000),
     ("mixed", 2, 1000, 0.2, "watch", 2000),
     ("calm", 1, 1001, 0.0999, "fine", 1001),
+    ("nameless", 0, 1000, 0.0, "fine", 2000),
     ("tiny", 2, 2, 100.0, "few", 2),
     ("not-spam", 0, 1, 0.0, "few", 1),
 ]
@@ -366,9 +382,18 @@ def test_complaints_are_of_the_providers_that_report_them(ask):
     assert [tuple(row.values()) for row in reporters] == [("Yahoo", 8)]
     found = ask("complaint_rate_by_campaign")
     names = ("campaign_id", "complaints", "accepted", "complaint_rate", "verdict", "accepted_everywhere")
-    assert [figures(row, *names) for row in found][:5] == VERDICTS
-    [gmail] = ask("complaint_rate_by_campaign", campaign_id="only-gmail")
-    assert figures(gmail, *names) == ("only-gmail", 0, 0, None, "not reported", 10)
+    assert [figures(row, *names) for row in found][:6] == VERDICTS
+    for name in ("only-gmail", "forwarded", "company"):
+        [google] = ask("complaint_rate_by_campaign", campaign_id=name)
+        assert figures(google, *names) == (name, 0, 0, None, "not reported", 10)
+
+
+def test_complaints_without_a_provider_are_in_no_rate(ask):
+    """Their mail is not in the whole, so they must not be in the part."""
+    [row] = ask("complaint_rate_by_campaign", campaign_id="nameless")
+    assert figures(row, "complaints", "accepted", "complaint_rate", "verdict") == (0, 1000, 0.0, "fine")
+    [row] = ask("by_campaign", campaign_id="nameless")
+    assert figures(row, "accepted", "complaints", "complaint_rate") == (2000, 5, 0.0)
 
 
 def test_complaints_by_the_day_of_delivery(ask):
@@ -376,11 +401,15 @@ def test_complaints_by_the_day_of_delivery(ask):
     found = ask("complaints_by_delivery_day", day=day)
     names = ("mailbox_provider", "sending_domain", "complaints", "accepted", "complaint_rate", "verdict")
     assert sorted(figures(row, *names) for row in found) == [
+        ("(unknown)", "nameless.example.com", 5, 1000, None, "not reported"),
+        ("GSUITE", "company.example.com", 1, 10, None, "not reported"),
+        ("Gmail", "forwarded.example.com", 1, 10, None, "not reported"),
         ("Gmail", "mixed.example.com", 0, 1000, None, "not reported"),
         ("Gmail", "only-gmail.example.com", 0, 10, None, "not reported"),
         ("Yahoo", "angry.example.com", 3, 1000, 0.3, "act"),
         ("Yahoo", "calm.example.com", 1, 1001, 0.0999, "fine"),
         ("Yahoo", "mixed.example.com", 2, 1000, 0.2, "watch"),
+        ("Yahoo", "nameless.example.com", 0, 1000, 0.0, "fine"),
         ("Yahoo", "tiny.example.com", 2, 2, 100.0, "few"),
     ]
 
@@ -518,10 +547,14 @@ def test_a_panel_of_grafana_shows_what_is_chosen(ask):
 ON_THE_PAGE = {"likely_scanners": "scanned", "opened_by_proxy": "by_proxy_only"}
 
 
+def report_period() -> Period:
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return Period(end - timedelta(days=30), end)
+
+
 def test_the_report_counts_each_campaign_alike(ask):
     """But by event: an open within the days counts whenever its message was delivered."""
-    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    rows = ask(groups(Period(end - timedelta(days=30), end), 1))
+    rows = ask(groups(report_period(), 1))
     found = {row["name"]: Counts.of(row) for row in rows if row["dimension"] == "campaign"}
     for name, figures in BY_CAMPAIGN:
         wanted = {key: value for key, value in figures.items() if not key.endswith("rate")}
@@ -532,5 +565,28 @@ def test_the_report_counts_each_campaign_alike(ask):
     assert (found["cancelled"].stopped, found["cancelled"].targeted) == (3, 4)
     assert (found["delays"].attempts_delayed, found["delays"].waiting) == (3, 0)
     assert (found["holiday"].replies, found["mixed"].complaint_rate) == (1, Rate(2, 1000))
-    assert found["only-gmail"].reported == 0
+    assert [found[name].reported for name in ("only-gmail", "forwarded", "company")] == [0, 0, 0]
     assert "push" not in found
+
+
+def test_a_message_belongs_to_the_name_that_one_of_its_events_has(ask):
+    rows = ask(groups(report_period(), 1, ["ip_pool"]))
+    found = {(row["dimension"], row["name"]): Counts.of(row) for row in rows}
+    for group in (("campaign", "#1 <b>'sale'</b>"), ("ip_pool", "!fast")):
+        assert (found[group].delivered, found[group].hard, found[group].accepted) == (1, 1, 0)
+
+
+def test_names_of_two_accounts_are_two_groups(ask):
+    rows = ask(groups(report_period(), 1, ["subaccount", "template"]))
+    found = {(row["dimension"], row["name"], row["account"]): row["delivered"] for row in rows}
+    for dimension, name in (("subaccount", "7"), ("template", "welcome")):
+        assert [found.get((dimension, name, account)) for account in ("21", "22", "")] == [1, 2, None]
+
+
+def test_the_query_behind_a_finding_has_its_events(ask):
+    hard = ask(rows_of(report_period(), "campaign", "returned", "", of_group("Hard")))
+    assert [row["metric"] for row in hard] == ["returned"] * 20
+    of_one_account = ask(rows_of(report_period(), "campaign", "(none)", "22", "metric = 'delivered'"))
+    assert sorted(row["message_id"] for row in of_one_account) == ["ac220", "ac221"]
+    signs = ask(rows_of(report_period(), "campaign", "#1 <b>'sale'</b>", "", "metric = 'delivered'"))
+    assert [row["message_id"] for row in signs] == ["si1"]

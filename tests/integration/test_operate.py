@@ -1503,6 +1503,21 @@ def test_the_password_may_come_from_another_stacks_secret_or_standard_input(aws,
 
 
 @pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(OLD, "--secret: it holds no JSON object with the member password", id="plain"),
+        pytest.param('{"password": 7}', "--secret: it holds no JSON object with the member password", id="number"),
+        pytest.param(json.dumps({"username": 7, "password": OLD}), "--username takes a user name", id="odd name"),
+    ],
+)
+def test_a_secret_in_another_form_is_refused_in_words(aws, run, content, reason):
+    arn = aws.secrets.create_secret(Name="old-stack", SecretString=content)["ARN"]
+    status, _, said = run("accept", "start", "--secret", arn)
+    assert (status, said.startswith(f"bird-webhooks: {reason}"), OLD in said) == (1, True, False)
+    assert other(aws) is None
+
+
+@pytest.mark.parametrize(
     ("logged", "reason"),
     [
         pytest.param(["batch stored", USED], "they were used within 15 minutes, so Bird still sends them", id="used"),

@@ -138,6 +138,15 @@ def test_deleted_object_is_quarantined(s3):
     assert event_ids(s3) == ["1"]
 
 
+@pytest.mark.parametrize("other", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-23:59", "2026-11-25", "soon", ""])
+def test_arrival_that_another_tool_wrote_is_believed_only_if_it_can_be_one(s3, other):
+    put(s3, "raw/odd.json", [element(timestamp=None), 7], Metadata={"received-at": other})
+    assert lambda_handler(announce("raw/odd.json"), None) == {"batchItemFailures": []}
+    stored = s3.head_object(Bucket=RAW_BUCKET, Key="raw/odd.json")["LastModified"].date()
+    folders = {key.rpartition("/")[0] for key in lake(s3) if not key.startswith("maintenance/")}
+    assert folders == {f"events/event_date={stored}", f"quarantine/{stored}"}
+
+
 def test_object_of_6_megabytes_is_processed(s3):
     put(s3, "raw/large.json", [element(rcpt_meta={"text": "x" * 6_000_000})])
     lambda_handler(announce("raw/large.json"), None)

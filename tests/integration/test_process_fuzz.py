@@ -128,12 +128,23 @@ def numbers(chance: random.Random) -> bytes:
     return array([b'{"msys":{"a":{"type":"open","rcpt_meta":%b}}}' % meta])
 
 
+def to_repair(chance: random.Random) -> bytes:
+    filling = chance.choice([b"\x01", b"\\q", b"\\n\xff", b"\\ud800"])
+    size, count = chance.choice([(16_000, 900), (500_000, 25), (1_000_000, 3)])
+    subject = filling * (size // len(filling))
+    return array([b'{"msys":{"a":{"type":"open","subject":"%b"}}}' % subject] * count)
+
+
+def arrays(chance: random.Random) -> bytes:
+    return chance.choice([b"[]", b"[ ] ", b"[1]"]) * chance.randrange(4 * MEBIBYTE)
+
+
 def noise(chance: random.Random) -> bytes:
     return chance.randbytes(chance.randrange(MEBIBYTE))
 
 
 KINDS = [scalars, types, days, types_and_days, elements, long_value, fields, deep, broken, never_closed, not_utf8]
-KINDS += [numbers, noise]
+KINDS += [numbers, to_repair, arrays, noise]
 
 
 def hostile(chance: random.Random) -> bytes:

@@ -1,6 +1,8 @@
 """The client of Bird's Events API against a stand-in that misbehaves."""
 
 import json
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -181,6 +183,15 @@ def test_an_answer_that_fails_a_check_is_not_used(bird, five, waits, misbehaviou
     assert len(bird.requests) <= 4
 
 
+def test_pages_without_an_end_are_not_read(bird, five, waits):
+    """Once more has come than Bird announced, the answer is of no use, whatever follows."""
+    bird.recording.misbehaviour.total_off_by = -4
+    api = EventsApi(bird.url, KEY, calls=CallBudget(100), wait=waits.append, per_page=2)
+    with pytest.raises(UntrustedError, match="2 events came, but total_count is 1"):
+        list(api.events(HOUR, NEXT, TYPES))
+    assert len(bird.requests) == 1
+
+
 def test_an_empty_index_is_an_answer(api, bird, five):
     """What it means is for the verdict: more here than there."""
     bird.recording.misbehaviour.empty_index = True
@@ -255,6 +266,25 @@ def test_an_answer_that_ends_too_early_is_asked_for_again(api, bird, five, waits
     with pytest.raises(NoAnswerError, match="IncompleteRead"):
         api.count(HOUR, NEXT, TYPES)
     assert len(bird.requests) == 5
+
+
+def test_a_refusal_that_ends_too_early_is_still_one(waits):
+    """As of a proxy that breaks: the status has come, and its body has not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            for _ in range(5):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(b"HTTP/1.1 503 Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nabc")
+
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        api = EventsApi(f"http://127.0.0.1:{server.getsockname()[1]}", KEY, CallBudget(100), waits.append)
+        with pytest.raises(NoAnswerError, match="503"):
+            api.count(HOUR, NEXT, TYPES)
+        thread.join(timeout=10)
 
 
 def test_nobody_there_is_no_answer(waits):

@@ -98,6 +98,13 @@ def test_a_lost_batch_is_found_and_stored_once(bird, here, raw, nobody):
     assert raw.puts == 1
 
 
+@pytest.mark.parametrize("body", [b"", b"\x1f\x8b", b"{}", b'[{"msys":{}},7]', b'[{"msys":{"a":{"type":"b"}}}]'])
+def test_a_senders_batch_of_the_same_name_does_not_stop_it(bird, here, raw, nobody, body):
+    recorded(bird, here, [event(1)], lost=[0])
+    raw.put_once("backfill-20261126T12-delivery-x", body)
+    assert fill(api_of(bird), here, raw, nobody, NOON - HOUR, NOON + HOUR, ["delivery"]).stored == 1
+
+
 def test_a_batch_is_of_one_hour_and_type_and_has_500_events_at_most(bird, here, raw, nobody):
     for number in range(1300):
         bird.recording.add("message_event", event(number, NOON + (number % 2) * MINUTE))

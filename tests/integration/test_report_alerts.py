@@ -97,6 +97,12 @@ def test_a_trouble_is_told_with_what_where_since_when_and_what_to_do(run):
     assert "jane.doe" not in text
 
 
+def test_the_longest_name_of_a_stack_leaves_a_subject_that_sns_takes(run, monkeypatch):
+    monkeypatch.setenv("STACK_NAME", "s" * 128)
+    _, [message] = run(TROUBLE)
+    assert message["Subject"] == "s" * 99
+
+
 def test_it_is_told_once_and_again_after_two_days_without_it(run, s3):
     assert run(TROUBLE)[0]["told"] == 1
     for hours in (1, 24, 48, 72):

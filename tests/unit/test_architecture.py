@@ -146,6 +146,16 @@ def test_process_does_not_pay_for_what_maintenance_imports():
     subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
 
 
+def test_a_cold_start_of_ingest_imports_little():
+    code = "import sys, ingest.app; assert not {'boto3', 'dataclasses', 'urllib.parse'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
+def test_process_is_ready_for_its_first_batch_when_it_is_imported():
+    code = "import process.app; assert process.app.layouts.cache_info().currsize == 1"
+    subprocess.run([sys.executable, "-c", code], cwd=FUNCTIONS, env={}, check=True)
+
+
 # Who may import whom; the functions themselves import none of these.
 ARROWS = {
     "bird_webhooks": set(),

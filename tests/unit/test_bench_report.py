@@ -1,11 +1,13 @@
 """The arithmetic of the benchmark: medians, ratios, the table, costs."""
 
 import json
+import threading
 
 import pytest
 
 from benchmarks import costs, monthly
-from benchmarks.measure import Measure, table
+from benchmarks.measure import Measure, Run, goal, table
+from benchmarks.senders import Sender
 
 PRICES = json.loads(costs.PRICES.read_text())["prices"]
 
@@ -31,6 +33,37 @@ def test_ratio_says_how_many_times_better_ours_is():
         ["other", "8.00", "8.00", "..", "8.00", "x", "4.00"],
         ["other", "8.00", "8.00", "..", "8.00", "x", "0.25", "ours", "is", "worse"],
     ]
+
+
+def test_a_goal_says_whether_it_is_reached_and_by_how_much():
+    assert goal(1.5, 1.2, "speed").split() == ["reached", "1.50", "of", "1.20,", "x", "1.25", "speed"]
+    assert goal(0.6, 1.2, "speed").split() == ["NOT", "REACHED", "0.60", "of", "1.20,", "x", "0.50", "speed"]
+    assert goal(20, 16, "MB", at_most=True).split() == [
+        "NOT",
+        "REACHED",
+        "20.00",
+        "at",
+        "most",
+        "16.00,",
+        "x",
+        "0.80",
+        "MB",
+    ]
+    assert goal(16, 16, "MB", at_most=True).startswith("reached")
+
+
+def test_figures_are_added_in_order_although_several_contenders_work_at_once():
+    slow, done = threading.Event(), []
+
+    def measure(contender: str):
+        if contender == "first":
+            assert slow.wait(5)
+        else:
+            slow.set()
+        return lambda: done.append(contender)
+
+    Run(quick=False).alternate(1, ["first", "second"], measure, "both", at_once=2)
+    assert done == ["first", "second"]
 
 
 LOAD = {
@@ -149,9 +182,33 @@ def test_what_a_month_costs_after_a_year():
     assert without["maintenance"] < cost["maintenance"]
 
 
+def test_what_a_million_events_in_small_batches_pay_for():
+    settings = {"window_seconds": 20, "batch_size": 100, "pollers": 5}
+    cost = monthly.small_batches(Sender("1.728 million a day", 1_728_000, 1), 20, settings)
+    # A batch a second: five in each poller's window, and 10,000 invocations for the 50,000 batches.
+    polls = 4_320 / 1.728 * 0.0000004
+    assert cost == pytest.approx(
+        {
+            "put of each batch, before its 200": 0.25,
+            "its announcement: S3 asks nothing, the queue a request": 0.02,
+            "its receipt and deletion, up to ten at a time": 2 * 10_000 * 0.0000004,
+            "put of each small file": 0.05,
+            "*saved by the window*: a file for each batch": -0.20,
+            "empty receives, each after 20 s": 5 * polls,
+            "*would be saved without a maximum concurrency*: two pollers": -3 * polls,
+            "*saved by 20 s of long polling*, beside 1 s": -19 * 5 * polls,
+            "encryption: S3's and the queue's own keys": 0,
+            "encryption: `KmsKeyArn`, requests to KMS": 0.0036,
+            "*saved by Bucket Keys*": -0.3564,
+            "lifecycle: expiry of batches and of old versions": 0,
+        }
+    )
+
+
 def test_the_documented_costs_are_those_of_the_counts():
     counts = json.loads(monthly.COUNTS.read_text())
     assert monthly.tables(counts) in monthly.PAGE.read_text()
+    assert monthly.settings(counts["settings"]) in monthly.PAGE.read_text()
     assert monthly.priced(counts) in monthly.PAGE.read_text()
     assert monthly.read(counts) in monthly.READS.read_text()
 

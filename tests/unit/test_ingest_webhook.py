@@ -65,6 +65,8 @@ def test_base64_body_is_undone(load_event):
         pytest.param({"httpMethod": "POST", "body": "%%%", "isBase64Encoded": True, "headers": {}}, id="bad base64"),
         pytest.param({"httpMethod": "POST", "headers": [], "body": ""} | {"headers": "x"}, id="headers no object"),
         pytest.param({"httpMethod": None, "headers": {}, "body": ""}, id="no method"),
+        pytest.param({"httpMethod": "POST", "headers": {"Authorization": None}, "body": ""}, id="null"),
+        pytest.param({"httpMethod": "POST", "multiValueHeaders": {"a": [1]}, "body": ""}, id="number"),
     ],
 )
 def test_unreadable_envelope_is_refused(event):

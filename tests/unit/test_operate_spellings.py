@@ -52,6 +52,8 @@ def test_ways_of_writing_an_address(text):
         "=?utf-8?b?cGVyc29uQGV4YW1wbGUuY29t?=",
         "=70erson=40example.com",
         "person\uff20example.com",
+        "person@example\u3002com",
+        "person@example\uff61com",
         "\uff50erson@example.com",
         "bounces-person=example.com@lists.example.org",
         "<bounces+123-person=example.com@lists.example.com>",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bird_webhooks.operate import parts as split_batch
 from process.bounds import LIMITS, MAX_ORIGINAL_BYTES, BeyondBoundsError
 from process.elements import Part, parts, repaired, split
 from process.gzip_body import NotGzipError, decompressed
@@ -230,6 +231,24 @@ def test_elements_that_are_no_events_are_limited():
             added(b"[%b]" % b",".join([one_more] * (LIMITS.quarantined + 1)))
 
 
+def test_half_a_million_steps_of_repair_are_made_of_a_batch_and_the_rest_of_its_damage_is_quarantined():
+    """Each control character, escape and token takes a microsecond."""
+    long = b'{"msys":{"message_event":{"event_id":"%d","s":"%b"}}}'
+    damaged = [long % (number, b"\x01" + b" " * 200_000) for number in range(4)]
+    found, rows = added(b"[%b]" % b",".join([A, *damaged, B]))
+    assert (found, rows.counts.repaired) == (["0", "1", "1", "2"], 2)
+    reason = "not JSON, and too much of the batch is damaged to repair it"
+    assert quarantined(rows)[:2] == [(3, reason), (4, reason)]
+    # `replay --force` makes rows of them
+    whole = b"[%b]" % b",".join(damaged)
+    assert (split_batch.fits(whole, len(whole)), split_batch.fits(b"[%b]" % damaged[0], 1)) == (False, True)
+    bodies = list(split_batch.split_body(whole))
+    assert [one for body in bodies for one in added(body)[0]] == ["0", "1", "2", "3"]
+    # but not of one that has too many by itself: that would not help
+    alone = b"[%b]" % (long % (1, b"\x01" * 500_000))
+    assert (quarantined(added(alone)[1]), split_batch.fits(alone, 1)) == ([(0, "not JSON")], True)
+
+
 def test_a_hundred_elements_are_within_every_limit():
     assert min(LIMITS[1:]) >= 100
 
@@ -267,6 +286,7 @@ def test_split_gives_what_parts_gives():
 def test_hostile_elements_take_linear_time():
     began = time.process_time()
     repaired(b'[{"msys":1},{"a":"' + b'\\"' * 100_000 + b' {"msys":1}]')
+    assert list(parts(b"[]" * 8_000_000))[-1] == Part(b"[]" * 7_999_000, "not part of an array")
     list(parts(b"[" + b'{"msys":1},x\\"' * 400 + b"\\\\" * 500_000 + b'{"msys":1}]'))
     events = [{"msys": {"message_event": {"type": "sms_status", "customer_id": str(n)}}} for n in range(4_000)]
     rows = Rows()

@@ -122,6 +122,23 @@ def test_what_stood_beside_the_event_is_protected_under_the_same_name():
     assert json.loads(row["extra"]) == {"cust": {"id": "42"}, "rcpt_to": HASH_OF_PERSON}
 
 
+def test_what_stands_beside_an_event_is_a_row_only_if_hashing_can_read_it():
+    """Nested a little less deeply than msgspec can read where the element is read, which depends on the caller."""
+
+    def outcome(depth: int) -> tuple[int, list[str]]:
+        rows = Rows(protection=protection("subject", "rcpt_to"))
+        body = b'[{"msys":{"a":{"type":"open"}},"s":%b1%b}]' % (b"[" * depth, b"]" * depth)
+        rows.add(StoredBatch("batch", "raw/batch.json", 1_480_000_000_000, body))
+        return len(list(rows.take_days())), [one.reason for one in rows.take_quarantined()]
+
+    deepest, step = 0, 8192
+    while step:
+        deepest += step * outcome(deepest + step)[0]
+        step //= 2
+    assert deepest > 5_000
+    assert [outcome(deepest + more) for more in range(4)] == [(1, []), *[(0, ["nested too deeply"])] * 3]
+
+
 def test_a_field_named_before_it_had_a_column_stays_protected_when_it_gets_one():
     [row] = rows_of(protection("extra.subject,extra.geo_ip.city"), opened(subject="Hello", geo_ip={"city": "Ulm"}))
     assert (row["subject"], row["geo_ip_city"]) == (None, None)

@@ -114,6 +114,37 @@ def test_a_proved_cell_stays_proved_when_birds_index_loses_events():
     assert judge(TEN, "delivery", Counted(5, 2), KNOWN, TIMES, later, cell()).state == State.PROVED
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "ids", "missing"),
+    [
+        pytest.param(5, 5, None, 3, id="the missing ones are gone"),
+        pytest.param(5, 5, Ids(0, 0), 3, id="by id"),
+        pytest.param(5, 6, None, 3, id="some of the missing ones are gone"),
+        pytest.param(6, 6, None, 2, id="one came"),
+        pytest.param(5, 4, Ids(0, 1), 3, id="one of ours is gone, too"),
+    ],
+)
+def test_a_gap_is_not_proved_by_a_count_that_shrinks(ours, theirs, ids, missing):
+    last = cell(state=State.GAP, theirs=8, missing=3)
+    judged = judge(TEN, "delivery", Counted(ours, theirs, ids=ids), KNOWN, TIMES, SETTLED + HOUR, last)
+    assert (judged.state, judged.missing, judged.theirs) == (State.GAP, missing, 8)
+    assert judged.note == "Bird had more before"
+    assert judge(TEN, "delivery", Counted(8, 7), KNOWN, TIMES, SETTLED + HOUR, last).state == State.PROVED
+    assert judge(TEN, "delivery", Counted(9, 7), KNOWN, TIMES, SETTLED + HOUR, last).state == State.SURPLUS
+
+
+def test_a_gap_whose_ids_were_compared_by_filling_is_proved_by_the_next_count():
+    """Nothing was absent, so Bird had counted too many."""
+    last = cell(state=State.GAP, theirs=8, missing=3, filled_at=SETTLED)
+    assert judge(TEN, "delivery", Counted(5, 5), KNOWN, TIMES, SETTLED + HOUR, last).state == State.PROVED
+
+
+def test_a_filled_gap_is_no_surplus_when_birds_index_loses_events():
+    last = cell(state=State.GAP, theirs=8, missing=3, filled=3, filled_at=SETTLED)
+    assert judge(TEN, "delivery", Counted(8, 6), KNOWN, TIMES, SETTLED + HOUR, last).state == State.FILLED
+    assert judge(TEN, "delivery", Counted(9, 6), KNOWN, TIMES, SETTLED + HOUR, last).state == State.SURPLUS
+
+
 def test_a_proved_cell_to_which_a_forged_event_comes_is_a_surplus():
     later = TEN + timedelta(days=9, hours=1)
     assert judge(TEN, "delivery", Counted(6, 5), KNOWN, TIMES, later, cell()).state == State.SURPLUS
@@ -169,9 +200,9 @@ def test_what_was_just_counted_is_not_due():
     assert (TEN, TYPES) not in cells.due([gap], TEN, SETTLED + timedelta(minutes=15), TIMES)
 
 
-def test_hours_that_bird_has_forgotten_are_not_due():
+def test_hours_of_which_bird_forgets_events_while_a_run_counts_them_are_not_due():
     now = TEN + timedelta(days=20)
-    assert cells.due([], TEN, now, TIMES)[0][0] == now.replace(minute=0) - timedelta(days=10)
+    assert cells.due([], TEN, now, TIMES)[0][0] == now - timedelta(days=10) + HOUR
 
 
 def test_neighbouring_hours_are_one_window():

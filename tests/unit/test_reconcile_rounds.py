@@ -18,6 +18,7 @@ from reconcile.counting import Here, Whose
 from reconcile.events_api import (
     BatchStatus,
     CallsSpentError,
+    MetricsRow,
     NoAnswerError,
     NoGrantError,
     RefusedError,
@@ -67,6 +68,7 @@ class Bird:
     asked: list = field(default_factory=list)
     types: tuple = TYPES
     account: str | None = None
+    counts: dict | None = None  # of the Metrics API; None: the key may not read them
     calls: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(spent=0))
 
     def spend(self, what):
@@ -81,6 +83,8 @@ class Bird:
 
     def batch_status(self, webhook_id):
         self.asked.append("batch status")
+        if isinstance(self.statuses, Exception):
+            raise self.statuses
         return self.statuses
 
     def check(self, since, until, types):
@@ -105,7 +109,10 @@ class Bird:
         yield from self.within(since, until, types)
 
     def metrics(self, since, until, precision, metrics):
-        raise NoGrantError("Metrics: Read-only")
+        self.spend(("metrics", since, precision))
+        if self.counts is None:
+            raise NoGrantError("Metrics: Read-only")
+        return [MetricsRow(since, {name: self.counts.get(name, 0) for name in metrics})]
 
 
 @dataclass
@@ -441,6 +448,30 @@ def test_an_index_that_is_empty_by_a_fault_proves_nothing_where_nothing_is_here(
     assert len(asked) == 1
 
 
+def test_a_sender_that_is_silent_for_longer_than_bird_keeps_events_is_proved_by_the_metrics():
+    world = World(Bird(counts={}))
+    facts = world.run(SETTLED + HOUR)
+    assert {cell.state for cell in world.cells() if cell.type != ALL} == {State.PROVED}
+    assert sentence(world.cells(), SETTLED) == "proved complete until 25 November, 12:00 UTC"
+    assert "no_answer" not in facts
+    asked = [what for what in world.bird.asked if what[0] == "metrics"]
+    assert asked == [("metrics", TEN + 11 * HOUR - timedelta(days=10), "hour")]
+
+
+def test_an_index_that_is_empty_although_the_metrics_count_mail_proves_nothing():
+    world = World(Bird(counts={"count_delivered": 1}))
+    world.run(SETTLED + HOUR)
+    assert {cell.state for cell in world.cells() if cell.type != ALL} == {State.UNKNOWN}
+
+
+def test_mail_of_any_type_and_subaccount_shows_that_the_index_is_not_empty():
+    """A webhook of bounces only, and none for nine days."""
+    world = World(Bird(types=("bounce",)))
+    world.bird.has.append(event(1, at(0)))
+    world.run()
+    assert world.cell(kind="bounce").state == State.PROVED
+
+
 def test_a_weekend_without_events_is_proved():
     world = World(begins_at=TEN - 70 * HOUR)
     world.happened((1, at(0, hour=-70)))
@@ -710,6 +741,45 @@ def test_a_type_that_the_webhook_gets_later_is_compared_from_then_on():
     assert world.cell(kind="click").state == State.BEFORE
 
 
+def test_a_gap_of_a_type_that_the_webhook_does_not_send_any_more_is_left():
+    world = World()
+    world.happened((1, at(0)), lost=[1])
+    world.run()
+    assert world.cell().state == State.GAP
+    world.bird.types = tuple(kind for kind in TYPES if kind != "delivery")
+    world.run(SETTLED + HOUR)
+    assert (world.cell().state, world.cell().note) == (State.UNPROVABLE, "not among the types of the webhook")
+
+
+def test_what_is_proved_of_a_type_that_the_webhook_does_not_send_any_more_stays():
+    world = World()
+    world.happened((1, at(0)))
+    world.run()
+    world.bird.types = tuple(kind for kind in TYPES if kind != "delivery")
+    world.run(TEN + HOUR + timedelta(days=2))
+    assert (world.cell().state, world.cell(kind="open").stage) == (State.PROVED, "day 2")
+
+
+def test_the_hour_in_which_the_webhook_gets_a_type_has_no_gap():
+    world = World(begins_at=TEN - 2 * HOUR).calibrated()
+    world.run(at(15))
+    world.bird.types = (*TYPES, "click")  # at 10:20
+    world.happened((1, at(5)), (2, at(40)), (3, at(0, hour=1)), lost=[1, 3], kind="click")
+    world.run(at(30))
+    world.run(SETTLED + HOUR)
+    assert (world.cell(kind="click").state, world.cell(TEN + HOUR, "click").state) == (State.BEFORE, State.GAP)
+    assert [since for since, *_ in world.fills] == [TEN + HOUR]
+
+
+def test_a_gap_that_waits_for_calibration_is_not_proved_when_bird_forgets_what_was_missing():
+    world = World()
+    world.happened(*[(number, at(0)) for number in range(1500)], lost=range(5))
+    world.run()
+    del world.bird.has[:5]
+    facts = world.run(SETTLED + HOUR)
+    assert (world.cell().state, world.cell().missing, facts["missing_events"]) == (State.GAP, 5, 5)
+
+
 def test_verdicts_that_postgresql_did_not_take_are_handed_over_again():
     world = World(postgres_answers=False)
     world.happened((1, at(0)))
@@ -755,6 +825,15 @@ def test_a_batch_that_failed_three_times_is_warned_of_with_birds_code():
     facts = world.run()
     assert facts["batches_failing"] == 1
     assert world.state()["failing"] == [{"batch_id": "b", "attempts": 3, "code": "413"}]
+
+
+@pytest.mark.parametrize("error", [UntrustedError("in a form that is not known"), RefusedError(404, "Not found")])
+def test_a_status_of_batches_that_cannot_be_used_is_an_alarm_and_keeps_no_event_from_being_counted(error):
+    world = World(Bird(statuses=error))
+    world.happened((1, at(0)))
+    facts = world.run()
+    assert (world.cell().state, facts["access_failures"]) == (State.PROVED, 1)
+    assert world.state()["refused"] == str(error)
 
 
 def test_a_batch_that_bird_calls_delivered_and_that_is_not_here_is_lost():

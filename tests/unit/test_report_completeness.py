@@ -18,13 +18,17 @@ def row(hour, kind, state="proved", **more):
     return {**usual, "hour": when, "type": kind, "state": state, "counted_at": when, "note": None, **more}
 
 
+def section(rows, now=NOW, since=TEN - timedelta(days=1)):
+    return completeness.section(rows, since, now)
+
+
 def html(found):
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
     return page.get_template("completeness.html").render(completeness=found)
 
 
 def test_hours_of_one_state_are_one_rectangle():
-    found = completeness.section([row(0, "open"), row(1, "open"), row(2, "open", "gap"), row(4, "open")], NOW)
+    found = section([row(0, "open"), row(1, "open"), row(2, "open", "gap"), row(4, "open")])
     [opens] = found.rows
     assert [(run.left, run.width, run.colour) for run in opens.runs] == [
         (0, 2, "#2f6fb3"),
@@ -35,7 +39,7 @@ def test_hours_of_one_state_are_one_rectangle():
 
 
 def test_the_sentence_is_on_top_and_what_is_open_below():
-    found = completeness.section([row(0, "open"), row(1, "open", "gap", missing="2", ours="3")], NOW)
+    found = section([row(0, "open"), row(1, "open", "gap", missing="2", ours="3")])
     assert found.sentence == "proved complete until 25 November, 11:00 UTC; 2 events missing in 1 hour"
     assert found.proved is False
     text = html(found)
@@ -45,29 +49,41 @@ def test_the_sentence_is_on_top_and_what_is_open_below():
     assert '<td class="text">gap</td><td>3</td><td>5</td><td>2</td><td>0</td>' in text
 
 
+def test_the_sentence_is_about_the_same_time_whatever_the_days_of_the_page_are():
+    """A gap before the page's days holds T up, and a hole of long ago does not."""
+    hours = [row(-24 * 20, "open"), row(-24 * 9, "open"), row(-24 * 9 + 1, "open", "gap", missing="2")]
+    today = [row(hour, "open") for hour in range(-24 * 9 + 2, 3)]
+    for since in (TEN - timedelta(days=30), TEN - timedelta(days=1)):
+        found = section([*hours, *today], since=since)
+        assert found.sentence == "proved complete until 16 November, 11:00 UTC; 2 events missing in 1 hour"
+        assert found.proved is False
+    assert [run.left for run in found.rows[0].runs] == [0]
+
+
 def test_all_types_together_come_last():
-    found = completeness.section([row(1, "*", "provisional"), row(0, "open"), row(0, "bounce")], NOW)
+    found = section([row(1, "*", "provisional"), row(0, "open"), row(0, "bounce")])
     assert [one.type for one in found.rows] == ["bounce", "open", "*"]
     assert "all types" in html(found)
 
 
 def test_a_month_is_a_small_page():
     rows = [row(hour, kind) for hour in range(720) for kind in ("open", "click", "delivery")]
-    assert len(html(completeness.section(rows, NOW + timedelta(days=30)))) < 5000
+    assert len(html(section(rows, NOW + timedelta(days=30)))) < 5000
 
 
 def test_a_type_that_somebody_made_up_stays_text():
-    assert "<script>" not in html(completeness.section([row(0, "<script>")], NOW))
+    assert "<script>" not in html(section([row(0, "<script>")]))
 
 
 def test_nothing_was_compared():
-    assert completeness.section([], NOW) is None
+    assert section([]) is None
 
 
 def test_values_of_postgresql_are_taken_too():
     given = {**row(0, "open"), "hour": TEN.replace(tzinfo=None), "ours": 5, "theirs": None, "counted_at": NOW}
-    assert completeness.section([given], NOW).rows[0].runs[0].width == 1
+    assert section([given]).rows[0].runs[0].width == 1
 
 
 def test_the_question_names_the_first_hour():
-    assert "hour >= TIMESTAMP '2026-11-25 10:00:00'" in completeness.query(TEN)
+    assert "hour >= TIMESTAMP '2026-11-25 10:00:00'" in completeness.query(TEN, TEN + timedelta(days=13))
+    assert "hour >= TIMESTAMP '2026-11-14 00:00:00'" in completeness.query(TEN, NOW)

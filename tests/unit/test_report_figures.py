@@ -215,6 +215,12 @@ def test_a_long_text_is_cut_and_takes_no_time(text):
     assert time.process_time() - began < 1
 
 
+@pytest.mark.parametrize("address", ["ann.bell@example.com", "=?utf-8?b?YW5uLmJlbGxAZXhhbXBsZS5jb20=?="])
+def test_no_part_of_an_address_is_left_where_a_long_text_is_cut(address):
+    for place in range(475, 500):
+        assert masked("x" * place + " " + address).strip("x …") in ("", "<address>", "<encoded>")
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -206,6 +206,15 @@ def test_only_what_is_named_on_top_is_marked_in_the_tables():
     assert "Sale | 9,700 | 92.8 % | 7.22 % | not reported" in shown
 
 
+def test_complaints_about_mail_that_was_accepted_before_are_shown():
+    """A campaign of the day before the period: most of its complaints come in it."""
+    ended = group("campaign", "Sale", complaints=12)
+    rows = [row | {"complaints": "12", "reported": "0"} for row in ANSWERS["groups"] if row["dimension"] == "all"]
+    shown = words(page(answers(groups=[*rows, ended])))
+    assert re.search(r"Sale \| few \| 0 \| \S+ \| \S+ \| 12 about earlier mail", shown)
+    assert "Complaints | 12 | about earlier mail: none of this mail was accepted where they are reported" in shown
+
+
 def test_3000_campaigns_make_a_page_of_an_ordinary_size():
     many = [group("campaign", f"Campaign {number}", delivered=900) for number in range(3000)]
     text = page(answers(groups=[ANSWERS["groups"][0], *many]))
@@ -315,7 +324,7 @@ def test_period_label(since, until, shown):
 def test_completeness_has_its_section_where_it_is_known(ordinary):
     row = {"hour": "2026-11-20 10:00:00", "type": "open", "state": "proved", "ours": "5", "theirs": "5", "note": None}
     more = {"missing": "0", "strange": "0", "proof": "ids", "filled": "0", "erased": "0"}
-    found = completeness.section([row | more | {"counted_at": "2026-11-20 20:10:00"}], MADE)
+    found = completeness.section([row | more | {"counted_at": "2026-11-20 20:10:00"}], WEEK.since, MADE)
     shown = render(
         figures(WEEK, ANSWERS, None), made_at=MADE, title="bird-webhooks", source="Athena", completeness=found
     )

@@ -410,6 +410,21 @@ def test_a_batch_that_is_gone_from_a_former_bucket_is_told_from_one_that_may_not
     assert listing["Resource"] == {"Fn::Split": [",", {"Fn::GetAtt": ["Storage", "FormerBucketArns"]}]}
 
 
+def test_ingest_and_process_keep_their_rights_until_another_place_is_accepted(template):
+    """An update that Storage refuses must not answer Bird 503, and one that it takes for no longer than it must."""
+    for name in ("IngestRole", "IngestFunction", "ProcessRole", "ProcessFunction", "ImportRole", "ImportFunction"):
+        depends = template["Resources"][name]["DependsOn"]
+        assert "Storage" in ([depends] if isinstance(depends, str) else depends), name
+
+
+def test_another_lake_bucket_registers_the_dates_there_once_it_is_accepted(template):
+    """CloudFormation calls a custom resource again only if a property of it changes."""
+    resources = template["Resources"]
+    registered = resources["DatesRegistered"]
+    assert registered["Properties"]["LakeBucket"] == resources["Storage"]["Properties"]["LakeBucket"]
+    assert "Storage" in registered["DependsOn"]
+
+
 @pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
 def test_notifications_are_filtered_in_s3s_encoding(template, prefix, filtered):
     raw = template["Resources"]["RawBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
