@@ -28,7 +28,7 @@ PARTS: dict[str, Callable[[Run], list[Measures]]] = {
 }
 MOST_SECONDS = 8 * 60
 NAMES = [*PARTS, "e2e"]
-WHEN_NAMED = {"dba", "import"}  # ten minutes for its six million rows; a year of batches
+WHEN_NAMED = {"dba", "import"}  # minutes for its six million rows, 6 GB of .local/bench; a year of batches
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ class Postgres:
 
     directory: Path
     port: int
+    data: Path
     host: str = "127.0.0.1"
     dbname: str = "marketing"
     username: str = "bird"
@@ -71,7 +72,8 @@ class Postgres:
         """Start or restart it, and return once it answers."""
         options = (
             f"-p {self.port} -k {self.sockets} -c unix_socket_permissions=0700 -c listen_addresses={self.host} "
-            "-c fsync=off -c log_min_messages=log"
+            "-c fsync=off -c log_min_messages=log "
+            f"-c ssl_cert_file={self.directory}/server.crt -c ssl_key_file={self.directory}/server.key"
         )
         log = self.directory / "postgres.log"
         run("pg_ctl", "start", "-w", "-D", self.data, "-l", str(log), "-o", options)
@@ -84,36 +86,38 @@ class Postgres:
     def sockets(self) -> Path:
         return self.directory / "socket"
 
-    @property
-    def data(self) -> str:
-        return str(self.directory / "data")
-
 
 @contextmanager
-def running(port: int | None = None) -> Iterator[Postgres]:
-    """A new, empty server."""
+def running(port: int | None = None, *, keep: Path | None = None, settings: Iterable[str] = ()) -> Iterator[Postgres]:
+    """A new, empty server. `keep`: a folder for its data, which stays, and which the next call goes on with."""
     directory = Path(tempfile.mkdtemp(prefix="bird-postgres-"))
-    server = Postgres(directory, port or free_port())
+    server = Postgres(directory, port or free_port(), keep or directory / "data")
     try:
         make_certificate(directory)
         server.sockets.mkdir(mode=0o700)  # the socket gives superuser access without a password
         if os.geteuid() == 0:
             for path in (directory, *directory.iterdir()):
                 shutil.chown(path, ACCOUNT)
-        run("initdb", "-D", server.data, "--auth=scram-sha-256", "--auth-local=trust", "--username=postgres")
-        with (directory / "data/postgresql.conf").open("a") as settings:
-            settings.write(
-                f"ssl = on\nssl_cert_file = '{directory}/server.crt'\nssl_key_file = '{directory}/server.key'\n"
-            )
+        if not server.data.exists():
+            make_data(server, settings)
         server.start()
         try:
             make_database(server)
             yield server
         finally:
-            if (directory / "data/postmaster.pid").exists():
+            if (server.data / "postmaster.pid").exists():
                 server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def make_data(server: Postgres, settings: Iterable[str]) -> None:
+    if os.geteuid() == 0:
+        server.data.mkdir()
+        shutil.chown(server.data, ACCOUNT)
+    run("initdb", "-D", server.data, "--auth=scram-sha-256", "--auth-local=trust", "--username=postgres")
+    with (server.data / "postgresql.conf").open("a") as file:
+        file.write("\n".join(["ssl = on", *settings]) + "\n")
 
 
 def make_certificate(directory: Path) -> None:
@@ -129,8 +133,11 @@ def make_certificate(directory: Path) -> None:
 def make_database(server: Postgres) -> None:
     administrator = f"host={server.sockets} port={server.port} user=postgres dbname=postgres"
     with psycopg.connect(administrator, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {server.username} LOGIN PASSWORD '{server.password}'")
-        connection.execute(f"CREATE DATABASE {server.dbname} OWNER {server.username}")
+        there = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [server.username]).fetchall()
+        role = "ALTER ROLE" if there else "CREATE ROLE"
+        connection.execute(f"{role} {server.username} LOGIN PASSWORD '{server.password}'")
+        if not there:
+            connection.execute(f"CREATE DATABASE {server.dbname} OWNER {server.username}")
 
 
 def programs() -> Path:
@@ -167,7 +174,7 @@ def main() -> int:
     return 0
 
 
-def run(program: str, *arguments: str) -> None:
+def run(program: str, *arguments: str | Path) -> None:
     path = programs() / program
     account = ACCOUNT if os.geteuid() == 0 else None
     # To a file, not a pipe: the server inherits it, and a pipe would be read until the server ends.

@@ -13,7 +13,7 @@ from bird_webhooks.operate.mentions import Person
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import say
-from load_postgres.retention import KEPT
+from load_postgres.retention import KEPT, months
 from load_postgres.schema import CLOSED_FILES, LOADED_FILES
 
 # Only texts can name an address. Of jsonb that is its texts and names: as a text, its numbers may be longer than
@@ -167,7 +167,9 @@ class Table:
                     ) from error
 
     def _tables(self, connection: psycopg.Connection[Any]) -> list[Identifier]:
-        return [self.events, *self._there(connection, KEPT)]
+        """With the months that the retention has detached and not dropped yet: the table has them no more."""
+        going = [one for one in months(connection, self.schema, date.max) if one.state != "attached"]
+        return [self.events, *self._there(connection, KEPT), *(Identifier(self.schema, one.name) for one in going)]
 
     def _there(self, connection: psycopg.Connection[Any], *names: str) -> list[Identifier]:
         """Those that exist: an older release had none of them."""

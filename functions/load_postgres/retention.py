@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from load_postgres.schema import (
     LOCK,
+    SUPPRESSING_TYPES,
     Connection,
     columns,
     forget_files,
@@ -37,10 +38,8 @@ KEPT_COLUMNS = (
     "event_class", "type", "timestamp", "received_at", "event_key", "customer_id", "subaccount_id", "rcpt_to",
     "raw_rcpt_to", "list_id", "bounce_class", "campaign_id", "transactional", "fbtype",
 )  # fmt: skip
-# Bounces of all classes: a later version may judge a class in another way.
-TYPES = ("bounce", "out_of_band", "spam_complaint", "list_unsubscribe", "link_unsubscribe")
 NEEDED = SQL("type IN ({}) AND COALESCE(NULLIF(rcpt_to, ''), raw_rcpt_to) <> ''").format(
-    SQL(", ").join(map(Literal, TYPES))
+    SQL(", ").join(map(Literal, SUPPRESSING_TYPES))
 )
 # On a month that is to be dropped. A month that a user detached by hand has no such comment, and stays.
 GOING = "To be dropped by bird-webhooks: older than PostgresRetentionMonths"

@@ -20,8 +20,15 @@ from load_postgres.schema import IDENTITY_INDEX, INDEXES, LOADED_FILES, LOCK, Co
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-# An index that was dropped by hand stays dropped: its successor is built only where the older one is.
-REPLACED = {OLD_INDEX: IDENTITY_INDEX, "events_campaign_id": "events_campaign", "events_type": "events_type_date"}
+# An index that was dropped by hand stays dropped: its successors are built only where the older one is.
+ADDRESS_INDEXES = ("events_suppression", "events_address")
+REPLACED = {
+    OLD_INDEX: (IDENTITY_INDEX,),
+    "events_campaign_id": ("events_campaign",),
+    "events_type": ("events_type_date",),
+    "events_rcpt_to": ADDRESS_INDEXES,
+    "events_recipient": ADDRESS_INDEXES,
+}
 # While this waits for the parent's lock, all other sessions queue behind it.
 LOCK_TIMEOUT = "2s"
 MIN_SECONDS = 20
@@ -53,20 +60,20 @@ def keep_up(connection: Connection, schema: str, seconds: float, now: datetime |
 
 
 def replace_index(connection: Connection, schema: str, old: str, ends: float) -> None:
-    new = REPLACED[old]
-    if not index_state(connection, schema, new):
-        with limits(connection, lock=LOCK_TIMEOUT):
-            connection.execute(index(schema, new, new, "events", only=True))
-    for month in remaining_months(connection, schema, new):
-        left = ends - time.monotonic()
-        if left < MIN_SECONDS:
-            return
-        build(connection, schema, new, month, left)
-        logger.info("index of a month replaced", extra={"month": month, "index": new})
-    if index_state(connection, schema, new) == "valid":
+    for new in REPLACED[old]:
+        if not index_state(connection, schema, new):
+            with limits(connection, lock=LOCK_TIMEOUT):
+                connection.execute(index(schema, new, new, "events", only=True))
+        for month in remaining_months(connection, schema, new):
+            left = ends - time.monotonic()
+            if left < MIN_SECONDS:
+                return
+            build(connection, schema, new, month, left)
+            logger.info("index of a month replaced", extra={"month": month, "index": new})
+    if all(index_state(connection, schema, new) == "valid" for new in REPLACED[old]):
         with limits(connection, lock=LOCK_TIMEOUT):
             connection.execute(SQL("DROP INDEX {}").format(Identifier(schema, old)))
-        logger.info("index of the table replaced", extra={"index": new})
+        logger.info("index of the table replaced", extra={"index": old})
 
 
 def make_deletable(connection: Connection, schema: str) -> None:

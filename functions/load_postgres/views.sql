@@ -258,7 +258,7 @@ often AS (
     COALESCE(e.customer_id, '') AS customer_id,
     lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to)) AS rcpt_to,
     COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id
-  FROM events_deduplicated e
+  FROM events e
   WHERE e.type IN ('bounce', 'out_of_band')
     AND COALESCE(e.bounce_class, 0) NOT IN (10, 30, 90, 23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
@@ -273,7 +273,7 @@ often AS (
 -- A message that came back as an out-of-band bounce was not delivered.
 returned AS (
   SELECT COALESCE(e.customer_id, '') AS customer_id, e.message_id
-  FROM events_deduplicated e
+  FROM events e
   WHERE e.type = 'out_of_band' AND e.message_id <> ''
     AND COALESCE(e.bounce_class, 0) NOT IN (23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
     AND e.event_date >= current_date - interval '${SoftBounceDays}' day
@@ -286,7 +286,7 @@ mail AS (
     COALESCE(NULLIF(e.subaccount_id, ''), '0') AS subaccount_id,
     e.type, 1 AS step, COALESCE(e.timestamp, e.received_at) AS seen, e.event_date, e.event_key,
     COALESCE(e.message_id, '') AS message_id, e.bounce_class, NULLIF(e.campaign_id, '') AS campaign_id, 0 AS came_back
-  FROM events_deduplicated e
+  FROM events e
   WHERE e.type IN ('bounce', 'out_of_band')
     AND COALESCE(e.bounce_class, 0) NOT IN (10, 30, 90, 23, 25, 26, 50, 51, 52, 53, 54, 60, 80, 100)
     AND COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to) <> ''
@@ -297,7 +297,7 @@ mail AS (
     o.customer_id, o.rcpt_to, o.subaccount_id, e.type, 0 AS step, COALESCE(e.timestamp, e.received_at) AS seen,
     e.event_date, e.event_key, COALESCE(e.message_id, '') AS message_id, e.bounce_class,
     NULLIF(e.campaign_id, '') AS campaign_id, CASE WHEN r.message_id IS NULL THEN 0 ELSE 1 END AS came_back
-  FROM events_deduplicated e
+  FROM events e
   JOIN often o ON o.customer_id = COALESCE(e.customer_id, '')
     AND o.rcpt_to = lower(COALESCE(NULLIF(e.rcpt_to, ''), e.raw_rcpt_to))
     AND o.subaccount_id = COALESCE(NULLIF(e.subaccount_id, ''), '0')
@@ -505,7 +505,7 @@ SELECT
   e.target_link_url,
   e.message_id,
   e.event_key
-FROM events_deduplicated e
+FROM events e
 LEFT JOIN bounce_classes c ON c.bounce_class = e.bounce_class
 WHERE e.type IN (
     'injection', 'policy_rejection', 'generation_failure', 'generation_rejection', 'delay', 'delivery', 'bounce', 'out_of_band',

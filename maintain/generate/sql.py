@@ -36,7 +36,8 @@ DIALECTS = ("athena", "trino", "postgres", "duckdb")
 PARAMETERS = {"SoftBounceLimit": "5", "SoftBounceDays": "30"}  # any values, for parsing
 
 BY_MESSAGE = ROOT / "sql/by_message.sql"
-OF_SENT = "max(CASE WHEN metric IN ('delivered', 'bounced') THEN {column} END)"
+# NULL for a message that was neither delivered nor refused within the days: it is not counted.
+OF_SENT = "max(CASE WHEN delivered OR refused THEN {column} END)"
 # The queries made of it: name -> what it answers, column, meaning of the column
 BY = {
     "by_campaign": (
@@ -73,7 +74,11 @@ BY = {
     ),
 }
 # Bounces do not name their A/B test, but the injection of the message does.
-AB_VERSION = "max(ab_test_id || ' version ' || COALESCE(CAST(ab_test_version AS varchar), '(unknown)'))"
+AB_TEST = ("ab_test_id", "ab_test_version")
+AB_VERSION = (
+    "CASE WHEN bool_or(delivered OR refused) THEN "
+    "max(ab_test_id || ' version ' || COALESCE(CAST(ab_test_version AS varchar), '(unknown)')) END"
+)
 
 BOUNCE_CLASSES_HEAD = """\
 -- bounce_classes: Bird's bounce classes, and what each means for the recipient
@@ -136,6 +141,7 @@ UNION ALL
 SELECT {KEPT_NAMES}
 FROM {KEPT};
 """  # noqa: S608
+FROM_VIEW = "FROM events_deduplicated e"
 OF_ALL_TIME = "-- Of all time.\n  FROM events_deduplicated e\n"
 
 
@@ -250,8 +256,8 @@ def by_message_queries() -> dict[Path, str]:
             answers=answers,
             column=column,
             meaning=meaning,
-            of_metric=AB_VERSION if ab_test else f"max({column})",
-            of_message="max(ab_version)" if ab_test else OF_SENT.format(column=column),
+            columns=", ".join(dict.fromkeys([*(AB_TEST if ab_test else [column]), "mailbox_provider"])),
+            of_message=AB_VERSION if ab_test else OF_SENT.format(column=column),
             types="'injection', " if ab_test else "",
         )
     return made
@@ -339,7 +345,8 @@ def postgres_sql() -> str:
 
 
 def postgres_text(view: Text) -> str:
-    return view.sql.rstrip().replace(OF_ALL_TIME, "FROM suppression_events e\n")
+    """From the table, not the view of it: planning a view within a view, with all its columns, takes time."""
+    return view.sql.rstrip().replace(OF_ALL_TIME, "FROM suppression_events e\n").replace(FROM_VIEW, "FROM events e")
 
 
 def comments(view: str, answers: str, columns: Sequence[tuple[str, str]]) -> str:

@@ -30,51 +30,58 @@
 --   complaint_rate decimal(12,4): complaints at providers that report them, in percent of accepted there; NULL: not reported
 --   customer_id varchar: account at Bird
 -- Parameters: the days, in the line with `day`
--- Grouped by metric first: otherwise PostgreSQL works out the metric of an event for each column that names it.
-WITH metrics AS (
-  SELECT
-    customer_id,
-    message,
-    metric,
-    max(campaign_id) AS campaign_id,
-    max(mailbox_provider) AS provider,
-    max(CASE WHEN bounce_group = 'Hard' THEN 1 ELSE 0 END) AS hard,
-    max(CASE WHEN bounce_group = 'Block' THEN 1 ELSE 0 END) AS block,
-    min(seen) AS first_seen,
-    max(seen) AS last_seen,
-    min(target_link_url) AS one_link,
-    max(target_link_url) AS other_link
+-- OFFSET 0 leaves nothing out: it makes PostgreSQL work out the metric of an event, and each flag, once and not for each column
+-- that names it.
+WITH mail AS (
+  SELECT customer_id, message, metric, campaign_id, mailbox_provider, bounce_group, seen, target_link_url
   FROM mail_events
   WHERE event_date >= current_date - interval '30' day
     AND type IN (
       'delivery', 'bounce', 'out_of_band', 'delay', 'open', 'initial_open', 'amp_open', 'amp_initial_open',
       'click', 'amp_click', 'list_unsubscribe', 'link_unsubscribe', 'spam_complaint'
     )
-  GROUP BY customer_id, message, metric
+  OFFSET 0
+),
+flags AS (
+  SELECT
+    customer_id, message, campaign_id, mailbox_provider, seen, target_link_url,
+    metric = 'delivered' AS delivered,
+    metric = 'bounced' AS refused,
+    metric = 'returned' AS returned,
+    metric IN ('bounced', 'returned') AND bounce_group = 'Hard' AS hard,
+    metric IN ('bounced', 'returned') AND bounce_group = 'Block' AS block,
+    metric IN ('delayed', 'delayed_again') AS delayed,
+    metric IN ('opened', 'clicked') AS opened,
+    metric = 'opened_by_proxy' AS by_proxy,
+    metric = 'prefetched' AS prefetched,
+    metric = 'clicked' AS clicked,
+    metric = 'unsubscribed' AS unsubscribed,
+    metric = 'complained' AS complained
+  FROM mail
+  OFFSET 0
 ),
 messages AS (
   SELECT
     customer_id,
-    max(CASE WHEN metric IN ('delivered', 'bounced') THEN campaign_id END) AS campaign_id,
-    max(CASE WHEN metric = 'delivered' THEN provider END) AS provider,
-    max(CASE WHEN metric = 'delivered' THEN 1 ELSE 0 END) AS delivered,
-    max(CASE WHEN metric = 'bounced' THEN 1 ELSE 0 END) AS refused,
-    max(CASE WHEN metric = 'returned' THEN 1 ELSE 0 END) AS returned,
-    max(CASE WHEN metric IN ('bounced', 'returned') THEN hard ELSE 0 END) AS hard,
-    max(CASE WHEN metric IN ('bounced', 'returned') THEN block ELSE 0 END) AS block,
-    max(CASE WHEN metric IN ('delayed', 'delayed_again') THEN 1 ELSE 0 END) AS delayed,
-    max(CASE WHEN metric IN ('opened', 'opened_by_proxy', 'clicked') THEN 1 ELSE 0 END) AS opened,
-    max(CASE WHEN metric = 'opened_by_proxy' THEN 1 ELSE 0 END) AS by_proxy,
-    max(CASE WHEN metric IN ('opened', 'clicked') THEN 1 ELSE 0 END) AS otherwise,
-    max(CASE WHEN metric = 'prefetched' THEN 1 ELSE 0 END) AS prefetched,
-    max(CASE WHEN metric = 'unsubscribed' THEN 1 ELSE 0 END) AS unsubscribed,
-    max(CASE WHEN metric = 'complained' THEN 1 ELSE 0 END) AS complained,
-    min(CASE WHEN metric = 'delivered' THEN first_seen END) AS delivered_at,
-    min(CASE WHEN metric = 'clicked' THEN first_seen END) AS first_click,
-    max(CASE WHEN metric = 'clicked' THEN last_seen END) AS last_click,
-    min(CASE WHEN metric = 'clicked' THEN one_link END) AS one_link,
-    max(CASE WHEN metric = 'clicked' THEN other_link END) AS other_link
-  FROM metrics
+    max(CASE WHEN delivered OR refused THEN campaign_id END) AS campaign_id,
+    max(CASE WHEN delivered THEN mailbox_provider END) AS provider,
+    bool_or(delivered) AS delivered,
+    bool_or(refused) AS refused,
+    bool_or(returned) AS returned,
+    bool_or(hard) AS hard,
+    bool_or(block) AS block,
+    bool_or(delayed) AS delayed,
+    bool_or(opened) AS opened,
+    bool_or(by_proxy) AS by_proxy,
+    bool_or(prefetched) AS prefetched,
+    bool_or(unsubscribed) AS unsubscribed,
+    bool_or(complained) AS complained,
+    min(CASE WHEN delivered THEN seen END) AS delivered_at,
+    min(CASE WHEN clicked THEN seen END) AS first_click,
+    max(CASE WHEN clicked THEN seen END) AS last_click,
+    min(CASE WHEN clicked THEN target_link_url END) AS one_link,
+    max(CASE WHEN clicked THEN target_link_url END) AS other_link
+  FROM flags
   GROUP BY customer_id, message
 ),
 counts AS (
@@ -82,27 +89,27 @@ counts AS (
     m.campaign_id,
     m.customer_id,
     count(*) AS sent,
-    count(*) FILTER (WHERE m.delivered = 1) AS delivered,
-    count(*) FILTER (WHERE m.delivered = 1 AND m.returned = 0) AS accepted,
-    count(*) FILTER (WHERE m.delivered = 1 AND m.returned = 0 AND r.complaints > 0) AS accepted_by_reporters,
-    count(*) FILTER (WHERE m.refused = 1 OR m.returned = 1) AS bounced,
-    count(*) FILTER (WHERE m.hard = 1) AS hard,
-    count(*) FILTER (WHERE m.block = 1) AS block,
-    count(*) FILTER (WHERE m.delayed = 1) AS delayed,
-    count(*) FILTER (WHERE m.opened = 1) AS opened,
-    count(*) FILTER (WHERE m.by_proxy = 1 AND m.otherwise = 0) AS opened_by_proxy,
-    count(*) FILTER (WHERE m.prefetched = 1 AND m.opened = 0) AS unmeasurable,
+    count(*) FILTER (WHERE m.delivered) AS delivered,
+    count(*) FILTER (WHERE m.delivered AND NOT m.returned) AS accepted,
+    count(*) FILTER (WHERE m.delivered AND NOT m.returned AND r.complaints > 0) AS accepted_by_reporters,
+    count(*) FILTER (WHERE m.refused OR m.returned) AS bounced,
+    count(*) FILTER (WHERE m.hard) AS hard,
+    count(*) FILTER (WHERE m.block) AS block,
+    count(*) FILTER (WHERE m.delayed) AS delayed,
+    count(*) FILTER (WHERE m.opened OR m.by_proxy) AS opened,
+    count(*) FILTER (WHERE m.by_proxy AND NOT m.opened) AS opened_by_proxy,
+    count(*) FILTER (WHERE m.prefetched AND NOT m.opened AND NOT m.by_proxy) AS unmeasurable,
     count(m.last_click) AS clicked,
     count(*) FILTER (
       WHERE m.last_click <= m.delivered_at + interval '10' second
         OR (m.one_link <> m.other_link AND m.last_click <= m.first_click + interval '5' second)
     ) AS likely_scanners,
-    count(*) FILTER (WHERE m.unsubscribed = 1) AS unsubscribed,
-    count(*) FILTER (WHERE m.complained = 1) AS complaints,
-    count(*) FILTER (WHERE m.complained = 1 AND r.complaints > 0) AS complaints_reported
+    count(*) FILTER (WHERE m.unsubscribed) AS unsubscribed,
+    count(*) FILTER (WHERE m.complained) AS complaints,
+    count(*) FILTER (WHERE m.complained AND r.complaints > 0) AS complaints_reported
   FROM messages m
   LEFT JOIN complaint_reporters r ON r.mailbox_provider = m.provider
-  WHERE (m.delivered = 1 OR m.refused = 1) AND m.campaign_id IS NOT NULL
+  WHERE m.campaign_id IS NOT NULL
   GROUP BY m.campaign_id, m.customer_id
 )
 SELECT

@@ -97,6 +97,11 @@ def dropping(loader: Database, months: int, seconds: float = 60) -> int:
     return loader.drop_months(seconds)
 
 
+def as_erase_sees_it(server: Postgres) -> Table:
+    where = {"host": server.host, "port": server.port, "user": server.username, "password": server.password}
+    return Table(Stack("", lambda *_: None, 0), make_conninfo("", dbname=server.dbname, **where), "bird")
+
+
 def random_events(seed: int) -> dict[date, list[dict[str, str]]]:
     """What makes and unmakes candidates, of few persons, over fourteen months and the last weeks."""
     chance = random.Random(seed)  # noqa: S311
@@ -267,8 +272,7 @@ def test_a_person_is_erased_from_what_is_kept_and_from_copies_of_the_views(serve
     database.execute("CREATE MATERIALIZED VIEW bird.list AS SELECT * FROM bird.list_export")
     database.execute("CREATE MATERIALIZED VIEW bird.counts AS SELECT count(*) AS persons FROM bird.list")
     database.execute("CREATE MATERIALIZED VIEW bird.never AS SELECT * FROM bird.list_export WITH NO DATA")
-    where = {"host": server.host, "port": server.port, "user": server.username, "password": server.password}
-    table = Table(Stack("", lambda *_: None, 0), make_conninfo("", dbname=server.dbname, **where), "bird")
+    table = as_erase_sees_it(server)
     person = Erased(Person("month-3@example.com"))
     assert table.count(person) == 1
     table.delete(person)
@@ -277,6 +281,22 @@ def test_a_person_is_erased_from_what_is_kept_and_from_copies_of_the_views(serve
     assert column(database, "SELECT event_key FROM bird.suppression_events_kept") == []
     assert column(database, "SELECT email FROM bird.list") == ["month-0@example.com"]
     assert column(database, "SELECT persons FROM bird.counts") == [1]
+
+
+def test_a_person_is_erased_from_a_month_that_could_not_be_dropped(server, loader, database):
+    """It is no part of the table any more, and stays as long as a view of a user's reads it."""
+    months_of_bounces(loader, 0, 3, 4)
+    database.execute(f"CREATE VIEW bird.mine AS SELECT * FROM {named(4)}")  # noqa: S608
+    database.execute("CREATE MATERIALIZED VIEW bird.copy AS SELECT * FROM bird.mine")
+    assert dropping(loader, 1) == 1
+    table = as_erase_sees_it(server)
+    person = Erased(Person("month-4@example.com"))
+    assert table.count(person) == 2  # there, and in what is kept for the suppression list
+    table.delete(person)
+    table.refresh_copies()
+    assert table.count(person) == 0
+    assert column(database, "SELECT event_key FROM bird.mine") == ["mail-4"]
+    assert column(database, "SELECT event_key FROM bird.copy") == ["mail-4"]
 
 
 @pytest.mark.parametrize("left", [0, 1])
