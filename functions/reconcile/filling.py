@@ -307,10 +307,10 @@ def _keys_of(body: bytes) -> Iterator[Key]:
     """
     try:
         elements = _batch.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
     for one in elements:
-        for event_class, event in one["msys"].items():
+        for event_class, event in one.get("msys", {}).items():
             yield event.customer_id, event_class, event.type, event.event_id
 
 

@@ -183,6 +183,14 @@ def test_an_answer_that_fails_a_check_is_not_used(bird, five, waits, misbehaviou
     assert len(bird.requests) <= 4
 
 
+def test_an_answer_that_is_not_utf_8_is_not_used(api, monkeypatch):
+    monkeypatch.setattr(api, "_once", lambda *_: b'{"results":[{"\xff":1}],"total_count":1,"links":{"next":"\xff"}}')
+    with pytest.raises(UntrustedError, match="an answer that is not a page of events"):
+        api.count(HOUR, NEXT, TYPES)
+    with pytest.raises(UntrustedError, match="an answer that is not Bird's"):
+        api.webhook("1")
+
+
 def test_pages_without_an_end_are_not_read(bird, five, waits):
     """Once more has come than Bird announced, the answer is of no use, whatever follows."""
     bird.recording.misbehaviour.total_off_by = -4
