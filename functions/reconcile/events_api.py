@@ -533,6 +533,6 @@ def _error_text(body: bytes) -> str:
     try:
         errors = msgspec.json.decode(body)["errors"]
         said = [": ".join(str(one[name]) for name in ("message", "description") if one.get(name)) for one in errors]
-    except (msgspec.DecodeError, TypeError, KeyError, AttributeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError):
         said = []
     return " ".join("; ".join(filter(None, said)).split())[:MAX_TEXT_CHARACTERS] or "no reason given"

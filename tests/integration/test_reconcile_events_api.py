@@ -10,6 +10,7 @@ import pytest
 
 from bird_webhooks.simulator import bird_api
 from bird_webhooks.simulator.bird_events import Misbehaviour
+from reconcile import events_api
 from reconcile.events_api import (
     METRIC_OF_TYPE,
     CallBudget,
@@ -189,6 +190,10 @@ def test_an_answer_that_is_not_utf_8_is_not_used(api, monkeypatch):
         api.count(HOUR, NEXT, TYPES)
     with pytest.raises(UntrustedError, match="an answer that is not Bird's"):
         api.webhook("1")
+
+
+def test_a_reason_that_is_not_utf_8_is_none():
+    assert events_api._error_text(b'{"errors":[{"message":"\xff"}]}') == "no reason given"
 
 
 def test_pages_without_an_end_are_not_read(bird, five, waits):
