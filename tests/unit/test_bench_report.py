@@ -50,6 +50,8 @@ def test_a_goal_says_whether_it_is_reached_and_by_how_much():
         "MB",
     ]
     assert goal(16, 16, "MB", at_most=True).startswith("reached")
+    assert goal(0, 0, "rows", at_most=True).startswith("reached")
+    assert goal(0, 1.2, "speed").split()[:3] == ["NOT", "REACHED", "0.00"]
 
 
 def test_figures_are_added_in_order_although_several_contenders_work_at_once():
