@@ -25,7 +25,7 @@ SHOWN = [
     "18 events, 4 in the 7 days before.",
     "4 of 6 sent",
     "2 of 6 sent",
-    "1 of 3 where they are reported",
+    "by any provider of this mail within 90 days",
     "2 of 4 accepted",
     "1 of 4 accepted",
     "Fewer than 100 messages were sent",
