@@ -904,7 +904,7 @@ def test_one_recipient_and_one_message_are_found_by_an_index(aws, database):
     assert aws.deliver() == 0
     database.execute("ANALYZE bird.events")
     for sql, index in [
-        ("bird.recipient_engagement WHERE rcpt_to = 'one@example.com'", "events_2025_11_lower_idx"),
+        ("bird.recipient_engagement WHERE rcpt_to = 'one@example.com'", "events_2025_11_lower_event_date_idx"),
         (f"bird.message_timeline WHERE message_id = '{UUID}'", "events_2025_11_message_id_idx"),
     ]:
         assert index in "\n".join(column(database, f"EXPLAIN SELECT * FROM {sql}"))  # noqa: S608
