@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +17,7 @@ from bird_webhooks.operate.findings import Advice, failed, not_tried, warning
 from bird_webhooks.operate.quarantine import clean
 from bird_webhooks.stack import Stack
 from load_postgres.connection import region_of
+from report.rules import thresholds
 
 MIN_SCAN_BYTES = 10_000_000  # Athena refuses every query of a workgroup with less
 FEW_EXECUTIONS = 50
@@ -34,6 +36,7 @@ def checks(stack: Stack) -> Iterator[tuple[str, Callable[[Stack], str]]]:
         ("setting encryption", encryption),
         ("setting event sources", event_sources),
         ("setting concurrency", concurrency),
+        ("setting report", report),
         ("setting raw batches", raw_batches),
     )
 
@@ -78,6 +81,11 @@ ADVICE = {
         "The account lets few functions run at once: process and the loaders can starve ingest, and Bird hears 502",
         "ask AWS for a higher quota 'Concurrent executions' of Lambda",
         "docs/runbook.md#albrefusedbatchesalarm",
+    ),
+    "setting report": Advice(
+        "CloudFormation cannot judge this value: the daily report and the alerts fail with it, each time",
+        "deploy with one as docs/settings.md describes it",
+        "docs/runbook.md#reporterrorsalarm",
     ),
     "setting raw batches": Advice(
         "S3 has not announced them (uploaded or copied in parts, no stack was there, or their place was just changed)",
@@ -291,6 +299,19 @@ def concurrency(stack: Stack) -> str:
     if count < FEW_EXECUTIONS:
         raise warning(f"the account lets {count} functions run at once")
     return f"the account lets {count:,} functions run at once"
+
+
+def report(stack: Stack) -> str:
+    parameters = stack.parameters()
+    try:
+        ZoneInfo(parameters.get("ReportTimezone", "UTC"))
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise failed(f"ReportTimezone: there is no time zone {clean(parameters['ReportTimezone'])}") from None
+    try:
+        thresholds(parameters.get("DeliverabilityThresholds", ""))
+    except ValueError as error:
+        raise failed(f"DeliverabilityThresholds: {clean(str(error))}") from None
+    return "time zone and thresholds can be used"
 
 
 def logical(stack: Stack, name: str) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import sqlglot
@@ -305,6 +306,26 @@ def test_a_database_with_capitals_is_named():
 )
 def test_workgroup(found, status):
     assert finding(verify_settings.workgroup, target({"get_work_group": {"WorkGroup": found}}))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found"),
+    [
+        ({}, ("ok", "time zone and thresholds can be used")),
+        ({"ReportTimezone": "America/Argentina/Ushuaia", "DeliverabilityThresholds": "blocked=2/10"}, ("ok", ANY)),
+        ({"ReportTimezone": "Europe/Foo"}, ("failed", "ReportTimezone: there is no time zone Europe/Foo")),
+        (
+            {"DeliverabilityThresholds": "least_volume=5, blocked=20/10"},
+            (
+                "failed",
+                "DeliverabilityThresholds: blocked=20/10: two percentages, the first not above the second, are needed",
+            ),
+        ),
+        ({"DeliverabilityThresholds": "hard=0/1"}, ("failed", ANY)),
+    ],
+)
+def test_report(parameters, found):
+    assert finding(verify_settings.report, target(**parameters))[:2] == found
 
 
 @pytest.mark.parametrize(
