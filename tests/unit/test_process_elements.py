@@ -251,6 +251,12 @@ def test_half_a_million_steps_of_repair_are_made_of_a_batch_and_the_rest_of_its_
     assert (quarantined(added(alone)[1]), split_batch.fits(alone, 1)) == ([(0, "not JSON")], True)
 
 
+def test_a_sound_batch_is_split_as_an_older_release_did():
+    """Its parts are there already, by number: other ones would be refused as another content."""
+    spaced = b'{"msys":{"message_event":{"event_id":"1",%b"type":"open"}}}' % (b" " * 9_000)
+    assert [body.count(b"msys") for body in split_batch.split_body(b"[%b]" % b",".join([spaced] * 150))] == [100, 50]
+
+
 @pytest.mark.parametrize("blank", ["\u0085", "\u00a0", "\u2003", "\u3000"])
 def test_each_token_of_a_repair_is_counted_or_ends_at_a_counted_character(blank):
     """Otherwise a mebibyte of words between other blanks would be 300,000 tokens and no step."""
