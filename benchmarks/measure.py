@@ -116,7 +116,7 @@ class Run:
 
 def goal(measured: float, wanted: float, what: str, *, at_most: bool = False) -> str:
     """One line: reached or not, and by how much; a factor below 1 is what is missing."""
-    factor = (wanted / measured if at_most else measured / wanted) if measured else float("inf")
+    factor = measured / wanted if not at_most else wanted / measured if measured else float("inf")
     verdict = "reached" if factor >= 1 else "NOT REACHED"
     limit = f"{'at most' if at_most else 'of'} {wanted:.2f}"
     return f"{verdict:12} {measured:8.2f} {limit}, x {factor:.2f}  {what}"

@@ -110,11 +110,12 @@ def element(event: Event) -> bytes:
 
 def values(body: bytes) -> Any:
     """Of JSON, whatever numbers are in it: msgspec refuses 1e999, and Python whole numbers of thousands of digits. The
-    latter stay text.
+    latter stay text. Bytes that are not UTF-8 become U+FFFD, as process makes them.
 
     Errors: ValueError, RecursionError.
     """
-    return json.loads(body, parse_int=lambda digits: digits if len(digits) > _MOST_DIGITS else int(digits))
+    text = body.decode("utf-8-sig", "replace")
+    return json.loads(text, parse_int=lambda digits: digits if len(digits) > _MOST_DIGITS else int(digits))
 
 
 def id_text(raw: Raw) -> str:
@@ -127,7 +128,7 @@ def _geo_ip(raw: Raw) -> Raw:
     try:
         members = _members.decode(raw)
         zip_code = _text.decode(members["zip"])
-    except (msgspec.DecodeError, KeyError):
+    except (ValueError, KeyError):
         return raw
     if not _ZIP.fullmatch(zip_code):
         return raw

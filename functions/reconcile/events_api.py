@@ -413,7 +413,7 @@ class EventsApi:
         body = self._ask(path, query, EVENTS_GRANT)
         try:
             page = _page.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise UntrustedError("an answer that is not a page of events") from None
         if page.total_count < 0 or len(page.results) > per_page:
             raise UntrustedError("a page that contradicts the question")
@@ -423,7 +423,7 @@ class EventsApi:
         try:
             body = self._ask(path, query, grant)
             return msgspec.convert(_results.decode(body).results, kind)
-        except (msgspec.DecodeError, RecursionError, _TooLargeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _TooLargeError):
             raise UntrustedError("an answer that is not Bird's") from None
 
     def _ask(self, path: str, query: Mapping[str, str], grant: str) -> bytes:
@@ -533,6 +533,6 @@ def _error_text(body: bytes) -> str:
     try:
         errors = msgspec.json.decode(body)["errors"]
         said = [": ".join(str(one[name]) for name in ("message", "description") if one.get(name)) for one in errors]
-    except (msgspec.DecodeError, TypeError, KeyError, AttributeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError):
         said = []
     return " ".join("; ".join(filter(None, said)).split())[:MAX_TEXT_CHARACTERS] or "no reason given"

@@ -276,7 +276,9 @@ def addresses(body: bytes) -> set[str]:
         waiting = [body.decode(errors="replace")]
     while waiting:
         match waiting.pop():
-            case str(text) if "@" in text or "%40" in text:
+            case str(raw) if "@" in raw or "%40" in raw:
+                # As process reads it, with U+FFFD for half of a surrogate pair.
+                text = raw.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
                 for way in {text, unquote(text)}:
                     named = _ADDRESS.findall(way)
                     found.update([way] if way.count("@") == 1 else [], named, (one.strip(_QUOTES) for one in named))
@@ -290,7 +292,7 @@ def addresses(body: bytes) -> set[str]:
 def _any(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except msgspec.ValidationError:  # a number that it refuses
+    except ValueError:  # a number that it refuses, half of a surrogate pair, bytes that are not UTF-8
         return values(body)
 
 
@@ -307,10 +309,10 @@ def _keys_of(body: bytes) -> Iterator[Key]:
     """
     try:
         elements = _batch.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
     for one in elements:
-        for event_class, event in one["msys"].items():
+        for event_class, event in one.get("msys", {}).items():
             yield event.customer_id, event_class, event.type, event.event_id
 
 

@@ -73,10 +73,12 @@ def query(since: datetime, now: datetime) -> str:
 def section(rows: Iterable[Mapping[str, object]], since: datetime, now: datetime) -> Section | None:
     """Of the view's rows; None if nothing was compared. The map begins with `since`.
 
-    The sentence does not: whatever the page's days are, it is that of `bird-webhooks completeness`.
+    The sentence does not: whatever the page's days are, it is that of `bird-webhooks completeness`; but of the page's
+    days if nothing is compared any more.
     """
     known = [cell_of(row) for row in rows]
-    cells, recent = [one for one in known if one.hour >= since], [one for one in known if one.hour >= now - LOOK_BACK]
+    cells = [one for one in known if one.hour >= since]
+    recent = [one for one in known if one.hour >= now - LOOK_BACK] or cells
     if not cells:
         return None
     first, last = min(cell.hour for cell in cells), max(cell.hour for cell in cells)

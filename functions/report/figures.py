@@ -271,7 +271,7 @@ AFTER_AT = re.compile(r"\[[^\]\s]*\]?|[^\s<>()\[\]\"',;]+")
 AT = re.compile("[@\uff20\ufe6b]|=40")
 ENCODED_WORD = re.compile(r"=\?[^\s?]+\?[bq]\?[^\s?]*\?=", re.IGNORECASE)
 ESCAPE = re.compile(r"\\+u([0-9a-f]{4})", re.IGNORECASE)
-LAST_WORD = re.compile(r"(?<=\s)\S+\Z")
+LAST_WORD = re.compile(r"\S+\Z")
 LONGEST_TEXT = 500  # characters of a mail server's answer or a campaign's name; also bounds the time for masking
 
 

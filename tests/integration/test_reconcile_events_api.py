@@ -10,6 +10,7 @@ import pytest
 
 from bird_webhooks.simulator import bird_api
 from bird_webhooks.simulator.bird_events import Misbehaviour
+from reconcile import events_api
 from reconcile.events_api import (
     METRIC_OF_TYPE,
     CallBudget,
@@ -181,6 +182,18 @@ def test_an_answer_that_fails_a_check_is_not_used(bird, five, waits, misbehaviou
         list(api.events(HOUR, NEXT, kinds))
     assert str(refused.value) == reason
     assert len(bird.requests) <= 4
+
+
+def test_an_answer_that_is_not_utf_8_is_not_used(api, monkeypatch):
+    monkeypatch.setattr(api, "_once", lambda *_: b'{"results":[{"\xff":1}],"total_count":1,"links":{"next":"\xff"}}')
+    with pytest.raises(UntrustedError, match="an answer that is not a page of events"):
+        api.count(HOUR, NEXT, TYPES)
+    with pytest.raises(UntrustedError, match="an answer that is not Bird's"):
+        api.webhook("1")
+
+
+def test_a_reason_that_is_not_utf_8_is_none():
+    assert events_api._error_text(b'{"errors":[{"message":"\xff"}]}') == "no reason given"
 
 
 def test_pages_without_an_end_are_not_read(bird, five, waits):

@@ -98,7 +98,13 @@ def test_a_lost_batch_is_found_and_stored_once(bird, here, raw, nobody):
     assert raw.puts == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"\x1f\x8b", b"{}", b'[{"msys":{}},7]', b'[{"msys":{"a":{"type":"b"}}}]'])
+NO_BATCHES = [
+    *(b"", b"\x1f\x8b", b"{}", b'[{"msys":{}},7]', b'[{"msys":{"a":{"type":"b"}}}]', b"[{}]", b'[{"other":{}}]'),
+    b'[{"msys":{"a":{"customer_id":"\xff","type":"b","event_id":"c"}}}]',
+]
+
+
+@pytest.mark.parametrize("body", NO_BATCHES)
 def test_a_senders_batch_of_the_same_name_does_not_stop_it(bird, here, raw, nobody, body):
     recorded(bird, here, [event(1)], lost=[0])
     raw.put_once("backfill-20261126T12-delivery-x", body)

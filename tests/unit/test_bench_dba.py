@@ -82,7 +82,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("quick", "size"), SIZES)
-def test_a_quick_run_makes_few_rows_and_has_all_its_figures(monkeypatch, quick, size):
+def test_a_quick_run_makes_few_rows_and_has_all_its_figures(monkeypatch, tmp_path, quick, size):
     asked: list[dict[str, Any]] = []
 
     def child(module: str, arguments: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
@@ -90,6 +90,7 @@ def test_a_quick_run_makes_few_rows_and_has_all_its_figures(monkeypatch, quick, 
         return {"rows": 17654, "milliseconds": ASKED, "heap_fetches": 0, "making_seconds": 7, "asking_seconds": 4}
 
     monkeypatch.setattr(dba, "child", child)
+    monkeypatch.setattr(dba, "WORK", tmp_path)  # .local/bench is not there before the first benchmark
     run = Run(quick)
     [measures] = dba.measure(run)
     assert [{name: value for name, value in one.items() if name != "keep_in"} for one in asked] == [size]

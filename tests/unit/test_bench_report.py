@@ -50,6 +50,8 @@ def test_a_goal_says_whether_it_is_reached_and_by_how_much():
         "MB",
     ]
     assert goal(16, 16, "MB", at_most=True).startswith("reached")
+    assert goal(0, 0, "rows", at_most=True).startswith("reached")
+    assert goal(0, 1.2, "speed").split()[:3] == ["NOT", "REACHED", "0.00"]
 
 
 def test_figures_are_added_in_order_although_several_contenders_work_at_once():
@@ -217,3 +219,11 @@ def test_athena_charges_ten_megabytes_at_least():
     assert costs.athena({"bytes": 1, "gets": 0, "lists": 0}) == pytest.approx(10 / 1024 / 1024 * 5)
     read = {"bytes": 2**40, "gets": 1_000_000, "lists": 1_000_000}
     assert costs.athena(read) == pytest.approx(5 + 0.4 + 5)
+
+
+def test_the_applications_page_gives_the_costs_of_alarms_and_secrets_that_the_tables_have():
+    """As many with HTTP_API, which that page is about, as with the load balancer of the tables."""
+    counted = json.loads(monthly.COUNTS.read_text())["settings"]
+    cost = counted["alarms"] * PRICES["alarm_month"]["price"] + counted["secrets"] * PRICES["secret_month"]["price"]
+    page = (monthly.PAGE.parent / "sar-readme.md").read_text()
+    assert f"about ${cost:.2f} a\nmonth for alarms and two secrets" in page

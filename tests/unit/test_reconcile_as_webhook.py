@@ -1,6 +1,7 @@
 """An event of Bird's Events API becomes what the webhook sends for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -77,6 +78,12 @@ def test_the_postal_code_is_a_number_where_it_can_be(zip_code, expected):
     made = event(geo_ip={"country": "DE", "latitude": 52.52, "zip": zip_code, "postal_code": "01067"})
     got = json.loads(element(made))["msys"]["track_event"]["geo_ip"]
     assert got == {"country": "DE", "latitude": 52.52, "zip": expected, "postal_code": "01067"}
+
+
+def test_a_postal_code_that_is_no_text_keeps_its_bytes():
+    made = event()
+    place = msgspec.Raw(b'{"zip":"caf\xe9"}')
+    assert b'"geo_ip":{"zip":"caf\xe9"}' in element(replace(made, fields={**made.fields, "geo_ip": place}))
 
 
 def test_metadata_keeps_its_bytes():

@@ -156,6 +156,20 @@ def test_addresses_are_found_beside_a_number_of_any_size(number):
     assert "person@example.com" in addresses(body)
 
 
+READ_BY_PROCESS = {
+    b"\xff caf\xe9": ("\ufffd caf\ufffd", "caf\ufffd"),
+    rb"\ud83d cut": ("\ufffd cut", "cut"),
+    rb"\udc00": ("\ufffd",),
+}
+
+
+@pytest.mark.parametrize("text", READ_BY_PROCESS)
+def test_addresses_are_found_beside_what_is_no_text(text):
+    """A subject that is cut in the midst of an emoji, or that is not UTF-8."""
+    assert "person@example.com" in addresses(b'{"subject":"%b","rcpt_to":"person@example.com"}' % text)
+    assert addresses(b'{"x":"%b@example.com"}' % text) <= {f"{name}@example.com" for name in READ_BY_PROCESS[text]}
+
+
 @pytest.mark.parametrize("number", ODD_NUMBERS)
 def test_an_event_with_a_number_of_any_size_is_filled_in_once_and_as_it_is(number):
     raw = Raw()

@@ -911,10 +911,10 @@ def test_a_field_with_another_value_does_not_pass_and_is_named():
     assert "rcpt_to" in calibration.in_words(result)
 
 
-@pytest.mark.parametrize("number", ["1e999", "1" * 5000])
-def test_numbers_of_any_size_are_compared(number):
+@pytest.mark.parametrize("value", [b"1e999", b"1" * 5000, b'"caf\xe9"', rb'"\ud83d cut"'])
+def test_numbers_of_any_size_and_what_is_no_text_are_compared(value):
     fields = event(1, TEN).fields
-    odd = replace(event(1, TEN), fields={**fields, "rcpt_meta": msgspec.Raw(b'{"n":%b}' % number.encode())})
+    odd = replace(event(1, TEN), fields={**fields, "rcpt_meta": msgspec.Raw(b'{"n":%b}' % value)})
     batch = b"[%b]" % element(odd)
     raw = Raw(SimpleNamespace(get_object=lambda **names: {"Body": io.BytesIO(batch)}), "raw-bucket", "raw")
     assert calibrated([odd], [here()], raw.sent)["passed"] is True

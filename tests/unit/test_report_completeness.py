@@ -60,6 +60,11 @@ def test_the_sentence_is_about_the_same_time_whatever_the_days_of_the_page_are()
     assert [run.left for run in found.rows[0].runs] == [0]
 
 
+def test_what_was_proved_before_the_comparison_was_switched_off_is_said():
+    found = section([row(hour, "open") for hour in range(-24 * 40, -24 * 20)], since=TEN - timedelta(days=45))
+    assert (found.sentence, found.proved) == ("proved complete until 5 November, 10:00 UTC", True)
+
+
 def test_all_types_together_come_last():
     found = section([row(1, "*", "provisional"), row(0, "open"), row(0, "bounce")])
     assert [one.type for one in found.rows] == ["bounce", "open", "*"]

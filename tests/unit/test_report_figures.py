@@ -219,6 +219,7 @@ def test_a_long_text_is_cut_and_takes_no_time(text):
 def test_no_part_of_an_address_is_left_where_a_long_text_is_cut(address):
     for place in range(475, 500):
         assert masked("x" * place + " " + address).strip("x …") in ("", "<address>", "<encoded>")
+        assert masked("x" * place + "<" + address).strip("x <…") in ("", "address>", "encoded>")
 
 
 @pytest.mark.parametrize(
