@@ -251,7 +251,7 @@ def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
             code = error.response["Error"]["Code"]
             if code == KEY_WAITS:
                 raise OperateError(
-                    "nothing was erased: the key of hashes in the rows will be deleted in some days, and tells until then "
+                    "nothing was erased: the key of hashes in the rows will be deleted in days, and tells until then "
                     f"whose they are. Run `aws secretsmanager restore-secret --secret-id {secret}`, then this again"
                 ) from error
             if secret in keys or code != KEY_GONE:

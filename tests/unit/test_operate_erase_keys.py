@@ -33,7 +33,5 @@ def test_a_key_that_can_be_restored_is_not_passed_over():
     """Until it is deleted for good the hashes are the person's, and the command would say that nothing is left."""
     stack: Any = OfAStack({"own": "key"})
     stack.storage_record = {"hash_key": "InvalidRequestException"}
-    with pytest.raises(
-        OperateError, match=r"^nothing was erased: .* restore-secret --secret-id Invalid"
-    ):
+    with pytest.raises(OperateError, match=r"^nothing was erased: .* restore-secret --secret-id Invalid"):
         list(erase.hashes(stack, "person@example.com", []))
