@@ -14,6 +14,7 @@ from bird_webhooks.moving.parquet_rows import parquet_rows
 from bird_webhooks.operate import files
 from bird_webhooks.stack import Stack
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TIMESTAMP, ColumnType
+from process.layouts import Layouts
 from process.normalise import StoredBatch
 from process.protection import Protection, names
 from process.rows import Rows
@@ -38,6 +39,11 @@ type Row = dict[str, Any]
 class LakeRows:
     stack: Stack
 
+    @cached_property
+    def _layouts(self) -> Layouts:
+        """One decoder for all calls: making one takes longer than reading an event."""
+        return Layouts()
+
     def of_date(self, day: date) -> Iterator[Row]:
         """Each event at least once. Errors: UnreadableError, for a damaged file."""
         kind = self.stack.parameters()["OutputFormat"]
@@ -48,8 +54,11 @@ class LakeRows:
             yield from parquet_rows(chunks) if kind == "PARQUET" else _csv_rows(chunks)
 
     def of_elements(self, elements: Sequence[bytes], received_at: datetime) -> Iterator[Row]:
-        """As process would write them, with what the stack drops and hashes; of an element twice, one row."""
-        rows = Rows(protection=self._protection)
+        """As process would write them, with what the stack drops and hashes; of an element twice, one row.
+
+        By one thread at a time.
+        """
+        rows = Rows(layouts=self._layouts, protection=self._protection)
         rows.add(StoredBatch("", "", int(received_at.timestamp() * 1000), b"[%b]" % b",".join(elements)))
         for day in rows.take_days():
             columns = [day.rows[name].to_pylist() for name in day.rows.schema.names]

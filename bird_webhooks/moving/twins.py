@@ -4,6 +4,7 @@ The key of such an event is a hash of the bytes that Bird sent. A database has k
 key would be another one, and the event would count twice.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,10 +37,13 @@ class Twins:
     _lock: Lock = field(default_factory=Lock)
 
     @cached_property
+    def _rows(self) -> LakeRows:
+        return LakeRows(self.stack)
+
+    @cached_property
     def _came(self) -> sqlite3.Connection:
         database = sqlite3.connect("", check_same_thread=False)
-        database.execute("CREATE TABLE came (account TEXT, type TEXT, second INTEGER, element BLOB)")
-        database.execute("CREATE INDEX known ON came (second, type, account)")
+        database.execute("CREATE TABLE came (what BLOB PRIMARY KEY, element BLOB) WITHOUT ROWID")
         return database
 
     def close(self) -> None:
@@ -47,38 +51,42 @@ class Twins:
 
     def came_before(self, found: Found) -> bool:
         """Whether this import has met the event already, in other bytes. `found` has a time."""
-        values = (found.account, found.type, (found.timestamp or 0) // 1000)
-        sql = "SELECT element FROM came WHERE account IS ? AND type = ? AND second = ?"
         with self._lock:
-            others = [element for (element,) in self._came.execute(sql, values)]
-            if found.element in others:
+            said = self._what(found)
+            if said is None:
                 return False
-            if others and self._what(found) in [self._what(found._replace(element=one)) for one in others]:
-                return True
-            self._came.execute("INSERT INTO came VALUES (?, ?, ?, ?)", (*values, found.element))
-        return False
+            what, element = _digest(repr(sorted(said)).encode()), _digest(found.element)
+            self._came.execute("INSERT OR IGNORE INTO came VALUES (?, ?)", (what, element))
+            [(first,)] = self._came.execute("SELECT element FROM came WHERE what = ?", (what,))
+        return bool(first != element)
 
     def has(self, found: Found) -> bool:
         """Whether the lake has it. `found` has a time."""
-        said = self._what(found)
+        with self._lock:
+            said = self._what(found)
         return any(said in self._known(_moment(found).date() + days) for days in AROUND)
 
-    def _what(self, found: Found) -> What:
-        [row] = LakeRows(self.stack).of_elements([found.element], _moment(found))
-        return _what(row)
+    def _what(self, found: Found) -> What | None:
+        """None if process would make no row of it. One at a time: `_rows` keeps a decoder."""
+        rows = list(self._rows.of_elements([found.element], _moment(found)))
+        return _what(rows[0]) if rows else None
 
     def _known(self, day: date) -> set[What]:
         with self._lock:
             if not self._of_date:
                 self.before_reading()
             if day not in self._of_date:
-                rows = LakeRows(self.stack).of_date(day)
+                rows = self._rows.of_date(day)
                 self._of_date[day] = {_what(row) for row in rows if row.get("event_id") is None}
             return self._of_date[day]
 
 
 def _moment(found: Found) -> datetime:
     return datetime.fromtimestamp((found.timestamp or 0) / 1000, UTC)
+
+
+def _digest(what: bytes) -> bytes:
+    return hashlib.blake2b(what, digest_size=16).digest()
 
 
 def _what(row: dict[str, Any]) -> What:

@@ -64,8 +64,7 @@ LOOKS = 4
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_SEARCHED_BYTES = 4 * 1024 * 1024 * 1024
 SHOWN = 20
-# Of a secret that is deleted, or will be in some days.
-KEY_GONE = ("ResourceNotFoundException", "InvalidRequestException")
+KEY_GONE, KEY_WAITS = "ResourceNotFoundException", "InvalidRequestException"  # the second can be restored for some days
 KEPT = ("ContentType", "ContentEncoding", "CacheControl", "StorageClass")
 
 UNSEEN = """\
@@ -244,12 +243,18 @@ def report(
 
 def hashes(stack: Stack, address: str, keys: list[str]) -> Iterator[str]:
     """The address's hashes as process makes them, with the stack's key, with the one that it or a stack before it over
-    the same lake had, and with earlier keys."""
+    the same lake had, and with earlier keys. Errors: OperateError."""
     for secret in dict.fromkeys([*lake_hash_keys(stack), *keys]):
         try:
             key = stack.secret_text(secret).encode()
         except ClientError as error:
-            if secret in keys or error.response["Error"]["Code"] not in KEY_GONE:
+            code = error.response["Error"]["Code"]
+            if code == KEY_WAITS:
+                raise OperateError(
+                    "nothing was erased: the key of hashes in the rows will be deleted in days, and tells until then "
+                    f"whose they are. Run `aws secretsmanager restore-secret --secret-id {secret}`, then this again"
+                ) from error
+            if secret in keys or code != KEY_GONE:
                 raise
             say(f"rows with a hash of the address alone are not found, because the key is gone: {secret}")
         else:

@@ -14,8 +14,8 @@ from bird_webhooks.stack import Stack
 from process.bounds import LIGHT, LIMITS, MAX_REPAIR_STEPS, BeyondBoundsError
 from process.elements import UnreadableBatchError, parts, repair_steps
 from process.gzip_body import NotGzipError, decompressed
-from process.normalise import StoredBatch
-from process.rows import TOO_MUCH, Rows
+from process.normalise import StoredBatch, UnreadableElementError, element
+from process.rows import REPAIRABLE, TOO_MUCH, Rows
 
 # Elements of a part: within every limit of process.
 ELEMENTS = min(LIMITS[1:])
@@ -66,18 +66,30 @@ def fits(body: bytes, stored_bytes: int) -> bool:
 def split_body(body: bytes) -> Iterator[bytes]:
     """All elements in their order, also damaged ones. Errors: UnreadableBatchError, OperateError."""
     some: list[bytes] = []
+    steps = 0
     for part in parts(body):
         if len(part.raw) > LIMITS.body_bytes - 2:
             raise OperateError(f"an element is larger than {LIMITS.body_bytes} bytes: no part can hold it")
-        with_it = [*some, part.raw]
-        too_long = sum(map(len, with_it)) > LIGHT.body_bytes - 1024
-        if some and (len(with_it) > ELEMENTS or too_long or sum(map(repair_steps, with_it)) > MAX_REPAIR_STEPS):
+        too_long = sum(map(len, some)) + len(part.raw) > LIGHT.body_bytes - 1024
+        more = steps_to_repair(part.raw)
+        if some and (len(some) == ELEMENTS or too_long or steps + more > MAX_REPAIR_STEPS):
             yield joined(some)
-            some = []
+            some, steps = [], 0
         if part.raw:
             some.append(part.raw)
+            steps += more
     if some:
         yield joined(some)
+
+
+def steps_to_repair(raw: bytes) -> int:
+    """0 for what process does not repair: sound batches keep the parts that an older release has stored of them."""
+    try:
+        element(raw)
+    except UnreadableElementError as error:
+        if str(error) in REPAIRABLE:
+            return repair_steps(raw)
+    return 0
 
 
 def joined(elements: list[bytes]) -> bytes:

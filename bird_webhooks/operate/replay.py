@@ -31,7 +31,7 @@ AT_ONCE = 8
 EXAMINED_AT_ONCE = 500
 SQS_TAKES = 10  # messages in one request
 SHOWN = 20
-MAX_KEY_CHARACTERS = 900  # S3 takes 1,024 bytes
+MAX_KEY_BYTES = 900  # S3 takes 1,024, the prefix among them
 ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 GONE = ("404", "NoSuchKey", "NotFound")
 
@@ -73,7 +73,7 @@ def keys_by_id(stack: Stack, ids: Iterable[str]) -> Iterator[str]:
 
 
 def is_key(name: str) -> bool:
-    return 0 < len(name) <= MAX_KEY_CHARACTERS and name.isprintable() and not name.endswith("/")
+    return name.isprintable() and 0 < len(name.encode()) <= MAX_KEY_BYTES and not name.endswith("/")
 
 
 def keys_of(stack: Stack, *below: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
 from load_postgres.identity import OLD_INDEX, has_index
@@ -32,6 +33,8 @@ REPLACED = {
 # While this waits for the parent's lock, all other sessions queue behind it.
 LOCK_TIMEOUT = "2s"
 MIN_SECONDS = 20
+# Indexes and months, so that one that cannot be built is tried once as long as the execution environment lives.
+TOO_LONG: set[tuple[str, str]] = set()
 ANALYZE_AFTER = timedelta(days=7)
 # A message is in the queue for 14 days at most, and as long in the dead-letter queue.
 OLD_MARKS = "DELETE FROM {} WHERE loaded_at < now() - interval '30 days'"
@@ -68,7 +71,8 @@ def replace_index(connection: Connection, schema: str, old: str, ends: float) ->
             left = ends - time.monotonic()
             if left < MIN_SECONDS:
                 return
-            build(connection, schema, new, month, left)
+            if not built(connection, schema, new, month, left):
+                return
             logger.info("index of a month replaced", extra={"month": month, "index": new})
     if all(index_state(connection, schema, new) == "valid" for new in REPLACED[old]):
         with limits(connection, lock=LOCK_TIMEOUT):
@@ -134,6 +138,19 @@ def remaining_months(connection: Connection, schema: str, new: str) -> list[str]
         ORDER BY c.relpages, c.relname"""
     names = [quoted(connection, schema, "events"), quoted(connection, schema)]
     return [name for (name,) in connection.execute(sql, [*names, quoted(connection, schema, new)])]
+
+
+def built(connection: Connection, schema: str, new: str, month: str, seconds: float) -> bool:
+    """False if a value of the month is too long for the index, which the older one did not have: that one stays."""
+    if (new, month) in TOO_LONG:
+        return False
+    try:
+        build(connection, schema, new, month, seconds)
+    except psycopg.errors.ProgramLimitExceeded:
+        TOO_LONG.add((new, month))
+        logger.error("a value is too long for an index", extra={"month": month, "index": new})
+        return False
+    return True
 
 
 def build(connection: Connection, schema: str, new: str, month: str, seconds: float) -> None:

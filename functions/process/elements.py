@@ -173,7 +173,8 @@ def _is_json(raw: bytes) -> bool:
 # --- Repair -----------------------------------------------------------------------------------------------------------
 
 # A string that nothing closes is a token, too: or each quote in it would be tried to its end.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|,(?=[ \t\r\n]*+[}\]])|[^\s"{}\[\],:]++', re.DOTALL)
+# JSON's blanks are ASCII's. Another one is a part of a word: if it ended one, `repair_steps` would have to count it.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|,(?=[ \t\r\n]*+[}\]])|[^\s"{}\[\],:]++', re.DOTALL | re.ASCII)
 _VALUE = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 _IN_STRING = re.compile(
     r"(?P<good>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"

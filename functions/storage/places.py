@@ -132,7 +132,8 @@ def renewed(given: Given, before: Given | None, record: Record) -> Record:
 
 
 def undone(given: Given, failed: Given, record: Record) -> Record:
-    """The record after an update that is rolled back, which had put its own keys there; places stay named.
+    """The record after an update that is rolled back, which had put its own keys there; places stay named,
+    and those are named again that it was to forget.
 
     The key that a failed update had made is deleted with it. One that it was given exists, and the rows may need it.
     """
@@ -141,4 +142,4 @@ def undone(given: Given, failed: Given, record: Record) -> Record:
         tombstone_key = given.tombstone_key
     if hash_key == failed.hash_key and (given.hash_key or not failed.hash_key_is_given):
         hash_key = given.hash_key
-    return Record(record.raw, record.lakes, tombstone_key, hash_key)
+    return Record(list(dict.fromkeys([*record.raw, *given.places])), record.lakes, tombstone_key, hash_key)

@@ -360,6 +360,11 @@ def test_replay_of_an_id_that_is_no_key_sends_nothing(aws, run, odd):
     assert (status, said[:53]) == (1, "bird-webhooks: there is no raw batch B Event Data/sha")
 
 
+def test_a_key_is_as_long_as_its_utf_8():
+    """S3 answers a longer one by an error that is none of a missing object, and the command would end with it."""
+    assert [replay.is_key("\u65e5" * count) for count in (300, 301)] == [True, False]
+
+
 def test_replay_of_a_batch_that_is_not_there_sends_nothing(aws, run):
     aws.store("one")
     status, _, said = run("replay", "--batch", "one", "gone")

@@ -1,6 +1,7 @@
 """load_postgres in a database that belongs to others: their objects, users, settings and readers."""
 
 import logging
+import random
 import re
 import threading
 import time
@@ -253,6 +254,26 @@ def test_indexes_of_an_older_release_are_replaced_unless_they_were_dropped(loade
     expected = {*others, "events_campaign", "events_suppression", "events_address"}
     assert set(column(database, names.format("bird.events"))) == expected
     assert {len(column(database, names.format(f"bird.events_2025_{month}"))) for month in (10, 11, 12)} == {6}
+
+
+def test_a_value_that_the_older_index_did_not_have_keeps_nothing_else_from_being_done(
+    loader, database, monkeypatch, caplog
+):
+    """Release 0.2 had no index of raw_rcpt_to. An index row has 2,704 bytes at most, compressed."""
+    newer = {"events_suppression", "events_address"}
+    older = {name: text for name, text in tables.INDEXES.items() if name not in newer}
+    with monkeypatch.context() as release:
+        release.setattr(tables, "INDEXES", {**older, "events_rcpt_to": "INDEX {name} ON {events} (lower(rcpt_to))"})
+        loader.load(NOVEMBER, rows("1"))
+    monkeypatch.setattr(upkeep, "TOO_LONG", set())
+    long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=6_000))  # noqa: S311
+    database.execute("UPDATE bird.events SET type = 'bounce', rcpt_to = NULL, raw_rcpt_to = %s", [long])
+    for _ in range(2):
+        upkeep.keep_up(database, "bird", 120)
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said == ["a value is too long for an index"]
+    assert column(database, "SELECT to_regclass('bird.events_rcpt_to') IS NOT NULL") == [True]
+    assert upkeep.last_analyzed(database, "bird") is not None
 
 
 def test_figures_of_a_campaign_come_from_an_index_alone(loader, database):

@@ -322,6 +322,18 @@ def test_an_update_that_is_rolled_back_leaves_no_key_of_its_own(s3, ask, stack_s
     assert ask("Update", again, before)["Status"] == "SUCCESS"
 
 
+def test_an_update_that_is_rolled_back_forgets_no_place(s3, ask, stack_state):
+    """A stack that is made over the lake later has the record alone."""
+    before = properties(FormerRawPlaces="elsewhere/raw")
+    ask("Create", before)
+    failed = properties(FormerRawPlaces="", SettingsToReset="FormerRawPlaces")
+    assert ask("Update", failed, before)["Status"] == "SUCCESS"
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw"]
+    stack_state.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+    assert ask("Update", before, failed)["Status"] == "SUCCESS"
+    assert record(s3)["raw"] == [f"{RAW_BUCKET}/raw", "elsewhere/raw"]
+
+
 def test_a_creation_that_is_rolled_back_leaves_its_own_lake_bucket_empty(s3, ask, stack_state):
     own = properties(ExistingRawBucket="", ExistingLakeBucket="")
     ask("Create", own)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bird_webhooks.operate import parts as split_batch
+from process import elements as elements_module
 from process.bounds import LIMITS, MAX_ORIGINAL_BYTES, BeyondBoundsError
 from process.elements import Part, parts, repaired, split
 from process.gzip_body import NotGzipError, decompressed
@@ -89,6 +90,7 @@ def test_boundaries_of_elements_in_damaged_bodies(body, expected):
         pytest.param(rb'{"a":"\\ud83d \\x \"\/\b"}', {"a": '\\ud83d \\x "/\b'}, id="what only looks so"),
         pytest.param(b'{"a":NaN,"b":[007,-1.5e3,.5]}', {"a": "NaN", "b": ["007", -1500, ".5"]}, id="values"),
         pytest.param(b'{"a":[1,],"b":"x,]",}', {"a": [1], "b": "x,]"}, id="commas"),
+        pytest.param('{"a":1\u00a0000}'.encode(), {"a": "1\u00a0000"}, id="a blank that is none of JSON's"),
     ],
 )
 def test_damage_is_repaired_where_it_is(raw, expected):
@@ -247,6 +249,19 @@ def test_half_a_million_steps_of_repair_are_made_of_a_batch_and_the_rest_of_its_
     # but not of one that has too many by itself: that would not help
     alone = b"[%b]" % (long % (1, b"\x01" * 500_000))
     assert (quarantined(added(alone)[1]), split_batch.fits(alone, 1)) == ([(0, "not JSON")], True)
+
+
+def test_a_sound_batch_is_split_as_an_older_release_did():
+    """Its parts are there already, by number: other ones would be refused as another content."""
+    spaced = b'{"msys":{"message_event":{"event_id":"1",%b"type":"open"}}}' % (b" " * 9_000)
+    assert [body.count(b"msys") for body in split_batch.split_body(b"[%b]" % b",".join([spaced] * 150))] == [100, 50]
+
+
+@pytest.mark.parametrize("blank", ["\u0085", "\u00a0", "\u2003", "\u3000"])
+def test_each_token_of_a_repair_is_counted_or_ends_at_a_counted_character(blank):
+    """Otherwise a mebibyte of words between other blanks would be 300,000 tokens and no step."""
+    raw = b'{"msys":{"a":{"s":%b}}}' % (f"x{blank}" * 1_000).encode()
+    assert len(elements_module._TOKEN.findall(raw.decode())) <= elements_module.repair_steps(raw)
 
 
 def test_a_hundred_elements_are_within_every_limit():

@@ -420,9 +420,17 @@ def test_ingest_and_process_keep_their_rights_until_another_place_is_accepted(te
 def test_another_lake_bucket_registers_the_dates_there_once_it_is_accepted(template):
     """CloudFormation calls a custom resource again only if a property of it changes."""
     resources = template["Resources"]
-    registered = resources["DatesRegistered"]
-    assert registered["Properties"]["LakeBucket"] == resources["Storage"]["Properties"]["LakeBucket"]
-    assert "Storage" in registered["DependsOn"]
+    registered = resources["DatesRegistered"]["Properties"]
+    assert registered["LakeBucket"] == resources["Storage"]["Properties"]["LakeBucket"]
+    assert registered["ServiceToken"] == {"Fn::GetAtt": ["TableMaintenanceFunction", "Arn"]}
+
+
+@pytest.mark.parametrize("name", ["TableMaintenance", "LoadPostgres", "PublishEvents"])
+def test_an_update_whose_lake_bucket_is_refused_never_reaches_what_reads_it(template, name):
+    """The hour would move all dates to the other bucket, and files of the old one would be refused, and forgotten."""
+    for kind in ("Function", "Role"):
+        depends = template["Resources"][name + kind]["DependsOn"]
+        assert "Storage" in ([depends] if isinstance(depends, str) else depends), kind
 
 
 @pytest.mark.parametrize(("prefix", "filtered"), [("raw", "raw/"), ("B Event Data", "B+Event+Data/")])
