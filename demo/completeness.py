@@ -18,7 +18,7 @@ from bird_webhooks.simulator.sender import DROPPED, TOO_LARGE, Basic, Sender
 from bird_webhooks.terminal import step
 from local_aws.deploy import Deployed, scale_time
 from local_aws.emulator import Emulator
-from reconcile.proved import Cell, State, proved_until
+from reconcile.proved import LOOK_BACK, Cell, State, proved_until
 
 API_KEY = "0123456789abcdef0123456789abcdef01234567"
 BATCHES, EVENTS_A_BATCH, HOURS = 60, 50, 6
@@ -103,7 +103,7 @@ def compared(stack: Deployed, enough: Callable[[list[Cell]], bool]) -> tuple[lis
         step(f"  {completeness.said_of_run(facts)}")
         fetched += (facts or {}).get("filled_events", 0)
         now = datetime.now(UTC)
-        cells, state, _ = completeness.known(stack.stack, now - completeness.LOOK_BACK, now)
+        cells, state, _ = completeness.known(stack.stack, now - LOOK_BACK, now)
         if enough(cells) or time.monotonic() > deadline:
             return cells, fetched
         if state.get("held_by"):

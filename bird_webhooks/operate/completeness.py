@@ -16,11 +16,10 @@ from bird_webhooks.errors import OperateError
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json, say
 from reconcile import calibration
-from reconcile.proved import ALL, Cell, State, proved_until, sentence
+from reconcile.proved import ALL, LOOK_BACK, Cell, State, proved_until, sentence
 from reconcile.verdicts import Verdicts
 
 FUNCTION = "ReconcileFunction"
-LOOK_BACK = timedelta(days=12)
 TABLE_HOURS = timedelta(hours=48)
 STILL_RUNS = "this run takes longer, up to 13 minutes, and goes on; what is shown is from before"
 OFF = "off: it needs BirdApiKeySecretArn, and Reconcile=true"

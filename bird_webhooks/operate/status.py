@@ -31,7 +31,7 @@ from bird_webhooks.terminal import print_json
 from ingest.metrics import REASONS
 from process import day_state
 from reconcile import calibration
-from reconcile.proved import State, proved_until, sentence
+from reconcile.proved import LOOK_BACK, State, proved_until, sentence
 
 DAY = timedelta(days=1)
 PERIOD_SECONDS = 300
@@ -385,7 +385,7 @@ def complete(stack: Stack) -> Line:
     if not completeness.is_on(stack):
         return Line(f"not compared with Bird: {completeness.OFF}", None)
     now = datetime.now(UTC)
-    cells, state, calibrated = completeness.known(stack, now - completeness.LOOK_BACK, now)
+    cells, state, calibrated = completeness.known(stack, now - LOOK_BACK, now)
     said = sentence(cells, now)
     notices = list(completeness.notices(state, on=True))
     if cells and not calibrated.get("passed"):

@@ -39,7 +39,7 @@ from bird_webhooks.operate.verify_advice import ADVICE, ALARMS_CHANGED, NAME_AND
 from bird_webhooks.postgres import connected
 from bird_webhooks.stack import Stack
 from bird_webhooks.terminal import print_json, say
-from reconcile.proved import State, sentence
+from reconcile.proved import LOOK_BACK, State, sentence
 from register_webhook.bird_api import BirdApi, BirdError, NotNowError
 from register_webhook.webhook import UnusableSettingError, api_key, same_target
 from report.athena import Athena, QueryFailedError
@@ -613,7 +613,7 @@ class Verification:
         if not completeness.is_on(self.stack):
             raise not_tried(f"not compared with Bird: {completeness.OFF}")
         now = datetime.now(UTC)
-        cells, state, _ = completeness.known(self.stack, now - completeness.LOOK_BACK, now)
+        cells, state, _ = completeness.known(self.stack, now - LOOK_BACK, now)
         said = "; ".join([sentence(cells, now), *completeness.notices(state, on=True)])
         if any(cell.state in (State.GAP, State.SURPLUS) for cell in cells) or state.get("lost"):
             raise warning(said)

@@ -5,13 +5,14 @@ Each check gives the words for its line, or raises a Finding.
 
 import base64
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from botocore.exceptions import ClientError
 
+from bird_webhooks.arguments import time_zone
 from bird_webhooks.operate import unannounced
 from bird_webhooks.operate.findings import Advice, failed, not_tried, warning
 from bird_webhooks.operate.quarantine import clean
@@ -304,8 +305,8 @@ def concurrency(stack: Stack) -> str:
 def report(stack: Stack) -> str:
     parameters = stack.parameters()
     try:
-        ZoneInfo(parameters.get("ReportTimezone", "UTC"))
-    except (ValueError, OSError, ZoneInfoNotFoundError):
+        time_zone(parameters.get("ReportTimezone", "UTC"))
+    except ArgumentTypeError:
         raise failed(f"ReportTimezone: there is no time zone {clean(parameters['ReportTimezone'])}") from None
     try:
         thresholds(parameters.get("DeliverabilityThresholds", ""))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from reconcile.proved import ALL, DONE, HOUR, RETENTION, Cell, State
+from reconcile.proved import ALL, DONE, HOUR, RETENTION, SETTLED, Cell, State
 
 # The Events API does not cover relay and A/B test events, and an sms_status has no id.
 # https://docs.bird.com/api/email-api/events
@@ -154,7 +154,7 @@ def state_of(
         if known.before(hour, kind):
             return State.BEFORE, ""
         return (State.EXPIRED if times.expired(hour, now) else State.GAP), ""
-    if last and last.state in (State.PROVED, State.FILLED, State.ERASED) and counted.ours <= last.ours:
+    if last and last.state in SETTLED and counted.ours <= last.ours:
         return last.state, HAD_MORE  # its index has lost events that were equal to ours once
     if last and last.state is State.GAP and last.ours < counted.ours <= (last.theirs or 0):
         return (State.FILLED if last.filled else State.PROVED), HAD_MORE

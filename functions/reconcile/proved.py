@@ -11,6 +11,7 @@ from enum import StrEnum
 
 HOUR = timedelta(hours=1)
 RETENTION = timedelta(days=10)  # of Bird's Events API
+LOOK_BACK = timedelta(days=12)  # of what is older, all is proved or never will be
 # The cell of an hour whose types were not counted one by one yet.
 ALL = "*"
 # The note of an unknown cell whose type this version does not know.
@@ -31,8 +32,10 @@ class State(StrEnum):
     ERASED = "erased"  # what is missing is of erased persons
 
 
+# Equal to what Bird has, or once was.
+SETTLED = {State.PROVED, State.FILLED, State.ERASED}
 # Nothing of such a cell can still change what is here.
-DONE = {State.PROVED, State.FILLED, State.ERASED, State.UNPROVABLE, State.BEFORE, State.EXPIRED}
+DONE = SETTLED | {State.UNPROVABLE, State.BEFORE, State.EXPIRED}
 # Worth a sentence: in this order.
 REMARKABLE = (State.GAP, State.SURPLUS, State.EXPIRED, State.UNKNOWN)
 

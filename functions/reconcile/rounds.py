@@ -32,7 +32,7 @@ from reconcile.events_api import (
     Webhook,
 )
 from reconcile.filling import Filled
-from reconcile.proved import ALL, HOUR, NEW_TYPE, Cell, State, proved_until
+from reconcile.proved import ALL, HOUR, NEW_TYPE, SETTLED, Cell, State, proved_until
 from reconcile.verdicts import Verdicts
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,6 @@ IDS_A_RUN = 50_000
 EDGE = timedelta(seconds=5)  # how far a second may be off between the webhook and the Events API
 OLD = timedelta(days=8)  # two days are left to fill what Bird forgets after ten
 NOT_KNOWN_HERE = "other types"
-SETTLED = (State.PROVED, State.FILLED, State.ERASED)
 OF_MAIL = tuple(sorted(CLASS_OF_TYPE.keys() - INGEST_TYPES - UNPROVABLE))
 MOST_KEPT = 50  # batches that are named in the state
 FAILURES_IN_A_ROW = 5  # after them the run ends

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
-from report.proved import ALL, HOUR, Cell, State, exceptions, proved_until, sentence
+from report.proved import ALL, HOUR, LOOK_BACK, Cell, State, exceptions, proved_until, sentence
 
 # Worst first; in a legend and in the order of the table below the map.
 COLOURS = {
@@ -26,7 +26,6 @@ COLOURS = {
     State.UNPROVABLE: "#d0d5da",
 }
 OPEN = (State.GAP, State.SURPLUS, State.EXPIRED, State.UNKNOWN, State.LATE)
-LOOK_BACK = timedelta(days=12)  # of what is older, all is proved or never will be
 MOST_LISTED = 30
 ROW_HEIGHT = 12
 
