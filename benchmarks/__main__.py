@@ -40,8 +40,7 @@ def main() -> int:
         return 2
     run = Run(quick=os.environ.get("QUICK", "") not in ("", "0"))
     WORK.mkdir(parents=True, exist_ok=True)
-    # The alternatives' packages are compiled, like those that come with Lambda. The artefacts stay as `sam build` left
-    # them, in a directory that is not written to.
+    # The alternatives' packages are compiled, like those that come with Lambda, and like ours by `make build`.
     run.progress("compiling the packages of .venv-bench")
     compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
     report: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "quick": run.quick}
