@@ -57,7 +57,7 @@ class Deployed:
 
 
 def build(template: Path = TEMPLATE) -> Path:
-    """Build and compile into .aws-sam next to the template, unless the sources are unchanged. Returns the built template."""
+    """Build and compile into .aws-sam beside the template, unless sources are unchanged. Returns the built template."""
     if not template.exists():
         raise LocalAwsError(f"there is no {template} to build")
     built = template.parent / ".aws-sam/build"
