@@ -310,7 +310,7 @@ def test_batches_where_they_lay_before_are_listed_and_replayed(aws, run, before)
     )
     named = ["B Event Data/one.json", "s3://before/raw/old-1.json"]
     listed = run("replay", "--since", "1h", "--dry-run")[1].splitlines()
-    assert listed == [*named, "2 batches would be replayed"]
+    assert (sorted(listed[:-1]), listed[-1]) == (named, "2 batches would be replayed")
     assert run("replay", "--batch", "old-1")[0] == 0
     [message] = aws.sqs.receive_message(QueueUrl=aws.queue("process"))["Messages"]
     [raw] = raw_objects(Message("1", message["Body"]))
