@@ -183,6 +183,7 @@ def test_only_batches_whose_rows_are_missing_are_replayed_and_then_the_file_goes
     assert run()[0] == 0
 
 
+@pytest.mark.nightly
 def test_a_file_stays_as_long_as_one_of_its_rows_is_missing(aws, run, still_open, monkeypatch):
     aws.damage(aws.first)
     aws.process_works = False
@@ -219,6 +220,7 @@ def test_a_closed_file_gives_way_to_a_version_without_it(aws, run):
     assert lease["owner"].startswith("check-lake ")
 
 
+@pytest.mark.nightly
 def test_a_closed_file_that_is_gone_comes_back(aws, run):
     aws.s3.delete_object(Bucket=LAKE, Key=f"{aws.location()}0000-00.parquet")
     assert run()[1].splitlines()[0].endswith("0000-00.parquet  is gone")
@@ -226,6 +228,7 @@ def test_a_closed_file_that_is_gone_comes_back(aws, run):
     assert (aws.seen(), aws.state().files_gone) == (["1", "3", "4", "5"], 0)
 
 
+@pytest.mark.nightly
 def test_a_late_file_that_stops_the_next_version_gives_way(aws, run):
     before = aws.keys("events/")
     aws.store("late", ("7", DAY))
@@ -242,6 +245,7 @@ def test_a_late_file_that_stops_the_next_version_gives_way(aws, run):
     assert (aws.seen(), aws.state().files_gone) == (["1", "3", "4", "5", "7", "8"], 0)
 
 
+@pytest.mark.nightly
 def test_a_file_that_the_replay_wrote_again_stays(aws, run, still_open):
     aws.store("alone", ("9", DAY))
     before = aws.keys("events/")
@@ -254,6 +258,7 @@ def test_a_file_that_the_replay_wrote_again_stays(aws, run, still_open):
     assert aws.seen() == ["1", "3", "4", "5", "9"]
 
 
+@pytest.mark.nightly
 def test_what_raw_no_longer_has_is_said(aws, run, still_open):
     aws.damage(aws.first)
     aws.parameters["RawRetentionDays"] = "2"
@@ -266,6 +271,7 @@ def test_what_raw_no_longer_has_is_said(aws, run, still_open):
     assert aws.first in aws.keys("events/")
 
 
+@pytest.mark.nightly
 def test_without_raw_a_version_is_made_of_the_small_files_that_are_still_there(aws, run):
     """By the runbook: what is known of the date is removed, and the date closed."""
     aws.damage(f"{aws.location()}0000-00.parquet")

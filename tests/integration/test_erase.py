@@ -247,6 +247,7 @@ def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
     assert run("--yes")[0] == 0
 
 
+@pytest.mark.nightly
 def test_an_address_is_erased_where_raw_batches_lay_before(s3, aws, run):
     """findings/bugs-2.md F4: RawBucketName was changed, and the old bucket has everything."""
     fill(s3)
@@ -278,6 +279,7 @@ def test_a_former_lake_bucket_is_named_and_not_called_clean(s3, run):
     assert "the former lake bucket lake-before may hold the address: delete it, or deploy a stack over it" in said
 
 
+@pytest.mark.nightly
 def test_parts_of_a_date_that_is_being_closed_go_whole(s3, run):
     fill(s3)
     s3.put_object(Bucket=LAKE, Key="maintenance/work/event_date=2016-04-18/1/00000.arrows", Body=b"compressed")
@@ -320,6 +322,7 @@ def test_a_batch_stays_what_it_was_but_for_the_events(s3, run):
     assert s3.get_object(Bucket=RAW, Key="raw/broken.json")["Body"].read() == b"[]"
 
 
+@pytest.mark.nightly
 def test_rows_stay_in_order_and_in_their_file(s3, run):
     fill(s3)
     [key] = [item["Key"] for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events/")["Contents"]]
@@ -337,6 +340,7 @@ def stored_at(s3, aws, key: str) -> datetime:
     return found
 
 
+@pytest.mark.nightly
 def test_a_batch_keeps_its_time_however_often_it_is_put_back(s3, aws, run):
     fill(s3)
     before = {item["Key"]: item["LastModified"] for item in s3.list_objects_v2(Bucket=RAW)["Contents"]}
@@ -565,6 +569,7 @@ def test_what_cannot_be_read_is_named_and_is_status_1(s3, run, monkeypatch):
     assert "unreadable: s3://raw-bucket/raw/odd.json\n" in printed
 
 
+@pytest.mark.nightly
 def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run, monkeypatch):
     monkeypatch.setattr(erase, "MAX_UNZIPPED_BYTES", 1_000_000)
     fill(s3)
@@ -574,6 +579,7 @@ def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run, monkeypatch):
     assert holders(s3) == []
 
 
+@pytest.mark.nightly
 def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run):
     of_both = gzip.compress(json.dumps([event("31"), event("32", OTHER)]).encode())
     wrong_checksum = of_both[:-8] + bytes(4) + of_both[-4:]
@@ -647,6 +653,7 @@ def test_nobody_else_is_erased(s3, run):
     assert {row["rcpt_to"] for row in rows(s3)} == {"o'brien@example.com", "tom&brien@example.com"}
 
 
+@pytest.mark.nightly
 def test_it_says_that_athena_keeps_the_text_of_queries(s3, run):
     """A query with `WHERE rcpt_to = ...` leaves the address there."""
     fill(s3)
@@ -661,6 +668,7 @@ def test_what_was_stored_before_is_left_out_and_said(s3, run):
     assert "raw/plain.json" in holders(s3)
 
 
+@pytest.mark.nightly
 def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
     fill(s3)
     monkeypatch.setattr("sys.stdin", StringIO(f"{PERSON}\n"))
@@ -746,6 +754,7 @@ def test_a_repeat_that_process_left_out_is_found_in_its_raw_batch(s3, run):
     assert holders(s3) == []
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_a_repeat_is_found_in_a_batch_that_was_put_back_and_so_outlives_what_names_it(s3, run):
     third = "third@example.com"
@@ -772,6 +781,7 @@ def test_a_batch_that_s3_has_not_deleted_in_time_is_opened(s3, aws, mode, days_l
     assert search.answers_for(Stored.listed(RAW_PLACE, RAW, item)) == answered
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_a_repeat_that_closing_left_out_is_found_in_its_raw_batch(s3, run):
     """Bird's repeat under another batch id, hours later: only the first copy's row stays when the date is closed."""
@@ -786,6 +796,7 @@ def test_a_repeat_that_closing_left_out_is_found_in_its_raw_batch(s3, run):
     assert rows_of_lake(s3, "closed/") == {"2", "3"}
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_a_repeat_with_other_texts_takes_its_row_along(s3, run):
     """The row that stays does not name the person, the copy that gave way does."""
@@ -797,6 +808,7 @@ def test_a_repeat_with_other_texts_takes_its_row_along(s3, run):
     assert ids(s3) == ["2", "3"]
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_what_an_erasure_that_was_cut_short_had_found_is_looked_at_again(s3, aws, run, monkeypatch):
     """The rows are gone by then, so they tell of no raw batch."""
@@ -813,6 +825,7 @@ def test_what_an_erasure_that_was_cut_short_had_found_is_looked_at_again(s3, aws
     assert holders(s3) == []
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_a_small_file_of_a_closed_date_is_searched_where_the_person_is_in_the_date(s3, run):
     store(s3, "a", event("1"), event("2", OTHER))
@@ -870,6 +883,7 @@ def test_rows_that_once_lacked_fields_are_not_relied_on(s3, run, monkeypatch):
     assert holders(s3) == []
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_a_large_table_is_asked_in_parts_that_the_workgroup_allows(s3, aws, run):
     fill(s3)
@@ -950,6 +964,7 @@ def test_the_raw_batch_of_a_row_goes_with_it_however_old_it_is(s3, run):
     assert rows_of_lake(s3, "closed/") == {"2"}
 
 
+@pytest.mark.nightly
 def test_what_was_cut_short_is_looked_at_again_however_old_it_is(s3, aws, run, monkeypatch):
     monkeypatch.setattr(erase, "AT_ONCE", 1)
     store(s3, "a", event("1"), event("2", OTHER))
@@ -964,6 +979,7 @@ def test_what_was_cut_short_is_looked_at_again_however_old_it_is(s3, aws, run, m
     assert holders(s3) == []
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 @pytest.mark.parametrize("output_format", ["PARQUET", pytest.param("CSV", marks=pytest.mark.nightly)])
 def test_the_raw_batch_of_a_row_that_the_table_does_not_read_goes_with_it(s3, aws, run, monkeypatch, output_format):
@@ -983,6 +999,7 @@ def test_the_raw_batch_of_a_row_that_the_table_does_not_read_goes_with_it(s3, aw
     assert holders(s3) == []
 
 
+@pytest.mark.nightly
 @ROWS_ONLY
 def test_rows_that_come_between_two_queries_hide_no_batch(s3, aws, run):
     store(s3, "a", event("2", OTHER))

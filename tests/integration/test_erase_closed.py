@@ -190,6 +190,7 @@ def test_whatever_step_it_dies_at_readers_are_right_and_the_next_erasure_ends_it
     assert lake.events(tmp_path) == lake.sent
 
 
+@pytest.mark.nightly
 def test_a_version_that_was_on_its_way_is_given_up(lake, account, tmp_path):
     fill(lake)
     lake.put(CLOSED, "c", numbered(2, first=60), rcpt_to=OTHER)
@@ -204,6 +205,7 @@ def test_a_version_that_was_on_its_way_is_given_up(lake, account, tmp_path):
     assert holders(lake) == []
 
 
+@pytest.mark.nightly
 def test_a_closed_file_that_is_lost_stops_no_erasure_but_still_its_date(lake, account):
     fill(lake)
     [holding] = holders(lake)
@@ -216,6 +218,7 @@ def test_a_closed_file_that_is_lost_stops_no_erasure_but_still_its_date(lake, ac
     assert list(failed.reasons) == [CLOSED]
 
 
+@pytest.mark.nightly
 def test_a_file_that_no_state_names_is_written_again_where_it_is(lake, account):
     """Its state is lost, so it cannot be told whether readers are sent there."""
     fill(lake)

@@ -427,6 +427,7 @@ def test_late_files_of_a_closed_date_are_seen_though_no_further_date_is_closed(l
     assert lake.location(OLDER) == f"events/event_date={OLDER}/"
 
 
+@pytest.mark.nightly
 def test_a_bounded_number_of_older_dates_is_closed_in_a_run_the_newest_first(lake):
     days = [TODAY - timedelta(days=number) for number in range(2, 15)]
     for day in days:
@@ -491,6 +492,7 @@ def test_pieces_of_a_slice_are_read_some_at_once_in_order_within_memory(lake, tm
     assert at_once[1] <= most
 
 
+@pytest.mark.nightly
 def test_a_slice_that_memory_cannot_hold_is_said_to_be_inexact_and_the_view_judges(lake, tmp_path, many):
     lake.run(limits=Limits(held_bytes=100_000, slice_bytes=10**9, part_bytes=60_000))
     assert not lake.state(CLOSED).current.exact
@@ -511,6 +513,7 @@ def no_time(monkeypatch) -> Callable[[], Any]:
     return patched
 
 
+@pytest.mark.nightly
 def test_a_large_date_is_worked_off_over_several_runs(lake, tmp_path, many, no_time):
     with no_time():
         for runs in range(1, 1 + FILES // 8):
@@ -521,6 +524,7 @@ def test_a_large_date_is_worked_off_over_several_runs(lake, tmp_path, many, no_t
     assert lake.table(tmp_path, "events") == many
 
 
+@pytest.mark.nightly
 def test_a_lost_part_begins_the_date_again(lake, tmp_path, many, no_time):
     with no_time():
         lake.run(limits=SMALL_MEMORY)
