@@ -34,7 +34,7 @@ from load_postgres.messages import Message, messages
 from load_postgres.notification import PREFIXES, LakeFile, UnreadableMessageError, announced
 from load_postgres.quarantine import quarantine_object
 from load_postgres.rows import Rejected, event_date_of, from_table, parts_of, rows_of
-from load_postgres.schema import columns
+from load_postgres.schema import json_columns
 from load_postgres.table import Loaded, Mark, Part, Quarantine
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ def load_closed_file(one: ClosedFile, event_date: date, milliseconds_left: Calla
 
 def quarantine_for(file: LakeFile, first_row: int = 0) -> Quarantine:
     def quarantine(rejected: Sequence[Rejected]) -> None:
-        json_columns = {column.name for column in columns() if column.type == "jsonb"}
-        key, body = quarantine_object(file, rejected, json_columns, datetime.now(UTC), first_row)
+        key, body = quarantine_object(file, rejected, json_columns(), datetime.now(UTC), first_row)
         write_file(file.bucket, key, body, allow_http=_allow_http())
 
     return quarantine

@@ -212,7 +212,6 @@ def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
         keepalives_idle=30,
         tcp_user_timeout=30_000,
         autocommit=True,
-        prepare_threshold=None,
     )
 
 

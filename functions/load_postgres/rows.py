@@ -18,6 +18,7 @@ from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_csv
 
 from load_postgres.errors import PoisonError
+from load_postgres.schema import json_columns
 
 MAGIC = b"PAR1"
 # Of a closed file: a few MB of memory, and seconds of PostgreSQL's time.
@@ -114,13 +115,18 @@ def from_table(table: Table, event_date: date) -> Rows:
         mark = next(marks, "") or secrets.token_hex(8)
         data = to_csv(table, mark)
         if data.count(mark.encode()) == nulls:  # so no value holds it
-            return Rows(tuple(table.column_names), without_nul(data), mark, has_big_exponent(data))
+            return Rows(tuple(table.column_names), without_nul(data), mark, has_big_exponent(json_of(table)))
+
+
+def json_of(table: Table) -> bytes:
+    """Only its JSON columns: an eighth of its CSV."""
+    return to_csv(table.select([name for name in json_columns() if name in table.column_names]), "")
 
 
 def read_table(body: bytes) -> Table:
     check_magic(body)
     with arrow_panics_are_poison():
-        return read_parquet(BytesIO(body)).read_all()
+        return read_parquet(BytesIO(body), batch_size=ROWS_AT_ONCE).read_all()
 
 
 def parts_of(body: bytes) -> Iterator[Table]:
