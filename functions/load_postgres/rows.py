@@ -23,6 +23,8 @@ from load_postgres.schema import json_columns
 MAGIC = b"PAR1"
 # Of a closed file: a few MB of memory, and seconds of PostgreSQL's time.
 ROWS_AT_ONCE = 10_000
+# Of a file of Parquet: few, so that PostgreSQL soon has rows to insert; each part costs 1 to 2 ms beside its rows.
+ROWS_IN_PART = 2_000
 EVENT_DATE_COLUMN = "event_date"  # which files do not have: it is in the name of their folder
 EVENT_DATE = re.compile(r"/event_date=(\d{4}-\d{2}-\d{2})/")
 # What stands for null. The writer quotes neither these nor an empty text, so it must be something that no value
@@ -39,6 +41,10 @@ LONGEST_MANTISSA = 40  # in a longer one, this many characters before the expone
 LONGEST_FIELD = 2**30  # what PostgreSQL's text can hold; the default limit of Python's csv is 128 kB
 
 
+class NotPlainError(Exception):
+    """A value that looks like the null mark, or that jsonb may refuse: such rows go through the staging table."""
+
+
 class Rows(NamedTuple):
     """`copy_data` has no header; an unquoted field that equals `null` is null.
 
@@ -50,6 +56,39 @@ class Rows(NamedTuple):
     copy_data: bytes
     null: str
     big_exponents: bool = True
+
+    def parts(self) -> Iterator[bytes]:
+        """What COPY takes straight into the table. Errors: NotPlainError."""
+        if self.big_exponents:
+            raise NotPlainError
+        yield self.copy_data
+
+    def whole(self) -> "Rows":
+        return self
+
+
+class ParquetRows(NamedTuple):
+    """Rows that become CSV in parts: while PostgreSQL inserts one, the next is made."""
+
+    table: Table
+    event_date: date
+    null: str = NULL_MARKS[0]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.table.column_names, EVENT_DATE_COLUMN)
+
+    def parts(self) -> Iterator[bytes]:
+        """What COPY takes straight into the table. Errors: NotPlainError, also after some parts."""
+        for begin in range(0, self.table.num_rows, ROWS_IN_PART):
+            count = min(ROWS_IN_PART, self.table.num_rows - begin)  # arro3 refuses a slice that ends behind the table
+            part = from_table(self.table.slice(begin, count), self.event_date)
+            if part.null != self.null or part.big_exponents:
+                raise NotPlainError
+            yield part.copy_data
+
+    def whole(self) -> Rows:
+        return from_table(self.table, self.event_date)
 
 
 class Rejected(NamedTuple):
@@ -71,12 +110,12 @@ def event_date_of(key: str) -> date:
         raise PoisonError("the file's key has an event_date that is not a date") from None
 
 
-def rows_of(key: str, body: bytes) -> Rows:
+def rows_of(key: str, body: bytes) -> Rows | ParquetRows:
     """Errors: PoisonError."""
     if key.endswith(".csv"):
         return from_csv(body)
     if key.endswith(".parquet"):
-        return from_table(read_table(body), event_date_of(key))
+        return ParquetRows(read_table(body), event_date_of(key))
     raise PoisonError("the file is neither Parquet nor CSV")
 
 
