@@ -57,7 +57,7 @@ def measure(run: Run) -> list[Measures]:
     arguments = {
         "files": [str(path) for path in files],
         "arrivals": [wanted.arrival(number) * 1000 for number in range(wanted.batches)],
-        "rounds": run.rounds(5),
+        "rounds": run.rounds(4),
     }
     # process makes the files and load_postgres loads them, so both artefacts; their packages have the same versions.
     env = environment("LoadPostgresFunction")
