@@ -156,8 +156,8 @@ lock: ## Pin the dependency groups of pyproject.toml, newest versions, in requir
 
 ##@ Run
 .PHONY: build
-build: $(INSTALLED) ## Build the functions into .aws-sam
-	@$(VENV)/bin/sam build --cached --parallel
+build: $(INSTALLED) ## Build the functions into .aws-sam, compiled
+	@$(PYTHON) -m local_aws build
 
 .PHONY: sar
 sar: $(INSTALLED) ## Make, package and check the template for the Serverless Application Repository: make sar [BUCKET=...]

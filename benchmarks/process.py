@@ -79,7 +79,7 @@ def measure(run: Run) -> list[Measures]:
         run.alternate(1, [HANDLER], partial(measure_handler, measures, endpoint, files, wanted), "process with S3")
         run.alternate(1, [HANDLER], partial(measure_outage, after_outage, endpoint, files), "process, after an outage")
     cold = Measures("process, cold")
-    run.alternate(7, list(STARTS), partial(measure_start, cold), "process, cold")
+    run.alternate(21, list(STARTS), partial(measure_start, cold), "process, cold")
     run.goals.extend(cold_goals(cold))
     run.tables.append("\n".join(["## process: imports, ms of its own and with what it imports", "", *imports()]))
     return [measures, after_outage, cold]

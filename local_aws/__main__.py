@@ -1,6 +1,7 @@
-"""`make local` and `make local-down`: the stack on a local AWS, left running.
+"""`make local` and `make local-down`: the stack on a local AWS, left running. `make build`: what it is made of.
 
-    python -m local_aws up      deploy, write .local/outputs.json, leave it running
+    python -m local_aws build   build and compile the functions into .aws-sam
+    python -m local_aws up      the same; deploy, write .local/outputs.json, leave it running
     python -m local_aws down    stop it and remove everything
 
 LOCAL_AWS_PORT names the port (default: a free one); AUTH=true makes the emulator enforce IAM policies.
@@ -19,17 +20,22 @@ from local_aws.emulator import LOCAL, LocalAwsError
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("command", choices=["up", "down"])
+    parser.add_argument("command", choices=["build", "up", "down"])
     command = parser.parse_args().command
     local_emulator.forget_real_aws()
     try:
-        up() if command == "up" else down()
+        {"build": build, "up": up, "down": down}[command]()
     except LocalAwsError as error:
         print(f"local AWS: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def build() -> None:
+    step("building (sam build)")
+    step(f"built {local_stack.build().relative_to(local_emulator.ROOT)}")
 
 
 def up() -> None:

@@ -121,10 +121,12 @@ def forget_real_aws() -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that nothing uses, and that no connection takes meanwhile: Linux and macOS give those higher ones."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def start(port: int, *, auth: bool = False, bind: str = "127.0.0.1") -> Emulator:

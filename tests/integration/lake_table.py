@@ -10,7 +10,9 @@ import duckdb
 
 from process.columns import COLUMNS
 from process.lake_files import LakeFiles
+from tests.integration.stored import stored_objects
 
+DUCKDB = duckdb.connect()  # one for all queries: to begin one takes longer than to ask
 DESCRIPTOR: dict[str, Any] = {"Columns": [], "SerdeInfo": {}}
 
 
@@ -54,9 +56,9 @@ class LakeTable:
 
     def result_file(self, sql: str) -> str:
         self.asked.append(sql)
-        with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-            connection.execute("CREATE MACRO regexp_like(text, pattern) AS regexp_matches(text, pattern)")
-            connection.execute(f"CREATE VIEW events AS {self._rows(Path(folder))}")
+        with tempfile.TemporaryDirectory() as folder, DUCKDB.cursor() as connection:
+            connection.execute("CREATE TEMP MACRO regexp_like(text, pattern) AS regexp_matches(text, pattern)")
+            connection.execute(f"CREATE TEMP VIEW events AS {self._rows(Path(folder))}")
             result = Path(folder, "result.csv")
             connection.execute(f"COPY ({sql}) TO '{result}' (HEADER, FORCE_QUOTE *)")
             key = f"athena-results/{uuid.uuid4()}.csv"
@@ -69,10 +71,10 @@ class LakeTable:
         tables = []
         for day, place in self.partitions().items():
             prefix = place.removeprefix(f"s3://{self.bucket}/")
-            for item in self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", []):
+            for key, body in stored_objects(self.bucket, prefix).items():
                 path = folder / uuid.uuid4().hex
-                path.write_bytes(self.s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read())
-                url = f"s3://{self.bucket}/{item['Key']}"
+                path.write_bytes(body)
+                url = f"s3://{self.bucket}/{key}"
                 source = read.format(f"'{path}'")
                 tables.append(f"SELECT *, DATE '{day}' AS event_date, '{url}' AS \"$path\" FROM {source})")  # noqa: S608
         if not tables:

@@ -36,6 +36,7 @@ from process.lake import Lake as ProcessLake
 from process.lake import StorageUnavailableError
 from process.lake_files import LakeFiles
 from tests.integration.lake_table import LakeTable
+from tests.integration.stored import stored_objects, stored_versions
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 PERSON = "person@example.com"
@@ -110,9 +111,6 @@ def aws(s3, moto_endpoint, monkeypatch):
     account.outputs = outputs
     yield account
     secrets.delete_secret(SecretId=tombstone_key, ForceDeleteWithoutRecovery=True)
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
-        for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-            s3.delete_object(Bucket=RAW, Key=item["Key"], VersionId=item["VersionId"])
 
 
 @pytest.fixture
@@ -149,22 +147,20 @@ def fill(s3, *, output_format: str = "PARQUET") -> None:
 
 
 def process(s3) -> None:
-    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=RAW)["Contents"]]
-    assert lambda_handler(sqs(*({"Records": [created(key)]} for key in keys)), None) == {"batchItemFailures": []}
+    records = [{"Records": [created(key)]} for key in stored_objects(RAW)]
+    assert lambda_handler(sqs(*records), None) == {"batchItemFailures": []}
 
 
 def contents(s3) -> dict[tuple[str, str], bytes]:
     """Every version of every object, as readable text; by key and version."""
     found = {}
     for bucket in (RAW, LAKE):
-        for item in s3.list_object_versions(Bucket=bucket).get("Versions", []):
-            options = {} if item["VersionId"] == "null" else {"VersionId": item["VersionId"]}
-            body = s3.get_object(Bucket=bucket, Key=item["Key"], **options)["Body"].read()
+        for key, version, body in stored_versions(bucket):
             if body.startswith(b"PAR1"):
                 body = str(parquet_rows(body)).encode()
-            elif body.startswith(b"\x1f\x8b") and item["Key"].startswith("raw/") and b"cut" not in body:
+            elif body.startswith(b"\x1f\x8b") and key.startswith("raw/") and b"cut" not in body:
                 body = gzip.decompress(body)
-            found[item["Key"], item["VersionId"]] = body
+            found[key, version] = body
     return found
 
 
@@ -183,9 +179,8 @@ def holders(s3, text: str = PERSON) -> list[str]:
 
 def rows(s3) -> list[dict]:
     found = []
-    for item in s3.list_objects_v2(Bucket=LAKE, Prefix="events").get("Contents", []):
-        body = s3.get_object(Bucket=LAKE, Key=item["Key"])["Body"].read()
-        if item["Key"].endswith(".csv"):
+    for key, body in stored_objects(LAKE, "events").items():
+        if key.endswith(".csv"):
             found += list(csv.DictReader(StringIO(body.decode())))
         else:
             found += parquet_rows(body)
@@ -237,8 +232,7 @@ def close_dates(s3) -> None:
 
 
 def rows_of_lake(s3, prefix: str) -> set[str | None]:
-    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=LAKE, Prefix=prefix).get("Contents", [])]
-    bodies = [s3.get_object(Bucket=LAKE, Key=key)["Body"].read() for key in keys]
+    bodies = stored_objects(LAKE, prefix).values()
     return {event_id for body in bodies for event_id in read_parquet(body).read_all()["event_id"].to_pylist()}
 
 
