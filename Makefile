@@ -134,6 +134,7 @@ test-container: $(INSTALLED) ## ingest and process through `sam local invoke` (n
 test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of invented inputs, all views on Trino, PostgreSQL 15 to 18, fifteen minutes of steady load
 	@$(PYTEST) $(IN_PARALLEL) --hypothesis-profile nightly tests/unit
 	@NIGHTLY=1 $(MAKE) test-trino
+	@NIGHTLY=1 $(MAKE) test-container
 	@NIGHTLY=1 $(PYTEST) tests/faults/test_closed_days.py tests/faults/test_soak.py
 	@NIGHTLY=1 $(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration
 	@$(MAKE) test-postgres-versions

@@ -24,14 +24,26 @@ def built() -> None:
     ("event", "status", "objects"),
     [
         pytest.param("alb_all_types", "stored", [f"s3://local-raw/raw/{BATCH_27}.json"], id="27 types"),
-        pytest.param("alb_batch_of_350", "stored", [f"s3://local-raw/raw/{BATCH_350}.json"], id="350 events"),
-        pytest.param("alb_batch_gzip", "stored", ["s3://local-raw/raw/gzip-batch.json"], id="gzip"),
         pytest.param(
-            "alb_multi_value_headers", "stored", ["s3://local-raw/raw/multi-value-batch.json"], id="multi-value"
+            "alb_batch_of_350",
+            "stored",
+            [f"s3://local-raw/raw/{BATCH_350}.json"],
+            id="350 events",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            "alb_batch_gzip", "stored", ["s3://local-raw/raw/gzip-batch.json"], id="gzip", marks=pytest.mark.nightly
+        ),
+        pytest.param(
+            "alb_multi_value_headers",
+            "stored",
+            ["s3://local-raw/raw/multi-value-batch.json"],
+            id="multi-value",
+            marks=pytest.mark.nightly,
         ),
         pytest.param("http_api_batch", "stored", ["s3://local-raw/raw/http-api-batch.json"], id="HTTP API"),
-        pytest.param("alb_probe", "ping", [], id="probe"),
-        pytest.param("alb_health_check", "ok", [], id="health check"),
+        pytest.param("alb_probe", "ping", [], id="probe", marks=pytest.mark.nightly),
+        pytest.param("alb_health_check", "ok", [], id="health check", marks=pytest.mark.nightly),
         pytest.param("alb_wrong_credentials", "rejected", [], id="wrong credentials"),
     ],
 )
@@ -45,9 +57,9 @@ def test_ingest_answers_in_a_container(event, status, objects):
     ("event", "files"),
     [
         pytest.param("s3_raw_batch_created", 1, id="bare S3 event"),
-        pytest.param("s3_key_with_spaces", 1, id="key with spaces"),
+        pytest.param("s3_key_with_spaces", 1, id="key with spaces", marks=pytest.mark.nightly),
         pytest.param("sqs_raw_batches_created", 1, id="queue's batch"),
-        pytest.param("sqs_test_event", 0, id="S3's test event"),
+        pytest.param("sqs_test_event", 0, id="S3's test event", marks=pytest.mark.nightly),
     ],
 )
 def test_process_writes_rows_in_a_container(event, files):

@@ -114,6 +114,7 @@ def allowed_ranges(emulator, group: str) -> list[str]:
     return sorted(rule["CidrIpv4"] for rule in rules)
 
 
+@pytest.mark.nightly  # also in tests/faults, which ask what became of every batch
 def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
     stack = local_stack.create_or_update(emulator, "bird-rotating", {"SenderCidrs": "192.0.2.0/24,198.51.100.7/32"})
     old = stack.credentials()
@@ -183,6 +184,7 @@ def test_credentials_rotate_under_load_without_one_refused_batch(emulator, run):
     assert set(versions) == {"AWSCURRENT"}
 
 
+@pytest.mark.nightly  # each by its function: tests/integration/test_ingest_app.py, test_sender_addresses_app.py
 def test_header_of_bird_lets_in_and_looked_up_senders_reach_the_load_balancer(emulator):
     """`localhost` stands for the name of Bird's; the emulator has no packets to refuse."""
     name = "X-MessageSystems-Webhook-Token"

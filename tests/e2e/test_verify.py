@@ -136,7 +136,7 @@ def run_on(monkeypatch, capsys):
         status = operate.main(["verify", "--json"])
         said = capsys.readouterr()
         document = json.loads(said.out)
-        print(said.err)  # noqa: T201 - what a failure shows
+        print(said.err)  # noqa: T201  (what a failure shows)
         assert [check["name"] for check in document["checks"] if f"{check['status']:<10}" not in said.err] == []
         return status, {check["name"]: check["status"] for check in document["checks"]}, document
 

@@ -192,7 +192,7 @@ def ids(s3) -> list[str]:
 
 
 @BOTH
-@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
+@pytest.mark.parametrize("output_format", ["PARQUET", pytest.param("CSV", marks=pytest.mark.nightly)])
 def test_an_address_is_erased_everywhere_and_nobody_else(s3, aws, run, monkeypatch, output_format):
     monkeypatch.setenv("OUTPUT_FORMAT", output_format)
     aws.table.csv = output_format == "CSV"
@@ -236,7 +236,6 @@ def rows_of_lake(s3, prefix: str) -> set[str | None]:
     return {event_id for body in bodies for event_id in read_parquet(body).read_all()["event_id"].to_pylist()}
 
 
-@BOTH
 def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
     fill(s3)
     close_dates(s3)
@@ -248,7 +247,6 @@ def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
     assert run("--yes")[0] == 0
 
 
-@BOTH
 def test_an_address_is_erased_where_raw_batches_lay_before(s3, aws, run):
     """findings/bugs-2.md F4: RawBucketName was changed, and the old bucket has everything."""
     fill(s3)
@@ -260,7 +258,6 @@ def test_an_address_is_erased_where_raw_batches_lay_before(s3, aws, run):
     assert "raw batches                       8 objects  7 with the address, 8 events" in printed
 
 
-@BOTH
 def test_what_others_have_in_an_existing_bucket_is_not_touched(s3, aws, run):
     fill(s3)
     s3.put_object(Bucket=RAW, Key="invoices/1.json", Body=json.dumps([event("1")]).encode())
@@ -369,7 +366,12 @@ def test_a_replay_does_not_bring_the_address_back(s3, run):
 
 
 @pytest.mark.parametrize(
-    ("output_format", "is_set"), [("PARQUET", True), ("CSV", True), pytest.param("PARQUET", False, id="emptied")]
+    ("output_format", "is_set"),
+    [
+        ("PARQUET", True),
+        pytest.param("CSV", True, marks=pytest.mark.nightly),
+        pytest.param("PARQUET", False, id="emptied"),
+    ],
 )
 def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, monkeypatch, output_format, is_set):
     """Also once HashFields is emptied, or in a stack over a kept lake that was given none: the lake knows the key."""
@@ -446,7 +448,7 @@ class Fragile:
         return change if name in CHANGES else real
 
 
-@pytest.mark.parametrize("last", [3, 12, *(pytest.param(last, marks=pytest.mark.nightly) for last in (1, 6, 20, 30))])
+@pytest.mark.parametrize("last", [3, *(pytest.param(last, marks=pytest.mark.nightly) for last in (1, 6, 12, 20, 30))])
 def test_an_erase_cut_short_anywhere_is_taken_up_again(s3, aws, run, monkeypatch, last):
     monkeypatch.setenv("DROP_FIELDS", "rcpt_meta,raw_reason")
     monkeypatch.setattr(erase, "AT_ONCE", 1)
@@ -637,7 +639,6 @@ def test_every_spelling_is_found_in_raw_batches_and_rows(s3, run):
     assert "batch-id-original" not in kept["Metadata"]
 
 
-@BOTH
 def test_nobody_else_is_erased(s3, run):
     inputs = Path(__file__).parents[1] / "data/inputs/03-erase-apostrophe.json"
     s3.put_object(Bucket=RAW, Key="raw/brien.json", Body=inputs.read_bytes())
@@ -964,7 +965,7 @@ def test_what_was_cut_short_is_looked_at_again_however_old_it_is(s3, aws, run, m
 
 
 @ROWS_ONLY
-@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
+@pytest.mark.parametrize("output_format", ["PARQUET", pytest.param("CSV", marks=pytest.mark.nightly)])
 def test_the_raw_batch_of_a_row_that_the_table_does_not_read_goes_with_it(s3, aws, run, monkeypatch, output_format):
     """A late small file of a closed date, or a date that is not registered; the batch has a row in another date."""
     monkeypatch.setenv("OUTPUT_FORMAT", output_format)

@@ -53,7 +53,7 @@ class Fragile:
         return change
 
 
-FILES = 10
+FILES = 4
 
 
 @pytest.fixture

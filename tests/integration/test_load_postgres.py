@@ -419,7 +419,7 @@ def metrics_of(caplog) -> dict:
 
 
 @pytest.mark.parametrize("name", ["event_id", "type", "campaign_id", "rcpt_to", "message_id", "customer_id"])
-@pytest.mark.parametrize("output_format", ["PARQUET", "CSV"])
+@pytest.mark.parametrize("output_format", ["PARQUET", pytest.param("CSV", marks=pytest.mark.nightly)])
 def test_value_too_long_for_an_index_costs_its_row(aws, database, monkeypatch, caplog, name, output_format):
     monkeypatch.setenv("OUTPUT_FORMAT", output_format)
     caplog.set_level("INFO")

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import boto3
-import duckdb
 import pytest
 from obstore.exceptions import PermissionDeniedError
 from samtranslator.yaml_helper import yaml_parse
@@ -30,6 +29,8 @@ from process.normalise import StoredBatch
 from process.partitions import Partitions
 from process.rows import Rows
 from process.table import to_parquet
+from tests.integration.lake_table import DUCKDB
+from tests.integration.stored import stored_objects
 
 LAKE = "lake-bucket"
 DATABASE = "bird_test"
@@ -69,7 +70,7 @@ class LakeUnderTest:
         self.files = LakeFiles(LAKE, True)
         self.sent: set[tuple[date, str]] = set()
 
-    def create_table(self, columns: int = len(COLUMNS)) -> None:
+    def create_table(self, columns: int = 3) -> None:  # Glue gives all of them with each partition, slowly
         self.glue.create_table(DatabaseName=DATABASE, TableInput=table_input(columns))
 
     def put(self, day: date, name: str, keys: list[str], batch: str = "b", received: int = 0, **fields: Any) -> None:
@@ -95,27 +96,26 @@ class LakeUnderTest:
         return str(found["Partition"]["StorageDescriptor"]["Location"]).removeprefix(f"s3://{LAKE}/")
 
     def keys(self, prefix: str) -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=LAKE, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return list(stored_objects(LAKE, prefix))
 
     def table(self, tmp_path: Any, name: str = "events_deduplicated") -> list[tuple[Any, ...]]:
         """All rows as a reader finds them by way of the partitions."""
         folder = tmp_path / f"seen-{len(list(tmp_path.iterdir()))}"
         partitions = self.glue.get_paginator("get_partitions").paginate(DatabaseName=DATABASE, TableName="events")
-        count, keys = 0, self.keys("")
+        count = 0
         for partition in (partition for page in partitions for partition in page["Partitions"]):
             location = partition["StorageDescriptor"]["Location"].removeprefix(f"s3://{LAKE}/")
-            for key in (key for key in keys if key.startswith(location)):
+            for body in stored_objects(LAKE, location).values():
                 path = folder / f"event_date={partition['Values'][0]}" / f"{count:05}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(self.s3.get_object(Bucket=LAKE, Key=key)["Body"].read())
+                path.write_bytes(body)
                 count += 1
         if not count:
             return []
-        with duckdb.connect() as connection:
+        with DUCKDB.cursor() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             files = f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
-            connection.execute(f"CREATE VIEW events AS SELECT * FROM {files}")  # noqa: S608
+            connection.execute(f"CREATE TEMP VIEW events AS SELECT * FROM {files}")  # noqa: S608
             if name == "events_deduplicated":
                 return sorted(connection.execute(view_sql(csv=False)).fetchall(), key=repr)
             columns = ", ".join(column.name for column in COLUMNS)
@@ -465,7 +465,9 @@ def test_a_date_that_memory_cannot_hold_is_closed_in_slices_and_still_exact(lake
     assert lake.keys("maintenance/work/") == []
 
 
-@pytest.mark.parametrize(("room", "most"), [(close_day.PIECES_BYTES, 16), (1, 1)])
+@pytest.mark.parametrize(
+    ("room", "most"), [(close_day.PIECES_BYTES, 16), pytest.param(1, 1, marks=pytest.mark.nightly)]
+)
 def test_pieces_of_a_slice_are_read_some_at_once_in_order_within_memory(lake, tmp_path, many, monkeypatch, room, most):
     """As many at once as compressed pieces fit into the room beside the rows."""
     monkeypatch.setattr(close_day, "PIECES_BYTES", room)
@@ -715,23 +717,24 @@ class DyingClient:
 
 
 @pytest.mark.parametrize(
-    ("limits", "after"),
+    ("limits", "after", "step"),
     [
-        pytest.param(close_day.LIMITS, False, id="at once, before the change", marks=pytest.mark.nightly),
-        pytest.param(close_day.LIMITS, True, id="at once, after the change", marks=pytest.mark.nightly),
-        pytest.param(TINY_MEMORY, False, id="in slices, before the change", marks=pytest.mark.nightly),
-        pytest.param(TINY_MEMORY, True, id="in slices, after the change"),
+        pytest.param(close_day.LIMITS, False, 1, id="at once, before the change", marks=pytest.mark.nightly),
+        pytest.param(close_day.LIMITS, True, 1, id="at once, after the change", marks=pytest.mark.nightly),
+        pytest.param(TINY_MEMORY, False, 1, id="in slices, before the change", marks=pytest.mark.nightly),
+        pytest.param(TINY_MEMORY, True, 1, id="in slices, after the change", marks=pytest.mark.nightly),
+        pytest.param(TINY_MEMORY, True, 3, id="in slices, after every third change"),
     ],
 )
 def test_whatever_step_a_run_dies_at_readers_are_right_and_the_next_run_mends_it(
-    lake, tmp_path, monkeypatch, after, limits
+    lake, tmp_path, monkeypatch, after, limits, step
 ):
     monkeypatch.setattr(close_day, "JOINED_AT_ONCE", 2)
     for number in range(12):
         lake.put(CLOSED, f"{number:03}", numbered(4, first=number * 3), batch=f"b{number}")
     lake.run(now=NOW - timedelta(days=1, hours=2), limits=limits)  # ended, and not yet to be closed
     lake.put(CLOSED, "999", numbered(2), batch="again")
-    for number in range(1, 60):
+    for number in range(1, 60, step):
         dying = type("Dying", (DyingLake,), {"dies_at": number, "after": after, "changes": 0})(LAKE, True)
         glue = DyingClient(lake.glue, dying, ("batch_create_partition", "batch_update_partition"))
         sns = DyingClient(maintenance.sns(), dying, ("publish",))

@@ -187,7 +187,7 @@ def run(seed: int, receive_count: int) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("seed", "receive_count"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("seed", "receive_count"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.nightly)])
 def test_hostile_bodies_take_no_memory_no_time_and_nobody_along(seed, receive_count):
     took = run(seed, receive_count)
     assert took["peak"] < MAX_RESIDENT_MEBIBYTES
