@@ -261,7 +261,7 @@ def identities(key: str, body: bytes) -> Iterator[Sequence[str | None]]:
         yield from zip(*columns, strict=True)
         return
     csv.field_size_limit(sys.maxsize)
-    table = rows_of(key, body)
+    table = rows_of(key, body).whole()
     text = StringIO(table.copy_data.decode(), newline="")
     for record in csv.DictReader(text, table.columns):
         yield [record.get(one) or None for one in IDENTITY]

@@ -33,8 +33,8 @@ from load_postgres.lake import read_closed_file, read_file, read_new_file, write
 from load_postgres.messages import Message, messages
 from load_postgres.notification import PREFIXES, LakeFile, UnreadableMessageError, announced
 from load_postgres.quarantine import quarantine_object
-from load_postgres.rows import Rejected, event_date_of, from_table, parts_of, rows_of
-from load_postgres.schema import columns
+from load_postgres.rows import ParquetRows, Rejected, event_date_of, parts_of, rows_of
+from load_postgres.schema import json_columns
 from load_postgres.table import Loaded, Mark, Part, Quarantine
 
 if TYPE_CHECKING:
@@ -191,9 +191,8 @@ def load_closed_file(one: ClosedFile, event_date: date, milliseconds_left: Calla
             if milliseconds_left() < MILLISECONDS_FOR_A_PART:
                 break
             part = Part(key, event_date, begin, end)
-            position, loaded = database().load_part(
-                part, from_table(table, event_date), quarantine_for(one.file, begin)
-            )
+            rows = ParquetRows(table, event_date)
+            position, loaded = database().load_part(part, rows, quarantine_for(one.file, begin))
             total = Loaded(*(sum(pair) for pair in zip(total, loaded, strict=True)))
         begin = end
     else:
@@ -207,8 +206,7 @@ def load_closed_file(one: ClosedFile, event_date: date, milliseconds_left: Calla
 
 def quarantine_for(file: LakeFile, first_row: int = 0) -> Quarantine:
     def quarantine(rejected: Sequence[Rejected]) -> None:
-        json_columns = {column.name for column in columns() if column.type == "jsonb"}
-        key, body = quarantine_object(file, rejected, json_columns, datetime.now(UTC), first_row)
+        key, body = quarantine_object(file, rejected, json_columns(), datetime.now(UTC), first_row)
         write_file(file.bucket, key, body, allow_http=_allow_http())
 
     return quarantine

@@ -14,7 +14,7 @@ from load_postgres import ownership, retention, table, upkeep
 from load_postgres import schema as tables
 from load_postgres.connection import parameters
 from load_postgres.errors import ForeignObjectError, NotNowError, PoisonError, UnavailableError
-from load_postgres.rows import Rows
+from load_postgres.rows import ParquetRows, Rows
 from load_postgres.schema import Connection
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Database:
     def load(
         self,
         event_date: date,
-        rows: Rows,
+        rows: Rows | ParquetRows,
         quarantine: table.Quarantine = table.fail_on_rejected,
         mark: table.Mark | None = None,
     ) -> table.Loaded:
@@ -83,7 +83,9 @@ class Database:
             lambda to: table.position(to, self.schema, event_date, file, self.retention(), again=again)
         )
 
-    def load_part(self, part: table.Part, rows: Rows, quarantine: table.Quarantine) -> tuple[int, table.Loaded]:
+    def load_part(
+        self, part: table.Part, rows: Rows | ParquetRows, quarantine: table.Quarantine
+    ) -> tuple[int, table.Loaded]:
         """See table.load_part. Errors: PoisonError, NotNowError."""
 
         def in_one_transaction(connection: Connection) -> tuple[int, table.Loaded]:
@@ -212,7 +214,6 @@ def connect(secret: Mapping[str, Any], *, verify: bool) -> Connection:
         keepalives_idle=30,
         tcp_user_timeout=30_000,
         autocommit=True,
-        prepare_threshold=None,
     )
 
 

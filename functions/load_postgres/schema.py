@@ -80,6 +80,11 @@ def columns() -> tuple[Column, ...]:
     return tuple(Column(*column) for column in json.loads((HERE / "columns.json").read_text()))
 
 
+@cache
+def json_columns() -> tuple[str, ...]:
+    return tuple(column.name for column in columns() if column.type == "jsonb")
+
+
 def views_sql(parameters: Mapping[str, str]) -> str:
     """views.sql with each `${Name}` replaced; '' if there is no such file."""
     path = HERE / "views.sql"

@@ -1254,6 +1254,37 @@ def test_one_row_that_is_there_already_costs_a_file_nothing_but_time(aws, databa
     ]
 
 
+def test_a_file_that_is_sent_in_parts_is_loaded_once_and_whole(aws, database, monkeypatch):
+    monkeypatch.setattr(load_postgres.rows, "ROWS_IN_PART", 2)
+    aws.announce(*aws.process(*(event(str(one)) for one in range(5))))
+    assert aws.deliver() == 0
+    # What is odd in a later part undoes the parts before it: rows that are there, null marks, JSON that needs care.
+    for one, odd in enumerate([event("4"), event("95", subject="\x01"), event("96", rcpt_meta={"n": 5e222})]):
+        aws.announce(*aws.process(*(event(f"{one}-{number}") for number in range(3)), odd))
+        assert aws.deliver() == 0
+    assert ids(database) == [
+        "0",
+        "0-0",
+        "0-1",
+        "0-2",
+        "1",
+        "1-0",
+        "1-1",
+        "1-2",
+        "2",
+        "2-0",
+        "2-1",
+        "2-2",
+        "3",
+        "4",
+        "95",
+        "96",
+    ]
+    sql = "SELECT subject, rcpt_meta FROM bird.events WHERE event_id IN ('95', '96') ORDER BY event_id"
+    assert database.execute(sql).fetchall() == [("\x01", None), (None, {"n": "5e+222"})]
+    assert aws.messages(aws.queue) == aws.messages(aws.dead) == 0
+
+
 def test_files_that_nothing_announces_any_more_are_forgotten(aws, database):
     aws.announce(*aws.process(event("1")), *aws.process(event("2")))
     assert aws.deliver() == 0
