@@ -22,7 +22,7 @@ def read() -> dict[str, Any]:
 
 
 def main() -> None:
-    from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+    from local_aws.yaml_text import yaml_parse
 
     print(json.dumps(settings(yaml_parse(TEMPLATE.read_text()))))
 

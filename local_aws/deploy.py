@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from zipfile import ZipFile
 
 from botocore.exceptions import ClientError
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from bird_webhooks.stack import LOCAL_POLL_SECONDS, OUTPUTS, Stack
 from local_aws.emulator import LOCAL, REGION, ROOT, SECRET_KEY, Emulator, LocalAwsError
+from local_aws.yaml_text import yaml_parse
 
 TEMPLATE = ROOT / "template.yaml"
 BUILT_TEMPLATE = ROOT / ".aws-sam/build/template.yaml"

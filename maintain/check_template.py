@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from local_aws.strict import template as strict_aws
+from local_aws.yaml_text import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"

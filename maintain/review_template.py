@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import REGION, ROOT
 
 TOOLS = ROOT / ".venv-review/bin"

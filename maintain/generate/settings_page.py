@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
-
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import Template
 from maintain.sar.generate import generate
 

@@ -3,8 +3,7 @@
 import json
 import re
 
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
-
+from local_aws.yaml_text import yaml_parse
 from maintain.generate import columns, sql
 from maintain.generate.dashboard import dashboard
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from local_aws.deploy import ARTEFACT_BUCKET, BUILT_TEMPLATE, make_artefact_bucket, one_at_a_time, sam
 from local_aws.emulator import ROOT, Emulator
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import Template, transformed_template
 from maintain.sar.checks import METADATA, Candidate
 from maintain.sar.generate import generate, written

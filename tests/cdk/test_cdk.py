@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.sar.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
-from samtranslator.yaml_helper import yaml_parse
 
 from local_aws.emulator import ROOT
+from local_aws.yaml_text import yaml_parse
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())

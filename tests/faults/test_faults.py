@@ -7,7 +7,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from bird_webhooks.operate import rotation
 from bird_webhooks.simulator.batches import Batch, BatchMaker, as_batch
@@ -17,6 +16,7 @@ from bird_webhooks.simulator.verify import Lake, verify
 from local_aws.faults import REFUSED, Fault
 from local_aws.load import notification
 from local_aws.query import poll, query
+from local_aws.yaml_text import yaml_parse
 from tests.faults.harness import ROOT, Front, Poller, invocation
 
 ANSWER_LIMIT_SECONDS = 8  # what ingest promises; Bird waits for 10

@@ -15,8 +15,8 @@ from typing import Any
 import boto3
 import pytest
 from obstore.exceptions import PermissionDeniedError
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import GLUE_TYPES, view_sql
 from process import close_day, closing, day_state, maintenance, unshown

@@ -4,8 +4,8 @@ import json
 import re
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import ROOT, TEMPLATE, lint
 from publish_events.entries import DETAIL_TYPE, SOURCE
 

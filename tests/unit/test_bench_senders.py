@@ -2,10 +2,9 @@
 
 from types import SimpleNamespace
 
-from samtranslator.yaml_helper import yaml_parse
-
 from benchmarks import questions, template
 from benchmarks.senders import MIDNIGHT, SENDERS, Arrival, arrivals, invocations
+from local_aws.yaml_text import yaml_parse
 
 SETTINGS = {"pollers": 1, "window_seconds": 20, "batch_size": 3}
 

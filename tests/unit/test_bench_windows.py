@@ -1,10 +1,10 @@
 """The model of the batching window: what is gathered, how long it waits, and the table in docs/performance.md."""
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from benchmarks.senders import SENDERS, Arrival
 from benchmarks.windows import MESSAGES, TEMPLATE, Setting, gathered, lines
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import ROOT
 from maintain.check_template import TEMPLATE as FILE
 

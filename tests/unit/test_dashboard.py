@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 import ingest.metrics
 import load_postgres.app
@@ -14,6 +13,7 @@ import process.maintenance
 import process.metrics
 import publish_events.metrics
 import reconcile.metrics
+from local_aws.yaml_text import yaml_parse
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())

@@ -18,9 +18,9 @@ import pytest
 import sqlglot
 import yaml
 from botocore import xform_name
-from samtranslator.yaml_helper import yaml_parse
 
 from bird_webhooks.__main__ import parsed, parser
+from local_aws.yaml_text import yaml_parse
 from maintain.sar.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]

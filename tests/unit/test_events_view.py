@@ -5,8 +5,8 @@ import json
 import re
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import TEMPLATE
 from maintain.generate.columns import TRINO_TYPES
 from process.columns import COLUMNS

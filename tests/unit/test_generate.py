@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 import process.columns
 import process.metrics
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import ROOT, TEMPLATE
 from maintain.generate import columns, columns_page, dashboard, settings_page, sql, template
 from process.columns import COLUMNS, Column, ColumnType

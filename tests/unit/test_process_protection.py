@@ -5,8 +5,8 @@ import re
 
 import pytest
 from arro3.core import Array, DataType
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import TEMPLATE
 from process.columns import COLUMNS
 from process.layouts import Layouts

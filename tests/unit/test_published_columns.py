@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 import duckdb
 import pytest
 from arro3.core import RecordBatch
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import ROOT, TEMPLATE
 from maintain.generate.columns import view_sql
 from process import closing

@@ -6,8 +6,8 @@ import json
 import re
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
+from local_aws.yaml_text import yaml_parse
 from maintain.check_template import ROOT, TEMPLATE
 from maintain.generate import sql as sync_sql
 from maintain.generate.sql import Text

@@ -6,10 +6,10 @@ import re
 import obstore
 import pytest
 from obstore.store import MemoryStore
-from samtranslator.yaml_helper import yaml_parse
 
 import load_postgres.app
 from load_postgres.database import VIEW_PARAMETERS
+from local_aws.yaml_text import yaml_parse
 from maintain import check_template
 from maintain.sar.generate import generate
 from process import unshown
