@@ -19,7 +19,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export SAM_CLI_TELEMETRY := 0
 
 # Which tests go together, tests/conftest.py says.
-IN_PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
+IN_PARALLEL := --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
