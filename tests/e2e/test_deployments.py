@@ -20,6 +20,7 @@ TIMEOUT_SECONDS = 60
 BIRDS_ATTEMPTS = 12
 
 
+@pytest.mark.nightly  # an HTTP API is deployed by test_bird.py and test_switching.py, a deletion is below
 def test_http_api_under_a_name_of_ones_own_then_deleted_but_for_the_data(emulator):
     zone = emulator.client("route53").create_hosted_zone(Name="example.com", CallerReference="a-test")["HostedZone"]
     zone_id = zone["Id"].rpartition("/")[2]

@@ -7,6 +7,8 @@ from datetime import date
 from string import Template
 from typing import Any
 
+import pytest
+
 from bird_webhooks.operate import tombstone, unannounced
 from local_aws import deploy as local_stack
 from local_aws.deploy import Deployed
@@ -64,6 +66,7 @@ def files(stack: Deployed) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.nightly  # what is checked before: tests/integration/test_storage_app.py
 def test_a_stack_over_kept_buckets_has_all_rows_and_leaves_others_entries_alone(emulator, run):
     first = local_stack.create_or_update(emulator, "bird-first", FRONT_DOOR)
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
