@@ -136,7 +136,7 @@ test-nightly: $(INSTALLED) ## What takes too long for every change: thousands of
 	@NIGHTLY=1 $(MAKE) test-trino
 	@NIGHTLY=1 $(MAKE) test-container
 	@NIGHTLY=1 $(MAKE) test-bench
-	@NIGHTLY=1 $(PYTEST) tests/faults/test_closed_days.py tests/faults/test_soak.py
+	@NIGHTLY=1 $(PYTEST) tests/faults
 	@NIGHTLY=1 $(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration
 	@$(MAKE) test-postgres-versions
 	@$(MAKE) soak

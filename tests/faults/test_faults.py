@@ -166,6 +166,7 @@ def test_batch_ids_that_are_no_names(stack, sender, maker, judge):
     assert closes(judge(), batches)
 
 
+@pytest.mark.nightly  # the other front door takes such bodies in tests/e2e/test_one_click.py
 def test_a_body_over_1_mb_goes_by_the_other_front_door(stack, s3, sender, maker, ledger, judge):
     """A load balancer answers 413, whatever stands behind it. MiniStack's does not: the harness imitates it."""
     heavy = json.loads(maker.batch(0, events=150).body)
