@@ -19,6 +19,7 @@ from benchmarks.events import ROOT, Input, prepare
 from benchmarks.handlers import alb_event
 from benchmarks.measure import BUILT, Measures, Run, child, environment, goal, peak_memory_bytes
 from benchmarks.ours import HANDLERS
+from local_aws.emulator import free_port
 
 OURS, GUIDE, BOTOCORE, EMPTY = "ours", "guide's handler (boto3)", "botocore only", "empty handler (the floor)"
 MODULES = {
@@ -177,13 +178,6 @@ def send(port: int, request: bytes, count: int, ready: threading.Barrier) -> Non
             connection.sendall(request)
             if not connection.recv(4096).startswith(b"HTTP/1.1 200"):
                 raise RuntimeError("no 200")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(port: int) -> None:

@@ -140,18 +140,18 @@ def fill(s3, *, output_format: str = "PARQUET") -> None:
     s3.put_object(Bucket=RAW, Key="raw/broken.json", Body=f"no JSON, but {PERSON}".encode())
     s3.put_object(Bucket=RAW, Key="raw/deleted.json", Body=json.dumps([event("10")]).encode())
     s3.delete_object(Bucket=RAW, Key="raw/deleted.json")
-    process(s3)
+    process()
     s3.put_object(Bucket=LAKE, Key="athena-results/1.csv", Body=f'"rcpt_to"\n"{PERSON}"\n'.encode())
     s3.put_object(Bucket=LAKE, Key="athena-results/2.csv", Body=f'"rcpt_to"\n"{OTHER}"\n'.encode())
     s3.put_object(Bucket=LAKE, Key="athena-results/unload/3", Body=b"\x1f\x8b compressed")
 
 
-def process(s3) -> None:
+def process() -> None:
     records = [{"Records": [created(key)]} for key in stored_objects(RAW)]
     assert lambda_handler(sqs(*records), None) == {"batchItemFailures": []}
 
 
-def contents(s3) -> dict[tuple[str, str], bytes]:
+def contents() -> dict[tuple[str, str], bytes]:
     """Every version of every object, as readable text; by key and version."""
     found = {}
     for bucket in (RAW, LAKE):
@@ -168,16 +168,14 @@ def parquet_rows(body: bytes) -> list[dict]:
     return read_parquet(BytesIO(body)).read_all().combine_chunks().to_struct_array().to_pylist()
 
 
-def holders(s3, text: str = PERSON) -> list[str]:
+def holders(text: str = PERSON) -> list[str]:
     """Keys of the objects that hold the person's address, not the other one's."""
     return [
-        key
-        for (key, _), body in contents(s3).items()
-        if text in body.decode(errors="replace").replace(OTHER, "").lower()
+        key for (key, _), body in contents().items() if text in body.decode(errors="replace").replace(OTHER, "").lower()
     ]
 
 
-def rows(s3) -> list[dict]:
+def rows() -> list[dict]:
     found = []
     for key, body in stored_objects(LAKE, "events").items():
         if key.endswith(".csv"):
@@ -187,8 +185,8 @@ def rows(s3) -> list[dict]:
     return found
 
 
-def ids(s3) -> list[str]:
-    return sorted(row["event_id"] for row in rows(s3) if row["event_id"])
+def ids() -> list[str]:
+    return sorted(row["event_id"] for row in rows() if row["event_id"])
 
 
 @BOTH
@@ -197,12 +195,12 @@ def test_an_address_is_erased_everywhere_and_nobody_else(s3, aws, run, monkeypat
     monkeypatch.setenv("OUTPUT_FORMAT", output_format)
     aws.table.csv = output_format == "CSV"
     fill(s3)
-    assert ids(s3) == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert ids() == ["1", "2", "3", "4", "5", "6", "7", "8"]
     before = {key: s3.get_object(Bucket=RAW, Key=key) for key in OTHERS}
     status, printed, _ = run("--yes")
     assert status == 0
-    assert holders(s3) == []
-    assert ids(s3) == IDS_OF_OTHERS
+    assert holders() == []
+    assert ids() == IDS_OF_OTHERS
     first, second = printed.split("checked again")
     assert first.splitlines()[:6] == [
         "rows                              1 objects  1 with the address, 4 events",
@@ -231,7 +229,7 @@ def close_dates(s3) -> None:
         work.close(day_state.late(found.value, files.small_files(small_folder(day))))
 
 
-def rows_of_lake(s3, prefix: str) -> set[str | None]:
+def rows_of_lake(prefix: str) -> set[str | None]:
     bodies = stored_objects(LAKE, prefix).values()
     return {event_id for body in bodies for event_id in read_parquet(body).read_all()["event_id"].to_pylist()}
 
@@ -239,11 +237,11 @@ def rows_of_lake(s3, prefix: str) -> set[str | None]:
 def test_an_address_is_erased_from_closed_dates_and_does_not_come_back(s3, run):
     fill(s3)
     close_dates(s3)
-    assert "1" in rows_of_lake(s3, "closed/")
+    assert "1" in rows_of_lake("closed/")
     assert run("--yes")[0] == 0
-    assert rows_of_lake(s3, "closed/") == set(IDS_OF_OTHERS)
+    assert rows_of_lake("closed/") == set(IDS_OF_OTHERS)
     close_dates(s3)  # the small files were written again, and so are late
-    assert rows_of_lake(s3, "closed/") == set(IDS_OF_OTHERS)
+    assert rows_of_lake("closed/") == set(IDS_OF_OTHERS)
     assert run("--yes")[0] == 0
 
 
@@ -255,7 +253,7 @@ def test_an_address_is_erased_where_raw_batches_lay_before(s3, aws, run):
     aws.outputs["RawBucketName"] = "raw-after"
     aws.parameters = {"RawPrefix": "raw", "FormerRawPlaces": f"gone-bucket/raw,{RAW}/raw"}
     status, printed, _ = run("--yes")
-    assert (status, holders(s3), ids(s3)) == (0, [], IDS_OF_OTHERS)
+    assert (status, holders(), ids()) == (0, [], IDS_OF_OTHERS)
     assert "raw batches                       8 objects  7 with the address, 8 events" in printed
 
 
@@ -264,7 +262,7 @@ def test_what_others_have_in_an_existing_bucket_is_not_touched(s3, aws, run):
     s3.put_object(Bucket=RAW, Key="invoices/1.json", Body=json.dumps([event("1")]).encode())
     aws.parameters = {"RawPrefix": "raw", "ExistingRawBucket": RAW}
     status, printed, _ = run("--yes")
-    assert (status, holders(s3)) == (0, ["invoices/1.json"])
+    assert (status, holders()) == (0, ["invoices/1.json"])
     assert f"what others have in that bucket outside of s3://{RAW}/raw/." in printed
 
 
@@ -362,10 +360,10 @@ def test_a_batch_keeps_its_time_however_often_it_is_put_back(s3, aws, run):
 def test_a_replay_does_not_bring_the_address_back(s3, run):
     fill(s3)
     run("--yes")
-    process(s3)
-    assert holders(s3) == []
-    assert set(ids(s3)) == set(IDS_OF_OTHERS)
-    assert {row["received_at"].isoformat() for row in rows(s3)} == {"2016-04-18T15:00:00+00:00"}
+    process()
+    assert holders() == []
+    assert set(ids()) == set(IDS_OF_OTHERS)
+    assert {row["received_at"].isoformat() for row in rows()} == {"2016-04-18T15:00:00+00:00"}
     assert run("--yes")[0] == 0
 
 
@@ -390,7 +388,7 @@ def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, mo
         # Of this one, whose raw batch is gone, only the hash is there.
         expired = {"Bucket": RAW, "Key": "raw/expired.json"}
         version = s3.put_object(**expired, Body=json.dumps([event("11")]).encode())["VersionId"]
-        process(s3)
+        process()
         s3.delete_object(**expired, VersionId=version)
         if is_set:
             aws.outputs["HashKeyArn"] = arn
@@ -399,25 +397,25 @@ def test_rows_that_hold_a_hash_or_nothing_of_the_address_go_too(s3, aws, run, mo
         assert run("--yes")[0] == 0
     finally:
         secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-    assert set(ids(s3)) == set(IDS_OF_OTHERS)
+    assert set(ids()) == set(IDS_OF_OTHERS)
     # printf '%s' person@example.com | openssl dgst -sha256 -hmac the-key-of-a-test
-    assert holders(s3, "6e77cda37ef7ca4e6ef330d76ff49e71cb1aa17fb767e8f8e72dcc32d5de83a3") == []
+    assert holders("6e77cda37ef7ca4e6ef330d76ff49e71cb1aa17fb767e8f8e72dcc32d5de83a3") == []
 
 
 def test_a_dry_run_changes_nothing(s3, run):
     fill(s3)
-    before = contents(s3)
+    before = contents()
     status, printed, _ = run("--dry-run")
     assert (status, printed.splitlines()[-1]) == (0, "nothing was changed")
     assert "7 with the address, 8 events" in printed
-    assert contents(s3) == before
+    assert contents() == before
 
 
 def test_nothing_is_erased_without_a_yes(s3, run):
     fill(s3)
-    before = contents(s3)
+    before = contents()
     assert run()[0] == 1
-    assert contents(s3) == before
+    assert contents() == before
 
 
 def test_nothing_to_erase_needs_no_yes_and_is_proof(s3, run):
@@ -461,10 +459,10 @@ def test_an_erase_cut_short_anywhere_is_taken_up_again(s3, aws, run, monkeypatch
     with pytest.raises(Interrupted):
         run("--yes")
     del aws.wrapped["s3"]
-    assert set(ids(s3)) >= set(IDS_OF_OTHERS)
+    assert set(ids()) >= set(IDS_OF_OTHERS)
     assert run("--yes")[0] == 0
-    assert holders(s3) == []
-    assert ids(s3) == IDS_OF_OTHERS
+    assert holders() == []
+    assert ids() == IDS_OF_OTHERS
     assert s3.list_multipart_uploads(Bucket=RAW).get("Uploads", []) == []
 
 
@@ -516,7 +514,7 @@ def test_a_part_has_the_checksum_that_its_upload_declares(s3, aws, run):
     fill(s3)
     aws.wrapped["s3"] = Strict(aws.real("s3"))
     assert run("--yes")[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
@@ -525,7 +523,7 @@ def test_what_changed_meanwhile_is_looked_at_again(s3, aws, run, monkeypatch):
     aws.wrapped["s3"] = Moved(aws.real("s3"))
     status, printed, _ = run("--yes")
     assert (status, printed.count("checked again")) == (0, 2)
-    assert holders(s3) == []
+    assert holders() == []
 
 
 def test_what_cannot_be_erased_is_named_and_is_status_1(s3, run):
@@ -576,7 +574,7 @@ def test_an_encoding_that_nobody_reads_stops_no_erasure(s3, run, monkeypatch):
     s3.put_object(Bucket=RAW, Key="raw/odd.json", Body=b"\x8b\x03\x80?\x03", ContentEncoding="br")
     s3.put_object(Bucket=RAW, Key="raw/bomb.json", Body=gzip.compress(b" " * (erase.MAX_UNZIPPED_BYTES + 1)))
     assert run("--yes")[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @pytest.mark.nightly
@@ -587,7 +585,7 @@ def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run)
     fill(s3)
     s3.put_object(Bucket=RAW, Key="raw/checksum.json", Body=wrong_checksum, ContentEncoding="gzip")
     s3.put_object(Bucket=RAW, Key="raw/cut.json", Body=no_method, ContentEncoding="gzip")
-    process(s3)  # both are quarantined as they are
+    process()  # both are quarantined as they are
     status, printed, said = run("--yes")
     assert (status, said.splitlines()[-1]) == (
         1,
@@ -595,7 +593,7 @@ def test_damaged_gzip_is_searched_and_what_does_not_decompress_is_named(s3, run)
     )
     assert "unreadable: s3://raw-bucket/raw/cut.json\n" in printed
     assert "unreadable: s3://lake-bucket/quarantine/" in printed
-    assert holders(s3) == []
+    assert holders() == []
     kept = s3.get_object(Bucket=RAW, Key="raw/checksum.json")["Body"].read()
     assert json.loads(gzip.decompress(kept)) == [event("32", OTHER)]
     assert s3.get_object(Bucket=RAW, Key="raw/cut.json")["Body"].read() == no_method
@@ -634,11 +632,11 @@ def test_every_spelling_is_found_in_raw_batches_and_rows(s3, run):
     s3.put_object(Bucket=RAW, Key="raw/members.json", Body=two, ContentEncoding="gzip")
     tail = gzip.compress(json.dumps([event("29", OTHER)]).encode()) + PERSON.encode()
     s3.put_object(Bucket=RAW, Key="raw/tail.json", Body=tail)
-    process(s3)
+    process()
     assert run("--yes")[0] == 0
-    process(s3)  # and no replay brings the person back
-    assert not set(ids(s3)) & {"20", "22", "23", "24", "25", "28"}
-    assert set(ids(s3)) == {"21", "26", "27", "29"}
+    process()  # and no replay brings the person back
+    assert not set(ids()) & {"20", "22", "23", "24", "25", "28"}
+    assert set(ids()) == {"21", "26", "27", "29"}
     kept = s3.get_object(Bucket=RAW, Key="raw/sha256-metadata.json")
     assert json.loads(kept["Body"].read()) == HIDDEN["sha256-metadata"][0]
     assert kept["Metadata"]["batch-id"] == "sha256-1"
@@ -648,9 +646,9 @@ def test_every_spelling_is_found_in_raw_batches_and_rows(s3, run):
 def test_nobody_else_is_erased(s3, run):
     inputs = Path(__file__).parents[1] / "data/inputs/03-erase-apostrophe.json"
     s3.put_object(Bucket=RAW, Key="raw/brien.json", Body=inputs.read_bytes())
-    process(s3)
+    process()
     assert run("--yes", address="brien@example.com")[0] == 0
-    assert {row["rcpt_to"] for row in rows(s3)} == {"o'brien@example.com", "tom&brien@example.com"}
+    assert {row["rcpt_to"] for row in rows()} == {"o'brien@example.com", "tom&brien@example.com"}
 
 
 @pytest.mark.nightly
@@ -665,7 +663,7 @@ def test_what_was_stored_before_is_left_out_and_said(s3, run):
     status, printed, _ = run("--yes", "--since", "2999-01-01")
     assert status == 0
     assert "Not checked either: what was stored before 2999-01-01T00:00 UTC." in printed
-    assert "raw/plain.json" in holders(s3)
+    assert "raw/plain.json" in holders()
 
 
 @pytest.mark.nightly
@@ -673,7 +671,7 @@ def test_an_address_can_come_by_the_standard_input(s3, run, monkeypatch):
     fill(s3)
     monkeypatch.setattr("sys.stdin", StringIO(f"{PERSON}\n"))
     assert run("--yes", address="-")[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 def test_the_answer_for_programs_counts_each_place(s3, run):
@@ -708,12 +706,12 @@ def test_only_what_the_rows_name_is_opened(s3, aws, run):
     for number in range(50):
         key = f"raw/other-{number}.json"
         s3.put_object(Bucket=RAW, Key=key, Body=json.dumps([event(f"o{number}", OTHER)]).encode())
-    process(s3)
+    process()
     opened = []
     aws.wrapped["s3"] = Watched(aws.real("s3"), opened)
     status, _, said = run("--yes")
     assert status == 0
-    assert holders(s3) == []
+    assert holders() == []
     assert not [key for key in opened if "raw/other-" in key]
     assert "raw/plain.json" in opened
     assert said.count("asking Athena") == 2
@@ -749,9 +747,9 @@ def test_a_repeat_that_process_left_out_is_found_in_its_raw_batch(s3, run):
     store(s3, "a", event("1"), event("2", OTHER))
     store(s3, "b", event("1"), event("3", OTHER))
     handle("a", "b")
-    assert ids(s3) == ["1", "2", "3"]
+    assert ids() == ["1", "2", "3"]
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @pytest.mark.nightly
@@ -765,7 +763,7 @@ def test_a_repeat_is_found_in_a_batch_that_was_put_back_and_so_outlives_what_nam
     for item in s3.list_objects_v2(Bucket=LAKE, Prefix=f"{unshown.PREFIX}2")["Contents"]:
         s3.delete_object(Bucket=LAKE, Key=item["Key"])  # as S3 does, RawRetentionDays after it was written
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @ROWS_ONLY
@@ -790,10 +788,10 @@ def test_a_repeat_that_closing_left_out_is_found_in_its_raw_batch(s3, run):
         handle(key)
     close_dates(s3)
     lose_small_files(s3)
-    assert rows_of_lake(s3, "closed/") == {"1", "2", "3"}
+    assert rows_of_lake("closed/") == {"1", "2", "3"}
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
-    assert rows_of_lake(s3, "closed/") == {"2", "3"}
+    assert holders() == []
+    assert rows_of_lake("closed/") == {"2", "3"}
 
 
 @pytest.mark.nightly
@@ -804,8 +802,8 @@ def test_a_repeat_with_other_texts_takes_its_row_along(s3, run):
     store(s3, "b", event("1", OTHER, raw_reason=f"of {PERSON}"), event("3", OTHER))
     handle("a", "b")
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
-    assert ids(s3) == ["2", "3"]
+    assert holders() == []
+    assert ids() == ["2", "3"]
 
 
 @pytest.mark.nightly
@@ -819,10 +817,10 @@ def test_what_an_erasure_that_was_cut_short_had_found_is_looked_at_again(s3, aws
     with pytest.raises(Interrupted):
         run("--yes")
     del aws.wrapped["s3"]
-    assert ids(s3) == ["2"]
-    assert holders(s3) == ["raw/a.json"]
+    assert ids() == ["2"]
+    assert holders() == ["raw/a.json"]
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @pytest.mark.nightly
@@ -832,7 +830,7 @@ def test_a_small_file_of_a_closed_date_is_searched_where_the_person_is_in_the_da
     handle("a")
     close_dates(s3)
     assert by_the_rows(run)[0] == 0
-    assert rows_of_lake(s3, "events/") == rows_of_lake(s3, "closed/") == {"2"}
+    assert rows_of_lake("events/") == rows_of_lake("closed/") == {"2"}
 
 
 @ROWS_ONLY
@@ -843,8 +841,8 @@ def test_a_late_file_of_a_closed_date_is_searched(s3, run):
     store(s3, "b", event("1"), event("3", OTHER))
     handle("b")
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
-    assert rows_of_lake(s3, "events/") == {"2", "3"}
+    assert holders() == []
+    assert rows_of_lake("events/") == {"2", "3"}
 
 
 @ROWS_ONLY
@@ -880,7 +878,7 @@ def test_rows_that_once_lacked_fields_are_not_relied_on(s3, run, monkeypatch):
     monkeypatch.delenv("DROP_FIELDS")
     process_protection.cache_clear()
     assert "has kept fields out of some rows" in run("--yes")[2]
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @pytest.mark.nightly
@@ -894,7 +892,7 @@ def test_a_large_table_is_asked_in_parts_that_the_workgroup_allows(s3, aws, run)
     assert not [sql for sql in aws.table.asked if "event_date BETWEEN DATE" not in sql], "each in parts"
     assert sum("DISTINCT" in sql for sql in aws.table.asked) >= 2
     assert sum("event_key IN" in sql for sql in aws.table.asked) >= 2
-    assert holders(s3) == []
+    assert holders() == []
 
 
 def fail_to_write(monkeypatch, day: str) -> None:
@@ -922,7 +920,7 @@ def test_a_batch_that_is_written_in_part_is_looked_at(s3, aws, run, monkeypatch,
     store(s3, "b", event("1"), event("3", OTHER, timestamp="1461100000"))
     fail_to_write(monkeypatch, "2016-04-18")
     lambda_handler(sqs({"Records": [created("raw/b.json")]}), None)
-    assert ids(s3) == ["3"]
+    assert ids() == ["3"]
     aws.real("sqs").send_message(QueueUrl=aws.outputs[queue], MessageBody="of raw/b.json")
     age = 13 * 3600 if queue == "ProcessQueueUrl" else 5
     metric = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": age}
@@ -931,7 +929,7 @@ def test_a_batch_that_is_written_in_part_is_looked_at(s3, aws, run, monkeypatch,
         Namespace="AWS/SQS", MetricData=[metric | {"Dimensions": [{"Name": "QueueName", "Value": "process-queue"}]}]
     )
     assert f"looking through every object, because of this: {reason}" in run("--yes")[2]
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @ROWS_ONLY
@@ -960,8 +958,8 @@ def test_the_raw_batch_of_a_row_goes_with_it_however_old_it_is(s3, run):
     _, printed, _ = run("--dry-run", "--since", since)
     assert "raw batches                       1 objects  1 with the address, 1 events" in printed
     assert run("--yes", "--since", since)[0] == 0
-    assert holders(s3) == []
-    assert rows_of_lake(s3, "closed/") == {"2"}
+    assert holders() == []
+    assert rows_of_lake("closed/") == {"2"}
 
 
 @pytest.mark.nightly
@@ -974,9 +972,9 @@ def test_what_was_cut_short_is_looked_at_again_however_old_it_is(s3, aws, run, m
     s3.put_object(Bucket=RAW, Key="raw/a.json", Body=body)  # as if the raw batch had not been reached
     stack = Stack("bird-webhooks", aws.client, 0)
     tombstone.leave(stack, PERSON, datetime.now(UTC), [f"s3://{RAW}/raw/a.json"])
-    assert holders(s3) == ["raw/a.json"]
+    assert holders() == ["raw/a.json"]
     assert run("--yes", "--since", "2999-01-01")[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @pytest.mark.nightly
@@ -994,9 +992,9 @@ def test_the_raw_batch_of_a_row_that_the_table_does_not_read_goes_with_it(s3, aw
         aws.table.unregistered = {"2016-04-18"}
     store(s3, "b", event("1"), event("3", OTHER, timestamp="1461100000"))
     handle("b")
-    assert "raw/b.json" in holders(s3)
+    assert "raw/b.json" in holders()
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 @pytest.mark.nightly
@@ -1015,7 +1013,7 @@ def test_rows_that_come_between_two_queries_hide_no_batch(s3, aws, run):
 
     aws.table.result_file = result_file
     assert by_the_rows(run)[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
 
 
 # --- Tombstones ---
@@ -1158,7 +1156,7 @@ def test_rows_of_postgresql_go_with_the_others(s3, aws, run, postgres, table):
 
 def test_a_database_that_cannot_be_reached_stops_all_before_anything_is_erased(s3, run):
     fill(s3)
-    before = contents(s3)
+    before = contents()
     status, _, said = run("--yes", "--postgres", "host=127.0.0.1 port=1 dbname=none")
     assert (status, said.startswith("bird-webhooks: PostgreSQL: connection failed")) == (1, True)
-    assert contents(s3) == before
+    assert contents() == before

@@ -74,10 +74,10 @@ def imports(source: Path, capsys) -> str:
 def test_an_erased_person_does_not_come_back_by_a_second_import(s3, erase, queue, source, capsys):  # noqa: F811
     imports(source, capsys)
     queue.process()
-    assert holders(s3)
+    assert holders()
     assert erase("--yes")[0] == 0
-    assert [row["event_id"] for row in rows(s3)] == ["2"]
-    assert holders(s3) == []
+    assert [row["event_id"] for row in rows()] == ["2"]
+    assert holders() == []
     raw = sorted(item["Key"] for item in s3.list_objects_v2(Bucket=RAW)["Contents"])
     assert "0 imported, 2 here already" in imports(source, capsys)
     # The same without a ledger, and from a file of another form, as another system would have it.
@@ -88,8 +88,8 @@ def test_an_erased_person_does_not_come_back_by_a_second_import(s3, erase, queue
     said = imports(source, capsys)
     assert "of erased persons left out" in said
     queue.process()
-    assert {row["event_id"] for row in rows(s3)} == {"2"}
-    assert (holders(s3), raw[0] in str(s3.list_objects_v2(Bucket=RAW)["Contents"])) == ([], True)
+    assert {row["event_id"] for row in rows()} == {"2"}
+    assert (holders(), raw[0] in str(s3.list_objects_v2(Bucket=RAW)["Contents"])) == ([], True)
 
 
 def test_a_person_is_erased_from_an_import_that_was_cut(s3, erase, queue, source, capsys):  # noqa: F811
@@ -98,11 +98,11 @@ def test_a_person_is_erased_from_an_import_that_was_cut(s3, erase, queue, source
     for item in s3.list_objects_v2(Bucket=LAKE, Prefix="maintenance/imported/")["Contents"]:
         s3.delete_object(Bucket=LAKE, Key=item["Key"])
     assert erase("--yes")[0] == 0
-    assert holders(s3) == []
+    assert holders() == []
     imports(source, capsys)
     queue.process()
-    assert [row["event_id"] for row in rows(s3)] == ["2"]
-    assert holders(s3) == []
+    assert [row["event_id"] for row in rows()] == ["2"]
+    assert holders() == []
 
 
 def test_imported_batches_that_are_dead_letters_are_opened_too(erase, queue, aws):  # noqa: F811
