@@ -7,19 +7,24 @@ When policies are enforced, MiniStack does not know the workgroup of a running q
 names; this module looks it up. The rules of local_aws/strict refuse what AWS refuses.
 """
 
+import hashlib
 import json
 import os
 import re
+import secrets
+import subprocess
 import tempfile
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ministack.app
 import yaml
-from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-from ministack.services import athena, glue, lambda_svc, sts
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime, tls
+from ministack.services import athena, glue, lambda_svc, s3, sts
 from ministack.services.cloudformation import engine
 
 from local_aws import watching, workers
@@ -33,6 +38,7 @@ extract_resource_arn = iam_actions.extract_resource_arn
 materialize_table_files = athena._materialize_table_files
 table_relation = athena._table_relation
 save_query_results = athena._save_query_results
+sql_tokens = athena._sql_tokens
 PATH = '"$path"'
 # Trino's name for a function that DuckDB has by another one.
 REGEXP_LIKE = re.compile(r"\bregexp_like\s*\(", re.IGNORECASE)
@@ -63,22 +69,32 @@ def partitioned_tables(query: str, database: str | None) -> dict[str, str]:
 
 
 def files_of_partitions(location: str, workdirs: list[str]) -> list[str]:
-    """As MiniStack's own: copies of the objects. Each is put into a folder of its partition's values, for DuckDB."""
+    """As MiniStack's own: copies of the objects. Each is in a folder of its partition's values, for DuckDB.
+
+    They stay for the next statement: to make and remove thousands of them took longer than the statements.
+    """
     name = PARTITIONED.get({}).get(location)
     if name is None:
         return copies(location, workdirs)
     keys = [key["Name"] for key in glue._tables[name]["PartitionKeys"]]
-    root = Path(tempfile.mkdtemp(prefix="ministack-athena-"))
-    workdirs.append(str(root))
     files = []
-    for number, partition in enumerate(glue._partitions.get(name, [])):
+    for partition in glue._partitions.get(name, []):
         values = [f"{key}={value}" for key, value in zip(keys, partition["Values"], strict=True)]
-        folder = root.joinpath(str(number), *values)
-        for path in map(Path, copies(partition["StorageDescriptor"]["Location"], workdirs)):
-            folder.mkdir(parents=True, exist_ok=True)
-            files.append(str(path.rename(folder / path.name)))
+        bucket, _, prefix = partition["StorageDescriptor"]["Location"].removeprefix("s3://").partition("/")
+        prefix = f"{prefix.rstrip('/')}/"
+        for key, kept in sorted((s3._buckets.get(bucket) or {"objects": {}})["objects"].items()):
+            if not key.startswith(prefix) or key.endswith("/") or athena._hidden(key.removeprefix(prefix)):
+                continue
+            version = hashlib.sha256(f"{bucket}/{key} {kept['etag']}".encode()).hexdigest()
+            file = Path(tempfile.gettempdir(), "partitions", version, *values, key.rpartition("/")[2])
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                unfinished = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+                unfinished.write_bytes(s3._get_object_data(bucket, key) or b"")
+                unfinished.rename(file)
+            files.append(str(file))
             if (objects := OBJECTS.get(None)) is not None:
-                objects[files[-1]] = objects.pop(str(path))
+                objects[files[-1]] = f"s3://{bucket}/{key}"
     return files
 
 
@@ -111,6 +127,12 @@ async def save_at_the_location(query_id: str) -> None:
         await save_query_results(query_id)
     finally:
         configuration["OutputLocation"] = location
+
+
+@lru_cache(maxsize=512)
+def tokens_once(sql: str) -> tuple[Any, ...]:
+    """MiniStack goes through each statement and each view five times, character by character."""
+    return tuple(sql_tokens(sql))
 
 
 def literal(text: str) -> str:
@@ -178,11 +200,21 @@ class CfnLoader(yaml.CSafeLoader):
     yaml_implicit_resolvers = engine.CfnLoader.yaml_implicit_resolvers
 
 
+def run_openssl(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    """MiniStack's certificate with a key of an elliptic curve: one of RSA takes a second, and each connection more."""
+    curve = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    words = [word for one in command for word in (curve if one == "rsa:2048" else [one])]
+    return subprocess.run(words, **options)
+
+
 if __name__ == "__main__":
+    tls.subprocess = SimpleNamespace(run=run_openssl, DEVNULL=subprocess.DEVNULL)
     athena._run_duckdb = run_with_views
     athena._materialize_table_files = files_of_partitions
     athena._table_relation = relation_with_path
     athena._save_query_results = save_at_the_location
+    athena._sql_tokens = tokens_once
+    athena._table_references = lru_cache(maxsize=512)(athena._table_references)
     iam_actions.extract_iam_action = iam_action
     iam_actions.extract_resource_arn = resource_arn
     engine.CfnLoader = CfnLoader
