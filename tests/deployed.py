@@ -15,10 +15,13 @@ from local_aws.postgres import Postgres
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
+    """Its clean-ups after updates are short; tests/e2e/test_local_aws.py tries what is refused meanwhile."""
     local_emulator.forget_real_aws()
-    with local_emulator.running(auth=True) as started:
-        local_stack.build()
-        yield started
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRICT_AWS_CLEANUP", "0.5")
+        with local_emulator.running(auth=True) as started:
+            local_stack.build()
+            yield started
 
 
 @pytest.fixture(scope="session")
