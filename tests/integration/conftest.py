@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
+
+from tests.integration import moto_server
 
 RAW_BUCKET = "raw-bucket"
 LAKE_BUCKET = "lake-bucket"
@@ -20,12 +20,8 @@ LAKE_BUCKET = "lake-bucket"
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server.running() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
