@@ -28,7 +28,6 @@ REGION = "eu-west-1"
 SECRET_KEY = "test"  # noqa: S105  (the emulator's fixed secret; the access key is the real secret here)
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
-# No state is kept, so it does not wait for connections that clients hold open.
 GRACE_SECONDS = 3
 
 # What this process started: Python warns if a Popen is garbage-collected while its process is running.
@@ -214,21 +213,17 @@ def is_healthy(emulator: Emulator) -> bool:
 
 
 def stop(emulator: Emulator) -> None:
-    """Stop MiniStack and its function processes; remove its temporary files."""
-    for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(emulator.pid, signal_number)
-        except ProcessLookupError:
-            break
-        if has_ended(emulator.pid):
-            break
+    """Kill MiniStack and its function processes, because there is no state to keep; remove its temporary files."""
+    with suppress(ProcessLookupError):
+        os.killpg(emulator.pid, signal.SIGKILL)
+    wait_for_end(emulator.pid)
     if process := _started.pop(emulator.pid, None):
         process.wait(STOP_TIMEOUT_SECONDS)
     rmtree(emulator.directory, ignore_errors=True)
 
 
-def has_ended(group: int) -> bool:
-    """True once the group has no process left; False if it still has some when the time is up."""
+def wait_for_end(group: int) -> None:
+    """Until the group has no process left, or the time is up."""
     deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):
@@ -236,9 +231,8 @@ def has_ended(group: int) -> bool:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
-            return True
+            return
         time.sleep(0.05)
-    return False
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ministack.core import iam_actions, iam_evaluator, lambda_runtime
 from ministack.services import athena, glue, lambda_svc, sts
 from ministack.services.cloudformation import engine
 
-from local_aws import watching
+from local_aws import watching, workers
 from local_aws.guard import Guard
 from local_aws.strict import emulated
 from local_aws.strict.emulated.athena import is_view, original_sql
@@ -188,6 +188,7 @@ if __name__ == "__main__":
     engine.CfnLoader = CfnLoader
     emulated.apply()
     watching.apply()
+    workers.apply()
     lambda_runtime.execution_credentials = lambda_svc.execution_credentials = with_our_key
     ministack.app.app = Guard(ministack.app.app, HOSTS, knows)
     ministack.app.main()

@@ -38,11 +38,11 @@ CATALOG = "awsdatacatalog"  # the catalog in the views' JSON
 START_TIMEOUT_SECONDS = 300
 STOP_TIMEOUT_SECONDS = 20
 
-# Trino requires the second and third line. Only the fast compiler, because on two cores the optimizing one costs more
-# than it gains within minutes.
-JVM = """-Xmx2G -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Duser.timezone=UTC -Dfile.encoding=UTF-8
---add-modules=jdk.incubator.vector --sun-misc-unsafe-memory-access=allow
--XX:+UnlockDiagnosticVMOptions -XX:G1NumCollectionsKeepPinned=10000000 -Djdk.attach.allowAttachSelf=true"""
+# Trino requires the second and third line. Only the fast compiler and one thread that collects garbage, because on two
+# cores the optimizing compiler and G1 cost more than they gain within minutes.
+JVM = """-Xmx2G -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError
+-Duser.timezone=UTC -Dfile.encoding=UTF-8 --add-modules=jdk.incubator.vector
+--sun-misc-unsafe-memory-access=allow -Djdk.attach.allowAttachSelf=true"""
 SERVER = """\
 coordinator=true
 node-scheduler.include-coordinator=true
@@ -68,6 +68,15 @@ s3.region={region}
 s3.path-style-access=true
 s3.aws-access-key={access_key}
 s3.aws-secret-key={secret_key}
+"""
+# For a lake in which nothing changes: partitions, listings and files are asked of the local AWS once.
+CACHES = """\
+hive.metastore-cache-ttl=1h
+hive.file-status-cache-tables=*
+hive.file-status-cache-expire-time=1h
+fs.cache.enabled=true
+fs.cache.directories={directory}
+fs.cache.max-sizes=1GB
 """
 
 
@@ -168,17 +177,17 @@ def sha256(file: Path) -> str:
 
 
 @contextmanager
-def running(emulator: Emulator) -> Iterator[Trino]:
+def running(emulator: Emulator, *, unchanging: bool = False) -> Iterator[Trino]:
     """A server on that local AWS, which must answer plain HTTP; it leaves nothing behind after the block.
 
-    It caches listings, so all files must exist before the first query that reads them.
+    `unchanging`: tables, views, partitions and files stay what they are at the first query, so it asks for each once.
     """
     program, port = java(), free_port()
     LOCAL.mkdir(exist_ok=True)
     log = LOCAL / f"trino-{port}.log"
     with tempfile.TemporaryDirectory(prefix="bird-trino-") as made, log.open("wb") as output:
         directory = Path(made)
-        configure(directory, port, emulator)
+        configure(directory, port, emulator, unchanging=unchanging)
         process = subprocess.Popen(
             [program, *JVM.split(), *properties(directory), "-cp", f"{HOME}/lib/*", "io.trino.server.TrinoServer"],
             cwd=directory,
@@ -199,12 +208,16 @@ def running(emulator: Emulator) -> Iterator[Trino]:
                 process.wait()
 
 
-def configure(directory: Path, port: int, emulator: Emulator) -> None:
+def configure(directory: Path, port: int, emulator: Emulator, *, unchanging: bool) -> None:
     (directory / "config.properties").write_text(SERVER.format(port=port))
     (directory / "catalog").mkdir()
     hive = HIVE.format(
         region=REGION, endpoint=emulator.endpoint_url, access_key=emulator.access_key, secret_key=SECRET_KEY
     )
+    if unchanging:
+        files = directory / "files"
+        files.mkdir()
+        hive += CACHES.format(directory=files)
     (directory / f"catalog/{CATALOG}.properties").write_text(hive)
 
 

@@ -166,7 +166,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def engine(emulator: Emulator) -> Iterator[Trino]:
-    with local_trino.running(emulator) as started:
+    with local_trino.running(emulator, unchanging=True) as started:
         yield started
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bird_webhooks.simulator.ledger import Ledger
 from local_aws import deploy as local_stack
+from local_aws import trino as local_trino
 from tests.stress import Row, Stress
 from tests.trino.athena import text
 
@@ -18,15 +19,16 @@ BATCHES = 5
 
 
 @pytest.mark.nightly
-def test_every_answer_is_right_while_days_are_closed(emulator, engine, tmp_path):
+def test_every_answer_is_right_while_days_are_closed(emulator, tmp_path):
     stack = local_stack.create_or_update(emulator, "bird-trino-closed-days")
     today = datetime.now(UTC).date()
 
-    def ask(sql: str) -> list[Row]:
-        columns, rows = engine.query(sql, stack.outputs["GlueDatabaseName"])
-        return [dict(zip([name for name, _ in columns], map(text, row), strict=True)) for row in rows]
+    with local_trino.running(emulator) as engine, closing(Ledger(tmp_path / "ledger.ndjson")) as ledger:
 
-    with closing(Ledger(tmp_path / "ledger.ndjson")) as ledger:
+        def ask(sql: str) -> list[Row]:
+            columns, rows = engine.query(sql, stack.outputs["GlueDatabaseName"])
+            return [dict(zip([name for name, _ in columns], map(text, row), strict=True)) for row in rows]
+
         stress = Stress(stack, ledger, [today - timedelta(days=DAYS + 2 - number) for number in range(DAYS)])
         with (
             stress.arrivals(),

@@ -71,14 +71,14 @@ def test_a_view_registered_as_athena_does_not_take_it_is_refused(lake, spoil, wo
     glue, database = lake.client("glue"), lake.stack.outputs["GlueDatabaseName"]
     view = glue.get_table(DatabaseName=database, Name="bounce_classes")["Table"]
     names = ("TableType", "Parameters", "PartitionKeys", "StorageDescriptor", "ViewOriginalText", "ViewExpandedText")
-    copy = {"Name": "spoilt", **{name: view[name] for name in names}}
+    copy = {"Name": spoil.__name__, **{name: view[name] for name in names}}
     spoil(copy)
     glue.create_table(DatabaseName=database, TableInput=copy)
     try:
         with pytest.raises(TrinoQueryError, match=words):
-            lake.engine.query("SELECT * FROM spoilt", database)
+            lake.engine.query(f"SELECT * FROM {spoil.__name__}", database)
     finally:
-        glue.delete_table(DatabaseName=database, Name="spoilt")
+        glue.delete_table(DatabaseName=database, Name=spoil.__name__)
 
 
 @pytest.mark.parametrize("name", TABLES)
