@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto.s3.models import s3_backends
@@ -26,8 +25,7 @@ def moto_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_client(moto_endpoint: str) -> Any:
-    login = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    return boto3.client("s3", "eu-west-1", endpoint_url=moto_endpoint, **login)
+    return moto_server.client("s3", moto_endpoint)
 
 
 @pytest.fixture

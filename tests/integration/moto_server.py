@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.handlers import BUILTIN_HANDLERS
 from moto.core.botocore_stubber import MockRawResponse
@@ -61,6 +62,13 @@ def in_process(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
 
 
 BUILTIN_HANDLERS.append(("before-send", in_process))  # of every client that is made from here on
+SESSION = boto3.session.Session("test", "test", region_name="eu-west-1")
+
+
+@cache
+def client(service: str, endpoint_url: str | None = None) -> Any:
+    """One for all tests of a process: to make one takes longer than most of what they ask."""
+    return SESSION.client(service, endpoint_url=endpoint_url)
 
 
 class Handler(BaseHTTPRequestHandler):
