@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import boto3
+import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.handlers import BUILTIN_HANDLERS
 from moto.core.botocore_stubber import MockRawResponse
@@ -62,6 +63,8 @@ def in_process(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
 
 
 BUILTIN_HANDLERS.append(("before-send", in_process))  # of every client that is made from here on
+# One reader of the services' descriptions, for moto takes boto3's session away with each of its mocks.
+botocore.session.create_loader = cache(botocore.session.create_loader)
 SESSION = boto3.session.Session("test", "test", region_name="eu-west-1")
 
 
