@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
+
+from tests.integration import moto_server
 
 RAW_BUCKET = "raw-bucket"
 LAKE_BUCKET = "lake-bucket"
@@ -20,18 +19,13 @@ LAKE_BUCKET = "lake-bucket"
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server.running() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def s3_client(moto_endpoint: str) -> Any:
-    login = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    return boto3.client("s3", "eu-west-1", endpoint_url=moto_endpoint, **login)
+    return moto_server.client("s3", moto_endpoint)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
-import boto3
 import pytest
 from arro3.io import read_parquet
 
@@ -18,6 +17,7 @@ from process import app, day_state, maintenance
 from process.lake_files import LakeFiles
 from process.lease import LEASE
 from process.maintenance import Run, Settings
+from tests.integration.moto_server import client
 from tests.integration.test_maintenance import table_input
 
 RAW, LAKE, DATABASE = "raw-bucket", "lake-bucket", "bird_check"
@@ -31,7 +31,7 @@ class Account:
 
     def __init__(self, s3: Any, endpoint: str) -> None:
         self.s3 = s3
-        self.glue = boto3.client("glue", endpoint_url=endpoint)
+        self.glue = client("glue", endpoint)
         self.parameters = {"OutputFormat": "PARQUET", "RawPrefix": "raw", "RawRetentionDays": "0"}
         self.outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE, "GlueDatabaseName": DATABASE}
         self.outputs |= {"TableMaintenanceFunctionArn": "maintenance", "ProcessQueueUrl": "process"}

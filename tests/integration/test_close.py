@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from moto import mock_aws
@@ -26,6 +24,7 @@ from process import day_state
 from process.day_state import Attempt, DayState, File, Part, Small, TakenIn, Version
 from process.lease import LEASE, Lease
 from process.partitions import Partitions
+from tests.integration.moto_server import client
 
 LAKE = "the-lake-bucket"
 DATABASE = "bird"
@@ -59,7 +58,7 @@ class Account:
     def __init__(self) -> None:
         self.function = Function()
         self.parameters = dict(PARAMETERS)
-        self.made = cache(boto3.session.Session("test", "test", region_name="eu-west-1").client)
+        self.made = client
         self.s3 = self.made("s3")
 
     def client(self, service: str) -> Any:

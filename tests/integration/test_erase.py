@@ -6,11 +6,10 @@ import hashlib
 import json
 import time
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 
-import boto3
 import psycopg
 import pytest
 from arro3.io import read_parquet
@@ -36,6 +35,7 @@ from process.lake import Lake as ProcessLake
 from process.lake import StorageUnavailableError
 from process.lake_files import LakeFiles
 from tests.integration.lake_table import LakeTable
+from tests.integration.moto_server import client
 from tests.integration.stored import stored_objects, stored_versions
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
@@ -59,18 +59,11 @@ OTHERS = {"raw/others.json": [event("7", OTHER), event("8", OTHER, rcpt_meta={"l
 IDS_OF_OTHERS = ["2", "4", "5", "7", "8"]
 
 
-@cache
-def client(endpoint: str, service: str):
-    """One for all tests: it is what takes longest."""
-    session = boto3.session.Session("test", "test", region_name="eu-west-1")
-    return session.client(service, endpoint_url=endpoint)
-
-
 class Aws:
     """The account; a test can make its clients fail."""
 
     def __init__(self, endpoint: str) -> None:
-        self.real = partial(client, endpoint)
+        self.real = partial(client, endpoint_url=endpoint)
         self.wrapped = {}
 
     def client(self, service: str):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
-import boto3
 import psycopg
 import pytest
 from arro3.io import read_parquet, write_parquet
@@ -46,6 +45,7 @@ from process import day_state, tombstones
 from process.close_day import CloseDay, small_folder
 from process.day_state import DayState
 from process.lake_files import LakeFiles
+from tests.integration.moto_server import client
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 INPUTS2 = Path(__file__).resolve().parents[1] / "data/inputs2"
@@ -89,7 +89,7 @@ def administrator(server: Postgres) -> psycopg.Connection:
 @pytest.fixture
 def aws(s3, moto_endpoint, server, monkeypatch):
     """The queues, the secret, and the function set up to use them; answers `deliver()`."""
-    sqs_client, secrets = (boto3.client(name, endpoint_url=moto_endpoint) for name in ("sqs", "secretsmanager"))
+    sqs_client, secrets = (client(name, moto_endpoint) for name in ("sqs", "secretsmanager"))
     name = f"load-{next(numbers)}"
     queue = sqs_client.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
     dead = sqs_client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
@@ -106,8 +106,6 @@ def aws(s3, moto_endpoint, server, monkeypatch):
     load_postgres.app.database().close()
     for function in cached:
         function.cache_clear()
-    for client in (sqs_client, secrets):
-        client.close()
 
 
 class Aws:

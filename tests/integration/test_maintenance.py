@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-import boto3
 import pytest
 from obstore.exceptions import PermissionDeniedError
 
@@ -30,6 +29,7 @@ from process.partitions import Partitions
 from process.rows import Rows
 from process.table import to_parquet
 from tests.integration.lake_table import DUCKDB
+from tests.integration.moto_server import client
 from tests.integration.stored import stored_objects
 
 LAKE = "lake-bucket"
@@ -44,7 +44,7 @@ MONTH = maintenance.AHEAD
 @pytest.fixture
 def lake(s3, moto_endpoint, monkeypatch) -> Iterator["LakeUnderTest"]:
     """A lake, its table, and a queue behind the topic of closed days."""
-    clients = {name: boto3.client(name, endpoint_url=moto_endpoint) for name in ("glue", "sns", "sqs")}
+    clients = {name: client(name, moto_endpoint) for name in ("glue", "sns", "sqs")}
     topic = clients["sns"].create_topic(Name="closed-days")["TopicArn"]
     queue = clients["sqs"].create_queue(QueueName="closed-days")["QueueUrl"]
     arn = clients["sqs"].get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -60,8 +60,6 @@ def lake(s3, moto_endpoint, monkeypatch) -> Iterator["LakeUnderTest"]:
     clients["glue"].delete_database(Name=DATABASE)
     clients["sqs"].delete_queue(QueueUrl=queue)
     clients["sns"].delete_topic(TopicArn=topic)
-    for client in clients.values():
-        client.close()
 
 
 class LakeUnderTest:

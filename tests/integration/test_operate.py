@@ -7,10 +7,8 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 from moto import mock_aws
@@ -24,6 +22,7 @@ from process.normalise import StoredBatch
 from process.notification import Message, raw_objects
 from process.rows import Rows
 from report.athena import QueryFailedError
+from tests.integration.moto_server import client
 from webhook_credentials.app import ACCEPTED_LABELS, OTHER_LABEL
 
 TEMPLATE = {
@@ -97,8 +96,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 class Aws:
     """The account: clients by name, and what the tests put into it."""
 
-    def __init__(self, session: boto3.session.Session) -> None:
-        self.made = cache(session.client)
+    def __init__(self) -> None:
+        self.made = client
         self.messages: list[str] = []
         self.running: set[str | None] = {"the-first"}  # the passwords that ingest takes since the last update
         self.s3, self.sqs, self.secrets = self.made("s3"), self.made("sqs"), self.made("secretsmanager")
@@ -171,16 +170,10 @@ def parameters(aws: Aws) -> dict[str, str]:
     return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
 
 
-@pytest.fixture(scope="module")
-def session() -> boto3.session.Session:
-    """One for all: it reads the descriptions of the services once."""
-    return boto3.session.Session("test", "test", region_name="eu-west-1")
-
-
 @pytest.fixture
-def aws(session):
+def aws():
     with mock_aws():
-        account = Aws(session)
+        account = Aws()
         secret = '{"username":"bird","password":"the-first"}'
         account.secrets.create_secret(Name="webhook", SecretString=secret)
         account.client("glue").create_database(DatabaseInput={"Name": "bird"})

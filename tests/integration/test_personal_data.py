@@ -4,13 +4,13 @@ import csv
 import json
 from io import BytesIO, StringIO
 
-import boto3
 import pytest
 from arro3.io import read_parquet
 
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from process.protection import UnknownFieldError
+from tests.integration.moto_server import client
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 KEY = "the-key-of-a-test"
@@ -35,7 +35,7 @@ DROP = "rcpt_meta,rcpt_tags,subject,raw_reason,target_link_url,geo_ip,msg_size,e
 @pytest.fixture
 def protected(s3, moto_endpoint, monkeypatch):
     """Settings for a handler whose key is in Secrets Manager."""
-    secrets = boto3.client("secretsmanager", endpoint_url=moto_endpoint)
+    secrets = client("secretsmanager", moto_endpoint)
     arn = secrets.create_secret(Name="hash-key", SecretString=KEY)["ARN"]
 
     def use(drop: str, hashed: str, output_format: str = "PARQUET") -> None:

@@ -6,7 +6,6 @@ import os
 import time
 from io import BytesIO
 
-import boto3
 import pytest
 from arro3.io import read_parquet
 
@@ -15,6 +14,7 @@ import process.rows
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from process.rows import Rows
+from tests.integration import moto_server
 
 RAW_BUCKET, LAKE_BUCKET = "raw-bucket", "lake-bucket"
 KILLER = b"this one kills"
@@ -83,7 +83,7 @@ def fail(*_: object) -> None:
 @pytest.fixture
 def queue(moto_endpoint, s3):
     """A queue's messages about raw objects, as Lambda hands them over."""
-    client = boto3.client("sqs", endpoint_url=moto_endpoint)
+    client = moto_server.client("sqs", moto_endpoint)
     url = client.create_queue(QueueName="process-queue", Attributes={"VisibilityTimeout": "0"})["QueueUrl"]
     arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 

@@ -18,6 +18,7 @@ from maintain.generate.events import created, sqs
 from publish_events.app import lambda_handler
 from publish_events.bus import Bus
 from publish_events.entries import entry_of
+from tests.integration import moto_server
 
 INPUTS2 = Path(__file__).resolve().parents[1] / "data/inputs2"
 RAW_BUCKET = "raw-bucket"
@@ -31,7 +32,7 @@ def queue(s3, moto_endpoint, monkeypatch) -> Iterator[Any]:
     monkeypatch.setenv("LAKE_BUCKET_ARN", f"arn:aws:s3:::{LAKE_BUCKET}")
     monkeypatch.setenv("EVENT_BUS_NAME", BUS)
     monkeypatch.setenv("EVENT_TYPES", "bounce,out_of_band,spam_complaint,list_unsubscribe,link_unsubscribe")
-    events, client = (boto3.client(name, endpoint_url=moto_endpoint) for name in ("events", "sqs"))
+    events, client = (moto_server.client(name, moto_endpoint) for name in ("events", "sqs"))
     events.create_event_bus(Name=BUS)
     url = client.create_queue(QueueName="target")["QueueUrl"]
     arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -5,13 +5,13 @@ import logging
 import socket
 from datetime import UTC, date, datetime, timedelta
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
 import sender_addresses.app as app
 import sender_addresses.cloudformation as waiting
+from tests.integration.moto_server import client
 
 NAME = "egress.example.com"
 TODAY = date(2026, 11, 24)
@@ -29,9 +29,9 @@ class Clock(datetime):
 def group(monkeypatch):
     """The id of an empty security group; the function is set up to fill it."""
     with mock_aws():
-        client = boto3.client("ec2")
-        vpc = client.create_vpc(CidrBlock="10.0.0.0/24")["Vpc"]["VpcId"]
-        made = client.create_security_group(GroupName="senders", Description="senders", VpcId=vpc)["GroupId"]
+        ec2 = client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/24")["Vpc"]["VpcId"]
+        made = ec2.create_security_group(GroupName="senders", Description="senders", VpcId=vpc)["GroupId"]
         monkeypatch.setenv("SECURITY_GROUP_ID", made)
         monkeypatch.setenv("SENDER_HOST_NAME", NAME)
         monkeypatch.setattr(app, "datetime", Clock)
@@ -62,7 +62,7 @@ def dns(monkeypatch):
 
 
 def rules(group: str) -> dict[str, str]:
-    found = boto3.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
+    found = client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
     return {
         rule["CidrIpv4"]: rule.get("Description", "") for rule in found["SecurityGroupRules"] if not rule["IsEgress"]
     }
@@ -72,7 +72,7 @@ def test_addresses_of_all_lookups_are_let_in_to_https_alone(group, dns):
     dns(["192.0.2.1", "192.0.2.2"], ["192.0.2.2", "192.0.2.3"], ["192.0.2.1"])
     app.lambda_handler({}, None)
     assert rules(group) == dict.fromkeys(["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"], "Sender, seen 2026-11-24")
-    [permission] = boto3.client("ec2").describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
+    [permission] = client("ec2").describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
     assert (permission["IpProtocol"], permission["FromPort"], permission["ToPort"]) == ("tcp", 443, 443)
 
 
@@ -132,7 +132,7 @@ def test_rules_of_others_are_left_alone(group, dns, monkeypatch):
         {"CidrIp": "203.0.113.6/32", "Description": "Sender, seen in the corridor"},
         {"CidrIp": "192.0.2.1/32"},
     ]
-    boto3.client("ec2").authorize_security_group_ingress(
+    client("ec2").authorize_security_group_ingress(
         GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": theirs}]
     )
     before = rules(group)
@@ -181,7 +181,7 @@ class Denied:
 
     def __init__(self, times: int, code: str, text: str = "") -> None:
         self.times, self.answer = times, {"Error": {"Code": code, "Message": text}}
-        self.real = boto3.client("ec2")
+        self.real = client("ec2")
 
     def authorize_security_group_ingress(self, **request):
         if self.times:

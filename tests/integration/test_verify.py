@@ -4,11 +4,10 @@ import json
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 
-import boto3
 import pytest
 from arro3.io import read_parquet
 
@@ -19,6 +18,7 @@ from bird_webhooks.stack import Stack
 from maintain.generate.events import created, sqs
 from process.app import lambda_handler
 from tests import tls_door
+from tests.integration.moto_server import client
 
 RAW, LAKE = "raw-bucket", "lake-bucket"
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -30,11 +30,10 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def target(s3, moto_endpoint, monkeypatch) -> Stack:
     s3.put_bucket_versioning(Bucket=RAW, VersioningConfiguration={"Status": "Enabled"})
-    session = boto3.session.Session("test", "test", region_name="eu-west-1")
     outputs = {"RawBucketName": RAW, "LakeBucketName": LAKE, "GlueDatabaseName": "bird"}
     monkeypatch.setattr(Stack, "outputs", outputs)
     monkeypatch.setattr(Stack, "raw_prefix", "raw")
-    yield Stack("bird-webhooks", cache(partial(session.client, endpoint_url=moto_endpoint)), 0)
+    yield Stack("bird-webhooks", partial(client, endpoint_url=moto_endpoint), 0)
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=RAW):
         for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
             s3.delete_object(Bucket=RAW, Key=item["Key"], VersionId=item["VersionId"])
