@@ -15,10 +15,14 @@ from local_aws.postgres import Postgres
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    """Its clean-ups after updates are short; tests/e2e/test_local_aws.py tries what is refused meanwhile."""
+    """Its clean-ups after updates are short; tests/e2e/test_local_aws.py tries what is refused meanwhile.
+
+    Only the shared stack's new roles work late: every other stack would wait 2 s for each of its functions too.
+    """
     local_emulator.forget_real_aws()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRICT_AWS_CLEANUP", "0.5")
+        patch.setenv("STRICT_AWS_ROLE_OF", "bird-e2e,bird-drill")
         with local_emulator.running(auth=True) as started:
             local_stack.build()
             yield started

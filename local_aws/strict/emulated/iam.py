@@ -1,5 +1,6 @@
 """IAM: new permissions take effect with a delay."""
 
+import os
 import time
 from typing import Any
 
@@ -20,8 +21,9 @@ def new_permissions_take_seconds() -> None:
     """A new role's permissions, and changes of a role's policies, take effect some seconds later.
 
     For a custom resource's function the delay begins with its first request, so that a slow machine does not hide it.
+    STRICT_AWS_ROLE_OF: only of roles whose names begin so, because each function of a stack waits for its own.
     """
-    length = seconds("ROLE", 2)
+    length, beginnings = seconds("ROLE", 2), tuple(os.environ.get("STRICT_AWS_ROLE_OF", "").split(","))
     if not length:
         return
     gather, invoke = iam_evaluator._gather_role_policies, custom_resource.invoke_custom_resource
@@ -36,7 +38,9 @@ def new_permissions_take_seconds() -> None:
     def gathered(role_name: str, account_id: str) -> Any:
         role = iam._roles.get_scoped(account_id, None, role_name)
         policies = role["InlinePolicies"] if role else None
-        if not isinstance(policies, Policies) or policies.age_when_used() >= length:
+        if not isinstance(policies, Policies) or not role_name.startswith(beginnings):
+            return gather(role_name, account_id)
+        if policies.age_when_used() >= length:
             return gather(role_name, account_id)
         parsed = [iam_evaluator.parse_policy_document(document) for document in policies.before.values()]
         return [statements for statements in parsed if statements]
