@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export SAM_CLI_TELEMETRY := 0
 
-# Which tests go together, tests/conftest.py says.
-IN_PARALLEL := --numprocesses 3 --dist loadscope --no-loadscope-reorder
+# Which tests go together, tests/conftest.py says. More processes than cores, because those with a stack wait half of their time.
+IN_PARALLEL := --numprocesses 4 --dist loadscope --no-loadscope-reorder
 
 INSTALLED := $(VENV)/.installed
 MINISTACK_INSTALLED := .venv-ministack/.installed
@@ -49,7 +49,8 @@ install: $(INSTALLED) ## Set up .venv; the other environments come with the targ
 .PHONY: install-all
 install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) ## Set up the environments of all tests and checks, before targets run beside each other
 
-# Each of the processes of `make test` would compile everything, 13 s of processor time. What is wrong there, `make test` says.
+# Each of the processes of `make test` would compile everything, 13 s of processor time.
+# What is wrong there, `make test` says.
 .PHONY: compile
 compile: $(INSTALLED) ## Compile the tests and what they import, before several processes want it
 	@$(PYTEST) --collect-only --quiet tests/e2e tests/integration tests/unit >/dev/null || true
