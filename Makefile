@@ -22,6 +22,7 @@ export SAM_CLI_TELEMETRY := 0
 IN_PARALLEL := --numprocesses 4 --dist loadscope --no-loadscope-reorder
 
 INSTALLED := $(VENV)/.installed
+COMPILED := .local/pycache/.compiled
 MINISTACK_INSTALLED := .venv-ministack/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 REVIEW_INSTALLED := .venv-review/.installed
@@ -38,7 +39,7 @@ demo: $(INSTALLED) $(MINISTACK_INSTALLED) ## Deploy locally, send recorded batch
 	@$(PYTHON) -m demo
 
 .PHONY: test
-test: $(INSTALLED) $(MINISTACK_INSTALLED) ## Run the tests: unit, integration, e2e (needs PostgreSQL 15 or newer)
+test: $(INSTALLED) $(MINISTACK_INSTALLED) $(COMPILED) ## Run the tests: unit, integration, e2e (needs PostgreSQL 15 or newer)
 	@$(PYTHON) -m local_aws.postgres
 	@$(PYTEST) $(IN_PARALLEL) tests/e2e tests/integration tests/unit
 
@@ -48,12 +49,6 @@ install: $(INSTALLED) ## Set up .venv; the other environments come with the targ
 
 .PHONY: install-all
 install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) ## Set up the environments of all tests and checks, before targets run beside each other
-
-# Each of the processes of `make test` would compile everything, 13 s of processor time.
-# What is wrong there, `make test` says.
-.PHONY: compile
-compile: $(INSTALLED) ## Compile the tests and what they import, before several processes want it
-	@$(PYTEST) --collect-only --quiet tests/e2e tests/integration tests/unit >/dev/null || true
 
 .PHONY: check
 check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make generate` would write; writes nothing
@@ -257,3 +252,11 @@ $(CDK_INSTALLED): requirements-cdk.txt
 
 $(SPARK_INSTALLED): requirements-spark.txt
 	$(call environment,.venv-spark,$<,true)
+
+# Tests and what they import as bytecode: each of the processes of `make test` would compile all of it, 13 s of processor
+# time. What cannot be imported, the tests say.
+$(COMPILED): $(INSTALLED)
+	@echo "==> compiling tests"
+	@for tests in tests/unit "tests/e2e tests/integration"; do \
+	  $(PYTEST) --collect-only --quiet $$tests >/dev/null 2>&1 & done; wait
+	@mkdir -p $(@D) && touch $@
