@@ -199,10 +199,10 @@ def upload(emulator: Emulator, folder: Path) -> str:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 zipped.writestr(ZipInfo(str(path.relative_to(folder))), path.read_bytes())
-    code = file.getbuffer()
+    code = file.getvalue()
     key, s3 = hashlib.sha256(code).hexdigest(), emulator.client("s3")
     if not s3.list_objects_v2(Bucket=ARTEFACT_BUCKET, Prefix=key)["KeyCount"]:
-        s3.put_object(Bucket=ARTEFACT_BUCKET, Key=key, Body=code.tobytes())
+        s3.put_object(Bucket=ARTEFACT_BUCKET, Key=key, Body=code)
     return key
 
 

@@ -208,6 +208,8 @@ def run_openssl(command: list[str], **options: Any) -> subprocess.CompletedProce
 
 
 if __name__ == "__main__":
+    # MiniStack would listen on 443 too; of several that begin at once, those without it end, because they bind twice.
+    ministack.app._port_is_bindable = lambda *_: False
     tls.subprocess = SimpleNamespace(run=run_openssl, DEVNULL=subprocess.DEVNULL)
     athena._run_duckdb = run_with_views
     athena._materialize_table_files = files_of_partitions

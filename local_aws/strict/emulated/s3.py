@@ -79,6 +79,10 @@ class Idle:
         self.since: dict[Any, float] = {}
         self.busy: dict[Any, int] = {}
 
+    def connects(self, client: Any) -> None:
+        """The port of a client that has gone is another one's now."""
+        self.since.pop(client, None)
+
     def begins(self, client: Any) -> None:
         self.since.pop(client, None)
         self.busy[client] = self.busy.get(client, 0) + 1
@@ -116,7 +120,8 @@ def idle_connections_are_reset() -> None:
             idle.ends(client)
 
     async def run_watched(self: Any) -> None:
-        self.reader = Reader(self.reader, self.writer, idle)
+        self.reader = reader = Reader(self.reader, self.writer, idle)
+        idle.connects(reader.client)
         await run(self)
 
     ministack.app.app = watched
