@@ -1,7 +1,8 @@
 """Checks of template.yaml that `sam validate --lint` does not make; prints one line for each finding.
 
-- cfn-lint after the SAM transform, because only there it sees circular dependencies; as they are written both templates
-  are read by maintain/review_template.py
+- cfn-lint after the SAM transform, because only there it sees circular dependencies and what the transform makes; as
+  they are written both templates are read by maintain/review_template.py
+- cfn-lint on the rules that docs/downstream/automation.md has for pasting
 - every parameter has a description, bounds and a default
 - SAR accepts every type of resource that its template has
 - the rules of AWS in local_aws/strict
@@ -9,6 +10,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from local_aws.yaml_text import yaml_parse
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
 ALB_TEMPLATE = ROOT / "alb.yaml"
+AUTOMATION = ROOT / "docs/downstream/automation.md"
 SAR_TYPES = ROOT / "maintain/data/sar-supported-resources.txt"
 REGION = "eu-west-1"
 # What bounds a parameter of each type.
@@ -44,11 +47,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "transformed.json"
         path.write_text(json.dumps(transformed, indent=1))
-        findings += lint(path)
+        for heading, text in automation_rules().items():
+            Path(directory, f"{heading}.yaml").write_text(text)
+        findings += lint(*Path(directory).iterdir())
     for finding in findings:
         print(finding)
     print(f"{len(strict_aws.RULES)} rules of AWS applied to the transformed template, {len(findings)} findings")
     return 1 if findings else 0
+
+
+def automation_rules() -> dict[str, str]:
+    """The templates of rules that users paste, by heading."""
+    text = AUTOMATION.read_text()
+    return dict(re.findall(r"^### (To an? .*?)\n.*?^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
 def transformed_template(path: Path = TEMPLATE) -> Template:
