@@ -48,7 +48,7 @@ test: $(INSTALLED) $(MINISTACK_INSTALLED) $(COMPILED) ## Run the tests: unit, in
 install: $(INSTALLED) ## Set up .venv; the other environments come with the target that needs them
 
 .PHONY: install-all
-install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) ## Set up the environments of all tests and checks, before targets run beside each other
+install-all: $(INSTALLED) $(MINISTACK_INSTALLED) $(REVIEW_INSTALLED) ## Set up the environments that .ci/run needs, before targets run beside each other
 
 .PHONY: check
 check: $(INSTALLED) $(REVIEW_INSTALLED) ## Lint, types, template, and what `make generate` would write; writes nothing

@@ -208,7 +208,7 @@ def run_openssl(command: list[str], **options: Any) -> subprocess.CompletedProce
 
 
 if __name__ == "__main__":
-    # MiniStack would listen on 443 too; of several that begin at once, those without it end, because they bind twice.
+    # MiniStack would also listen on 443. Of several that start at once one gets it, and the others would end.
     ministack.app._port_is_bindable = lambda *_: False
     tls.subprocess = SimpleNamespace(run=run_openssl, DEVNULL=subprocess.DEVNULL)
     athena._run_duckdb = run_with_views

@@ -38,7 +38,7 @@ CATALOG = "awsdatacatalog"  # the catalog in the views' JSON
 START_TIMEOUT_SECONDS = 300
 STOP_TIMEOUT_SECONDS = 20
 
-# Trino requires the second and third line. Only the fast compiler and one thread that collects garbage, because on two
+# Trino requires the last three options. Only the fast compiler and one thread that collects garbage, because on two
 # cores the optimizing compiler and G1 cost more than they gain within minutes.
 JVM = """-Xmx2G -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError
 -Duser.timezone=UTC -Dfile.encoding=UTF-8 --add-modules=jdk.incubator.vector

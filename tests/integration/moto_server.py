@@ -1,7 +1,7 @@
 """moto's AWS at one address: within this process for boto3, and over HTTP for what speaks it itself.
 
-moto's own server closes each connection, starts a thread for each request, and waits 10 ms for what might follow:
-three quarters of the processor time of a request.
+moto's own server closes each connection, starts a thread for each request, and waits up to 10 ms for what might
+follow: more than half of the processor time of a request.
 """
 
 import sys

@@ -38,7 +38,7 @@ def new_permissions_take_seconds() -> None:
     def gathered(role_name: str, account_id: str) -> Any:
         role = iam._roles.get_scoped(account_id, None, role_name)
         policies = role["InlinePolicies"] if role else None
-        if not isinstance(policies, Policies) or not role_name.startswith(beginnings):
+        if not (isinstance(policies, Policies) and role_name.startswith(beginnings)):
             return gather(role_name, account_id)
         if policies.age_when_used() >= length:
             return gather(role_name, account_id)
