@@ -30,7 +30,7 @@ def connection_string(stack: Stack, where: str) -> str:
 def verifies_server(stack: Stack) -> bool:
     """Unless the stack says otherwise; where there is no stack to ask, the server has to prove who it is."""
     try:
-        return not stack.name or stack.parameters().get("PostgresTls") != "REQUIRE"
+        return not stack.name or stack.parameters.get("PostgresTls") != "REQUIRE"
     except OperateError:
         return True
 

@@ -73,17 +73,22 @@ class Stack:
         return dict(stack)
 
     @cached_property
+    def described(self) -> dict[str, Any]:
+        """What CloudFormation said when first asked. Much of a command needs it, and AWS limits how often one asks."""
+        return self.description()
+
+    @cached_property
     def outputs(self) -> dict[str, str]:
-        return {output["OutputKey"]: output["OutputValue"] for output in self.description().get("Outputs", [])}
+        return {output["OutputKey"]: output["OutputValue"] for output in self.described.get("Outputs", [])}
 
     def output(self, name: str) -> str:
         if name not in self.outputs:
             raise OperateError(f"stack {self.name} has no output {name}: is it one of this application, and complete?")
         return self.outputs[name]
 
+    @cached_property
     def parameters(self) -> dict[str, str]:
-        given = self.description().get("Parameters", [])
-        return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in given}
+        return parameters_of(self.described)
 
     @cached_property
     def resources(self) -> dict[str, tuple[str, str]]:
@@ -109,12 +114,12 @@ class Stack:
 
     @cached_property
     def raw_prefix(self) -> str:
-        return self.parameters()["RawPrefix"].strip("/")
+        return self.parameters["RawPrefix"].strip("/")
 
     @cached_property
     def former_raw_places(self) -> list[RawPlace]:
         """Where raw batches lay before the bucket or the prefix was changed; without buckets that are gone."""
-        given = self.parameters().get("FormerRawPlaces", "").split(",")
+        given = self.parameters.get("FormerRawPlaces", "").split(",")
         places = [RawPlace(bucket, prefix.strip("/")) for bucket, _, prefix in (one.partition("/") for one in given)]
         return [place for place in dict.fromkeys(places) if place.prefix and self._exists(place.bucket)]
 
@@ -183,6 +188,10 @@ class Stack:
             timeout_seconds=timeout_seconds,
             poll_seconds=min(0.5, self.poll_seconds),
         )
+
+
+def parameters_of(description: dict[str, Any]) -> dict[str, str]:
+    return {given["ParameterKey"]: given["ParameterValue"] for given in description.get("Parameters", [])}
 
 
 def deployed(stack_name: str, region: str | None, profile: str | None) -> Stack:

@@ -57,7 +57,7 @@ def summary(stack: Stack, books: Books, *, dry_run: bool) -> Iterator[str]:
 
 
 def _expiry(stack: Stack, books: Books, *, dry_run: bool) -> Iterator[str]:
-    days = int(stack.parameters().get("RawRetentionDays", "0"))
+    days = int(stack.parameters.get("RawRetentionDays", "0"))
     if days and books.batches:
         ends = datetime.now(UTC).date() + timedelta(days=days + 1)
         would = "would expire" if dry_run else "expire"

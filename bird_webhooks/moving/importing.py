@@ -187,7 +187,7 @@ class Import:
         self.raw = RawBatches(stack)
         self.books = Books()
         self.progress = Progress()
-        retention = int(stack.parameters().get("RawRetentionDays", "0"))
+        retention = int(stack.parameters.get("RawRetentionDays", "0"))
         self.oldest = self.now - timedelta(days=retention) if retention and not choice.beyond_retention else None
         self._seen: set[str] = set()
         self._groups: OrderedDict[date, Group] = OrderedDict()  # the one that got nothing for longest comes first

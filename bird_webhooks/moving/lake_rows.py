@@ -46,7 +46,7 @@ class LakeRows:
 
     def of_date(self, day: date) -> Iterator[Row]:
         """Each event at least once. Errors: UnreadableError, for a damaged file."""
-        kind = self.stack.parameters()["OutputFormat"]
+        kind = self.stack.parameters["OutputFormat"]
         found = files.of_date(self.stack, day, kind)
         for address in [*found.files, *found.late]:
             bucket, _, key = address.removeprefix("s3://").partition("/")
@@ -67,7 +67,7 @@ class LakeRows:
 
     @cached_property
     def _protection(self) -> Protection | None:
-        parameters = self.stack.parameters()
+        parameters = self.stack.parameters
         drop, hashed = names(parameters.get("DropFields", "")), names(parameters.get("HashFields", ""))
         if not drop and not hashed:
             return None

@@ -89,7 +89,7 @@ def words(state: rotation.Rotation) -> str:
 
 
 def require_possible(stack: Stack) -> None:
-    parameters = stack.parameters()
+    parameters = stack.parameters
     match parameters["WebhookAuth"]:
         case "NONE":
             raise OperateError("WebhookAuth is NONE: every sender is accepted already")

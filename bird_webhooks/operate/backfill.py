@@ -117,7 +117,7 @@ def window(since: datetime, until: datetime | None, now: datetime) -> tuple[date
 
 def events_api(stack: Stack, calls: int) -> EventsApi:
     """Errors: OperateError if the stack has no API key."""
-    parameters = stack.parameters()
+    parameters = stack.parameters
     if not parameters.get("BirdApiKeySecretArn") or "BirdWebhookId" not in stack.outputs:
         raise OperateError("the stack has no API key of Bird's: deploy it with BirdApiKeySecretArn first")
     try:
@@ -187,7 +187,7 @@ def ours(stack: Stack) -> AthenaOurs:
     def read(address: str) -> bytes:
         return bytes(stack.s3.get_object(**lake.result_file(address))["Body"].read())
 
-    return AthenaOurs(athena, read, of_text=stack.parameters().get("OutputFormat") == "CSV")
+    return AthenaOurs(athena, read, of_text=stack.parameters.get("OutputFormat") == "CSV")
 
 
 def erased(stack: Stack) -> Callable[[], Covers]:

@@ -99,7 +99,7 @@ def show(stack: Stack, since: datetime, until: datetime, *, by_list: bool, keys:
     With `keys` each batch as it is listed, in no order. CSV is listed too: it has no columns to read apart.
     """
     by_day = until - since > timedelta(days=2)
-    if keys or by_list or stack.parameters()["OutputFormat"] == "CSV":
+    if keys or by_list or stack.parameters["OutputFormat"] == "CSV":
         show_listed(stack, since, until, "%Y-%m-%d" if by_day else "%Y-%m-%d %H:00", keys=keys, as_json=as_json)
     else:
         show_with_rows(stack, since, until, "day" if by_day else "hour", as_json=as_json)

@@ -70,7 +70,7 @@ def check(
     stack: Stack, since: date | None, until: date | None, *, repair: bool, limit: int, yes: bool, as_json: bool
 ) -> None:
     """Errors: OperateError for files that are damaged, and stay so."""
-    parameters = stack.parameters()
+    parameters = stack.parameters
     if parameters["OutputFormat"] != "PARQUET":
         raise OperateError("only Parquet files can be checked, and the OutputFormat of this stack is CSV")
     known = dates.with_folder(stack, dates.OPEN["PARQUET"]) | dates.states(stack).keys()

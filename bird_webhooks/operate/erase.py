@@ -381,7 +381,7 @@ def each[T](
 def raw_areas(stack: Stack) -> list[tuple[str, str]]:
     """Buckets, with the prefixes under which their objects are raw batches: a bucket that the stack has made holds
     nothing else, another one may."""
-    own = [] if stack.parameters().get("ExistingRawBucket") else [stack.output("RawBucketName")]
+    own = [] if stack.parameters.get("ExistingRawBucket") else [stack.output("RawBucketName")]
     elsewhere = [place for place in stack.raw_places if place.bucket not in own]
     return [*((bucket, "") for bucket in own), *((place.bucket, f"{place.prefix}/") for place in elsewhere)]
 

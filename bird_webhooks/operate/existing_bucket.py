@@ -45,7 +45,7 @@ def lacks(stack: Stack, bucket: str, *, raw: bool) -> list[str]:
         found.append("it keeps no versions, so a batch deleted by mistake is gone")
     elif raw and not any("NoncurrentVersionExpiration" in rule for rule in rules if rule.get("Status") == "Enabled"):
         found.append("no lifecycle rule deletes old versions, which hold what was deleted")
-    parameters = stack.parameters()
+    parameters = stack.parameters
     if raw:
         folder = f"{stack.raw_prefix}/"
         after = [days for prefix, days in expiring if folder.startswith(prefix)]

@@ -48,7 +48,7 @@ def show(stack: Stack, since: date, until: date | None, *, as_json: bool) -> Non
 
 def days(stack: Stack, since: date, until: date | None) -> list[Day]:
     """Those that have files, in order."""
-    kind = stack.parameters()["OutputFormat"]
+    kind = stack.parameters["OutputFormat"]
     known = dates.with_folder(stack, dates.OPEN[kind]) | ({*dates.states(stack)} if kind == "PARQUET" else set())
     wanted = sorted(day for day in known if since <= day and (until is None or day <= until))
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -89,7 +89,7 @@ def reload(
     as_json: bool,
 ) -> int:
     """The exit status: 1 if a day has other numbers of events in the lake and in PostgreSQL. Errors: OperateError."""
-    parameters = stack.parameters()
+    parameters = stack.parameters
     if "PostgresQueueUrl" not in stack.outputs:
         raise OperateError("the stack loads no PostgreSQL: set PostgresSecretArn first")
     database = Database(stack, postgres or parameters["PostgresSecretArn"], schema or parameters["PostgresSchema"])

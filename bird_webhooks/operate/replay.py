@@ -150,7 +150,7 @@ def replay(
         print_json({"replayed": len(wanted) - len(failed), "not_replayed": failed, "left_out": choice.left_out})
     else:
         print(f"{len(wanted) - len(failed):,} batches replayed")
-    if stack.parameters().get("OutputFormat") == "PARQUET" and "TableMaintenanceFunctionArn" in stack.outputs:
+    if stack.parameters.get("OutputFormat") == "PARQUET" and "TableMaintenanceFunctionArn" in stack.outputs:
         say("rows of closed dates are visible within two hours, or at once after `bird-webhooks close --date <date>`")
     for key in failed[:SHOWN]:
         say(f"not replayed: {clean(key)}")

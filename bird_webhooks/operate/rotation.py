@@ -24,7 +24,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bird_webhooks.errors import OperateError
-from bird_webhooks.stack import Stack
+from bird_webhooks.stack import Stack, parameters_of
 from bird_webhooks.terminal import confirm, print_json, say
 
 ALPHABET = string.ascii_letters + string.digits
@@ -169,7 +169,7 @@ def show_state(stack: Stack, *, as_json: bool) -> None:
 
 def show_credentials(stack: Stack, *, as_json: bool = False) -> None:
     secret = read_version(stack, CURRENT)
-    parameters = stack.parameters()
+    parameters = stack.parameters
     if parameters["WebhookAuth"] == "HEADER":
         shown = {parameters["WebhookHeader"]: secret["password"]}
     else:
@@ -188,11 +188,11 @@ def read_version(stack: Stack, label: str) -> dict[str, str]:
 
 def is_registered(stack: Stack) -> bool:
     """Whether the stack itself made the webhook at Bird. Stacks of older versions know no such parameter."""
-    return bool(stack.parameters().get("BirdApiKeySecretArn"))
+    return bool(stack.parameters.get("BirdApiKeySecretArn"))
 
 
 def require_rotatable(stack: Stack) -> None:
-    parameters = stack.parameters()
+    parameters = stack.parameters
     if parameters["WebhookAuth"] not in ("BASIC", "HEADER"):
         raise OperateError(f"WebhookAuth is {parameters['WebhookAuth']}: there are no credentials of ours to rotate")
     if "AcceptPreviousCredentials" in parameters:  # its function goes by that, not by our label
@@ -207,7 +207,7 @@ def require_rotatable(stack: Stack) -> None:
 def require_username(stack: Stack, username: str | None) -> None:
     if username is None:
         return
-    if stack.parameters()["WebhookAuth"] != "BASIC":
+    if stack.parameters["WebhookAuth"] != "BASIC":
         raise OperateError("--username is for WebhookAuth BASIC: a header carries no user name")
     if not re.fullmatch(USERNAME, username):
         raise OperateError("--username takes 1 to 64 letters, digits, dots, hyphens and underscores")
@@ -256,7 +256,7 @@ def move(stack: Stack, label: str, *, source: str | None = None, destination: st
 def update_stack(stack: Stack) -> None:
     """The same template and parameters but for CredentialsVersion, with each resource said as it is done."""
     client = stack.client("cloudformation")
-    before = stack.parameters()
+    before = parameters_of(stack.description())  # an update before may have changed them
     new = {"CredentialsVersion": str(int(before["CredentialsVersion"]) % MOST_VERSION + 1)}
     seen: set[str] = set()
     new_events(stack, seen)

@@ -167,7 +167,7 @@ class RowSearch:
     @cached_property
     def _retention_days(self) -> int:
         """Of raw batches, and of what names them in process.unshown; 0 if they stay."""
-        return int(self.stack.parameters().get("RawRetentionDays", "0"))
+        return int(self.stack.parameters.get("RawRetentionDays", "0"))
 
     def _expired(self, modified: datetime) -> bool:
         """S3 may take days to delete what has expired, and what names it may be gone by then."""
@@ -240,7 +240,7 @@ class RowSearch:
         sizes = self._bytes
         whole = sum(sizes.values())
         self.asked_bytes += whole
-        limit = int(self.stack.parameters().get("AthenaScanLimitMegabytes", "10240")) * 900_000
+        limit = int(self.stack.parameters.get("AthenaScanLimitMegabytes", "10240")) * 900_000
         if whole <= limit:
             yield from ["true"] * bool(whole)
             return
@@ -321,7 +321,7 @@ def why_not(stack: Stack, person: Person) -> str:
     """Why the rows do not tell who is meant; empty if they do."""
     if not has_key(stack):
         return "the stack has no key for tombstones yet: update it"
-    settings = stack.parameters()
+    settings = stack.parameters
     if settings.get("DropFields") or settings.get("HashFields"):
         return "DropFields or HashFields keeps fields out of the rows"
     found = stack.s3.list_objects_v2(Bucket=stack.output("LakeBucketName"), Prefix=unshown.FIELDS, MaxKeys=1)

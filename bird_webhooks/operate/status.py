@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from io import StringIO
@@ -96,7 +97,8 @@ def show_once(stack: Stack, *, as_json: bool) -> Health:
         ("alarms", alarms),
         ("dashboard", dashboard),
     ]
-    stack.description()  # no stack is an error, not a line
+    stack = replace(stack)  # one that has asked AWS nothing yet
+    _ = stack.described  # no stack is an error, not a line
     document: dict[str, Any] = {}
     unhealthy: dict[str, Health] = {}
     for name, line in lines:
@@ -127,7 +129,7 @@ def not_known(why: str) -> Line:
 
 
 def deployment(stack: Stack) -> Line:
-    found = stack.description()
+    found = stack.described
     status, changed = found["StackStatus"], found.get("LastUpdatedTime", found["CreationTime"])
     text = f"{stack.name} {status}, last changed {changed:%Y-%m-%d %H:%M} UTC"
     failed = "FAILED" in status or "ROLLBACK" in status
@@ -136,7 +138,7 @@ def deployment(stack: Stack) -> Line:
 
 
 def front_door(stack: Stack) -> Line:
-    kind, url = kind_of_front_door(stack.parameters()), stack.output("WebhookUrl")
+    kind, url = kind_of_front_door(stack.parameters), stack.output("WebhookUrl")
     return Line(f"{kind} {url}", {"kind": kind, "url": url})
 
 
@@ -146,7 +148,7 @@ def kind_of_front_door(parameters: dict[str, str]) -> str:
 
 
 def senders(stack: Stack) -> Line:
-    parameters = stack.parameters()
+    parameters = stack.parameters
     names = ("SenderHostName", "SenderPrefixListId", "SenderCidrs")
     behind_alb = kind_of_front_door(parameters) == "ALB"
     said = next((parameters[name] for name in names if parameters.get(name)), "?") if behind_alb else "any address"
@@ -154,7 +156,7 @@ def senders(stack: Stack) -> Line:
 
 
 def credentials(stack: Stack) -> Line:
-    auth = stack.parameters()["WebhookAuth"]
+    auth = stack.parameters["WebhookAuth"]
     if auth not in ("BASIC", "HEADER"):
         text = {"OAUTH2": "OAUTH2, verified by the load balancer"}.get(auth, f"{auth}: every sender is accepted")
         return Line(text, {"auth": auth})
@@ -166,7 +168,7 @@ def credentials(stack: Stack) -> Line:
 
 def buckets(stack: Stack) -> Line:
     """Buckets that the stack has not made, with what they lack; and where data lay before."""
-    parameters = stack.parameters()
+    parameters = stack.parameters
     parts, lacks = [], False
     for name in ("Raw", "Lake"):
         if bucket := parameters.get(f"Existing{name}Bucket"):
@@ -270,7 +272,7 @@ def dead_letters(stack: Stack) -> Line:
 def postgres(stack: Stack) -> Line:
     """With a retention also how many months the last run of the schedule left."""
     text, facts, health = further_queue(stack, "Postgres", "LoadPostgresFunction", "files_waiting", "postgres")
-    if not text or stack.parameters().get("PostgresRetentionMonths", "0") == "0":
+    if not text or stack.parameters.get("PostgresRetentionMonths", "0") == "0":
         return Line(text, facts, health)
     function = stack.resources["LoadPostgresFunction"][1]
     points = metric(stack, "BirdWebhooks", "months_left", "FunctionName", function, "Maximum", DAY)
@@ -314,7 +316,7 @@ def further_queue(stack: Stack, outputs: str, function: str, failures: str, name
 
 def rows(stack: Stack) -> Line:
     """Days with rows in the format of the stack, and those that a change of OutputFormat left in the other."""
-    written = stack.parameters()["OutputFormat"]
+    written = stack.parameters["OutputFormat"]
     days = {name: dates.with_folder(stack, prefix) for name, prefix in dates.OPEN.items()}
     days["PARQUET"] |= dates.with_folder(stack, dates.CLOSED)  # small files of closed dates are deleted
     text = f"{len(days[written]):,} days in {written}"
@@ -333,7 +335,7 @@ def table(stack: Stack) -> Line:
     found = dates.partitions(stack)
     if found is None:
         return Line("there is no table events: deploy the stack again", {"registered": 0}, Health.CRITICAL)
-    prefix = dates.OPEN[stack.parameters()["OutputFormat"]]
+    prefix = dates.OPEN[stack.parameters["OutputFormat"]]
     with_rows = dates.with_folder(stack, prefix) | dates.states(stack).keys()
     without = sorted(with_rows - found.existing.keys())
     ahead = found.days_ahead(datetime.now(UTC).date())
@@ -347,7 +349,7 @@ def table(stack: Stack) -> Line:
 
 def dates_closed(stack: Stack) -> Line:
     """Open and closed dates by where the table's partitions point, and what has not been done."""
-    parameters, now = stack.parameters(), datetime.now(UTC)
+    parameters, now = stack.parameters, datetime.now(UTC)
     if parameters["OutputFormat"] == "CSV":
         return Line("all open: CSV is never closed", {"closed": 0})
     found, written = dates.partitions(stack), dates.states(stack)

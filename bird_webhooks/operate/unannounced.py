@@ -62,7 +62,7 @@ def unannounced(stack: Stack) -> Unannounced:
 
 def unheard_without_rows(stack: Stack, items: list[tuple[RawPlace, Mapping[str, Any]]]) -> list[str]:
     """Without those that are known to have no rows: of what was quarantined, and of what others have brought first."""
-    began = stack.description()["CreationTime"] if stack.parameters().get("ExistingRawBucket") else None
+    began = stack.described["CreationTime"] if stack.parameters.get("ExistingRawBucket") else None
     now = stack.raw_places[0]
     quiet = [
         (item["LastModified"], batch_id(place, item["Key"]))

@@ -60,7 +60,7 @@ UNREACHED = (OSError, http.client.HTTPException)  # ssl.SSLError is an OSError
 
 def verify(stack: Stack, *, token: str | None, as_json: bool, network: Network | None = None) -> bool:
     """Whether nothing failed. Lines, or one JSON document to paste into a bug report with the lines beside it."""
-    stack.description()  # no stack is an error, not a line
+    _ = stack.described  # no stack is an error, not a line
     began = time.monotonic()
     run = Verification(stack, token, network or Network())
     show = say if as_json else partial(print, flush=True)
@@ -145,7 +145,7 @@ class Verification:
     # --- The front door ---
 
     def deployment(self) -> str:
-        status = str(self.stack.description()["StackStatus"])
+        status = str(self.stack.described["StackStatus"])
         if status not in AT_REST:
             raise failed(status)
         return status
@@ -220,7 +220,7 @@ class Verification:
     @property
     def restricted(self) -> bool:
         """Whether only some may reach the load balancer."""
-        parameters = self.stack.parameters()
+        parameters = self.stack.parameters
         if parameters.get("FrontDoor", "HTTP_API") != "ALB":
             return False
         named = parameters.get("SenderHostName") or parameters.get("SenderPrefixListId")
@@ -228,7 +228,7 @@ class Verification:
 
     @property
     def auth(self) -> str:
-        return self.stack.parameters()["WebhookAuth"]
+        return self.stack.parameters["WebhookAuth"]
 
     def required_door(self) -> FrontDoor:
         if self.door is None:
@@ -287,7 +287,7 @@ class Verification:
         login = json.loads(answer["SecretString"])
         self.secrets.append(login["password"])
         if self.auth == "HEADER":
-            return {self.stack.parameters()["WebhookHeader"]: login["password"]}
+            return {self.stack.parameters["WebhookHeader"]: login["password"]}
         pair = base64.b64encode(f"{login['username']}:{login['password']}".encode()).decode()
         self.secrets.append(pair)
         return {"authorization": f"Basic {pair}"}
@@ -296,7 +296,7 @@ class Verification:
         if self.auth == "OAUTH2":
             return {"authorization": "Bearer a.stranger.s"}
         if self.auth == "HEADER":
-            return {self.stack.parameters()["WebhookHeader"]: "a stranger's"}
+            return {self.stack.parameters["WebhookHeader"]: "a stranger's"}
         return {"authorization": f"Basic {base64.b64encode(b'bird:a stranger').decode()}"}
 
     def headers(self, event: verify_event.VerifyEvent, credentials: dict[str, str]) -> dict[str, str]:
@@ -335,7 +335,7 @@ class Verification:
         credentials = {"authorization": "Bearer verify"} if self.auth == "OAUTH2" else self.credentials()
         headers = self.headers(self.event, credentials)
         body = {"body": self.event.body.decode(), "isBase64Encoded": False}
-        if self.stack.parameters().get("FrontDoor") == "ALB":
+        if self.stack.parameters.get("FrontDoor") == "ALB":
             request: dict[str, Any] = {
                 "requestContext": {"elb": {"targetGroupArn": self.stack.resources["IngestTargetGroup"][1]}},
                 "httpMethod": "POST",
@@ -441,12 +441,12 @@ class Verification:
 
     def row_in_postgres(self) -> str:
         """Also takes it out again, which cannot be done for a database that this machine does not reach."""
-        secret = self.stack.parameters().get("PostgresSecretArn")
+        secret = self.stack.parameters.get("PostgresSecretArn")
         if not secret:
             raise not_tried("rows go into no PostgreSQL")
         if not self.arrived:
             raise not_tried("there is no test row")
-        schema = psycopg.sql.Identifier(self.stack.parameters().get("PostgresSchema", "bird"))
+        schema = psycopg.sql.Identifier(self.stack.parameters.get("PostgresSchema", "bird"))
         remove = psycopg.sql.SQL(verify_sql.REMOVE_FROM_POSTGRES).format(schema)
         values = [verify_event.EVENT_CLASS, verify_event.EVENT_TYPE, self.event.id]
         self.left_in_postgres = verify_sql.REMOVE_ALL_FROM_POSTGRES.format(schema.as_string())
@@ -556,7 +556,7 @@ class Verification:
         return "empty"
 
     def report(self) -> str:
-        if self.stack.parameters().get("DailyReport") != "true":
+        if self.stack.parameters.get("DailyReport") != "true":
             raise not_tried("DailyReport is false")
         where = {"Bucket": self.stack.output("LakeBucketName"), "Key": "reports/latest.html"}
         try:
@@ -577,7 +577,7 @@ class Verification:
         known = self.stack.outputs.get("BirdWebhookId")
         if not known:
             raise not_tried("typed into Bird's form by hand: only an API key can ask Bird")
-        parameters = self.stack.parameters()
+        parameters = self.stack.parameters
         try:
             key = api_key(self.stack.secret_text(parameters["BirdApiKeySecretArn"]))
         except UnusableSettingError as error:
@@ -630,7 +630,7 @@ class Verification:
         def clean(text: str) -> str:
             return scrubbed(text, names, self.secrets)
 
-        parameters = self.stack.parameters()
+        parameters = self.stack.parameters
         shown = ("FrontDoor", "WebhookAuth", "OutputFormat", "PublishEvents", "DailyReport", "Architecture")
         return {
             "command": "verify",

@@ -228,7 +228,7 @@ def encryption(stack: Stack) -> str:
 
     https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
     """
-    parameters = stack.parameters()
+    parameters = stack.parameters
     writes = parameters.get("KmsKeyArn", "")
     reads = [arn for arn in (writes, *parameters.get("KmsReadKeyArns", "").split(",")) if arn]
     unsure = []
@@ -303,7 +303,7 @@ def concurrency(stack: Stack) -> str:
 
 
 def report(stack: Stack) -> str:
-    parameters = stack.parameters()
+    parameters = stack.parameters
     try:
         time_zone(parameters.get("ReportTimezone", "UTC"))
     except ArgumentTypeError:

@@ -73,7 +73,7 @@ def test_loader_bus_and_erasure_meanwhile(emulator, ledger, postgres, postgres_s
     with closing(postgres.connect()) as connection:
         rows = connection.execute("SELECT customer_id, event_class, type, event_key FROM bird.events").fetchall()
     assert (len(rows), set(rows)) == (len(kept), kept)
-    published = set(stack.stack.parameters()["PublishedEventTypes"].split(","))
+    published = set(stack.stack.parameters["PublishedEventTypes"].split(","))
     wanted = {key for key in kept if key[2] in published}
     heard = set(all_heard(stack, bus))
     assert wanted <= heard <= wanted | stress.erased

@@ -26,6 +26,7 @@ TOMBSTONE_KEY = "the-key-of-a-test"
 class AtBird(Stack):
     bird: bird_api.Bird = field(kw_only=True)
 
+    @property
     def parameters(self) -> dict[str, str]:
         return {
             "BirdApiKeySecretArn": "the-key" if self.bird.key else "",

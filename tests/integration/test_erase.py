@@ -95,7 +95,7 @@ def aws(s3, moto_endpoint, monkeypatch):
     account.parameters = {"RawPrefix": "raw"}
     account.wrapped["glue"] = account.table
     monkeypatch.setattr(Stack, "outputs", outputs)
-    monkeypatch.setattr(Stack, "parameters", lambda stack: account.parameters)
+    monkeypatch.setattr(Stack, "parameters", property(lambda stack: account.parameters))
     monkeypatch.setattr(Stack, "athena", lambda stack, seconds: account.table)
     # All that the tests store is stored lately.
     monkeypatch.setattr(row_search, "FRESH", timedelta(hours=-1))

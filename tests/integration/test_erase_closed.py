@@ -60,7 +60,7 @@ FILES = 4
 def account(s3, lake, monkeypatch) -> Fragile:
     outputs = {"RawBucketName": "raw-bucket", "LakeBucketName": LAKE, "GlueDatabaseName": DATABASE}
     monkeypatch.setattr(Stack, "outputs", outputs)
-    monkeypatch.setattr(Stack, "parameters", lambda _: {"RawPrefix": "raw", "OutputFormat": "PARQUET"})
+    monkeypatch.setattr(Stack, "parameters", {"RawPrefix": "raw", "OutputFormat": "PARQUET"})
     monkeypatch.setattr(erase, "AT_ONCE", 1)
     made = Fragile({"s3": s3, "glue": lake.glue})
     monkeypatch.setattr(operate, "deployed", lambda *_: Stack("bird-webhooks", made.client, 0))

@@ -112,7 +112,7 @@ class Cut:
 def aws(s3, monkeypatch) -> Account:
     account = Account(s3)
     monkeypatch.setattr(Stack, "outputs", account.outputs)
-    monkeypatch.setattr(Stack, "parameters", lambda stack: account.parameters)
+    monkeypatch.setattr(Stack, "parameters", property(lambda stack: account.parameters))
     monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", account.client, 0))
     return account
 

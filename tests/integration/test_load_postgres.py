@@ -1349,12 +1349,12 @@ def reload_days(aws, moto_endpoint, monkeypatch, capsys):
     outputs = {"RawBucketName": RAW_BUCKET, "LakeBucketName": LAKE_BUCKET, "PostgresQueueUrl": aws.queue}
     monkeypatch.setattr(Stack, "outputs", {**outputs, "TombstoneKeyArn": key})
     parameters = {"OutputFormat": "PARQUET", "PostgresSchema": "bird", "PostgresSecretArn": aws.secret}
-    monkeypatch.setattr(Stack, "parameters", lambda stack: parameters)
+    monkeypatch.setattr(Stack, "parameters", parameters)
     monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", lambda name, *_: clients[name], 0))
     monkeypatch.setattr(reload, "pause", lambda seconds: aws.deliver())
 
     def command(*arguments: str, **changed: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(Stack, "parameters", lambda stack: parameters | changed)
+        monkeypatch.setattr(Stack, "parameters", parameters | changed)
         status = operate.main(["reload", "--since", DAY, "--wait", "1", *arguments])
         said = capsys.readouterr()
         assert "person@" not in said.out + said.err

@@ -889,7 +889,7 @@ def test_a_rotation_that_secrets_manager_made_itself_is_none_of_ours(aws, run):
 def test_a_stack_of_an_older_version_is_not_rotated(aws, run, monkeypatch):
     """Its function would leave out the credentials that Bird has, because it does not know the label."""
     older = parameters(aws) | {"AcceptPreviousCredentials": "false"}
-    monkeypatch.setattr(Stack, "parameters", lambda self: older)
+    monkeypatch.setattr(Stack, "parameters", older)
     said = run("rotate", "start")[2]
     assert said == (
         "bird-webhooks: stack bird-webhooks was deployed by an older version of the template: "
@@ -1157,8 +1157,8 @@ def test_status_tells_all_in_one_screen(aws, run):
 
 
 def test_status_says_what_a_bucket_lacks_that_was_there_before(aws, run, monkeypatch, before):
-    parameters = Stack.parameters
-    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), "ExistingRawBucket": "the-raw-bucket"})
+    given = parameters(aws) | {"ExistingRawBucket": "the-raw-bucket"}
+    monkeypatch.setattr(Stack, "parameters", given)
     assert of_status(run, "buckets") == (
         "raw the-raw-bucket was there before, its policy does not refuse plain HTTP; public access is not blocked; "
         "it keeps no versions, so a batch deleted by mistake is gone"
@@ -1227,6 +1227,7 @@ class CompanyBucket:
     def __init__(self, rules: list[dict], parameters: dict[str, str]) -> None:
         self.s3, self.rules, self.given = self, rules, parameters
 
+    @property
     def parameters(self):
         return self.given
 
@@ -1244,9 +1245,8 @@ class CompanyBucket:
 
 
 def test_status_says_what_would_stay_for_ever_in_an_existing_lake_bucket(aws, run, monkeypatch):
-    parameters = Stack.parameters
     given = {"ExistingLakeBucket": "the-lake-bucket", "QuarantineRetentionDays": "30"}
-    monkeypatch.setattr(Stack, "parameters", lambda stack: {**parameters(stack), **given})
+    monkeypatch.setattr(Stack, "parameters", parameters(aws) | given)
     said = "; no lifecycle rule deletes athena-results/, maintenance/work/, quarantine/"
     assert of_status(run, "buckets").endswith(said)
     rules = [
@@ -1358,10 +1358,12 @@ def test_status_is_shown_again_and_again_until_it_is_interrupted(aws, run, monke
         waits.append(seconds)
         if len(waits) == 2:
             raise KeyboardInterrupt
+        update(aws, WebhookAuth="HEADER")
 
     monkeypatch.setattr("bird_webhooks.operate.status.time.sleep", wait)
     status, printed, _ = run("status", "--watch", "5")
     assert (status, waits) == (130, [5, 5])
+    assert re.findall(r"credentials   (\w+)", printed) == ["BASIC", "HEADER"]  # an update between is seen
     assert printed.count("health        OK") == 2
     assert "\x1b" not in printed  # the screen is cleared on a terminal only
 
@@ -1409,6 +1411,14 @@ def test_what_may_not_be_read_costs_status_one_line(aws, run, monkeypatch):
     assert status == 0
     assert "queue         not known: GetQueueAttributes says AccessDenied\n" in printed
     assert "front door    ALB https://" in printed
+
+
+def test_status_asks_cloudformation_for_the_stack_once(aws, run, monkeypatch):
+    asked: list[str] = []
+    describe = Stack.description
+    monkeypatch.setattr(Stack, "description", lambda stack: asked.append(stack.name) or describe(stack))
+    assert run("status")[0] == 0
+    assert asked == ["bird-webhooks"]
 
 
 def test_no_stack_no_permission_no_credentials_are_one_line_each(aws, run, monkeypatch):
@@ -1626,7 +1636,7 @@ def test_without_credentials_of_the_stacks_own_there_is_nothing_to_accept(aws, r
 
 def test_a_stack_of_an_older_version_accepts_no_other(aws, run, old_password, monkeypatch):
     older = {name: value for name, value in parameters(aws).items() if name != "AdoptBirdWebhook"}
-    monkeypatch.setattr(Stack, "parameters", lambda self: older)
+    monkeypatch.setattr(Stack, "parameters", older)
     assert run("accept", "start", "--username", "old")[2].endswith("deploy this version first\n")
     assert other(aws) is None
 

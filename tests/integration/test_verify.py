@@ -137,7 +137,7 @@ def authority(tmp_path_factory) -> tls_door.Authority:
 def certificate(monkeypatch, authority, server: ssl.SSLContext, *, trusted: bool = True) -> tuple[str, str]:
     """The finding on the certificate that a server shows for webhooks.example.com."""
     monkeypatch.setattr(Stack, "outputs", {"WebhookUrl": "https://webhooks.example.com/bird"})
-    monkeypatch.setattr(Stack, "parameters", lambda self: {"FrontDoor": "ALB"})
+    monkeypatch.setattr(Stack, "parameters", {"FrontDoor": "ALB"})
     door = tls_door.Door(server, "", ssl.create_default_context())
 
     def connect(address: tuple[str, int], timeout: float) -> socket.socket:
@@ -238,7 +238,7 @@ def at_bird(monkeypatch, url: str, key: str):
     outputs = {"WebhookUrl": "https://webhooks.example.com/bird", "BirdWebhookId": "ours"}
     monkeypatch.setattr(Stack, "outputs", outputs)
     parameters = {"BirdApiKeySecretArn": "arn", "BirdApiUrl": url}
-    monkeypatch.setattr(Stack, "parameters", lambda self: parameters)
+    monkeypatch.setattr(Stack, "parameters", parameters)
     run = verify.Verification(Stack("x", lambda service: Secrets(key)), None, Network())
     outcome = run.outcome("webhook at Bird", run.webhook_at_bird)
     assert key not in outcome.lines

@@ -28,6 +28,7 @@ NOBODY = Tombstones(KEY, {})
 class Stack:
     """What a dry run asks a stack for."""
 
+    @property
     def parameters(self) -> dict[str, str]:
         return {"RawRetentionDays": "0"}
 

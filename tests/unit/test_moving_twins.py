@@ -18,6 +18,7 @@ class OfAStack:
     def __init__(self, **parameters: str) -> None:
         self.given, self.secrets_read = parameters, 0
 
+    @property
     def parameters(self) -> dict[str, str]:
         return self.given
 
