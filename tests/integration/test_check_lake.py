@@ -66,7 +66,7 @@ class Account:
         return {"Payload": BytesIO(json.dumps(self.close(*asked)).encode())}
 
     def close(self, *days: date) -> dict[str, Any]:
-        settings = Settings(DATABASE, csv=False, close_days=True, close_after=timedelta(hours=1), topic="")
+        settings = Settings(DATABASE, csv=False, close_days=True, close_after=timedelta(0), topic="")
         run = Run(LakeFiles(LAKE, True), settings, 1e12)
         return {**run.work(days), "failed": len(run.reasons)}
 
@@ -100,7 +100,7 @@ def aws(s3, moto_endpoint, monkeypatch) -> Iterator[Account]:
         monkeypatch.setattr(maintenance, name, timedelta(days=2))
     account = Account(s3, moto_endpoint)
     monkeypatch.setattr(Stack, "outputs", account.outputs)
-    monkeypatch.setattr(Stack, "parameters", lambda stack: account.parameters)
+    monkeypatch.setattr(Stack, "parameters", property(lambda stack: account.parameters))
     monkeypatch.setattr(operate, "deployed", lambda *names: Stack("bird-webhooks", account.client, 0))
     monkeypatch.setattr(replay, "send_all", account.send_all)
     monkeypatch.setattr(close, "LOOKS_EVERY_SECONDS", 60)
