@@ -1329,8 +1329,8 @@ def test_a_reload_restores_every_row_whatever_went_before(aws, database, closed_
         assert aws.deliver() == 0
         for step in chance.sample(steps[: 4 + round_], 3):
             step()
-            function._connected()  # makes the table again
-        load_postgres.app.database().close()
+            function.close()
+            function._connected()  # a new connection makes the table again
         assert reload_days("--since", "2025-10-01", "--yes")[0] == 0
         assert ids(database) == ["1", "2", "3", "4", "5", "6", "7"]
 
