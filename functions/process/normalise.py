@@ -152,8 +152,14 @@ def repeats_a_name(raw: bytes | Raw, members: Mapping[str, Raw]) -> bool:
 # --- An event into values --------------------------------------------------------------------------------------------
 
 
-def normalise(event: Element) -> tuple[dict[str, Any], list[str]]:
+class Normalised(NamedTuple):
     """Column values by name (times in Unix milliseconds, JSON as text), and the names of what went into `extra`."""
+
+    values: dict[str, Any]
+    extra_fields: list[str]
+
+
+def normalise(event: Element) -> Normalised:
     values: dict[str, Any] = {}
     extra: dict[str, str] = {}
     for name, value in event.fields.items():
@@ -170,7 +176,7 @@ def normalise(event: Element) -> tuple[dict[str, Any], list[str]]:
         extra[name if name not in extra else f"{name}{BESIDE_MSYS}"] = _text(value)
     if extra:
         values["extra"] = json_object(extra)
-    return values, list(extra)
+    return Normalised(values, list(extra))
 
 
 def _normalise_members(columns: dict[str, Column], value: Raw, values: dict[str, Any]) -> str | None:

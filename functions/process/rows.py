@@ -16,6 +16,7 @@ from process.layouts import DecodedBatch, Layout, Layouts, raw_events
 from process.normalise import (
     DAY_MILLISECONDS,
     FIRST_EVENT_DAY,
+    Normalised,
     Quarantined,
     StoredBatch,
     UnreadableElementError,
@@ -70,7 +71,7 @@ class Gathered:
     """Rows of one layout, in the order in which they came; or those that went the lenient way (`layout` is None).
 
     The first rows are columns already (`parts`). Of the others the values are gathered field by field (`fields`, by
-    position in the layout), those of the lenient way event by event (`events`, by column). `batch_numbers` says which
+    position in the layout), those of the lenient way event by event (`events`). `batch_numbers` says which
     of `batches` brought which row.
     """
 
@@ -78,7 +79,7 @@ class Gathered:
     rows: int = 0
     parts: list[Columns] = field(default_factory=list)
     fields: list[Any] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Normalised] = field(default_factory=list)
     event_classes: list[str] = field(default_factory=list)
     event_keys: list[str] = field(default_factory=list)
     batches: list[StoredBatch] = field(default_factory=list)
@@ -147,8 +148,8 @@ class Counts:
             self.extra_fields[name if known else OTHER_FIELDS] += count
 
 
-# Events that went the lenient way: class, values by column, the event's key, its place in the batch.
-type Lenient = list[tuple[str, dict[str, Any], str, int]]
+# Events that went the lenient way: class, what normalise gives, the event's key, its place in the batch.
+type Lenient = list[tuple[str, Normalised, str, int]]
 
 
 class ReadElements(NamedTuple):
@@ -210,7 +211,6 @@ class BatchFound:
     events: list[Found] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     repaired: list[Quarantined] = field(default_factory=list)
-    extra_fields: Counter[str] = field(default_factory=Counter)
     repair_steps: int = 0
 
     def drop_later_copies(self) -> int:
@@ -363,11 +363,11 @@ class Rows:
             return
         self._find_singly(found, batch, read, waiting, bounds)
         if read.lenient:
-            event_classes, values, event_keys, places = map(list, zip(*read.lenient, strict=True))
+            event_classes, events, event_keys, places = map(list, zip(*read.lenient, strict=True))
             types, accounts, timestamps = (
-                [one.get(name) for one in values] for name in ("type", "customer_id", "timestamp")
+                [values.get(name) for values, _ in events] for name in ("type", "customer_id", "timestamp")
             )
-            lists = values, event_classes, types, accounts, event_keys, timestamps
+            lists = events, event_classes, types, accounts, event_keys, timestamps
             found.events.append(Found(None, batch.received_at, *lists, places))
         if read.quick.events:
             quick_body = b"[%b]" % b",".join(read.quick_raws)
@@ -408,11 +408,10 @@ class Rows:
             event = element(raw)
         except UnreadableElementError as error:
             return str(error)
-        values, extra_fields = normalise(event)
+        normalised = normalise(event)
         self.layouts.observe(event.fields)
-        found.extra_fields.update(extra_fields)
-        event_key = values.get("event_id") or content_key(event.raw)
-        read.lenient.append((event.event_class, values, event_key, position))
+        event_key = normalised.values.get("event_id") or content_key(event.raw)
+        read.lenient.append((event.event_class, normalised, event_key, position))
         return None
 
     def _find_quickly(self, read: ReadElements, elements: Sequence[tuple[int, bytes]]) -> bool:
@@ -455,7 +454,6 @@ class Rows:
         if found.repaired:
             self.unshown.add(batch.batch_id)
         self.counts.repaired += len(found.repaired)
-        self.counts.count_extra(found.extra_fields)
         self.body_bytes += max(
             len(batch.body),
             (self.counts.rows - rows) * MIN_ROW_BYTES + (self._number_of_groups() - groups) * MIN_GROUP_BYTES,
@@ -494,10 +492,10 @@ class Rows:
 
     def _to_columns(self, gathered: Gathered) -> Columns:
         if gathered.layout is None:
-            columns = columns_of_values(gathered.events)
+            columns, extra_fields = columns_of_values(gathered.events)
         else:
             columns, extra_fields = columns_of_events(gathered.layout, gathered.fields)
-            self.counts.count_extra(extra_fields)
+        self.counts.count_extra(extra_fields)
         if self.protection:
             self.protection.apply(columns)
         add_ours(columns, gathered.event_classes, gathered.event_keys, gathered.batches, gathered.batch_numbers)

@@ -3,7 +3,7 @@
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from io import BytesIO
@@ -19,6 +19,7 @@ from msgspec.structs import astuple
 from process.columns import BIGINT, BOOLEAN, COLUMNS, DOUBLE, JSON, TEXT, TIMESTAMP, Column, ColumnType
 from process.layouts import UNIX_TIMES, Layout, Members
 from process.normalise import (
+    Normalised,
     StoredBatch,
     UnfitValueError,
     json_object,
@@ -133,14 +134,15 @@ def columns_of_events(layout: Layout, fields: Sequence[Sequence[Any]]) -> tuple[
     return columns, Counter(name for found in extras.values() for name in found)
 
 
-def columns_of_values(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """Values by column name, as normalise gives them -> columns."""
-    names = {name for row in rows for name in row}
-    return {
-        column.name: _array(column.type, [row.get(column.name) for row in rows])
+def columns_of_values(rows: Sequence[Normalised]) -> tuple[Columns, Counter[str]]:
+    """Values by column name -> the columns with values, and how often which field went into `extra`."""
+    names = {name for row in rows for name in row.values}
+    columns = {
+        column.name: _array(column.type, [row.values.get(column.name) for row in rows])
         for column in COLUMNS
         if column.name in names
     }
+    return columns, Counter(name for row in rows for name in row.extra_fields)
 
 
 def add_ours(

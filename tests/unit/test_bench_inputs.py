@@ -57,6 +57,7 @@ def test_all_of_it_becomes_rows():
     for number, body in enumerate(batches(wanted)):
         rows.add(StoredBatch(f"batch-{number}", "raw/x.json", wanted.arrival(number) * 1000, body))
     assert (rows.counts.events, rows.counts.rows, rows.counts.quarantined) == (1400, 1400, 0)
+    rows.make_columns()
     assert set(rows.counts.extra_fields) == set(UNKNOWN)
 
 

@@ -807,6 +807,15 @@ def test_a_batch_like_those_before_goes_the_quick_way(load_event):
     assert rows.counts.extra_fields == {"brand_new": 27}
 
 
+def test_unknown_fields_are_counted_in_rows_whichever_way_their_events_went():
+    body = encoded([{"msys": {"message_event": {"type": "open", "brand_new": {"since": "today"}}}}] * 2)
+    warm = Layouts()
+    gathered(warm, body)
+    for layouts in (LenientOnly(), Layouts(), warm):
+        _, rows = gathered(layouts, body)
+        assert (rows.counts.duplicates, rows.counts.extra_fields) == (1, {"brand_new": 1})
+
+
 def test_nulls_and_texts_that_look_like_names_go_the_quick_way():
     fields = {"type": "open", "event_id": "1", "subject": None, "rcpt_meta": {"a": None, "b": 1}, "new": None}
     layouts = Layouts()
