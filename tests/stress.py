@@ -202,6 +202,7 @@ class Stress:
         deadline = time.monotonic() + ACCEPTED_SECONDS
         while not all(self.ledger.outcomes.get(batch_id) for batch_id, _, _ in of_person.values()):
             assert time.monotonic() < deadline
+            self._arriving.release()  # the sender waits for its next batch under the lock that its answers need
             time.sleep(0.1)
         self.erased = set(of_person)
         self._erasing.set()
