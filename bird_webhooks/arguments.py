@@ -193,7 +193,7 @@ def erase(commands: Commands) -> None:
         type=seconds,
         default=SETTLE_SECONDS,
         metavar="SECONDS",
-        help="wait before each check, until functions that still hold the old data have ended (default: %(default)s)",
+        help="wait before each check, until functions and queries that use old data have ended (default: %(default)s)",
     )
     add_dry_run_and_yes(to)
 

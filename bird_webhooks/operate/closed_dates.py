@@ -4,7 +4,8 @@
     write    files that do not hold the person are copied; the others are written without those rows, or left out
     commit   the state names the new version as the current one
     point    the partition is moved there
-    delete   the files that hold the person go at once; the others stay for a day, as those of any replaced version
+    delete   the files that hold the person go after a wait (`delete_replaced`): a query that knows the old place only
+             would find no rows there; the others stay for a day, as those of any replaced version
 
 The caller has the lease. Whatever step it ends at, the next erasure finds what is still there and goes on; the
 maintenance gives up a version that was not committed, moves the partition to one that was, and announces it.
@@ -13,7 +14,6 @@ maintenance gives up a version that was not committed, moves the partition to on
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -25,7 +25,7 @@ from bird_webhooks.operate.mentions import Person, parquet_without
 from bird_webhooks.operate.stored import CHANGED, LARGE_BYTES, Stored
 from bird_webhooks.stack import Stack
 from process import day_state
-from process.day_state import File, Version, state_key
+from process.day_state import DayState, File, Version, state_key
 from process.partitions import Partitions
 
 PARQUET = "application/vnd.apache.parquet"
@@ -50,10 +50,7 @@ def take_out(
     """
     if not files:
         return
-    partitions = dates.partitions(stack)
-    by_date: dict[date | None, list[Stored]] = defaultdict(list)
-    for item in files:
-        by_date[next(dates.of(f"{item.key.rpartition('/')[0].rpartition('/')[0]}/"), None)].append(item)
+    partitions, by_date = dates.partitions(stack), _by_date(files)
 
     def work(day: date | None) -> list[Stored]:
         try:
@@ -72,6 +69,33 @@ def take_out(
         yield from done
     for day in large:
         yield from work(day)
+
+
+def delete_replaced(stack: Stack, files: Sequence[Stored]) -> None:
+    """Those of versions that readers are not sent to any more. One that changed stays, for the next search."""
+    for day, some in _by_date(files).items():
+        replaced = _replaced(day, dates.state(stack, day)) if day else ()
+        for item in some:
+            if not item.key.startswith(replaced):
+                continue
+            try:
+                stack.s3.delete_object(Bucket=item.bucket, Key=item.key, IfMatch=f'"{item.etag}"')
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in CHANGED:
+                    raise
+            if item.version != "null":
+                stack.s3.delete_object(Bucket=item.bucket, Key=item.key, VersionId=item.version)
+
+
+def _by_date(files: Sequence[Stored]) -> dict[date | None, list[Stored]]:
+    by_date: dict[date | None, list[Stored]] = defaultdict(list)
+    for item in files:
+        by_date[next(dates.of(f"{item.key.rpartition('/')[0].rpartition('/')[0]}/"), None)].append(item)
+    return by_date
+
+
+def _replaced(day: date, state: DayState) -> tuple[str, ...]:
+    return tuple(f"{dates.CLOSED}event_date={day}/{version.name}/" for version in state.replaced)
 
 
 @dataclass
@@ -98,8 +122,7 @@ class ClosedDate:
             self._save()
         if state.current:
             self._point()
-        replaced = tuple(f"{dates.CLOSED}event_date={self.day}/{version.name}/" for version in state.replaced)
-        self._delete([item for item in holding if item.key.startswith(replaced)])
+        replaced = _replaced(self.day, state)
         return [item for item in holding if not item.key.startswith(replaced)]
 
     def _next_version(self, current: Version, holding: dict[str, Stored]) -> None:
@@ -140,13 +163,6 @@ class ClosedDate:
         if self.partitions.point({self.day: f"s3://{self.bucket}/{self.state.location}"}):
             day_state.left(self.state, there.location, self._now())
             self._save()
-
-    def _delete(self, holding: Sequence[Stored]) -> None:
-        for item in holding:
-            with suppress(self.stack.s3.exceptions.NoSuchKey):
-                self.stack.s3.delete_object(Bucket=self.bucket, Key=item.key, IfMatch=f'"{item.etag}"')
-            if item.version != "null":
-                self.stack.s3.delete_object(Bucket=self.bucket, Key=item.key, VersionId=item.version)
 
     def _save(self) -> None:
         condition: dict[str, Any] = {"IfMatch": self.etag} if self.etag else {"IfNoneMatch": "*"}

@@ -186,9 +186,10 @@ def erased(seeker: "Seeker", look: Look, began: datetime, settle_seconds: float,
             break
         # Rows go before raw batches: only this tells the next erasure where to look, if this one is cut short.
         remember(seeker, began, sorted(seeker.found | seeker.batches_of(look)))
-        take_out(seeker, erasable)
-        say(f"waiting {settle_seconds:.0f} s until functions that still hold the old data have ended")
+        closed = take_out(seeker, erasable)
+        say(f"waiting {settle_seconds:.0f} s until functions and queries that use the old data have ended")
         time.sleep(settle_seconds)
+        closed_dates.delete_replaced(seeker.stack, closed)
         look = seeker.look()
         tell("\nchecked again")
         look.show(tell)
@@ -525,7 +526,8 @@ def get(stack: Stack, stored: Stored) -> Any:
 # --- Erasing ---
 
 
-def take_out(seeker: Seeker, found: list[Finding]) -> None:
+def take_out(seeker: Seeker, found: list[Finding]) -> list[Stored]:
+    """Returns the files of closed dates: they are there until `closed_dates.delete_replaced`, for queries under way."""
     progress, done = Progress(), 0
     stack, person = seeker.stack, seeker.person
 
@@ -536,17 +538,19 @@ def take_out(seeker: Seeker, found: list[Finding]) -> None:
     def work(one: Stored) -> None:
         take_out_of(stack, person, one, texts=texts(one))
 
+    closed = [finding.stored for finding in found if closed_dates.is_of_one(finding.stored)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for place in PLACES:
             stored = [finding.stored for finding in found if finding.stored.place == place]
             if place == RAW and seeker.table:
                 seeker.table.delete(Erased(seeker.person))
-            closed = [one for one in stored if closed_dates.is_of_one(one)]
-            others = each(pool, work, [one for one in stored if one not in closed])
-            for _ in chain(others, closed_dates.take_out(stack, person, closed, texts, work, pool)):
+            others = each(pool, work, [one for one in stored if not closed_dates.is_of_one(one)])
+            of_closed = closed if place == ROWS else []
+            for _ in chain(others, closed_dates.take_out(stack, person, of_closed, texts, work, pool)):
                 done += 1
                 progress.show(f"erased from {done:,} of {len(found):,} objects")
     progress.done()
+    return closed
 
 
 def take_out_of(stack: Stack, person: Person, stored: Stored, *, texts: bool = True, keep_time: bool = True) -> None:

@@ -118,6 +118,7 @@ def _remove_rows(stack: Stack, event: VerifyEvent, since: datetime) -> int:
         closed = [file for file, _ in holding if closed_dates.is_of_one(file)]
         with no_maintenance(stack, "verify") if closed else nullcontext(), ThreadPoolExecutor(erase.AT_ONCE) as pool:
             deque(closed_dates.take_out(stack, event.person, closed, lambda _: True, take_out, pool), maxlen=0)
+            closed_dates.delete_replaced(stack, closed)
             for file, _ in holding:
                 if file not in closed:
                     take_out(file)

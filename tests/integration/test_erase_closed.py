@@ -132,6 +132,23 @@ def test_a_closed_date_gets_its_next_version_without_the_person_and_readers_are_
     assert lake.messages() == []
 
 
+def test_a_query_that_has_asked_where_a_date_lies_finds_its_files_until_the_wait_is_over(lake, account, monkeypatch):
+    fill(lake)
+    before = lake.location(CLOSED)
+    files = lake.keys(before)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert lake.location(CLOSED) != before
+        assert lake.keys(before) == files
+
+    monkeypatch.setattr(erase.time, "sleep", wait)
+    assert run() == 0
+    assert waits == [0]
+    assert holders(lake) == []
+
+
 def test_a_date_of_which_no_row_is_left_has_a_version_without_files(lake, account, tmp_path):
     lake.put(CLOSED, "a", numbered(3), rcpt_to=PERSON)
     maintain(lake, NOW)
