@@ -163,7 +163,9 @@ class Stress:
         try:
             number = 0
             while number < count or self._erasing.is_set():
-                if not self._erasing.is_set():
+                if self._erasing.is_set():
+                    time.sleep(1)  # it waits by the real clock, and should not meet ever more files meanwhile
+                else:
                     self.clock.advance(timedelta(hours=hours))
                 if number == erase_at:
                     self._begin_to_erase(postgres)
