@@ -4,8 +4,8 @@
     write    files that do not hold the person are copied; the others are written without those rows, or left out
     commit   the state names the new version as the current one
     point    the partition is moved there
-    delete   the files that hold the person go after a wait (`delete_replaced`): a query that knows the old place only
-             would find no rows there; the others stay for a day, as those of any replaced version
+    delete   the files that hold the person go after a wait (`delete_replaced`), because a query may have asked for
+             the old place and not have read it yet; the others stay for a day, as those of any replaced version
 
 The caller has the lease. Whatever step it ends at, the next erasure finds what is still there and goes on; the
 maintenance gives up a version that was not committed, moves the partition to one that was, and announces it.

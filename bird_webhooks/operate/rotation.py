@@ -256,7 +256,7 @@ def move(stack: Stack, label: str, *, source: str | None = None, destination: st
 def update_stack(stack: Stack) -> None:
     """The same template and parameters but for CredentialsVersion, with each resource said as it is done."""
     client = stack.client("cloudformation")
-    before = parameters_of(stack.description())  # an update before may have changed them
+    before = parameters_of(stack.description())  # as they are now, for CredentialsVersion counts up
     new = {"CredentialsVersion": str(int(before["CredentialsVersion"]) % MOST_VERSION + 1)}
     seen: set[str] = set()
     new_events(stack, seen)

@@ -204,7 +204,7 @@ def test_process_logs_nothing_private(s3, logged):
         line for line in map(json.loads, text.splitlines()) if line.get("message") == "raw batches processed"
     ]
     assert processed["quarantined"] >= 20
-    assert processed["unknown_fields"] >= 12
+    assert processed["unknown_fields"] == 12  # in rows, not in copies of them
     assert processed["other_event"] >= 8
     assert '"message not understood"' in text
     assert '"events quarantined"' in text
